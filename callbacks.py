@@ -1,0 +1,180 @@
+"""What happens beside the training steps: progress, results, weights, checkpoints."""
+
+import csv
+import io
+import math
+import os
+import sys
+import time
+
+import keras
+from tqdm import tqdm
+
+import checkpoint
+import run_folder
+from errors import RunError
+
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+class Epochs(keras.callbacks.Callback):
+    """Tells the batches which epoch it is, and stops on a loss that is no number."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.epoch = epoch
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            raise RunError(
+                f"the loss became {logs['loss']} in epoch {self.epoch + 1}, step {batch + 1}; "
+                "a lower --learning_rate or more --warmup_epochs usually helps"
+            )
+
+    def on_epoch_end(self, epoch, logs=None):
+        schedule = self.model.optimizer.learning_rate
+        logs["learning_rate"] = float(schedule)
+
+
+class RunWriter(keras.callbacks.Callback):
+    """Keeps the run folder: results, best and last weights, the checkpoint, patience.
+
+    Args:
+        path: the run's folder.
+        patience: epochs without a better score before training stops; 0 is never.
+        data: fingerprint of the data, for the checkpoint.
+        state: the state of a checkpoint to go on from, or None.
+        began: when the training began, as `time.monotonic` has it.
+    """
+
+    def __init__(self, path, patience, data, state, began):
+        super().__init__()
+        self.path = path
+        self.patience = patience
+        self.data = data
+        state = state or {"history": [], "best_epoch": 0, "seconds": 0.0}
+        self.history = state["history"]
+        self.best_epoch = state["best_epoch"]
+        self.seconds = state["seconds"]  # of training, up to the last complete epoch
+        self.before = began - self.seconds
+
+    @property
+    def best(self):
+        """The results of the best epoch."""
+        return self.history[self.best_epoch - 1]
+
+    def finished(self, epochs):
+        """Whether nothing is left to train."""
+        return len(self.history) >= epochs or self._out_of_patience()
+
+    def state(self):
+        """What going on needs to know."""
+        return {
+            "data": self.data,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+        }
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {"epoch": epoch + 1, **{name: float(logs[name]) for name in COLUMNS[1:]}}
+        self.history.append(row)
+        # Without the optimizer, which Keras would store with a compiled model's weights.
+        weights = keras.Model(self.model.inputs, self.model.outputs)
+        if self.best_epoch == 0 or _score(row) > _score(self.best):
+            self.best_epoch = epoch + 1
+            self._save(weights, run_folder.BEST)
+        self._save(weights, run_folder.LAST)
+        run_folder.write_text(os.path.join(self.path, run_folder.RESULTS), self._table())
+        self.seconds = time.monotonic() - self.before
+        # Last: as long as it is not there, this epoch counts as not done and is repeated.
+        checkpoint.save(
+            os.path.join(self.path, run_folder.CHECKPOINT), self.model, self.state()
+        )
+        if self._out_of_patience():
+            self.model.stop_training = True
+
+    def _out_of_patience(self):
+        return bool(self.patience) and len(self.history) - self.best_epoch >= self.patience
+
+    def _save(self, weights, name):
+        with run_folder.replacing(os.path.join(self.path, name)) as partial:
+            weights.save_weights(partial)
+
+    def _table(self):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        return text.getvalue()
+
+
+def _score(row):
+    return row["val_accuracy"], -row["val_loss"]
+
+
+class Progress(keras.callbacks.Callback):
+    """A bar an epoch on a terminal, and a line an epoch everywhere, on standard error.
+
+    Args:
+        images: images an epoch.
+        batch_size: images a step.
+        epochs: epochs in all.
+        done: epochs done before this start.
+    """
+
+    def __init__(self, images, batch_size, epochs, done=0):
+        super().__init__()
+        self.images, self.batch_size = images, batch_size
+        self.epochs, self.done = epochs, done
+        self.began = time.monotonic()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch_began = time.monotonic()
+        self.shown = 0.0
+        self.bar = tqdm(
+            total=self.images, desc=f"epoch {epoch + 1}/{self.epochs}", unit=" images",
+            leave=False, disable=None, dynamic_ncols=True,
+        )
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        if self.bar.disable or now - self.shown < 0.2:  # a step may take less than this costs
+            return
+        self.shown = now
+        seen = min((batch + 1) * self.batch_size, self.images)
+        rate = float(self.model.optimizer.learning_rate)
+        self.bar.set_postfix_str(
+            f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.4f}, rate {rate:.2g}", False
+        )
+        self.bar.update(seen - self.bar.n)
+
+    def on_test_begin(self, logs=None):
+        self.train_seconds = time.monotonic() - self.epoch_began
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.bar.close()
+        now = time.monotonic()
+        left = (now - self.began) / (epoch + 1 - self.done) * (self.epochs - epoch - 1)
+        print(
+            f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  "
+            f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  "
+            f"val_loss {logs['val_loss']:.4f}  val_accuracy {logs['val_accuracy']:.4f}  "
+            f"rate {logs['learning_rate']:.2g}  {self.images / self.train_seconds:.0f} images/s  "
+            f"{now - self.epoch_began:.0f} s  left {clock(left)}",
+            file=sys.stderr, flush=True,
+        )
+
+    def on_train_end(self, logs=None):
+        self.bar.close()
+
+
+def clock(seconds):
+    """Seconds as h:mm:ss, or m:ss below an hour."""
+    seconds = round(seconds)
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

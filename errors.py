@@ -1,0 +1,39 @@
+"""The errors that end a command in one plain line instead of a traceback.
+
+`run.py` prints the message and exits with the error's `status`. A message says
+what was wrong, the value received and what is allowed, and names the file (and
+line) where it stands.
+"""
+
+
+class InputError(Exception):
+    """Wrong usage or bad input: what a user can cause and can put right."""
+
+    status = 2
+
+
+class ImageError(InputError):
+    """An image that cannot be decoded.
+
+    Args:
+        name: the image's path, or the name a client gave it.
+        reason: why it cannot be decoded, in words.
+    """
+
+    def __init__(self, name, reason):
+        super().__init__(f"{name}: {reason}")
+        self.name = str(name)
+        self.reason = reason
+
+
+class RunError(Exception):
+    """What failed while running although the input was right: a download, a check."""
+
+    status = 1
+
+
+def first_ten(names):
+    """The first ten of `names` for a message, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more

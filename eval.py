@@ -1,0 +1,186 @@
+"""Measures a run or an exported model on labelled images."""
+
+import csv
+import json
+import os
+
+import numpy as np
+from tqdm import tqdm
+
+import run_folder
+from errors import ImageError, InputError
+from inference import Classifier, check_top_k
+from samples import find_label_names, read_samples
+
+TOP_K = 5
+
+
+def main(options):
+    """`--mode eval`."""
+    path = run_folder.find(options.run, options.save_dir)
+    record = _run_to_record(path) if options.record else None
+    labels = known_labels(path)
+    names = find_label_names(options.data, options.labels, path) if _named(options) else labels
+    if names != labels:
+        raise InputError(
+            f"{options.labels or os.path.join(options.data, 'label.json')}: names other classes "
+            f"than {path} was trained on: {', '.join(names)} instead of {', '.join(labels)}"
+        )
+    samples = read_samples(options.data, labels, f"the labels of {path}")
+    top_k = check_top_k(options.top_k, len(labels), TOP_K)
+    probabilities, errors = predict(
+        Classifier.load(path), samples, options.batch_size, options.workers
+    )
+    scores = measure(samples.labels, probabilities, labels, top_k)
+    csv_path = options.csv
+    if csv_path is None and not run_folder.is_exported(path):
+        csv_path = os.path.join(path, "eval.csv")
+    if csv_path:
+        write_csv(csv_path, samples, probabilities, labels, errors)
+    if record:
+        kept = {name: value for name, value in scores.items() if name != "classes"}
+        run_folder.add_metrics(
+            record, {f"{options.record}_{name}": value for name, value in kept.items()}
+        )
+    undecodable = [str(error) for error in errors.values()]
+    if options.json:
+        print(json.dumps({**scores, "undecodable": undecodable, "csv": csv_path},
+                         ensure_ascii=False))
+        return
+    print(table(scores, top_k))
+    for line in undecodable:
+        print(f"counted as wrong: {line}")
+    if csv_path:
+        print(f"a row an image: {csv_path}")
+
+
+def known_labels(path):
+    """The class names of a run or of an exported model."""
+    if not run_folder.is_exported(path):
+        return run_folder.read(path).labels
+    try:
+        with open(os.path.join(path, run_folder.MODEL_FILE), encoding="utf-8") as file:
+            return tuple(json.load(file)["labels"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: is not a complete exported model: {error!r}") from None
+
+
+def _named(options):
+    return options.labels or os.path.exists(os.path.join(options.data, "label.json"))
+
+
+def _run_to_record(path):
+    parent = os.path.dirname(os.path.abspath(path))
+    for folder in (path, parent):
+        if os.path.exists(os.path.join(folder, run_folder.OPTIONS)):
+            return folder
+    raise InputError(f"--record: {path} belongs to no run whose metrics.json could take the scores")
+
+
+def predict(classifier, samples, batch_size, workers):
+    """Probabilities of every sample.
+
+    Returns:
+        float32 (N, C), rows of zeros for images that cannot be decoded, and a dict
+        of position -> ImageError for those.
+    """
+    count = len(samples.names)
+    probabilities = np.zeros((count, len(classifier.labels)), np.float32)
+    errors = {}
+    paths = [os.path.join(samples.folder, name) for name in samples.names]
+    answers = classifier.stream(paths, batch_size, workers)
+    bar = tqdm(answers, "evaluating", count, unit=" images", leave=False, disable=None)
+    for position, (_, answer) in enumerate(bar):
+        if isinstance(answer, ImageError):
+            errors[position] = answer
+        else:
+            probabilities[position] = answer
+    return probabilities, errors
+
+
+def measure(true, probabilities, labels, top_k):
+    """Scores of a classifier; an image without probabilities counts as wrong.
+
+    Args:
+        true: int (N,), class ids.
+        probabilities: (N, C); a row of zeros stands for no answer.
+        labels: class names.
+        top_k: how many of the likeliest classes count for the top-k accuracy.
+
+    Returns:
+        dict of images, accuracy, top_K_accuracy, macro_precision, macro_recall,
+        macro_f1 (means over the classes that have images) and classes, a list of
+        dicts of label, images, precision, recall and f1.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    answered = probabilities.any(axis=1)
+    predicted = np.where(answered, probabilities.argmax(axis=1), -1)
+    # As many classes may be likelier than the true one as there are places above it.
+    own = probabilities[np.arange(len(true)), true]
+    rank = (probabilities > own[:, None]).sum(axis=1)
+    earlier = np.arange(len(labels)) < true[:, None]
+    rank += ((probabilities == own[:, None]) & earlier).sum(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        true, predicted, labels=range(len(labels)), zero_division=0
+    )
+    present = support > 0
+    return {
+        "images": len(true),
+        "accuracy": float((predicted == true).mean()),
+        f"top_{top_k}_accuracy": float((answered & (rank < top_k)).mean()),
+        "macro_precision": float(precision[present].mean()),
+        "macro_recall": float(recall[present].mean()),
+        "macro_f1": float(f1[present].mean()),
+        "classes": [
+            {
+                "label": label,
+                "images": int(support[i]),
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+            }
+            for i, label in enumerate(labels)
+        ],
+    }
+
+
+def write_csv(path, samples, probabilities, labels, errors):
+    """Writes a row an image: path, true and predicted class, probability of the predicted."""
+    try:
+        with run_folder.replacing(path) as partial, \
+                open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "true", "predicted", "probability", "error"])
+            for position, (name, row) in enumerate(zip(samples.names, probabilities)):
+                if position in errors:
+                    answer = ["", "", errors[position].reason]
+                else:
+                    best = int(row.argmax())
+                    answer = [labels[best], float(row[best]), ""]
+                writer.writerow(
+                    [os.path.join(samples.folder, name), labels[samples.labels[position]], *answer]
+                )
+    except OSError as error:
+        raise InputError(f"--csv: {path} cannot be written: {error.strerror}") from None
+
+
+def table(scores, top_k):
+    """The scores as text."""
+    width = max(5, *(len(each["label"]) for each in scores["classes"]))
+    lines = [
+        f"images {scores['images']}   accuracy {scores['accuracy']:.4f}   "
+        f"top {top_k} {scores[f'top_{top_k}_accuracy']:.4f}",
+        "",
+        f"{'class':<{width}}  images  precision  recall      f1",
+    ]
+    lines += [
+        f"{each['label']:<{width}}  {each['images']:>6}  {each['precision']:>9.4f}  "
+        f"{each['recall']:.4f}  {each['f1']:.4f}"
+        for each in scores["classes"]
+    ]
+    lines.append(
+        f"{'mean':<{width}}  {scores['images']:>6}  {scores['macro_precision']:>9.4f}  "
+        f"{scores['macro_recall']:.4f}  {scores['macro_f1']:.4f}"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,273 @@
+"""An exported model, or a run, as an object: images in, labels and probabilities out."""
+
+import csv
+import glob
+import json
+import os
+import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+import run_folder
+from errors import ImageError, InputError, first_ten
+from preprocess import EXTENSIONS, Preprocessing, load
+from save_model import FORMAT, INPUT, OUTPUT, checksum
+
+TOP_K = 3
+
+
+def main(options):
+    """`--mode predict`."""
+    paths = find_images(options.image)
+    classifier = Classifier.load(run_folder.find(options.run, options.save_dir))
+    count = check_top_k(options.top_k, len(classifier.labels), TOP_K)
+    results, failed = [], []
+    for path, answer in classifier.stream(paths, options.batch_size, options.workers):
+        if isinstance(answer, ImageError):
+            failed.append(answer)
+            results.append({"image": path, "error": answer.reason})
+        else:
+            results.append({"image": path, "predictions": classifier.top(answer, count)})
+    if options.csv:
+        _write_csv(options.csv, results, count)
+    if options.json:
+        print(json.dumps(results, ensure_ascii=False))
+    else:
+        print(_table(results))
+    if failed:
+        more = f"; {len(failed)} of {len(paths)} images failed" if len(failed) > 1 else ""
+        raise InputError(f"{failed[0]}{more}")
+
+
+class Classifier:
+    """A model with all that it needs to know about images and labels.
+
+    Attributes:
+        labels: tuple of str, class names in the order of their ids.
+        preprocessing: `preprocess.Preprocessing` of its images.
+    """
+
+    def __init__(self, labels, preprocessing, predict):
+        self.labels = labels
+        self.preprocessing = preprocessing
+        self._predict = predict
+
+    @classmethod
+    def load(cls, path):
+        """Opens an exported model or a run.
+
+        From a run, its exported model is taken where there is one made from its
+        best weights, else the best weights themselves.
+
+        Args:
+            path: as `run_folder.find` gives it.
+
+        Raises:
+            InputError: files are missing, changed, or do not fit together.
+        """
+        if run_folder.is_exported(path):
+            return cls._load_exported(path)
+        run = run_folder.read(path)
+        exported = run.file(run_folder.MODEL)
+        if run_folder.is_exported(exported):
+            weights = _read_description(exported).get("weights")
+            if weights == checksum(run.file(run_folder.BEST)):
+                return cls._load_exported(exported)
+        return cls._load_run(run)
+
+    @classmethod
+    def _load_exported(cls, folder):
+        description = _read_description(folder)
+        labels, preprocessing = _check_description(folder, description)
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(folder)
+        serve = loaded.signatures["serving_default"]
+
+        def predict(x, keep=loaded):  # the signature alone would let its variables go
+            return serve(**{INPUT: tf.constant(x)})[OUTPUT].numpy()
+
+        return cls(labels, preprocessing, predict)
+
+    @classmethod
+    def _load_run(cls, run):
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import pretrained
+        from model import build_model
+
+        model = build_model(run.options.backbone, len(run.labels), run.options.input_size)
+        pretrained.load(model, run.file(run_folder.BEST))
+        return cls(run.labels, run.preprocessing, model.predict_on_batch)
+
+    def probabilities(self, x):
+        """uint8 (N, S, S, 3), as `preprocess.load` gives it -> float32 (N, C)."""
+        return np.asarray(self._predict(x))
+
+    def classify(self, images, top_k=TOP_K):
+        """Names the classes of some images.
+
+        Args:
+            images: list of paths or of files' bytes.
+            top_k: predictions an image, at most the number of classes.
+
+        Returns:
+            A list of predictions for each image, likeliest first; each a dict of
+            label, id and probability.
+
+        Raises:
+            ImageError: an image cannot be decoded.
+        """
+        x = np.stack([load(image, self.preprocessing) for image in images])
+        return [self.top(row, top_k) for row in self.probabilities(x)]
+
+    def top(self, row, count):
+        """The `count` likeliest classes of one row of probabilities."""
+        order = np.argsort(-row, kind="stable")[:count]
+        return [
+            {"label": self.labels[i], "id": int(i), "probability": float(row[i])} for i in order
+        ]
+
+    def stream(self, paths, batch_size=32, workers=1):
+        """Goes through many images; decoding runs ahead of the model.
+
+        Args:
+            paths: list of image files.
+            batch_size: images the model takes at once.
+            workers: threads that decode.
+
+        Yields:
+            (path, row) in the order of `paths`: float32 (C,) probabilities, or the
+            ImageError of an image that cannot be decoded.
+        """
+        def decode(path):
+            try:
+                return load(path, self.preprocessing)
+            except ImageError as error:
+                return error
+
+        remaining = iter(paths)
+        pool = ThreadPoolExecutor(workers)
+        try:
+            ahead = deque()
+            while True:
+                for path in remaining:
+                    ahead.append((path, pool.submit(decode, path)))
+                    if len(ahead) >= 3 * batch_size:
+                        break
+                if not ahead:
+                    return
+                batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
+                answers = [task.result() for _, task in batch]
+                good = [answer for answer in answers if not isinstance(answer, ImageError)]
+                rows = iter(self.probabilities(np.stack(good)) if good else ())
+                for (path, _), answer in zip(batch, answers):
+                    yield path, answer if isinstance(answer, ImageError) else next(rows)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def find_images(patterns):
+    """The image files that paths, folders and patterns name, each once, in order.
+
+    Raises:
+        InputError: one of them names nothing.
+    """
+    found = {}
+    for pattern in patterns:
+        if os.path.isdir(pattern):
+            names = [
+                os.path.join(pattern, name)
+                for name in sorted(os.listdir(pattern))
+                if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+            ]
+        elif os.path.exists(pattern):  # also a file with brackets in its name
+            names = [pattern]
+        else:
+            names = sorted(glob.glob(pattern, recursive=True))
+            names = [name for name in names if os.path.isfile(name)]
+        if not names:
+            kinds = f" of the kinds {', '.join(EXTENSIONS)}" if os.path.isdir(pattern) else ""
+            raise InputError(f"--image: {pattern}: no such image{kinds}")
+        found.update(dict.fromkeys(names))
+    return list(found)
+
+
+def check_top_k(top_k, classes, default):
+    """How many classes count: `top_k` if given, else `default`, at most all."""
+    if top_k is not None and top_k > classes:
+        raise InputError(f"--top_k: {top_k} is more than the model's {classes} classes")
+    return top_k or min(default, classes)
+
+
+def _read_description(folder):
+    path = os.path.join(folder, run_folder.MODEL_FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            description = json.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(description, dict):
+        raise InputError(f"{path}: is not the description of an exported model")
+    return description
+
+
+def _check_description(folder, description):
+    """Labels and preprocessing of an exported model whose files are all as they were."""
+    path = os.path.join(folder, run_folder.MODEL_FILE)
+    if description.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: has format {description.get('format')!r}; this version reads {FORMAT}"
+        )
+    try:
+        labels = tuple(description["labels"])
+        files = description["files"]
+        settings = description["preprocessing"]
+        preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
+        missing = [name for name in files if not os.path.isfile(os.path.join(folder, name))]
+        if missing:
+            raise InputError(f"{folder}: files are missing: {first_ten(missing)}")
+        changed = [name for name in files if checksum(os.path.join(folder, name)) != files[name]]
+        if changed:
+            raise InputError(f"{folder}: files have changed since export: {first_ten(changed)}")
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is not complete: {error!r}") from None
+    return labels, preprocessing
+
+
+def _table(results):
+    lines = []
+    for result in results:
+        if "error" in result:
+            lines.append(f"{result['image']}: {result['error']}")
+            continue
+        lines.append(result["image"])
+        width = max(len(each["label"]) for each in result["predictions"])
+        lines += [
+            f"  {each['probability']:7.2%}  {each['label']:<{width}}  (class {each['id']})"
+            for each in result["predictions"]
+        ]
+    return "\n".join(lines)
+
+
+def _write_csv(path, results, count):
+    try:
+        with run_folder.replacing(path) as partial, \
+                open(partial, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            columns = [f"{name}_{k}" for k in range(1, count + 1) for name in ("label", "probability")]
+            writer.writerow(["image", *columns, "error"])
+            for result in results:
+                cells = [""] * len(columns)
+                if "predictions" in result:
+                    cells = [
+                        cell
+                        for each in result["predictions"]
+                        for cell in (each["label"], each["probability"])
+                    ]
+                writer.writerow([result["image"], *cells, result.get("error", "")])
+    except OSError as error:
+        raise InputError(f"--csv: {path} cannot be written: {error.strerror}") from None
+    print(f"written: {path}", file=sys.stderr)

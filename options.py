@@ -1,0 +1,435 @@
+"""Every option of every mode: name, default, unit, allowed values, help.
+
+`parse(mode, argv)` gives one frozen value. Precedence: the defaults here, then
+the YAML file named by --config, then the command line. Values of the file and of
+the command line pass the same checks. Only the standard library is imported at
+the top, so that `--help` stays fast.
+"""
+
+import argparse
+import collections
+import math
+import os
+
+from errors import InputError
+
+BACKBONES = tuple(f"EfficientNetB{number}" for number in range(8))
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
+RESIZES = ("letterbox", "crop", "stretch")
+
+
+# --- kinds: what turns text into a value, or says what is allowed -------------------
+
+
+class Kind(collections.namedtuple("Kind", "convert allowed metavar")):
+    """`convert(text)` gives the value or raises ValueError; `allowed` says what is."""
+
+
+def whole(low, high):
+    def convert(text):
+        value = int(text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return Kind(convert, f"a whole number from {low} to {high}", "N")
+
+
+def number(low, high, above=False, below=False):
+    """A finite number; `above` and `below` leave the ends themselves out."""
+
+    def convert(text):
+        value = float(text)
+        inside = (value > low if above else value >= low) and (
+            value < high if below else value <= high
+        )
+        if not math.isfinite(value) or not inside:
+            raise ValueError
+        return value
+
+    ends = f"{'above' if above else 'from'} {low:g} {'to below' if below else 'to'} {high:g}"
+    return Kind(convert, f"a number {ends}", "X")
+
+
+def choice(*values):
+    def convert(text):
+        if text not in values:
+            raise ValueError
+        return text
+
+    return Kind(convert, "one of " + ", ".join(values), "NAME")
+
+
+def _text(text):
+    if not text.strip() or "\0" in text:
+        raise ValueError
+    return text
+
+
+def _yes_no(text):
+    return {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}[
+        text.lower()
+    ]
+
+
+def _color(text):
+    parts = [int(part) for part in text.strip("()[]").split(",")]
+    if len(parts) != 3 or not all(0 <= part <= 255 for part in parts):
+        raise ValueError
+    return tuple(parts)
+
+
+def _run_name(text):
+    _text(text)
+    if text.startswith(".") or any(letter in '/\\:*?"<>|' or letter < " " for letter in text):
+        raise ValueError
+    return text
+
+
+PATH = Kind(_text, "a path", "PATH")
+FOLDER = Kind(_text, "a folder", "DIR")
+RUN = Kind(_text, "a run's name below --save_dir, or the path of a run or exported model", "RUN")
+RUN_NAME = Kind(_run_name, 'a folder name without any of / \\ : * ? " < > |', "NAME")
+SCORE_NAME = Kind(_run_name, "a short name such as test", "NAME")
+YES_NO = Kind(_yes_no, "yes or no", "yes|no")
+COLOR = Kind(_color, "three whole numbers from 0 to 255: red,green,blue", "R,G,B")
+WEIGHTS = Kind(_text, "imagenet, none or the path of a weights file", "imagenet|none|PATH")
+
+
+# --- the options --------------------------------------------------------------------
+
+
+class Option(collections.namedtuple("Option", "name kind default help group shown many")):
+    """One option. `shown` is the default in words, `many` takes several values."""
+
+
+_ALL = {}
+
+
+def _option(name, kind, default, help, group, shown=None, many=False):
+    _ALL[name] = Option(name, kind, default, help, group, shown, many)
+
+
+_option("train_data", FOLDER, "../datasets/train_datasets",
+        "training images, each with a text file of the same stem", "Data")
+_option("val_data", FOLDER, None, "validation images, in the same format", "Data",
+        "../datasets/val_datasets beside the default --train_data, "
+        "else a part of the training data")
+_option("val_fraction", number(0, 0.5, above=True), 0.1,
+        "share of the training images held out for validation when there is no --val_data",
+        "Data")
+_option("data", FOLDER, None, "labelled images, each with a text file of the same stem", "Data")
+_option("labels", PATH, None, "JSON file with the class names", "Data",
+        "label.json in the data folder, else the project's")
+_option("max_bad", number(0, 1), 0.01,
+        "share of the images that may be undecodable before training refuses", "Data")
+_option("workers", whole(1, 256), max(1, min(16, os.cpu_count() or 1)),
+        "threads that decode images", "Data", "the processor's cores, at most 16")
+_option("source", FOLDER, None, "a folder with one folder of images a class", "Data")
+_option("target", FOLDER, None, "the folder to make", "Data")
+_option("image", PATH, None, "image files, folders of images, or patterns such as 'photos/*.jpg'",
+        "Data", many=True)
+
+_option("backbone", choice(*BACKBONES), "EfficientNetB0", "network that turns images to features",
+        "Model")
+_option("weights", WEIGHTS, "imagenet",
+        "start of training: ImageNet's weights, none (from scratch), or a weights file", "Model")
+_option("input_size", whole(32, 4096), None, "side of the square input, in pixels", "Model",
+        "the backbone's own, 224 for EfficientNetB0")
+_option("resize", choice(*RESIZES), "letterbox",
+        "how an image becomes square: fitted with bars, cut, or distorted", "Model")
+_option("fill_color", COLOR, (255, 255, 255), "colour of the bars and behind transparent pixels",
+        "Model")
+_option("dropout", number(0, 1, below=True), 0.2, "share of features dropped before the head",
+        "Model")
+_option("drop_connect", number(0, 1, below=True), 0.2,
+        "stochastic depth: chance that the last block is skipped in a step", "Model")
+
+_option("batch_size", whole(1, 65536), 16, "images a step, over all devices", "Training")
+_option("epochs", whole(1, 100000), 30, "passes over the training data", "Training")
+_option("learning_rate", number(0, 10, above=True), None, "highest learning rate", "Training",
+        "5e-4 from pretrained weights, 4e-3 from scratch")
+_option("optimizer", choice(*OPTIMIZERS), "adamw", "what turns gradients to steps", "Training")
+_option("weight_decay", number(0, 1), 0.01,
+        "decoupled weight decay of adamw and sgd, not on biases and norms",
+        "Training")
+_option("warmup_epochs", number(0, 100000), None,
+        "epochs of linear warm-up before the cosine; fractions are allowed", "Training",
+        "a tenth of --epochs, at most 3")
+_option("label_smoothing", number(0, 1, below=True), 0.1,
+        "share of each label spread evenly over all classes", "Training")
+_option("patience", whole(0, 100000), 0,
+        "epochs without a better validation score before training stops; 0 never stops early",
+        "Training")
+_option("seed", whole(0, 2**31 - 1), 0, "start of every random number", "Training")
+
+_option("horizontal_flip", YES_NO, True, "mirror half of the images left to right",
+        "Augmentation")
+_option("vertical_flip", YES_NO, False, "mirror half of the images top to bottom",
+        "Augmentation")
+_option("shift", number(0, 0.5), 0.1, "largest shift either way, as a share of the side; 0 is off",
+        "Augmentation")
+_option("rotation", number(0, 180), 10.0, "largest rotation either way, in degrees; 0 is off",
+        "Augmentation")
+_option("zoom", number(0, 0.9), 0.1, "largest scaling either way, as a share; 0 is off",
+        "Augmentation")
+_option("random_eraser", number(0, 1), 0.25,
+        "chance that a random rectangle of an image is replaced by noise; 0 is off",
+        "Augmentation")
+
+_option("run", RUN, None, "the run, or an exported model", "Run")
+_option("save_dir", FOLDER, "save_h5_model", "where runs are kept", "Run")
+_option("log_dir", FOLDER, "log_file", "where TensorBoard files are kept", "Run")
+_option("overwrite", YES_NO, False, "replace a run of the same name", "Run")
+_option("resume", RUN, None,
+        "go on with this run from its last complete epoch, with the options it was started with",
+        "Run")
+
+_option("top_k", whole(1, 10000), None, "how many of the likeliest classes count", "Output",
+        "5, or all where there are fewer")
+_option("csv", PATH, None, "also write a CSV with one row an image to this file", "Output")
+_option("record", SCORE_NAME, None,
+        "add the scores to the run's metrics.json, each as NAME_ and its name", "Output")
+_option("json", YES_NO, False, "print one line of JSON on standard output, nothing else there",
+        "Output")
+
+_option("config", PATH, None, "YAML file with options; the command line goes before it",
+        "General")
+_option("debug", YES_NO, False, "show the traceback of an error", "General")
+
+
+class Mode(collections.namedtuple("Mode", "options changed required")):
+    """A mode's options; `changed` replaces fields of some, `required` must be given."""
+
+
+_COMMON = ("json", "config", "debug")
+
+MODES = {
+    "train": Mode(
+        ("train_data", "val_data", "val_fraction", "labels", "max_bad", "workers",
+         "backbone", "weights", "input_size", "resize", "fill_color", "dropout", "drop_connect",
+         "batch_size", "epochs", "learning_rate", "optimizer", "weight_decay", "warmup_epochs",
+         "label_smoothing", "patience", "seed",
+         "horizontal_flip", "vertical_flip", "shift", "rotation", "zoom", "random_eraser",
+         "run", "save_dir", "log_dir", "overwrite", "resume", *_COMMON),
+        {"run": {"kind": RUN_NAME, "help": "name of the run to make",
+                 "shown": "BACKBONE-DATE-TIME"}},
+        (),
+    ),
+    "eval": Mode(
+        ("data", "labels", "workers", "batch_size", "run", "save_dir",
+         "top_k", "csv", "record", *_COMMON),
+        {"labels": {"shown": "label.json in the data folder, else the run's"},
+         "batch_size": {"default": 32, "help": "images the model takes at once"},
+         "csv": {"help": "file for the table with one row an image",
+                 "shown": "eval.csv in the run's folder"}},
+        ("run", "data"),
+    ),
+    "predict": Mode(
+        ("image", "workers", "batch_size", "run", "save_dir", "top_k", "csv", *_COMMON),
+        {"batch_size": {"default": 32, "help": "images the model takes at once"},
+         "top_k": {"shown": "3, or all where there are fewer"}},
+        ("run", "image"),
+    ),
+    "save_pb": Mode(("run", "save_dir", *_COMMON), {"run": {"help": "the run to export"}},
+                    ("run",)),
+    "dir2txt": Mode(("source", "target", *_COMMON), {}, ("source", "target")),
+    "demo_data": Mode(
+        ("target", "seed", *_COMMON),
+        {"target": {"default": "datasets/digits"},
+         "seed": {"help": "which images become training, validation and test data"}},
+        (),
+    ),
+}
+
+
+def nearest(word, known):
+    """`; did you mean X?` for the name nearest to `word`, or nothing."""
+    import difflib  # only an error needs it
+
+    lower = {name.lower(): name for name in known}
+    match = difflib.get_close_matches(word.lower(), lower, 1, 0.5)
+    return f"; did you mean {lower[match[0]]}?" if match else ""
+
+
+def mode_options(mode):
+    """The options of `mode`, with what this mode changes about them."""
+    changed = MODES[mode].changed
+    return [_ALL[name]._replace(**changed.get(name, {})) for name in MODES[mode].options]
+
+
+def parse(mode, argv, prog="run.py"):
+    """Turns the arguments of one mode into a frozen value.
+
+    Args:
+        mode: a key of `MODES`.
+        argv: list of str, the arguments without `--mode X`.
+        prog: name shown in the help.
+
+    Returns:
+        A named tuple with a field for each option of the mode and `given`, a
+        frozenset of the options that the file or the command line set.
+
+    Raises:
+        InputError: an unknown option or key, or a value that is not allowed.
+        SystemExit: after printing the help.
+    """
+    known = {option.name: option for option in mode_options(mode)}
+    texts = _command_line(mode, known, argv, prog)
+    sources = dict.fromkeys(texts, "--")
+    config = texts.get("config")
+    if config is not None:
+        for name, value in _check_keys(read_yaml(config), mode, known, config).items():
+            if name not in texts:
+                texts[name], sources[name] = value, f"{config}: "
+    return _finish(mode, known, texts, sources)
+
+
+def from_mapping(mode, values, source):
+    """The options of `mode` from a mapping, checked as a configuration file is.
+
+    Args:
+        mode: a key of `MODES`.
+        values: dict of option name -> value; None stands for the default.
+        source: what errors call the mapping, a path.
+    """
+    known = {option.name: option for option in mode_options(mode)}
+    texts = _check_keys(values, mode, known, source)
+    return _finish(mode, known, texts, dict.fromkeys(texts, f"{source}: "))
+
+
+def _finish(mode, known, texts, sources):
+    values = {name: option.default for name, option in known.items()}
+    for name, text in texts.items():
+        values[name] = _convert(known[name], text, sources[name])
+    for name in MODES[mode].required:
+        if values[name] is None:
+            raise InputError(
+                f"--{name} is missing: --mode {mode} needs {known[name].kind.allowed}"
+            )
+    fields = collections.namedtuple("Options", [*values, "given"])
+    return fields(**values, given=frozenset(texts))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(message)
+
+
+def _command_line(mode, known, argv, prog):
+    parser = _Parser(
+        prog=f"{prog} --mode {mode}",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=100),
+        usage=f"{prog} --mode {mode} [options]",
+    )
+    groups = {}
+    for option in known.values():
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        extra = {}
+        if option.many:
+            extra = {"nargs": "+"}
+        elif option.kind is YES_NO:
+            extra = {"nargs": "?", "const": "yes"}
+        groups[option.group].add_argument(
+            f"--{option.name}",
+            default=argparse.SUPPRESS,
+            metavar=option.kind.metavar,
+            help=_help(option, option.name in MODES[mode].required),
+            **extra,
+        )
+    found, unknown = parser.parse_known_args(argv)
+    for word in unknown:
+        if word.startswith("-"):
+            name = word.lstrip("-").split("=")[0]
+            raise InputError(
+                f"{word} is not an option of --mode {mode}"
+                + (nearest(name, known).replace("mean ", "mean --") or "; --help lists them")
+            )
+        raise InputError(f"{word!r} stands alone, without an option before it")
+    return vars(found)
+
+
+def _help(option, required):
+    allowed = option.kind.allowed
+    if option.kind in (PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS) or option.kind is YES_NO:
+        allowed = ""
+    if required:
+        default = "required"
+    elif option.shown:
+        default = f"default: {option.shown}"
+    elif option.default is None:
+        default = ""
+    else:
+        default = f"default: {show(option.default)}"
+    notes = "; ".join(part for part in (allowed, default) if part)
+    return (f"{option.help} [{notes}]" if notes else option.help).replace("%", "%%")
+
+
+def show(value):
+    """A value as one would write it on the command line."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _convert(option, text, source):
+    if option.many and isinstance(text, list):
+        return tuple(_convert(option, part, source) for part in text)
+    try:
+        return option.kind.convert(str(text))
+    except (ValueError, KeyError, OverflowError):
+        close = ""
+        if option.kind.allowed.startswith("one of "):
+            close = nearest(str(text), option.kind.allowed[7:].split(", "))
+        raise InputError(
+            f"{source}{option.name}: {str(text)!r} is not allowed: it takes "
+            f"{option.kind.allowed}{close}"
+        ) from None
+
+
+def read_yaml(path):
+    """A YAML file's mapping, or an InputError that names the file and the line."""
+    import yaml  # 20 ms that --help does not need
+
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            values = yaml.safe_load(file)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or "cannot be read"
+        raise InputError(f"{path}{line}: is not YAML: {what}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: must hold lines such as 'epochs: 30', not a "
+                         f"{type(values).__name__}")
+    return values
+
+
+def _check_keys(found, mode, known, path):
+    """The values of a mapping as `_convert` takes them; an unknown key is refused."""
+    values = {}
+    for name, value in found.items():
+        if name not in known or name == "config":
+            raise InputError(
+                f"{path}: {name!r} is not an option of --mode {mode}{nearest(str(name), known)}"
+            )
+        if value is None:
+            continue
+        if isinstance(value, dict):
+            raise InputError(f"{path}: {name}: takes {known[name].kind.allowed}, not a mapping")
+        if known[name].many:
+            value = value if isinstance(value, list) else [value]
+        elif isinstance(value, (list, tuple)):
+            value = ",".join(map(str, value))
+        values[name] = value
+    return values

@@ -1,0 +1,120 @@
+"""A folder with one folder a class becomes the sample format with its label.json."""
+
+import json
+import os
+import shutil
+
+from tqdm import tqdm
+
+from errors import InputError, first_ten
+from preprocess import EXTENSIONS
+from samples import write_label_names, write_sample
+
+
+def main(options):
+    """`--mode dir2txt`."""
+    result = convert(options.source, options.target)
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    for name, count in result["classes"].items():
+        print(f"{count:>8}  {name}")
+    print(f"{result['images']:>8}  images in {result['target']}")
+    if result["left_out"]:
+        print(f"{len(result['left_out']):>8}  other files left out: {first_ten(result['left_out'])}")
+
+
+def convert(source, target):
+    """Copies the images of `source` into the new folder `target`, with their labels.
+
+    A class is the path of a folder below `source`, so `waste/glass/x.jpg` has the
+    class `waste/glass`. Classes are numbered in the order of their names. An image
+    keeps its name where no other has the same stem; else its class stands before.
+
+    Args:
+        source: folder with one folder a class.
+        target: folder to make; it must not exist.
+
+    Returns:
+        dict: target, images (number), classes (name -> number), left_out (paths).
+
+    Raises:
+        InputError: no classes, images outside any class, or an existing target.
+    """
+    images, left_out = _find(source)
+    if os.path.lexists(target):
+        raise InputError(f"--target: {target} exists; name a folder that does not")
+    labels = sorted({label for _, label in images})
+    partial = f"{os.path.abspath(target)}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        os.makedirs(partial)
+        counts = dict.fromkeys(labels, 0)
+        numbers = {label: number for number, label in enumerate(labels)}
+        names = _names(images)
+        bar = tqdm(zip(images, names), "copying", len(images), unit=" images", disable=None)
+        for (path, label), name in bar:
+            shutil.copyfile(path, os.path.join(partial, name))
+            write_sample(partial, name, numbers[label])
+            counts[label] += 1
+        write_label_names(partial, labels)
+        os.rename(partial, target)
+    except OSError as error:
+        raise InputError(f"{error.filename or target}: {error.strerror}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {"target": target, "images": len(images), "classes": counts, "left_out": left_out}
+
+
+def _find(source):
+    """[(path, class)] sorted, and the files that are no images."""
+    if not os.path.isdir(source):
+        raise InputError(f"--source: {source}: no such folder")
+    images, left_out, outside = [], [], []
+    for parent, folders, names in os.walk(source):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        label = os.path.relpath(parent, source).replace(os.sep, "/")
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            path = os.path.join(parent, name)
+            if not name.lower().endswith(EXTENSIONS):
+                left_out.append(os.path.relpath(path, source))
+            elif label == ".":
+                outside.append(name)
+            else:
+                images.append((path, label))
+    if outside:
+        raise InputError(
+            f"--source: {source}: {len(outside)} images stand in no class folder: "
+            f"{first_ten(outside)}"
+        )
+    if not images:
+        raise InputError(
+            f"--source: {source}: no images; looked for folders, one a class, with "
+            f"{', '.join(EXTENSIONS)}"
+        )
+    return images, left_out
+
+
+def _names(images):
+    """A file name for each image, with a stem of its own whatever the letters' case."""
+    def stem(name):
+        return os.path.splitext(name)[0].casefold()
+
+    stems = [stem(os.path.basename(path)) for path, _ in images]
+    seen = set()
+    twice = {each for each in stems if each in seen or seen.add(each)}
+    taken = set(stems) - twice
+    names = []
+    for (path, label), own in zip(images, stems):
+        name = os.path.basename(path)
+        if own in twice:
+            first = name = f"{label.replace('/', '_')}_{name}"
+            number = 2
+            while stem(name) in taken:
+                name = f"{os.path.splitext(first)[0]}_{number}{os.path.splitext(first)[1]}"
+                number += 1
+            taken.add(stem(name))
+        names.append(name)
+    return names

@@ -1,0 +1,227 @@
+"""From a file's bytes to what the model takes: the project's only image decoder.
+
+Training, evaluation, prediction and the server all call `load`. Its settings
+travel inside the exported model. JPEG, PNG, BMP, WebP, GIF (first frame) and TIFF
+are read; what else a file contains is refused by its content, not by its name.
+
+How unusual pictures are understood:
+- EXIF orientation is applied, in every format that has it.
+- Grey, palette, CMYK and other colour modes become RGB.
+- 16 bits a channel are scaled to 8, not clipped.
+- Transparent pixels show the fill colour.
+- 32-bit integers and floats are refused: they have no defined white.
+"""
+
+import io
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageOps
+
+from errors import ImageError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+MAX_PIXELS = 200_000_000
+
+# Each worker thread decodes its own image; OpenCV's threads on top only get in the way.
+cv2.setNumThreads(0)
+# The limit of this module takes its place, checked before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class Preprocessing(NamedTuple):
+    """How an image becomes the model's input.
+
+    Attributes:
+        size: side S of the square result, in pixels.
+        resize: "letterbox" (whole image, bars in the fill colour), "crop" (the
+            middle, cut to a square) or "stretch" (distorted to a square).
+        fill_color: (red, green, blue), 0-255, of bars and transparent pixels.
+        max_pixels: an image with more is refused before it is decoded.
+    """
+
+    size: int
+    resize: str = "letterbox"
+    fill_color: tuple = (255, 255, 255)
+    max_pixels: int = MAX_PIXELS
+
+
+def load(source, preprocessing, name=None):
+    """Turns an image file into the model's input.
+
+    Args:
+        source: path of the file, or its bytes.
+        preprocessing: a `Preprocessing`.
+        name: what errors call the image; default: the path.
+
+    Returns:
+        uint8 array (S, S, 3), RGB, 0-255.
+
+    Raises:
+        ImageError: the image cannot be read or decoded; names the file and why.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        name, data = name or "image", source
+    else:
+        name = name or str(source)
+        try:
+            with open(source, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise ImageError(name, error.strerror or "cannot be read") from None
+    return fit(decode(data, preprocessing, name), preprocessing)
+
+
+def decode(data, preprocessing, name="image"):
+    """Decodes an image, upright, at the file's size or, for large JPEGs, nearer to S.
+
+    Args:
+        data: bytes of the file.
+        preprocessing: a `Preprocessing`; JPEGs are decoded at the smallest scale of
+            libjpeg (eighths) that is not below what `fit` needs.
+        name: what errors call the image.
+
+    Returns:
+        uint8 array (height, width, 3), RGB.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    if not data:
+        raise ImageError(name, "the file is empty")
+    try:
+        if bytes(data[:3]) == b"\xff\xd8\xff":
+            image = _decode_jpeg(data, preprocessing, name)
+            if image is not None:
+                return image
+        return _decode_any(data, preprocessing, name)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever comes to their mind
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "is none of " + ", ".join(FORMATS)
+        raise ImageError(name, f"cannot be decoded: {reason}") from None
+
+
+def fit(image, preprocessing):
+    """Fits an image of any size into the model's square.
+
+    Args:
+        image: uint8 (height, width, 3).
+        preprocessing: a `Preprocessing`.
+
+    Returns:
+        uint8 (S, S, 3), a new array.
+    """
+    size = preprocessing.size
+    height, width = target_size(*image.shape[:2], preprocessing)
+    if preprocessing.resize == "crop":
+        top, left = (image.shape[0] * size) // height, (image.shape[1] * size) // width
+        top, left = max(1, top), max(1, left)  # the part of the image that remains
+        y, x = (image.shape[0] - top) // 2, (image.shape[1] - left) // 2
+        return _resize(image[y : y + top, x : x + left], size, size)
+    resized = _resize(image, height, width)
+    if (height, width) == (size, size):
+        return resized
+    square = np.empty((size, size, 3), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    # Only the bars: filling the whole square first costs as much as a third of the resize.
+    square[:top] = square[top + height :] = preprocessing.fill_color
+    square[top : top + height, :left] = preprocessing.fill_color
+    square[top : top + height, left + width :] = preprocessing.fill_color
+    square[top : top + height, left : left + width] = resized
+    return square
+
+
+def target_size(height, width, preprocessing):
+    """(height, width) of the whole image after scaling, before cutting or padding."""
+    size = preprocessing.size
+    if preprocessing.resize == "stretch":
+        return size, size
+    side = min(height, width) if preprocessing.resize == "crop" else max(height, width)
+    return max(1, round(height * size / side)), max(1, round(width * size / side))
+
+
+def _resize(image, height, width):
+    if image.shape[:2] == (height, width):
+        return np.ascontiguousarray(image)
+    shrink = max(image.shape[0] / height, image.shape[1] / width)
+    # Below half the size bilinear sampling would skip pixels; above it, averaging
+    # over areas costs three times as much and shows no difference.
+    method = cv2.INTER_AREA if shrink >= 2 else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def _check_pixels(height, width, preprocessing, name):
+    if height * width > preprocessing.max_pixels:
+        raise ImageError(
+            name,
+            f"has {width} x {height} pixels, more than the {preprocessing.max_pixels:,} allowed",
+        )
+
+
+def _decode_jpeg(data, preprocessing, name):
+    """The fast way for the usual JPEG; None for one that Pillow has to judge."""
+    try:
+        height, width, color, _ = simplejpeg.decode_jpeg_header(data)
+        _check_pixels(height, width, preprocessing, name)
+        if color not in ("YCbCr", "Gray", "RGB"):
+            return None  # CMYK and YCCK, often stored inverted: Pillow knows how
+        orientation = _jpeg_orientation(data)
+        rows, columns = target_size(height, width, preprocessing)
+        image = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=min(rows, height), min_width=min(columns, width)
+        )
+    except ValueError:
+        return None  # damaged, or merely odd: Pillow forgives only what is harmless
+    return _turn(image, orientation)
+
+
+def _jpeg_orientation(data):
+    # Looked for only where it can be: most files on a server have no EXIF at all.
+    start = data.find(b"Exif\0\0", 0, 65536 + 64)
+    if start < 0:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(bytes(data[start : start + 65536]))
+        return exif.get(0x0112, 1)
+    except Exception:  # a damaged EXIF block is no reason to refuse the picture
+        return 1
+
+
+def _turn(image, orientation):
+    """Applies the EXIF orientation 1-8; anything else counts as 1."""
+    if orientation in (5, 6, 7, 8):
+        image = cv2.transpose(image)
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return image if flip is None else cv2.flip(image, flip)
+
+
+def _decode_any(data, preprocessing, name):
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_pixels(image.height, image.width, preprocessing, name)
+        image.load()
+        try:
+            image = ImageOps.exif_transpose(image)
+        except Exception:  # as above: damaged EXIF
+            pass
+        if image.mode.startswith("I;16"):
+            values = np.asarray(image).astype(np.uint32)
+            grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+            return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+        if image.mode in ("I", "F"):
+            raise ImageError(
+                name,
+                "cannot be decoded: has 32 bits a pixel with no defined white; "
+                "save it with 8 or 16 bits",
+            )
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            ground = Image.new("RGBA", image.size, preprocessing.fill_color + (255,))
+            image = Image.alpha_composite(ground, image)
+        return np.asarray(image.convert("RGB"))

@@ -1,0 +1,97 @@
+"""The front door: `python run.py --mode train | eval | predict | ...`.
+
+Holds the table of modes, lets `options.py` parse, imports the one module that the
+mode names and calls its `main(options)`. Nothing heavy is imported before that.
+"""
+
+import importlib
+import os
+import signal
+import sys
+
+import options as options_module
+from errors import InputError, RunError
+
+# mode -> module, one line of what it is for
+MODES = {
+    "train": ("train", "train a classifier on a folder of labelled images"),
+    "eval": ("eval", "measure a run or an exported model on labelled images"),
+    "predict": ("inference", "name the classes of images"),
+    "save_pb": ("save_model", "export a run as a SavedModel that serves by itself"),
+    "dir2txt": (
+        "other.data_reconstruction_dir2txt",
+        "turn a folder with one folder a class into the sample format",
+    ),
+    "demo_data": ("other.demo_data", "write 1,797 handwritten digits in the sample format"),
+}
+
+
+def table():
+    """The modes as text, a line each."""
+    lines = ["usage: python run.py --mode MODE [options]", "", "modes:"]
+    lines += [f"  {name:<10} {summary}" for name, (_, summary) in MODES.items()]
+    lines += ["", "python run.py --mode MODE --help lists the options of a mode."]
+    return "\n".join(lines)
+
+
+def split_mode(argv):
+    """Takes `--mode X` out of the arguments: (X or None, the others)."""
+    mode, rest, words = None, [], iter(argv)
+    for word in words:
+        if word == "--mode":
+            mode = next(words, "")
+        elif word.startswith("--mode="):
+            mode = word[len("--mode="):]
+        else:
+            rest.append(word)
+    return mode, rest
+
+
+def main(argv):
+    """Runs one command. Returns its exit status: 0, 1 (failed), 2 (bad input)."""
+    mode, rest = split_mode(argv)
+    debug = "--debug" in rest
+    try:
+        if mode is None and (not rest or rest in (["--help"], ["-h"])):
+            print(table())
+            return 0
+        if mode not in MODES:
+            found = "is missing" if mode is None else f"{mode!r} is not a mode"
+            raise InputError(
+                f"--mode {found}; allowed: {', '.join(MODES)}"
+                + options_module.nearest(mode or "", MODES)
+            )
+        options = options_module.parse(mode, rest)
+        debug = options.debug
+        # A ~/.keras/keras.json of another project must not choose the backend.
+        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        signal.signal(signal.SIGTERM, _terminate)
+        return importlib.import_module(MODES[mode][0]).main(options) or 0
+    except (InputError, RunError) as error:
+        if debug:
+            raise
+        return _say(str(error), error.status)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+    except BrokenPipeError:  # the reader, `head` for instance, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        return _say(f"failed: {type(error).__name__}: {error} (--debug shows where)", 1)
+
+
+def _terminate(number, frame):
+    sys.exit(128 + number)
+
+
+def _say(message, status):
+    line = " ".join(message.split())
+    print(f"run.py: {line if len(line) < 2000 else line[:2000] + ' ...'}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,207 @@
+"""What a run leaves on disk, and reading it back.
+
+    save_h5_model/RUN/
+      options.yaml       every option, with what was resolved when training began
+      label.json         the class names
+      results.csv        a row an epoch, nothing that a clock decides
+      best.weights.h5    highest validation accuracy, then lowest validation loss
+      last.weights.h5    after the last epoch
+      checkpoint/        what going on needs beyond them
+      metrics.json       the scores
+      check/             some validation images with the best weights' probabilities
+      model/             the exported model
+
+Every file appears whole or not at all. Nothing here needs Keras.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from typing import NamedTuple
+
+import yaml
+
+import options as options_module
+from errors import InputError
+from preprocess import Preprocessing
+from samples import read_label_names
+
+OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"
+BEST, LAST = "best.weights.h5", "last.weights.h5"
+CHECKPOINT, CHECK, MODEL = "checkpoint", "check", "model"
+CHECK_FILE = "probabilities.json"  # in CHECK: image file -> its probabilities
+MODEL_FILE = "model.json"  # what makes a folder an exported model
+
+
+class Run(NamedTuple):
+    """A run read back.
+
+    Attributes:
+        path: its folder.
+        options: the options of `--mode train` it was made with, resolved.
+        labels: tuple of str, class names in the order of their ids.
+    """
+
+    path: str
+    options: tuple
+    labels: tuple
+
+    def file(self, *names):
+        """Path of a file of the run."""
+        return os.path.join(self.path, *names)
+
+    @property
+    def preprocessing(self):
+        """The `Preprocessing` of the run's images."""
+        return preprocessing(self.options)
+
+
+def preprocessing(options):
+    """The `Preprocessing` that the options of a training mean."""
+    return Preprocessing(options.input_size, options.resize, options.fill_color)
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Gives a path to write instead of `path`, and renames it there when all went well.
+
+    The new file is flushed to disk first: after a power cut `path` holds the old
+    content or the new one, never a part. The name keeps its ending.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    partial = os.path.join(folder, f".partial-{name}")
+    try:
+        yield partial
+        flush(partial)
+        os.replace(partial, path)
+        flush(folder)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+def flush(path):
+    """Waits until a file's content, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path, text):
+    """Writes a text file whole or not at all."""
+    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def replace_folder(partial, path):
+    """Puts the finished folder `partial` in the place of `path`, which may exist."""
+    old = f"{path}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if os.path.exists(path):
+        os.rename(path, old)
+    os.rename(partial, path)
+    flush(os.path.dirname(os.path.abspath(path)))
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_new(save_dir, name, overwrite):
+    """The path of a run to make; refused where one stands and `overwrite` is off."""
+    path = os.path.join(save_dir, name)
+    if os.path.lexists(path) and not overwrite:
+        raise InputError(
+            f"--run: {path} exists; choose another name, or --overwrite to replace it, or "
+            f"--resume {name} to go on with it"
+        )
+    if os.path.exists(save_dir) and not os.path.isdir(save_dir):
+        raise InputError(f"--save_dir: {save_dir} is a file; a folder is needed")
+    return path
+
+
+def create(path, options, labels, overwrite):
+    """Makes the folder of a new run; an old run there is removed if `overwrite`."""
+    if overwrite and os.path.isdir(path):
+        if os.listdir(path) and not os.path.exists(os.path.join(path, OPTIONS)):
+            raise InputError(f"--overwrite: {path} is not a run; it is left alone")
+        shutil.rmtree(path)
+    try:
+        os.makedirs(path)
+    except FileExistsError:
+        raise InputError(f"--run: {path} exists") from None
+    except OSError as error:
+        raise InputError(f"--save_dir: {path} cannot be made: {error.strerror}") from None
+    values = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in options._asdict().items()
+        if key not in ("given", "config", "debug", "json", "overwrite", "resume")
+    }
+    write_text(
+        os.path.join(path, LABELS),
+        json.dumps({str(i): name for i, name in enumerate(labels)}, ensure_ascii=False, indent=1)
+        + "\n",
+    )
+    write_text(
+        os.path.join(path, OPTIONS), yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    )
+
+
+def find(name, save_dir):
+    """Path of a run or of an exported model, from a name below `save_dir` or a path."""
+    for path in (name, os.path.join(save_dir, name)):
+        if any(os.path.exists(os.path.join(path, file)) for file in (OPTIONS, MODEL_FILE)):
+            return path
+    runs = []
+    if os.path.isdir(save_dir):
+        runs = [entry for entry in sorted(os.listdir(save_dir))
+                if os.path.exists(os.path.join(save_dir, entry, OPTIONS))]
+    there = f"; runs there: {', '.join(runs[:10])}" if runs else "; there are no runs yet"
+    raise InputError(
+        f"--run: {name!r} is neither a run or exported model nor the name of a run in {save_dir}"
+        + (options_module.nearest(name, runs) or there)
+    )
+
+
+def is_exported(path):
+    """Whether the folder `path` is an exported model (and not a run)."""
+    return os.path.exists(os.path.join(path, MODEL_FILE))
+
+
+def read(path, weights=BEST):
+    """Reads a run back.
+
+    Args:
+        path: its folder.
+        weights: a file that has to be there, or None.
+
+    Raises:
+        InputError: files are missing or do not fit together; names them.
+    """
+    for name in (OPTIONS, LABELS, weights):
+        if name and not os.path.exists(os.path.join(path, name)):
+            hint = ": no epoch of it was completed" if name == weights else ""
+            raise InputError(f"{path}: is not a complete run: {name} is missing{hint}")
+    file = os.path.join(path, OPTIONS)
+    options = options_module.from_mapping("train", options_module.read_yaml(file), file)
+    if options.input_size is None:
+        raise InputError(f"{file}: input_size is missing; a run's is a whole number")
+    return Run(path, options, read_label_names(os.path.join(path, LABELS)))
+
+
+def read_metrics(path):
+    """The run's scores; an empty dict where there are none yet."""
+    file = os.path.join(path, METRICS)
+    try:
+        with open(file, encoding="utf-8") as text:
+            return json.load(text)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read: {error}") from None
+
+
+def add_metrics(path, scores):
+    """Adds scores to the run's metrics.json; those of the same name are replaced."""
+    merged = {**read_metrics(path), **scores}
+    write_text(os.path.join(path, METRICS), json.dumps(merged, indent=1) + "\n")

@@ -1,0 +1,167 @@
+"""A run's best weights become an exported model: a folder that serves by itself.
+
+`RUN/model/` is a TensorFlow SavedModel ("pb") with `model.json` beside it. It
+takes images as they are, uint8, on any device: scaling is part of the graph, and
+plain TensorFlow opens it without this project.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+
+import numpy as np
+
+import run_folder
+from errors import InputError, RunError
+from preprocess import load
+
+FORMAT = 1  # of model.json; a reader refuses a newer one
+SIGNATURES = ("serving_default", "predict_image")
+INPUT, OUTPUT = "input_img", "output_score"
+TOLERANCE = 1e-4  # on probabilities, between the training's device and this one
+
+
+def main(options):
+    """`--mode save_pb`."""
+    path = run_folder.find(options.run, options.save_dir)
+    if run_folder.is_exported(path):
+        raise InputError(f"--run: {path} is an exported model already; a run is needed")
+    result = export(run_folder.read(path))
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print(
+            f"{result['model']}: equal to the trained model to {result['difference']:.1e} on "
+            f"{result['checked_images']} images of {os.path.join(path, run_folder.CHECK)}"
+        )
+
+
+def export(run):
+    """Exports a run and publishes it as `RUN/model/` once it has proved itself.
+
+    Args:
+        run: `run_folder.Run`.
+
+    Returns:
+        dict: model (path), checked_images, difference (largest, on probabilities).
+
+    Raises:
+        InputError: files of the run are missing or do not fit together.
+        RunError: the exported model answers differently; it is kept beside, and
+            what was published before stays.
+    """
+    files, expected = _read_check(run)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import pretrained
+    from model import build_model
+
+    options = run.options
+    model = build_model(options.backbone, len(run.labels), options.input_size)
+    pretrained.load(model, run.file(run_folder.BEST))
+
+    folder = run.file(run_folder.MODEL)
+    partial = folder + ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    _write_saved_model(model, options.input_size, partial)
+    _write_description(run, partial)
+
+    images = np.stack([load(file, run.preprocessing) for file in files])
+    difference = _difference(partial, images, expected)
+    if not difference <= TOLERANCE:  # also when it is not a number
+        rejected = folder + ".rejected"
+        run_folder.replace_folder(partial, rejected)
+        raise RunError(
+            f"{rejected}: not published: its probabilities differ by {difference:.1e} from those "
+            f"in {run.file(run_folder.CHECK)}; allowed is {TOLERANCE:g}"
+        )
+    run_folder.replace_folder(partial, folder)
+    return {"model": folder, "checked_images": len(files), "difference": difference}
+
+
+def _read_check(run):
+    """The images of the run's check/ and the probabilities expected of them."""
+    table_path = run.file(run_folder.CHECK, run_folder.CHECK_FILE)
+    try:
+        with open(table_path, encoding="utf-8") as file:
+            table = json.load(file)
+        expected = np.array(list(table.values()), np.float32)
+    except FileNotFoundError:
+        raise InputError(
+            f"{table_path}: is missing: the training did not end; --resume "
+            f"{os.path.basename(run.path)} ends it"
+        ) from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{table_path}: cannot be read: {error}") from None
+    if expected.ndim != 2 or expected.shape[1] != len(run.labels) or not len(expected):
+        raise InputError(
+            f"{table_path}: does not hold {len(run.labels)} probabilities an image, one a class "
+            f"of {run.file(run_folder.LABELS)}"
+        )
+    return [run.file(run_folder.CHECK, name) for name in table], expected
+
+
+def _write_saved_model(model, size, folder):
+    import keras
+    import tensorflow as tf
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [tf.TensorSpec((None, size, size, 3), tf.uint8, name=INPUT)]
+    for name in SIGNATURES:
+        archive.add_endpoint(name, lambda x: {OUTPUT: model(x, training=False)}, signature)
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
+        archive.write_out(folder, verbose=False)
+
+
+def _write_description(run, folder):
+    """Writes model.json, last of all: it lists every other file with its checksum."""
+    import keras
+    import tensorflow as tf
+
+    files = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            files[os.path.relpath(path, folder).replace(os.sep, "/")] = checksum(path)
+            run_folder.flush(path)
+    preprocessing = run.preprocessing._asdict()
+    description = {
+        "format": FORMAT,
+        "run": os.path.basename(os.path.abspath(run.path)),
+        "backbone": run.options.backbone,
+        "labels": list(run.labels),
+        "preprocessing": {**preprocessing, "fill_color": list(preprocessing["fill_color"])},
+        "calibration": None,  # the probabilities are those of the graph
+        "weights": checksum(run.file(run_folder.BEST)),
+        "versions": {
+            "python": platform.python_version(),
+            "keras": keras.__version__,
+            "tensorflow": tf.__version__,
+        },
+        "files": dict(sorted(files.items())),
+    }
+    run_folder.write_text(
+        os.path.join(folder, run_folder.MODEL_FILE),
+        json.dumps(description, ensure_ascii=False, indent=1) + "\n",
+    )
+
+
+def checksum(path):
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _difference(folder, images, expected):
+    """Largest difference over both signatures, opened again with plain TensorFlow."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(folder)
+    return max(
+        float(np.abs(loaded.signatures[name](tf.constant(images))[OUTPUT].numpy() - expected).max())
+        for name in SIGNATURES
+    )
