@@ -145,15 +145,14 @@ class ImageBatches(keras.utils.PyDataset):
             position = int(positions[row])
             path = os.path.join(self.samples.folder, self.samples.names[position])
             try:
-                image = load(path, self.preprocessing)
+                load(path, self.preprocessing, out=x[row])
             except ImageError as error:
                 self._count_bad(position, error)
                 x[row], weights[row] = 0, 0
                 continue
             if self.augmentation:
                 generator = np.random.default_rng((self.seed, epoch, position))
-                image = augment(image, self.augmentation, generator)
-            x[row] = image
+                augment(x[row], self.augmentation, generator)
 
     def _count_bad(self, position, error):
         with self._lock:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 import run_folder
+from backend import import_keras
 from errors import ImageError, InputError, first_ten
 from preprocess import EXTENSIONS, Preprocessing, load
 from save_model import FORMAT, INPUT, OUTPUT, checksum
@@ -81,7 +82,7 @@ class Classifier:
     def _load_exported(cls, folder):
         description = _read_description(folder)
         labels, preprocessing = _check_description(folder, description)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import_keras()
         import tensorflow as tf
 
         loaded = tf.saved_model.load(folder)
@@ -94,7 +95,7 @@ class Classifier:
 
     @classmethod
     def _load_run(cls, run):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        import_keras()
         import pretrained
         from model import build_model
 

@@ -22,7 +22,7 @@ def random_eraser(
     """Replaces a random rectangle of an image by random values.
 
     Args:
-        image: uint8 (H, W, 3); not changed.
+        image: uint8 (H, W, 3); changed in place.
         generator: a `numpy.random.Generator`, the only source of randomness.
         probability: chance that anything is erased, 0 to 1.
         area: least and greatest share of the image's area.
@@ -31,7 +31,7 @@ def random_eraser(
         per_pixel: noise in each pixel and channel; else one random colour.
 
     Returns:
-        uint8 (H, W, 3): `image` itself where nothing is erased, else a copy.
+        uint8 (H, W, 3), `image` itself.
     """
     if generator.random() >= probability:
         return image
@@ -47,7 +47,6 @@ def random_eraser(
     top = generator.integers(0, height - rows + 1)
     left = generator.integers(0, width - columns + 1)
     shape = (rows, columns, 3) if per_pixel else (1, 1, 3)
-    image = image.copy()
     image[top : top + rows, left : left + columns] = generator.integers(
         0, 256, shape, dtype=np.uint8
     )

@@ -63,9 +63,8 @@ def main(argv):
             )
         options = options_module.parse(mode, rest)
         debug = options.debug
-        # A ~/.keras/keras.json of another project must not choose the backend.
-        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        if debug:
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
         signal.signal(signal.SIGTERM, _terminate)
         return importlib.import_module(MODES[mode][0]).main(options) or 0
     except (InputError, RunError) as error:

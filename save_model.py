@@ -16,6 +16,7 @@ import sys
 import numpy as np
 
 import run_folder
+from backend import import_keras
 from errors import InputError, RunError
 from preprocess import load
 
@@ -55,7 +56,7 @@ def export(run):
             what was published before stays.
     """
     files, expected = _read_check(run)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import_keras()
     import pretrained
     from model import build_model
 

@@ -18,6 +18,7 @@ import numpy as np
 import options as options_module
 import run_folder
 from augment import Augmentation
+from backend import import_keras
 from efficientnet import VARIANTS
 from errors import ImageError, InputError, first_ten
 from preprocess import load
@@ -64,10 +65,8 @@ def fit(options, strategy=None):
     job = prepare(options)
     options = job.options
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     say("starting Keras ...")
-    import keras
-
+    keras = import_keras()
     import callbacks
     import checkpoint
     import model as model_module

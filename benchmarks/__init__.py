@@ -1,0 +1,1 @@
+"""One script a claim; run by hand, recorded in docs/benchmarks.md."""
