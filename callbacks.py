@@ -142,7 +142,7 @@ class Progress(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch, logs=None):
-        now = time.monotonic()
+        now = self.trained = time.monotonic()
         if self.bar.disable or now - self.shown < 0.2:  # a step may take less than this costs
             return
         self.shown = now
@@ -153,18 +153,15 @@ class Progress(keras.callbacks.Callback):
         )
         self.bar.update(seen - self.bar.n)
 
-    def on_test_begin(self, logs=None):
-        self.train_seconds = time.monotonic() - self.epoch_began
-
     def on_epoch_end(self, epoch, logs=None):
         self.bar.close()
         now = time.monotonic()
         left = (now - self.began) / (epoch + 1 - self.done) * (self.epochs - epoch - 1)
+        scores = "  ".join(f"{name} {logs[name]:.4f}" for name in COLUMNS[1:5] if name in logs)
         print(
-            f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  "
-            f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  "
-            f"val_loss {logs['val_loss']:.4f}  val_accuracy {logs['val_accuracy']:.4f}  "
-            f"rate {logs['learning_rate']:.2g}  {self.images / self.train_seconds:.0f} images/s  "
+            f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {scores}  "
+            f"rate {logs['learning_rate']:.2g}  "
+            f"{self.images / (self.trained - self.epoch_began):.0f} images/s  "
             f"{now - self.epoch_began:.0f} s  left {clock(left)}",
             file=sys.stderr, flush=True,
         )
