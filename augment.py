@@ -9,7 +9,6 @@ import numpy as np
 from random_eraser import random_eraser
 from scratch import scratch
 
-
 # Share of the images that are shifted, rotated and zoomed. Some stay as they are, as
 # all will be in use; and it keeps decoding, not warping, what a batch costs.
 WARPED = 0.75
@@ -89,6 +88,6 @@ def _affine(size, shift_x, shift_y, degrees, scale, flip_x, flip_y):
     cosine = scale * math.cos(math.radians(degrees))
     sine = scale * math.sin(math.radians(degrees))
     mirror_x, mirror_y = (-1 if flip_x else 1), (-1 if flip_y else 1)
-    matrix = np.array([[cosine * mirror_x, sine * mirror_y, 0], [-sine * mirror_x, cosine * mirror_y, 0]])
-    matrix[:, 2] = center - matrix[:, :2].sum(axis=1) * center + np.array([shift_x, shift_y]) * size
-    return matrix
+    turn = np.array([[cosine * mirror_x, sine * mirror_y], [-sine * mirror_x, cosine * mirror_y]])
+    move = center - turn.sum(axis=1) * center + np.array([shift_x, shift_y]) * size
+    return np.column_stack([turn, move])

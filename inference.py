@@ -258,7 +258,8 @@ def _write_csv(path, results, count):
         with run_folder.replacing(path) as partial, \
                 open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            columns = [f"{name}_{k}" for k in range(1, count + 1) for name in ("label", "probability")]
+            places = range(1, count + 1)
+            columns = [f"{name}_{k}" for k in places for name in ("label", "probability")]
             writer.writerow(["image", *columns, "error"])
             for result in results:
                 cells = [""] * len(columns)

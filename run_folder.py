@@ -25,7 +25,7 @@ import yaml
 import options as options_module
 from errors import InputError
 from preprocess import Preprocessing
-from samples import read_label_names
+from samples import read_label_names, write_label_names
 
 OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
@@ -137,11 +137,8 @@ def create(path, options, labels, overwrite):
         for key, value in options._asdict().items()
         if key not in ("given", "config", "debug", "json", "overwrite", "resume")
     }
-    write_text(
-        os.path.join(path, LABELS),
-        json.dumps({str(i): name for i, name in enumerate(labels)}, ensure_ascii=False, indent=1)
-        + "\n",
-    )
+    write_label_names(path, labels)
+    # Last: it is what makes the folder a run.
     write_text(
         os.path.join(path, OPTIONS), yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     )

@@ -143,8 +143,9 @@ def write_sample(folder, image_name, label):
 
 def write_label_names(folder, names):
     """Writes label.json with the class names in the order of their ids."""
+    table = {str(number): name for number, name in enumerate(names)}
     with open(os.path.join(folder, "label.json"), "w", encoding="utf-8") as file:
-        json.dump({str(i): name for i, name in enumerate(names)}, file, ensure_ascii=False, indent=1)
+        json.dump(table, file, ensure_ascii=False, indent=1)
         file.write("\n")
 
 

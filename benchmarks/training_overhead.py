@@ -6,10 +6,11 @@ DIR holds one folder of photos a class. Images a second of an epoch of `train`'s
 batches, callbacks and `fit` (EfficientNetB0, 224 x 224, no validation, no checkpoint),
 over the same compiled step on one batch that is already in memory.
 
-A shared machine's speed drifts by a third within a minute, far more than what is
-measured here. So short epochs and resident steps alternate, each epoch from the
-second on is compared with the resident steps just before and after it, and the
-median of these ratios counts.
+A shared machine's speed drifts by a third within a minute and stands still now and
+then, far more than what is measured here. So each step of an epoch is followed by a
+resident step, timed by itself, and the median of these pairs stands for an epoch's
+steps; its first step, which waits for the first batch, counts as it is. Of the
+epochs from the second on the median counts.
 """
 
 import argparse
@@ -24,8 +25,8 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="folder with one folder of photos a class")
     parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--images", type=int, default=160, help="images an epoch")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--images", type=int, default=432, help="images an epoch")
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as scratch:
@@ -68,50 +69,47 @@ def measure(source, target, asked):
     model.fit(
         training, epochs=asked.epochs, shuffle=False, verbose=0,
         callbacks=[
-            callbacks.Epochs(training), clock, callbacks.Progress(count, batch_size, asked.epochs)
+            callbacks.Epochs(training), callbacks.Progress(count, batch_size, asked.epochs), clock
         ],
     )
     training.close()
-    train_rates = count / np.array(clock.epochs)
-    resident = np.array(clock.residents)
-    resident_rates = batch_size * 2 / (resident[:-1] + resident[1:])
-    ratios = train_rates / resident_rates
+    ratios, resident = [], []
+    for own, other in clock.epochs[1:]:
+        pairs = np.array(own) / np.array(other)
+        ratios.append(len(pairs) / (pairs[0] + (len(pairs) - 1) * np.median(pairs[1:])))
+        resident.append(batch_size / np.median(other))
     return {
-        "train": float(np.median(train_rates)),
-        "resident": float(np.median(resident_rates)),
+        "train": float(np.median(resident) * np.median(ratios)),
+        "resident": float(np.median(resident)),
         "ratio": float(np.median(ratios)),
         "ratios": [round(float(ratio), 3) for ratio in ratios],
     }
 
 
-def make_clock(model, training, steps=5):
-    """A callback that times epochs, and some resident steps between them."""
+def make_clock(model, training):
+    """A callback that times every step, and a resident step after each."""
     import keras
     import tensorflow as tf
 
     class Clock(keras.callbacks.Callback):
         def __init__(self):
             super().__init__()
-            self.epochs, self.residents = [], []
-
-        def resident(self):
-            batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
-            model.train_function(batches)  # the first has a cold start that an epoch's has not
-            began = time.perf_counter()
-            for _ in range(steps):
-                logs = model.train_function(batches)
-            float(logs["loss"])  # waits for the last step
-            self.residents.append((time.perf_counter() - began) / steps)
+            self.epochs = []  # a pair of lists each: seconds of its steps, of the resident ones
 
         def on_epoch_begin(self, epoch, logs=None):
+            self.epochs.append(([], []))
             self.began = time.perf_counter()
 
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch:
-                self.epochs.append(time.perf_counter() - self.began)
-            self.resident()
+        def on_train_batch_end(self, batch, logs=None):
+            ended = time.perf_counter()
+            float(model.train_function(batches)["loss"])
+            own, resident = self.epochs[-1]
+            own.append(ended - self.began)
+            self.began = time.perf_counter()
+            resident.append(self.began - ended)
 
     batch = tuple(tf.constant(part) for part in training[0])
+    batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
     return Clock()
 
 

@@ -20,8 +20,9 @@ def main(options):
     for name, count in result["classes"].items():
         print(f"{count:>8}  {name}")
     print(f"{result['images']:>8}  images in {result['target']}")
-    if result["left_out"]:
-        print(f"{len(result['left_out']):>8}  other files left out: {first_ten(result['left_out'])}")
+    others = result["left_out"]
+    if others:
+        print(f"{len(others):>8}  other files left out: {first_ten(others)}")
 
 
 def convert(source, target):

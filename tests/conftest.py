@@ -1,0 +1,51 @@
+"""What several tests need: folders in the sample format, and commands in their own process."""
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from samples import write_label_names, write_sample
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Classes that a tiny network tells apart: the dominant colour, RGB.
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220)}
+
+
+def write_image(path, color=(128, 128, 128), size=(40, 32), seed=0):
+    """Writes a (width, height) image of one colour with noise, in the format of its ending."""
+    generator = np.random.default_rng(seed)
+    noise = generator.integers(-25, 26, (size[1], size[0], 3))
+    image = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+    assert cv2.imwrite(str(path), image[..., ::-1])
+
+
+def write_samples(folder, per_class, colors=COLORS, ending=".png", seed=0, size=(40, 32)):
+    """Writes a folder in the sample format; returns its path as str."""
+    os.makedirs(folder)
+    for label, color in enumerate(colors.values()):
+        for number in range(per_class):
+            name = f"img_{label}_{number}{ending}"
+            write_image(
+                os.path.join(folder, name), color, size, (seed, label, number)
+            )
+            write_sample(folder, name, label)
+    write_label_names(folder, list(colors))
+    return str(folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve samples of three classes."""
+    return write_samples(tmp_path / "data", 4)
+
+
+def command(*words, cwd=ROOT, **environment):
+    """Runs `python run.py ...` in a process of its own, with its output as text."""
+    return subprocess.run(
+        [sys.executable, os.path.join(ROOT, "run.py"), *map(str, words)],
+        cwd=cwd, capture_output=True, text=True, timeout=600, env={**os.environ, **environment},
+    )
