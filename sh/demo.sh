@@ -17,3 +17,32 @@ $python run.py --mode train --run demo --overwrite \
   --backbone EfficientNetB0 --weights none --input_size 32 --drop_connect 0 \
   --epochs 24 --batch_size 32 \
   --horizontal_flip no --random_eraser 0
+
+echo; echo "== evaluating on the 360 test digits"
+$python run.py --mode eval --run demo --data "$data/test_datasets" --record test
+
+echo; echo "== exporting the SavedModel"
+$python run.py --mode save_pb --run demo
+
+image=$(ls "$data"/test_datasets/*.png | head -n 1)
+echo; echo "== predicting one image with it"
+$python run.py --mode predict --run save_h5_model/demo/model --image "$image"
+echo "its text file says: $(cat "${image%.png}.txt")"
+
+$python - <<'END'
+import json
+
+with open("save_h5_model/demo/metrics.json", encoding="utf-8") as file:
+    scores = json.load(file)
+print(f"""
+== done
+accuracy on the test digits  {scores['test_accuracy']:.4f} ({scores['test_images']} images)
+time of training             {scores['train_seconds']:.0f} s
+the run                      save_h5_model/demo (options, weights, results.csv, metrics.json)
+a row a test image           save_h5_model/demo/eval.csv
+the exported model           save_h5_model/demo/model (plain TensorFlow opens it)
+training curves              .venv/bin/tensorboard --logdir log_file
+try next, with your photos in one folder a class:
+  .venv/bin/python run.py --mode dir2txt --source PHOTOS --target ../datasets/train_datasets
+  bash sh/train.sh""")
+END

@@ -1,0 +1,417 @@
+"""Options and the front door: precedence, checks, help, exit statuses, and who imports what."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, command
+
+import options
+import run
+from errors import InputError, RunError
+from other import demo_data
+
+# What a mode cannot do without.
+REQUIRED = {
+    "train": [], "eval": ["--run", "r", "--data", "d"], "predict": ["--run", "r", "--image", "i"],
+    "save_pb": ["--run", "r"], "dir2txt": ["--source", "s", "--target", "t"], "demo_data": [],
+}
+NUMBERS = [name for name, option in options._ALL.items() if option.kind.metavar in ("N", "X")]
+# Runs `python run.py` and tells afterwards what it has imported.
+PROBE = """
+import json, runpy, sys
+sys.argv[0] = "run.py"
+try:
+    runpy.run_path("run.py", run_name="__main__")
+except SystemExit as end:
+    heavy = {"tensorflow", "keras", "jax", "torch"} & {name.split(".")[0] for name in sys.modules}
+    print(json.dumps([end.code, sorted(heavy)]))
+"""
+
+
+def probe(*words):
+    """(exit status, heavy modules imported, standard output) of `python run.py WORDS`."""
+    process = subprocess.run(
+        [sys.executable, "-c", PROBE, *words], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert process.stderr == ""
+    lines = process.stdout.splitlines()
+    return *json.loads(lines[-1]), "\n".join(lines[:-1])
+
+
+def refusal(capsys, *words):
+    """The one line with which `run.py WORDS` refuses."""
+    assert run.main([str(word) for word in words]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1 and output.err.endswith("\n")
+    assert output.err.startswith("run.py: ")
+    return output.err
+
+
+def holder(name):
+    """A mode that has the option `name`."""
+    return next(mode for mode in options.MODES if name in options.MODES[mode].options)
+
+
+# --- help -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_run_alone_prints_the_table_of_modes(words):
+    status, heavy, text = probe(*words)
+    assert (status, heavy) == (0, [])
+    for mode in ("train", "eval", "predict", "save_pb", "dir2txt", "demo_data"):
+        assert re.search(rf"^  {mode} +\w", text, re.MULTILINE)
+    assert set(run.MODES) == set(options.MODES) == set(REQUIRED)
+
+
+@pytest.mark.parametrize("mode", REQUIRED)
+def test_help_of_a_mode(mode):
+    status, heavy, text = probe("--mode", mode, "--help")
+    assert (status, heavy) == (0, [])
+    for option in options.mode_options(mode):
+        assert re.search(rf"^  --{option.name}\b", text, re.MULTILINE), option.name
+        assert f"{option.group}:" in text
+        assert " ".join(option.help.split())[:40] in " ".join(text.split())
+
+
+def test_help_tells_defaults_units_and_what_is_required():
+    _, _, text = probe("--mode=train", "--help")
+    text = " ".join(text.split())
+    for piece in (
+        "[one of adamw, adam, sgd, rmsprop; default: adamw]", "in pixels [",
+        "in degrees; 0 is off [a number from 0 to 180; default: 10]",
+        "[default: ../datasets/train_datasets]", "default: BACKBONE-DATE-TIME",
+    ):
+        assert piece in text
+    _, _, text = probe("--mode", "eval", "--help")
+    assert text.count("[required]") == 2
+
+
+# --- precedence -----------------------------------------------------------------------
+
+
+def test_defaults_then_file_then_command_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: 7\nbatch_size: 5\n")
+    defaults = options.parse("train", [])
+    assert (defaults.epochs, defaults.batch_size, defaults.patience) == (30, 16, 0)
+    assert defaults.given == frozenset()
+    found = options.parse("train", ["--batch_size", "9", "--config", str(file)])
+    assert (found.epochs, found.batch_size, found.patience) == (7, 9, 0)
+    assert found.given == {"epochs", "batch_size", "config"}
+    found = options.parse("train", [f"--config={file}", "--epochs=30"])
+    assert (found.epochs, found.batch_size) == (30, 5)
+
+
+def test_a_mode_has_its_own_defaults():
+    assert options.parse("eval", REQUIRED["eval"]).batch_size == 32
+    assert options.parse("demo_data", []).target == "datasets/digits"
+
+
+def test_the_design_s_defaults():
+    found = options.parse("train", [])
+    expected = {
+        "train_data": "../datasets/train_datasets", "val_fraction": 0.1, "save_dir": "save_h5_model",
+        "log_dir": "log_file", "backbone": "EfficientNetB0", "weights": "imagenet",
+        "max_bad": 0.01, "resize": "letterbox", "fill_color": (255, 255, 255),
+    }
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("written, value", [
+    ("learning_rate: 1e-3", 0.001),  # text to PyYAML, which wants 1.0e-3
+    ("learning_rate: 1.0e-3", 0.001),
+    ("learning_rate: 2", 2.0),
+    ("learning_rate: null", None),
+    ("epochs: 12", 12),
+    ("epochs: '12'", 12),
+    ("horizontal_flip: no", False),
+    ("horizontal_flip: 'no'", False),
+    ("vertical_flip: true", True),
+    ("overwrite: Y", True),
+    ("fill_color: [1, 2, 3]", (1, 2, 3)),
+    ("fill_color: 1,2,3", (1, 2, 3)),
+    ("run: 2024", "2024"),
+    ("weights: none", "none"),
+    ("\ufeffepochs: 3", 3),
+])
+def test_values_in_yaml(tmp_path, written, value):
+    file = tmp_path / "mine.yaml"
+    file.write_text(written + "\n", encoding="utf-8")
+    found = getattr(options.parse("train", ["--config", str(file)]), written.split(":")[0].strip("\ufeff"))
+    assert found == value and type(found) is type(value)
+
+
+def test_several_values_in_yaml_and_on_the_command_line(tmp_path):
+    file = tmp_path / "mine.yaml"
+    for written in ("image: [a.jpg, b.jpg]\n", "image:\n- a.jpg\n- b.jpg\n"):
+        file.write_text(written)
+        assert options.parse("predict", ["--run", "r", "--config", str(file)]).image == (
+            "a.jpg", "b.jpg"
+        )
+    file.write_text("image: a.jpg\n")
+    assert options.parse("predict", ["--run", "r", "--config", str(file)]).image == ("a.jpg",)
+    found = options.parse("predict", ["--image", "a.jpg", "b.jpg", "--run", "r"])
+    assert found.image == ("a.jpg", "b.jpg")
+
+
+@pytest.mark.parametrize("words, value", [
+    ([], False), (["--json"], True), (["--json", "yes"], True), (["--json=no"], False),
+    (["--json", "False"], False),
+])
+def test_yes_and_no(words, value):
+    assert options.parse("train", words).json is value
+
+
+def test_an_empty_file_changes_nothing(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("# nothing yet\n")
+    found = options.parse("train", ["--config", str(file)])
+    assert found._replace(config=None, given=frozenset()) == options.parse("train", [])
+
+
+def test_options_are_frozen():
+    found = options.parse("train", [])
+    with pytest.raises(AttributeError):
+        found.epochs = 3
+    with pytest.raises(AttributeError):
+        found.something = 3
+    with pytest.raises(AttributeError):
+        found.given.add("epochs")
+
+
+# --- what is refused ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_out_of_range(capsys, tmp_path, name):
+    mode, option = holder(name), options._ALL[name]
+    low, high = map(float, re.findall(r"-?[\d.]+", option.kind.allowed))
+    wrong = ["nan", "inf", "-inf", "1e999", "many", "", "1,5", low - 1, high + 1, str(low - 1e-9)]
+    if option.kind.metavar == "N":
+        wrong = [int(each) if isinstance(each, float) else each for each in wrong]
+        wrong += ["1.5", "3e0", "0x10", "True"]
+    wrong += [low] * ("above" in option.kind.allowed) + [high] * ("below" in option.kind.allowed)
+    for value in wrong:
+        line = refusal(capsys, "--mode", mode, *REQUIRED[mode], f"--{name}={value}")
+        for fact in (f"--{name}:", repr(str(value)), option.kind.allowed):
+            assert fact in line
+    file = tmp_path / "mine.yaml"
+    for value in (".nan", ".inf", "[]", "{a: 1}", "many", "true"):
+        file.write_text(f"{name}: {value}\n")
+        line = refusal(capsys, "--mode", mode, *REQUIRED[mode], "--config", file)
+        for fact in (str(file), name, option.kind.allowed):
+            assert fact in line
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_ends_of_a_range_are_allowed(name):
+    mode, option = holder(name), options._ALL[name]
+    low, high = re.findall(r"-?[\d.]+", option.kind.allowed)
+    ends = [low] * ("above" not in option.kind.allowed) + [high] * (
+        "below" not in option.kind.allowed
+    )
+    for value in ends:
+        found = getattr(options.parse(mode, [*REQUIRED[mode], f"--{name}={value}"]), name)
+        assert found == float(value)
+
+
+@pytest.mark.parametrize("name, low, high", [
+    ("epochs", 1, 100000), ("batch_size", 1, 65536), ("input_size", 32, 4096), ("top_k", 1, 10000),
+])
+def test_ranges_stand_in_the_message(capsys, name, low, high):
+    mode = holder(name)
+    line = refusal(capsys, "--mode", mode, *REQUIRED[mode], f"--{name}", 0)
+    assert f"--{name}: '0' is not allowed: it takes a whole number from {low} to {high}" in line
+
+
+@pytest.mark.parametrize("words, facts", [
+    (["--epoch", "3"], ["--epoch ", "--mode train", "did you mean --epochs?"]),
+    (["--learningrate=3"], ["--learningrate=3", "did you mean --learning_rate?"]),
+    (["--lr", "3"], ["--lr is not an option of --mode train"]),
+    (["--backbone", "efficientnet_b0"], ["'efficientnet_b0'", "EfficientNetB7",
+                                         "did you mean EfficientNetB0?"]),
+    (["--optimizer", "AdamW"], ["--optimizer: 'AdamW'", "adamw, adam, sgd, rmsprop",
+                                "did you mean adamw?"]),
+    (["--resize", "zzz"], ["'zzz'", "one of letterbox, crop, stretch"]),
+    (["--horizontal_flip", "maybe"], ["'maybe'", "yes or no"]),
+    (["--fill_color", "1,2"], ["'1,2'", "red,green,blue"]),
+    (["--fill_color", "1,2,256"], ["'1,2,256'", "0 to 255"]),
+    (["--run", "a/b"], ["--run: 'a/b'"]),
+    (["--run", "../b"], ["--run: '../b'"]),
+    (["--run", ".."], ["--run: '..'"]),
+    (["--run", ""], ["--run: ''"]),
+    (["--train_data", " "], ["--train_data: ' '"]),
+    (["photos"], ["'photos' stands alone"]),
+    (["--epochs"], ["--epochs"]),
+    (["--warmup_epochs", "9", "--epochs", "8", "--weights", "none"], ["--train_data"]),
+])
+def test_wrong_words(capsys, tmp_path, monkeypatch, words, facts):
+    if facts == ["--train_data"]:
+        pytest.skip("depends on data; in test_bad_input.py")
+    line = refusal(capsys, "--mode", "train", *words)
+    for fact in facts:
+        assert fact in line
+
+
+@pytest.mark.parametrize("text, facts", [
+    ("epoch: 3\n", ["'epoch'", "--mode train", "did you mean epochs?"]),
+    ("data: x\n", ["'data' is not an option of --mode train"]),
+    ("config: x.yaml\n", ["'config'"]),
+    ("mode: train\n", ["'mode'"]),
+    ("3: 4\n", ["3"]),
+    ("- epochs\n- 3\n", ["epochs: 30", "list"]),
+    ("epochs\n", ["epochs: 30", "str"]),
+    ("epochs: 3\nbatch_size: [1\n", ["mine.yaml:3"]),
+    ("epochs: 3\n\tbatch_size: 3\n", ["mine.yaml:2"]),
+    ("a: !!python/object/apply:os.system ['true']\n", ["mine.yaml:1", "python/object"]),
+    ("epochs: {a: 1}\n", ["epochs", "a whole number from 1 to 100000", "mapping"]),
+    ("backbone: EfficientNetB9\n", ["backbone: 'EfficientNetB9'", "did you mean EfficientNetB"]),
+])
+def test_wrong_files(capsys, tmp_path, text, facts):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    line = refusal(capsys, "--mode", "train", "--config", file)
+    for fact in [str(file), *facts]:
+        assert fact in line
+
+
+def test_files_that_cannot_be_read(capsys, tmp_path):
+    missing = tmp_path / "nowhere.yaml"
+    line = refusal(capsys, "--mode", "train", "--config", missing)
+    assert f"{missing}: cannot be read: No such file" in line
+    assert str(tmp_path) in refusal(capsys, "--mode", "train", "--config", tmp_path)
+    binary = tmp_path / "binary.yaml"
+    for content in (b"\xff\xfe\x00epochs", b"epochs: \x00", b"\x89PNG\r\n\x1a\n"):
+        binary.write_bytes(content)
+        assert str(binary) in refusal(capsys, "--mode", "train", "--config", binary)
+
+
+@pytest.mark.parametrize("words, facts", [
+    (["--mode", "trian"], ["'trian' is not a mode", "train, eval, predict, save_pb, dir2txt",
+                           "did you mean train?"]),
+    (["--mode"], ["--mode '' is not a mode"]),
+    (["--mode="], ["--mode '' is not a mode"]),
+    (["--epochs", "3"], ["--mode is missing", "train, eval"]),
+    (["train"], ["--mode is missing"]),
+])
+def test_wrong_modes(capsys, words, facts):
+    line = refusal(capsys, *words)
+    for fact in facts:
+        assert fact in line
+
+
+@pytest.mark.parametrize("mode, name", [
+    ("eval", "run"), ("eval", "data"), ("predict", "run"), ("predict", "image"), ("save_pb", "run"),
+    ("dir2txt", "source"), ("dir2txt", "target"),
+])
+def test_required_options(capsys, mode, name):
+    words = REQUIRED[mode].copy()
+    position = words.index(f"--{name}")
+    del words[position : position + 2]
+    line = refusal(capsys, "--mode", mode, *words)
+    assert f"--{name} is missing" in line and f"--mode {mode}" in line
+
+
+def test_a_refusal_in_a_process_of_its_own():
+    status, heavy, text = 2, [], ""
+    process = subprocess.run(
+        [sys.executable, "-c", PROBE, "--mode", "train", "--epochs", "nan"], cwd=ROOT,
+        capture_output=True, text=True, timeout=60,
+    )
+    assert json.loads(process.stdout) == [status, heavy]
+    assert process.stderr == (
+        "run.py: --epochs: 'nan' is not allowed: it takes a whole number from 1 to 100000\n"
+    )
+    assert text == ""
+
+
+# --- exit statuses --------------------------------------------------------------------
+
+
+def raising(error):
+    def main(options):
+        raise error
+
+    return main
+
+
+@pytest.fixture
+def quiet_signals():
+    """Puts the handler back that `run.main` replaces."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("error, status, line", [
+    (InputError("bad\ninput"), 2, "run.py: bad input\n"),
+    (RunError("went wrong"), 1, "run.py: went wrong\n"),
+    (ZeroDivisionError("by\nzero"), 1,
+     "run.py: failed: ZeroDivisionError: by zero (--debug shows where)\n"),
+    (MemoryError(), 1, "run.py: failed: MemoryError: (--debug shows where)\n"),
+    (KeyboardInterrupt(), 130, "run.py: interrupted\n"),
+])
+def test_statuses(capsys, monkeypatch, quiet_signals, error, status, line):
+    monkeypatch.setattr(demo_data, "main", raising(error))
+    assert run.main(["--mode", "demo_data"]) == status
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", line)
+
+
+@pytest.mark.parametrize("error", [InputError("bad"), RunError("wrong"), ZeroDivisionError("zero")])
+def test_debug_shows_the_traceback(monkeypatch, quiet_signals, error):
+    monkeypatch.setattr(demo_data, "main", raising(error))
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    with pytest.raises(type(error)):
+        run.main(["--mode", "demo_data", "--debug"])
+
+
+def test_success_is_status_0(monkeypatch, quiet_signals):
+    monkeypatch.setattr(demo_data, "main", lambda options: None)
+    assert run.main(["--mode=demo_data"]) == 0
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_a_process(number, status):
+    waiting = (
+        "import sys, time, run\nfrom other import demo_data\n"
+        "def main(options):\n    print('ready', flush=True)\n    time.sleep(60)\n"
+        "demo_data.main = main\nsys.exit(run.main(['--mode', 'demo_data']))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", waiting], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        errors = process.communicate(timeout=30)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == status
+    assert "Traceback" not in errors and errors.count("\n") <= 1
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        process = subprocess.run(
+            [sys.executable, os.path.join(ROOT, "run.py")], stdout=gone, stderr=subprocess.PIPE,
+            text=True, timeout=60,
+        )
+    assert "Traceback" not in process.stderr and "Exception" not in process.stderr
+
+
+def test_run_works_from_another_folder(tmp_path):
+    process = command("--mode", "dir2txt", "--source", "nothing", "--target", "x", cwd=tmp_path)
+    assert process.returncode == 2
+    assert process.stderr == "run.py: --source: nothing: no such folder\n"

@@ -1,0 +1,522 @@
+"""preprocess.py against Pillow, NumPy and positions worked out by hand."""
+
+import io
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from errors import ImageError
+from preprocess import FORMATS, Preprocessing, decode, fit, load
+
+FILL = (10, 200, 90)
+ORIENTATION = 0x0112
+LOSSLESS = ("PNG", "BMP", "WEBP", "TIFF")
+
+
+def encode(image, kind="PNG", **options):
+    """Bytes of a Pillow image or an array in the format `kind`."""
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    if kind == "JPEG":
+        options = {"quality": 95, "subsampling": 0, **options}
+    if kind == "WEBP":
+        options = {"lossless": True, "exact": True, **options}
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def raw_png(width, height, depth, color_type, rows, extra=b""):
+    """A PNG made by hand; `rows` are its bytes before compression."""
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra
+        + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def smooth(height, width):
+    """A smooth picture, another gradient in each channel; uint8 (height, width, 3)."""
+    y, x = np.mgrid[0:height, 0:width]
+    y, x = y / max(1, height - 1), x / max(1, width - 1)
+    picture = np.stack([x, y, (1 + np.sin(3 * x + 2 * y)) / 2], axis=-1)
+    return np.round(20 + 200 * picture).astype(np.uint8)
+
+
+def difference(one, two):
+    return np.abs(one.astype(int) - np.asarray(two).astype(int))
+
+
+def whole(data, fill_color=FILL):
+    """The decoded image at its own size: S is larger than any picture used with it."""
+    return decode(data, Preprocessing(4096, fill_color=fill_color))
+
+
+# Formats and colour modes
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_lossless_formats_are_exact(kind):
+    picture = smooth(13, 22)
+    assert np.array_equal(whole(encode(picture, kind)), picture)
+
+
+def test_jpeg_is_what_pillow_decodes():
+    data = encode(smooth(40, 56), "JPEG")
+    assert difference(whole(data), Image.open(io.BytesIO(data))).max() <= 2
+
+
+def test_progressive_and_subsampled_jpeg():
+    data = encode(smooth(40, 56), "JPEG", progressive=True, subsampling=2)
+    assert difference(whole(data), Image.open(io.BytesIO(data))).max() <= 4
+
+
+def test_gif_gives_its_first_frame():
+    frames = [Image.new("RGB", (6, 4), color) for color in ((200, 0, 0), (0, 0, 200))]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert np.array_equal(whole(data), np.full((4, 6, 3), (200, 0, 0)))
+
+
+def test_multipage_tiff_gives_its_first_page():
+    pages = [Image.new("RGB", (6, 4), color) for color in ((200, 0, 0), (0, 0, 200))]
+    data = encode(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    assert np.array_equal(whole(data), np.full((4, 6, 3), (200, 0, 0)))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", *LOSSLESS, "GIF"])
+def test_grey_becomes_three_equal_channels(kind):
+    grey = smooth(16, 24)[..., 0]
+    image = whole(encode(grey, kind))
+    assert image.shape == (16, 24, 3)
+    assert (image == image[..., :1]).all()
+    assert difference(image[..., 0], grey).max() <= (2 if kind == "JPEG" else 0)
+
+
+def test_cmyk_jpeg_has_the_right_colours():
+    # Red is no cyan and full magenta and yellow; an inverted reading gives cyan-black.
+    inks = {(0, 255, 255, 0): (255, 0, 0), (255, 0, 0, 0): (0, 255, 255), (0, 0, 0, 0): (255,) * 3}
+    for ink, color in inks.items():
+        image = whole(encode(Image.new("CMYK", (16, 16), ink), "JPEG"))
+        assert difference(image, np.full((16, 16, 3), color)).max() <= 4
+
+
+def test_16_bit_grey_is_scaled():
+    # value * 255 / 65535, to the nearest: 128 is 0.498, 129 is 0.502, 32767 is 127.498.
+    table = {0: 0, 128: 0, 129: 1, 257: 1, 25700: 100, 32767: 127, 32768: 128, 65535: 255}
+    values = np.array([list(table)], np.uint16)
+    for kind in ("PNG", "TIFF"):
+        image = whole(encode(values, kind))
+        assert image[0].tolist() == [[value] * 3 for value in table.values()]
+
+
+def test_16_bit_rgb_is_scaled():
+    values = np.array([[[0, 257, 25700], [32896, 51400, 65535]]], np.uint16)
+    ok, data = cv2.imencode(".png", values[..., ::-1])
+    image = whole(data.tobytes())
+    assert difference(image, [[[0, 1, 100], [128, 200, 255]]]).max() <= 1
+
+
+def test_palette_with_transparency_shows_the_fill_colour():
+    image = Image.new("P", (3, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255, 7, 8, 9])
+    image.putdata([0, 1, 2])
+    for kind in ("PNG", "GIF"):
+        result = whole(encode(image, kind, transparency=1))
+        assert result.tolist() == [[[255, 0, 0], list(FILL), [7, 8, 9]]]
+    assert whole(encode(image)).tolist() == [[[255, 0, 0], [0, 0, 255], [7, 8, 9]]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_rgba_lies_over_the_fill_colour(kind):
+    pixels = np.array([[[100, 0, 250, 255], [100, 0, 250, 0], [100, 0, 250, 51]]], np.uint8)
+    # 51 of 255 is a fifth: 0.2 * (100, 0, 250) + 0.8 * (10, 200, 90) = (28, 160, 122)
+    expected = [[[100, 0, 250], FILL, [28, 160, 122]]]
+    assert difference(whole(encode(pixels, kind)), expected).max() <= 1
+
+
+def test_grey_with_alpha_lies_over_the_fill_colour():
+    pixels = np.array([[[100, 255], [100, 0]]], np.uint8)
+    assert whole(encode(pixels)).tolist() == [[[100] * 3, list(FILL)]]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_transparent_grey_value_shows_the_fill_colour(depth):
+    one, two = {8: (10, 200), 16: (2570, 51400)}[depth]  # 10 * 257 and 200 * 257
+    form = ">BB" if depth == 8 else ">HH"
+    data = raw_png(
+        2, 1, depth, 0, b"\0" + struct.pack(form, one, two),
+        chunk(b"tRNS", struct.pack(">H", one)),
+    )
+    assert whole(data).tolist() == [[list(FILL), [200] * 3]]
+
+
+def test_one_bit_images():
+    pixels = np.array([[True, False, True], [False, False, True]])
+    for kind in ("PNG", "BMP", "TIFF"):
+        expected = np.repeat(pixels[..., None] * 255, 3, axis=-1)
+        assert np.array_equal(whole(encode(pixels, kind)), expected)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_32_bits_a_pixel_are_refused(mode):
+    data = encode(Image.new(mode, (4, 4)), "TIFF")
+    with pytest.raises(ImageError, match="scan.tif: .*32 bits"):
+        load(data, Preprocessing(8), "scan.tif")
+
+
+# EXIF orientation
+
+# How a camera's stored picture is turned upright, from the EXIF standard's table.
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a),
+}
+
+
+def exif(orientation, endian="<"):
+    block = Image.Exif()
+    block.endian = endian
+    block[ORIENTATION] = orientation
+    return block
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_of_jpeg(orientation):
+    stored = smooth(16, 24)
+    data = encode(stored, "JPEG", exif=exif(orientation))
+    image = whole(data)
+    pillow = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert image.shape == (pillow.height, pillow.width, 3)
+    assert difference(image, pillow).max() <= 2
+    assert difference(image, UPRIGHT[orientation](stored)).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_exif_orientation_of_other_formats(kind):
+    stored = smooth(16, 24)
+    data = encode(stored, kind, exif=exif(6))
+    pillow = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(whole(data), np.asarray(pillow))
+    assert np.array_equal(whole(data), UPRIGHT[6](stored))
+
+
+def test_exif_of_either_byte_order_and_behind_other_segments():
+    stored = smooth(16, 24)
+    for endian in "<>":
+        data = encode(stored, "JPEG", exif=exif(8, endian))
+        # JFIF, a comment-like APP4 and then EXIF, as some editors write it.
+        other = b"\xff\xe4" + struct.pack(">H", 2 + 300) + bytes(300)
+        data = data[:2] + other + data[2:]
+        assert difference(whole(data), UPRIGHT[8](stored)).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", [0, 9])
+def test_exif_orientation_out_of_range_changes_nothing(orientation):
+    stored = smooth(16, 24)
+    assert whole(encode(stored, "JPEG", exif=exif(orientation))).shape == stored.shape
+
+
+def test_damaged_exif_is_no_reason_to_refuse():
+    block = b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xab" * 40
+    image = whole(encode(smooth(16, 24), "JPEG", exif=block))
+    assert image.shape == (16, 24, 3)
+
+
+def test_orientation_and_reduced_scale_together():
+    stored = smooth(400, 800)
+    image = load(encode(stored, "JPEG", exif=exif(6)), Preprocessing(40, fill_color=FILL))
+    upright = Image.fromarray(UPRIGHT[6](stored)).resize((20, 40), Image.Resampling.BOX)
+    assert (image[:, :10] == FILL).all() and (image[:, 30:] == FILL).all()
+    assert difference(image[:, 10:30], upright).mean() < 2
+
+
+# Geometry
+
+
+def test_letterbox_wide():
+    # 10 x 4 into 20: scale 2, so 8 rows from (20 - 8) / 2 = 6 on.
+    picture = np.full((4, 10, 3), 50, np.uint8)
+    image = fit(picture, Preprocessing(20, fill_color=FILL))
+    assert (image[:6] == FILL).all() and (image[14:] == FILL).all()
+    assert (image[6:14] == 50).all()
+
+
+def test_letterbox_tall_keeps_every_edge():
+    # Already 12 high: 5 columns from (12 - 5) // 2 = 3 on, and no pixel is lost.
+    picture = np.random.default_rng(0).integers(0, 256, (12, 5, 3), np.uint8)
+    image = fit(picture, Preprocessing(12, fill_color=FILL))
+    assert np.array_equal(image[:, 3:8], picture)
+    assert (image[:, :3] == FILL).all() and (image[:, 8:] == FILL).all()
+
+
+def test_letterbox_of_a_square_has_no_bars():
+    picture = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    assert np.array_equal(fit(picture, Preprocessing(9, fill_color=FILL)), picture)
+
+
+@pytest.mark.parametrize("resize, rows", [("letterbox", slice(4, 5)), ("stretch", slice(None))])
+def test_one_pixel_high(resize, rows):
+    # Ten blocks of 100 equal pixels become ten pixels; letterboxed in row (10 - 1) // 2.
+    picture = np.repeat(np.arange(10, dtype=np.uint8) * 20, 100)[None, :, None].repeat(3, axis=2)
+    image = fit(picture, Preprocessing(10, resize, FILL))
+    assert (image[rows, :, 0] == np.arange(10) * 20).all()
+    if resize == "letterbox":
+        assert (np.delete(image, 4, axis=0) == FILL).all()
+
+
+def test_one_pixel_wide():
+    picture = np.repeat(np.arange(10, dtype=np.uint8) * 20, 100)[:, None, None].repeat(3, axis=2)
+    image = fit(picture, Preprocessing(10, fill_color=FILL))
+    assert (image[:, 4, 0] == np.arange(10) * 20).all()
+    assert (np.delete(image, 4, axis=1) == FILL).all()
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_crop_of_one_pixel_is_the_middle_one(tall):
+    picture = np.zeros((1, 1001, 3), np.uint8)
+    picture[0, 500] = (9, 99, 199)
+    picture = picture.transpose(1, 0, 2) if tall else picture
+    image = fit(picture, Preprocessing(10, "crop", FILL))
+    assert (image == (9, 99, 199)).all()
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_crop_takes_the_middle(tall):
+    # 30 x 60: columns 15 to 44. 31 x 60: (60 - 31) // 2 = 14, columns 14 to 44.
+    for side, first in ((30, 15), (31, 14)):
+        picture = np.random.default_rng(1).integers(0, 256, (side, 60, 3), np.uint8)
+        expected = picture[:, first : first + side]
+        if tall:
+            picture, expected = picture.transpose(1, 0, 2), expected.transpose(1, 0, 2)
+        assert np.array_equal(fit(picture, Preprocessing(side, "crop")), expected)
+
+
+def test_crop_shrunk_averages_the_middle():
+    picture = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
+    expected = picture[:, 10:50].reshape(10, 4, 10, 4, 3).mean(axis=(1, 3))
+    assert difference(fit(picture, Preprocessing(10, "crop")), np.round(expected)).max() <= 1
+
+
+def test_crop_is_a_square_of_the_image():
+    # 3 high and 5 wide: the middle square is columns 1 to 3, so the last result column is
+    # that of the source's column 3.
+    picture = np.array([0, 50, 100, 150, 200], np.uint8)[None, :, None].repeat(3, 0).repeat(3, 2)
+    assert fit(picture, Preprocessing(3, "crop"))[0, :, 0].tolist() == [50, 100, 150]
+    enlarged = fit(picture, Preprocessing(4, "crop"))[0, :, 0]
+    # Half-pixel centres: (i + 0.5) * 3 / 4 - 0.5 = -0.125, 0.625, 1.375, 2.125
+    assert difference(enlarged, [50, 81, 119, 150]).max() <= 1
+
+
+def test_stretch_fills_the_square():
+    picture = np.zeros((20, 40, 3), np.uint8)
+    picture[:10, :20], picture[10:, 20:] = 100, 200
+    image = fit(picture, Preprocessing(8, "stretch", FILL))
+    expected = np.zeros((8, 8, 3))
+    expected[:4, :4], expected[4:, 4:] = 100, 200
+    assert difference(image, expected)[[0, 2, 5, 7]][:, [0, 2, 5, 7]].max() == 0
+
+
+def test_enlarging_is_bilinear_with_half_pixel_centres():
+    picture = np.array([[0, 100], [0, 100]], np.uint8)[..., None].repeat(3, axis=2)
+    image = fit(picture, Preprocessing(4, "stretch"))
+    assert difference(image[..., 0], [[0, 25, 75, 100]] * 4).max() <= 1
+
+
+def test_shrinking_averages():
+    picture = np.random.default_rng(2).integers(0, 256, (32, 32, 3), np.uint8)
+    expected = picture.reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
+    assert difference(fit(picture, Preprocessing(8)), np.round(expected)).max() <= 1
+
+
+def test_stretching_one_side_while_shrinking_the_other_averages():
+    # Of each four columns one is white: wherever it is sampled, the mean is 63.75.
+    picture = np.zeros((4, 1000, 3), np.uint8)
+    picture[:, 3::4] = 255
+    image = fit(picture, Preprocessing(10, "stretch"))
+    assert difference(image, 64).max() <= 2
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (7, 3), (1, 1000), (999, 2), (33, 64)])
+def test_any_shape_fits(shape, resize):
+    picture = np.full((*shape, 3), 77, np.uint8)
+    image = fit(picture, Preprocessing(16, resize, (77, 77, 77)))
+    assert image.shape == (16, 16, 3) and image.dtype == np.uint8
+    assert (image == 77).all()  # a pixel that nobody wrote shows
+
+
+# JPEG at a reduced scale
+
+
+@pytest.mark.parametrize(
+    "resize, size, height, width, expected",
+    [
+        # The eighths of 1000 are 125, 250, 375, 500 ...; the least that is enough is taken.
+        ("letterbox", 224, 1000, 1000, (250, 250)),
+        ("letterbox", 250, 1000, 1000, (250, 250)),
+        ("letterbox", 251, 1000, 1000, (375, 375)),
+        ("letterbox", 125, 500, 1000, (63, 125)),  # libjpeg rounds 62.5 up
+        ("crop", 125, 1000, 2000, (125, 250)),
+        ("crop", 126, 1000, 2000, (250, 500)),
+        ("stretch", 224, 1000, 2000, (250, 500)),
+        ("letterbox", 2000, 500, 1000, (500, 1000)),
+    ],
+)
+def test_jpeg_is_decoded_at_the_least_scale_that_is_enough(resize, size, height, width, expected):
+    data = encode(np.zeros((height, width, 3), np.uint8), "JPEG")
+    assert decode(data, Preprocessing(size, resize)).shape == (*expected, 3)
+
+
+@pytest.mark.parametrize("resize, box", [
+    ("letterbox", None), ("crop", (200, 0, 800, 600)), ("stretch", None)
+])
+def test_reduced_jpeg_is_close_to_pillow(resize, box):
+    data = encode(smooth(600, 1000), "JPEG")
+    size = (100, 60) if resize == "letterbox" else (100, 100)
+    pillow = Image.open(io.BytesIO(data)).resize(size, Image.Resampling.BOX, box)
+    image = load(data, Preprocessing(100, resize, FILL))
+    inside = image[20:80] if resize == "letterbox" else image
+    assert difference(inside, pillow).mean() < 1
+    assert difference(inside, pillow).max() <= 4
+
+
+# The limit on pixels
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_pixel_limit(kind):
+    data = encode(np.zeros((8, 12, 3), np.uint8), kind)
+    load(data, Preprocessing(4, max_pixels=96))
+    with pytest.raises(ImageError, match="photo: has 12 x 8 pixels, more than the 95 allowed"):
+        load(data, Preprocessing(4, max_pixels=95), "photo")
+
+
+def test_pixel_limit_holds_for_cmyk_jpeg():
+    data = encode(Image.new("CMYK", (12, 8)), "JPEG")
+    with pytest.raises(ImageError, match="12 x 8 pixels"):
+        load(data, Preprocessing(4, max_pixels=95))
+
+
+def test_giant_png_is_refused_before_decoding():
+    # The file has a hundred bytes: a decoder would complain of the missing pixels instead.
+    data = raw_png(50_000, 60_000, 8, 2, b"\0" * 10)
+    with pytest.raises(ImageError, match="50000 x 60000 pixels, more than the 200,000,000"):
+        load(data, Preprocessing(8))
+
+
+def test_giant_jpeg_is_refused_before_decoding():
+    data = bytearray(encode(np.zeros((8, 12, 3), np.uint8), "JPEG"))
+    start = data.index(b"\xff\xc0") + 5  # the frame header's height and width
+    data[start : start + 4] = struct.pack(">HH", 60_000, 65_000)
+    with pytest.raises(ImageError, match="65000 x 60000 pixels"):
+        load(bytes(data), Preprocessing(8))
+
+
+# Broken and misnamed files
+
+
+def broken_files():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    jpeg, png = encode(picture, "JPEG"), encode(picture)
+    return {
+        "empty.jpg": b"",
+        "half.jpg": jpeg[: len(jpeg) // 2],
+        "start.jpg": jpeg[:3],
+        "half.png": png[: len(png) // 2],
+        "page.jpg": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+        "text.png": b"img_1.jpg, 0\n",
+        "zero.bmp": bytes(1000),
+        "half.webp": encode(picture, "WEBP")[:2000],
+        "half.gif": encode(picture, "GIF")[:1500],
+        "half.tif": encode(picture, "TIFF")[:5000],
+    }
+
+
+@pytest.mark.parametrize("name", broken_files())
+def test_broken_files_are_named_with_a_reason(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(broken_files()[name])
+    with pytest.raises(ImageError) as found:
+        load(str(path), Preprocessing(8))
+    assert str(found.value).startswith(f"{path}: ")
+    assert found.value.name == str(path)
+    assert len(found.value.reason) > 10 and "\n" not in found.value.reason
+
+
+def test_reasons_are_understandable(tmp_path):
+    with pytest.raises(ImageError, match="empty"):
+        load(b"", Preprocessing(8))
+    with pytest.raises(ImageError, match="is none of JPEG, PNG, BMP, WEBP, GIF, TIFF"):
+        load(b"<html></html>", Preprocessing(8), "page.jpg")
+    with pytest.raises(ImageError, match="No such file"):
+        load(tmp_path / "missing.jpg", Preprocessing(8))
+    with pytest.raises(ImageError, match="directory"):
+        load(tmp_path, Preprocessing(8))
+
+
+def test_other_formats_are_refused():
+    with pytest.raises(ImageError, match="is none of"):
+        load(encode(smooth(8, 8), "PPM"), Preprocessing(8))
+
+
+def test_content_counts_and_not_the_name(tmp_path):
+    picture = smooth(16, 16)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encode(picture, "PNG"))
+    assert np.array_equal(load(path, Preprocessing(16)), picture)
+
+
+# Where the result lies
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("resize", ["letterbox", "crop", "stretch"])
+def test_out_is_written_in_place(kind, resize):
+    data = encode(smooth(30, 50), kind)
+    for size in (15, 21, 64):
+        preprocessing = Preprocessing(size, resize, FILL)
+        batch = np.full((3, size, size, 3), 111, np.uint8)
+        result = load(data, preprocessing, out=batch[1])
+        assert np.shares_memory(result, batch)
+        assert (batch[[0, 2]] == 111).all()
+        assert np.array_equal(batch[1], load(data, preprocessing))
+
+
+@pytest.mark.parametrize("get", [load, decode])
+def test_results_are_not_overwritten_by_the_next_call(get):
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)] * 6
+    files = {color: encode(np.full((48, 48, 3), color, np.uint8), "JPEG") for color in colors}
+    # Same size, half the size, other orientation: the ways that need no resizing as well.
+    for size in (48, 6):
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda c, s=size: get(files[c], Preprocessing(s)), colors))
+        results += [get(files[color], Preprocessing(size)) for color in colors]
+        for color, image in zip(colors * 2, results):
+            assert difference(image, np.full(image.shape, color)).max() <= 4
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_path_and_bytes_give_the_same(tmp_path, kind):
+    data = encode(smooth(30, 50), kind)
+    path = tmp_path / "photo"
+    path.write_bytes(data)
+    preprocessing = Preprocessing(20)
+    expected = load(data, preprocessing)
+    for source in (path, str(path), bytearray(data), memoryview(data)):
+        assert np.array_equal(load(source, preprocessing), expected)
