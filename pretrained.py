@@ -5,7 +5,9 @@ the `.weights.h5` files of this project's runs. Both hold plain arrays; nothing 
 them is run.
 """
 
+import contextlib
 import os
+import sys
 
 import h5py
 import numpy as np
@@ -28,9 +30,11 @@ def fetch(backbone, file, address, md5):
     import keras
 
     try:
-        return keras.utils.get_file(file, address, cache_subdir="models", file_hash=md5)
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            return keras.utils.get_file(file, address, cache_subdir="models", file_hash=md5)
     except Exception as error:
-        cache = os.path.join(keras.config.keras_home(), "models")
+        home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+        cache = os.path.join(home, "models")
         raise RunError(
             f"--weights imagenet: the weights of {backbone} cannot be downloaded "
             f"({' '.join(str(error).split())[:200]}). Without a network: train from scratch with "

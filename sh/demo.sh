@@ -15,7 +15,7 @@ data=datasets/digits
 $python run.py --mode train --run demo --overwrite \
   --train_data "$data/train_datasets" --val_data "$data/val_datasets" \
   --backbone EfficientNetB0 --weights none --input_size 32 --drop_connect 0 \
-  --epochs 24 --batch_size 32 \
+  --epochs 24 --batch_size 64 \
   --horizontal_flip no --random_eraser 0
 
 echo; echo "== evaluating on the 360 test digits"

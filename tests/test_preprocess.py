@@ -502,7 +502,7 @@ def test_out_is_written_in_place(kind, resize):
 def test_results_are_not_overwritten_by_the_next_call(get):
     colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)] * 6
     files = {color: encode(np.full((48, 48, 3), color, np.uint8), "JPEG") for color in colors}
-    # Same size, half the size, other orientation: the ways that need no resizing as well.
+    # 48 needs no resizing at all; 6 is libjpeg's eighth.
     for size in (48, 6):
         with ThreadPoolExecutor(4) as pool:
             results = list(pool.map(lambda c, s=size: get(files[c], Preprocessing(s)), colors))
