@@ -10,7 +10,7 @@ from tqdm import tqdm
 import run_folder
 from errors import ImageError, InputError
 from inference import Classifier, check_top_k
-from samples import find_label_names, read_samples
+from samples import check_labels, read_samples
 
 TOP_K = 5
 
@@ -20,12 +20,7 @@ def main(options):
     path = run_folder.find(options.run, options.save_dir)
     record = _run_to_record(path) if options.record else None
     labels = known_labels(path)
-    names = find_label_names(options.data, options.labels, path) if _named(options) else labels
-    if names != labels:
-        raise InputError(
-            f"{options.labels or os.path.join(options.data, 'label.json')}: names other classes "
-            f"than {path} was trained on: {', '.join(names)} instead of {', '.join(labels)}"
-        )
+    check_labels(options.data, labels, f"the labels of {path}")
     samples = read_samples(options.data, labels, f"the labels of {path}")
     top_k = check_top_k(options.top_k, len(labels), TOP_K)
     probabilities, errors = predict(
@@ -63,10 +58,6 @@ def known_labels(path):
             return tuple(json.load(file)["labels"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: is not a complete exported model: {error!r}") from None
-
-
-def _named(options):
-    return options.labels or os.path.exists(os.path.join(options.data, "label.json"))
 
 
 def _run_to_record(path):

@@ -9,6 +9,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from tqdm import tqdm
 
 import run_folder
 from backend import import_keras
@@ -25,7 +26,9 @@ def main(options):
     classifier = Classifier.load(run_folder.find(options.run, options.save_dir))
     count = check_top_k(options.top_k, len(classifier.labels), TOP_K)
     results, failed = [], []
-    for path, answer in classifier.stream(paths, options.batch_size, options.workers):
+    answers = classifier.stream(paths, options.batch_size, options.workers)
+    bar = tqdm(answers, "predicting", len(paths), unit=" images", leave=False, disable=None)
+    for path, answer in bar:
         if isinstance(answer, ImageError):
             failed.append(answer)
             results.append({"image": path, "error": answer.reason})

@@ -16,7 +16,7 @@ import options as options_module
 import run_folder
 from efficientnet import VARIANTS
 from errors import InputError, first_ten
-from samples import Samples, find_label_names, read_samples, split
+from samples import Samples, check_labels, find_label_names, read_samples, split
 
 PROJECT_LABELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "label.json")
 DEFAULT_VALIDATION = "../datasets/val_datasets"
@@ -57,12 +57,14 @@ def prepare(options):
     labels = find_label_names(data, options.labels, PROJECT_LABELS)
     if len(labels) < 2:
         raise InputError(f"{labels_path}: has one class; a classifier needs at least 2")
-    options = _resolve(options)
     if not resuming:
+        options = _resolve(options)
         path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     training = read_samples(data, labels, labels_path)
-    validation = _validation(options, labels, labels_path)
-    if validation is None:
+    if options.val_data:
+        check_labels(options.val_data, labels, labels_path)
+        validation = read_samples(options.val_data, labels, labels_path)
+    else:
         training, validation = split(training, options.val_fraction, options.workers)
         if not validation.names:
             raise InputError(
@@ -120,6 +122,7 @@ def _resolve(options):
             "file"
         )
     return options._replace(
+        val_data=_validation_folder(options),
         input_size=options.input_size or VARIANTS[options.backbone].input_size,
         learning_rate=options.learning_rate or (4e-3 if options.weights == "none" else 5e-4),
         warmup_epochs=warmup,
@@ -127,31 +130,22 @@ def _resolve(options):
     )
 
 
-def _validation(options, labels, labels_path):
-    """The samples of the validation folder, or None where a part is to be held out."""
+def _validation_folder(options):
+    """The validation folder, or None where a part of the training data is to be held out."""
     folder = options.val_data
     if folder is None:
         if "train_data" in options.given or not os.path.isdir(DEFAULT_VALIDATION):
             return None
         folder = DEFAULT_VALIDATION
-    if os.path.isdir(folder) and os.path.samefile(folder, options.train_data):
+    if (
+        os.path.isdir(folder)
+        and os.path.isdir(options.train_data)
+        and os.path.samefile(folder, options.train_data)
+    ):
         raise InputError(
             f"--val_data: {folder} is the training folder; validating on it would measure memory"
         )
-    check_labels(folder, labels, labels_path)
-    return read_samples(folder, labels, labels_path)
-
-
-def check_labels(folder, labels, labels_path):
-    """Refuses a folder whose own label.json names other classes than `labels`."""
-    own = os.path.join(folder, "label.json")
-    if os.path.exists(own):
-        found = find_label_names(folder)
-        if found != labels:
-            raise InputError(
-                f"{own}: names other classes than {labels_path}: {first_ten(found)} instead of "
-                f"{first_ten(labels)}"
-            )
+    return folder
 
 
 def fingerprint(job):

@@ -217,10 +217,9 @@ MODES = {
         (),
     ),
     "eval": Mode(
-        ("data", "labels", "workers", "batch_size", "run", "save_dir",
+        ("data", "workers", "batch_size", "run", "save_dir",
          "top_k", "csv", "record", *_COMMON),
-        {"labels": {"shown": "label.json in the data folder, else the run's"},
-         "batch_size": {"default": 32, "help": "images the model takes at once"},
+        {"batch_size": {"default": 32, "help": "images the model takes at once"},
          "csv": {"help": "file for the table with one row an image",
                  "shown": "eval.csv in the run's folder"}},
         ("run", "data"),

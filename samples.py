@@ -92,6 +92,18 @@ def find_label_names(folder, path=None, otherwise=None):
     return read_label_names(path or (beside if os.path.exists(beside) else otherwise))
 
 
+def check_labels(folder, labels, labels_path):
+    """Refuses a folder whose own label.json names other classes than `labels`."""
+    own = os.path.join(folder, "label.json")
+    if os.path.exists(own):
+        found = read_label_names(own)
+        if found != labels:
+            raise InputError(
+                f"{own}: names other classes than {labels_path}: {first_ten(found)} instead of "
+                f"{first_ten(labels)}"
+            )
+
+
 def read_samples(folder, label_names, labels_path="label.json"):
     """Reads a folder in the sample format.
 

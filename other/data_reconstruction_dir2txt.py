@@ -34,7 +34,7 @@ def convert(source, target):
 
     Args:
         source: folder with one folder a class.
-        target: folder to make; it must not exist.
+        target: folder to make; where it exists it must be empty.
 
     Returns:
         dict: target, images (number), classes (name -> number), left_out (paths).
@@ -43,8 +43,10 @@ def convert(source, target):
         InputError: no classes, images outside any class, or an existing target.
     """
     images, left_out = _find(source)
-    if os.path.lexists(target):
-        raise InputError(f"--target: {target} exists; name a folder that does not")
+    if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
+        raise InputError(f"--target: {target} exists; name a folder that does not, or is empty")
+    if os.path.realpath(target).startswith(os.path.join(os.path.realpath(source), "")):
+        raise InputError(f"--target: {target} lies in --source {source}; name one outside it")
     labels = sorted({label for _, label in images})
     partial = f"{os.path.abspath(target)}.partial"
     shutil.rmtree(partial, ignore_errors=True)
