@@ -31,7 +31,7 @@ fi
 for file in "${files[@]}"; do
   # The stamp holds what was installed, the files it names included.
   stamp=.venv/installed-$file
-  wanted=$(cat requirements-core.txt "$file")
+  wanted=$(cat constraints.txt requirements-core.txt "$file")
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing $file into .venv ..." >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$file"

@@ -1,4 +1,4 @@
-"""augment.py and random_eraser.py against NumPy, hand-computed places and the paper's rules."""
+"""augment.py and random_eraser.py against NumPy, places and rules worked out by hand."""
 
 import math
 from types import SimpleNamespace
@@ -350,11 +350,13 @@ def test_slivers_end(shape):
         assert random_eraser(image, generator, 1.0).shape == (*shape, 3)
 
 
-def paper(generator, height, width, area, aspect_ratio):
-    """A rectangle by the paper's rules, as random_eraser's docstring states them.
+def drawn_by_the_rules(generator, height, width, area, aspect_ratio):
+    """A rectangle by the rules in random_eraser's docstring, not rounded.
 
     Area and aspect ratio (height over width) are drawn uniformly, again and again until
-    a rectangle fits; it lies at a uniformly drawn place within the image. Not rounded.
+    a rectangle fits; it lies at a uniformly drawn place within the image. (The paper's
+    algorithm 1 draws the place along with the size and drops both where it sticks out, so
+    that large rectangles are rarer: a mean of 0.14 of the area instead of 0.20.)
     """
     while True:
         erased = (area[0] + (area[1] - area[0]) * generator.random()) * height * width
@@ -367,12 +369,14 @@ def paper(generator, height, width, area, aspect_ratio):
     return top, left, rows, columns
 
 
-def test_rectangles_are_distributed_as_in_the_paper():
+def test_rectangles_are_distributed_by_the_rules():
     height, width, count = 200, 160, 2500
     found = np.array(erased_boxes(count, (height, width), probability=1.0, per_pixel=False), float)
     generator = np.random.default_rng(99)
     rules = ((0.02, 0.4), (0.3, 1 / 0.3))
-    expected = np.array([paper(generator, height, width, *rules) for _ in range(count)])
+    expected = np.array(
+        [drawn_by_the_rules(generator, height, width, *rules) for _ in range(count)]
+    )
 
     def measures(boxes):
         top, left, rows, columns = boxes.T
