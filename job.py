@@ -124,10 +124,17 @@ def _resolve(options):
     return options._replace(
         val_data=_validation_folder(options),
         input_size=options.input_size or VARIANTS[options.backbone].input_size,
-        learning_rate=options.learning_rate or (4e-3 if options.weights == "none" else 5e-4),
+        learning_rate=options.learning_rate or default_learning_rate(options),
         warmup_epochs=warmup,
         run=options.run or f"{options.backbone}-{time.strftime('%Y%m%d-%H%M%S')}",
     )
+
+
+def default_learning_rate(options):
+    """The learning rate where none is given; docs/benchmarks.md has what it rests on."""
+    if options.weights != "none":
+        return 5e-4
+    return min(4e-3, 1e-3 * options.batch_size / 16)
 
 
 def _validation_folder(options):

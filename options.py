@@ -148,7 +148,7 @@ _option("drop_connect", number(0, 1, below=True), 0.2,
 _option("batch_size", whole(1, 65536), 16, "images a step, over all devices", "Training")
 _option("epochs", whole(1, 100000), 30, "passes over the training data", "Training")
 _option("learning_rate", number(0, 10, above=True), None, "highest learning rate", "Training",
-        "5e-4 from pretrained weights, 4e-3 from scratch")
+        "5e-4 from pretrained weights; from scratch 1e-3 for each 16 of --batch_size, at most 4e-3")
 _option("optimizer", choice(*OPTIMIZERS), "adamw", "what turns gradients to steps", "Training")
 _option("weight_decay", number(0, 1), 0.01,
         "decoupled weight decay of adamw and sgd, not on biases and norms",
