@@ -105,6 +105,8 @@ class ImageBatches(keras.utils.PyDataset):
             batch, tasks = self._ahead.pop(index)
         for task in tasks:
             task.result()
+        if self.error:
+            raise self.error
         return batch
 
     def positions(self, index):
@@ -166,5 +168,3 @@ class ImageBatches(keras.utils.PyDataset):
                     f"{self.max_bad:g} allows; the last: {error}"
                 )
         self.report(f"left out: {error}")
-        if self.error:
-            raise self.error

@@ -13,6 +13,7 @@ How unusual pictures are understood:
 """
 
 import io
+import warnings
 from typing import NamedTuple
 
 import cv2
@@ -31,6 +32,8 @@ MAX_PIXELS = 200_000_000
 cv2.setNumThreads(0)
 # The limit of this module takes its place, checked before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
+# Its warnings about odd EXIF blocks and the like would break into progress bars.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class Preprocessing(NamedTuple):
@@ -72,9 +75,10 @@ def load(source, preprocessing, name=None, out=None):
         try:
             with open(source, "rb", buffering=0) as file:
                 data = file.read()
-        except OSError as error:
-            raise ImageError(name, error.strerror or "cannot be read") from None
-    return fit(_decode(data, preprocessing, name, scratch), preprocessing, out)
+        except (OSError, ValueError) as error:
+            raise ImageError(name, getattr(error, "strerror", None) or str(error)) from None
+    image, shape = _decode(data, preprocessing, name, scratch)
+    return fit(image, preprocessing, out, shape)
 
 
 def decode(data, preprocessing, name="image"):
@@ -92,18 +96,20 @@ def decode(data, preprocessing, name="image"):
     Raises:
         ImageError: it cannot be decoded.
     """
-    return _decode(data, preprocessing, name, lambda name, shape: np.empty(shape, np.uint8))
+    return _decode(data, preprocessing, name, lambda name, shape: np.empty(shape, np.uint8))[0]
 
 
 def _decode(data, preprocessing, name, allocate):
+    """The upright image, and the (height, width) that its file has."""
     if not data:
         raise ImageError(name, "the file is empty")
     try:
         if bytes(data[:3]) == b"\xff\xd8\xff":
-            image = _decode_jpeg(data, preprocessing, name, allocate)
-            if image is not None:
-                return image
-        return _decode_any(data, preprocessing, name)
+            found = _decode_jpeg(data, preprocessing, name, allocate)
+            if found is not None:
+                return found
+        image = _decode_any(data, preprocessing, name)
+        return image, image.shape[:2]
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever comes to their mind
@@ -113,13 +119,14 @@ def _decode(data, preprocessing, name, allocate):
         raise ImageError(name, f"cannot be decoded: {reason}") from None
 
 
-def fit(image, preprocessing, out=None):
+def fit(image, preprocessing, out=None, shape=None):
     """Fits an image of any size into the model's square.
 
     Args:
         image: uint8 (height, width, 3).
         preprocessing: a `Preprocessing`.
         out: uint8 (S, S, 3) to write to; default: a new array.
+        shape: (height, width) of the file, where `image` was decoded at a reduced scale.
 
     Returns:
         uint8 (S, S, 3), `out` where it is given.
@@ -127,14 +134,12 @@ def fit(image, preprocessing, out=None):
     size = preprocessing.size
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
-    height, width = target_size(*image.shape[:2], preprocessing)
     if preprocessing.resize == "crop":
-        # The middle of the image, so much of it as becomes the square.
-        rows = max(1, image.shape[0] * size // height)
-        columns = max(1, image.shape[1] * size // width)
-        top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
-        _resize(image[top : top + rows, left : left + columns], out)
+        side = min(image.shape[:2])
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        _resize(image[top : top + side, left : left + side], out)
         return out
+    height, width = target_size(*(shape or image.shape[:2]), preprocessing)
     top, left = (size - height) // 2, (size - width) // 2
     color = preprocessing.fill_color
     if len(set(color)) == 1:
@@ -170,6 +175,11 @@ def _resize(image, out):
     # Below half the size bilinear sampling would skip pixels; above it, averaging
     # over areas costs three times as much and shows no difference.
     method = cv2.INTER_AREA if shrink >= 2 else cv2.INTER_LINEAR
+    smaller = (min(width, image.shape[1]), min(height, image.shape[0]))
+    if shrink >= 2 and smaller != (width, height):
+        # One side shrinks, the other grows: OpenCV averages only where none grows.
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+        method = cv2.INTER_LINEAR
     result = cv2.resize(image, (width, height), dst=out, interpolation=method)
     if not np.shares_memory(result, out):  # OpenCV may not write to an odd slice
         out[...] = result
@@ -197,7 +207,8 @@ def _decode_jpeg(data, preprocessing, name, allocate):
         image = simplejpeg.decode_jpeg(data, "RGB", **least, buffer=allocate("jpeg", shape))
     except ValueError:
         return None  # damaged, or merely odd: Pillow forgives only what is harmless
-    return _turn(image, orientation)
+    shape = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    return _turn(image, orientation), shape
 
 
 def _jpeg_orientation(data):
@@ -238,7 +249,10 @@ def _decode_any(data, preprocessing, name):
         if image.mode.startswith("I;16"):
             values = np.asarray(image).astype(np.uint32)
             grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-            return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+            rgb = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+            if isinstance(image.info.get("transparency"), int):
+                rgb[values == image.info["transparency"]] = preprocessing.fill_color
+            return rgb
         if image.mode in ("I", "F"):
             raise ImageError(
                 name,

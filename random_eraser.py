@@ -1,7 +1,9 @@
 """Random erasing: a rectangle of the image is replaced by noise.
 
 Source: Zhong et al., "Random Erasing Data Augmentation", 2017 (AAAI 2020),
-section 3.2 and algorithm 1; the defaults are the paper's.
+section 3.2 and algorithm 1; the defaults are the paper's. As in the authors' code, the
+place is drawn after a size that fits; the algorithm as printed draws both together and
+drops both when the rectangle sticks out, which makes large ones rarer.
 """
 
 import math

@@ -107,6 +107,27 @@ def replace_folder(partial, path):
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def building(path):
+    """Gives a new folder to fill, which becomes `path` when all went well.
+
+    Raises:
+        InputError: something stands there already that is not an empty folder.
+    """
+    if os.path.lexists(path):
+        if os.path.islink(path) or not os.path.isdir(path) or os.listdir(path):
+            raise InputError(f"--target: {path} exists; name a folder that does not, or is empty")
+    parent, name = os.path.split(os.path.abspath(path))
+    partial = os.path.join(parent, f".partial-{name}-{os.getpid()}")
+    os.makedirs(parent, exist_ok=True)
+    os.mkdir(partial)
+    try:
+        yield partial
+        os.rename(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def check_new(save_dir, name, overwrite):
     """The path of a run to make; refused where one stands and `overwrite` is off."""
     path = os.path.join(save_dir, name)

@@ -27,7 +27,7 @@ class Samples(NamedTuple):
 
     Attributes:
         folder: str, where the images are.
-        names: list of str, the images' file names, sorted.
+        names: list of str, the images' file names, sorted by stem.
         labels: int32 array of the same length, class ids.
     """
 
@@ -167,7 +167,7 @@ def split(samples, fraction, workers=1):
     A sample is held out where a hash of its image's bytes lies below `fraction`,
     so shares are approximate. A class that would get none gives the image with its
     lowest hash, and a class that would lose all keeps the one with its highest. A
-    class with a single image keeps it for training.
+    class with a single image keeps it for training. Equal files stay together.
 
     Args:
         samples: `Samples`.
@@ -195,12 +195,13 @@ def split(samples, fraction, workers=1):
     held = hashes < np.uint64(int(fraction * 2**64))
     for label in np.unique(samples.labels):
         members = np.flatnonzero(samples.labels == label)
-        if len(members) == 1:
+        own = hashes[members]
+        if (own == own[0]).all():
             held[members] = False
         elif not held[members].any():
-            held[members[hashes[members].argmin()]] = True
+            held[members[own == own.min()]] = True
         elif held[members].all():
-            held[members[hashes[members].argmax()]] = False
+            held[members[own == own.max()]] = False
     return samples.select(np.flatnonzero(~held)), samples.select(np.flatnonzero(held))
 
 
@@ -285,11 +286,13 @@ def _read_label(folder, image, label_names, labels_path):
     name, comma, label = line.rpartition(",")
     if not comma:
         raise InputError(f"{path}:1: {line!r} has no comma; allowed is '{image}, CLASS'")
-    name, label = name.strip(), label.strip()
-    # File systems of macOS spell accents in another way than text editors do.
-    if name != image and unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", image):
-        raise InputError(f"{path}:1: names {name!r}; the image beside it is {image!r}")
-    if not (label.isascii() and label.lstrip("-").isdigit()):
+    label = label.strip()
+    if image not in (name, name.strip()):
+        # File systems of macOS spell accents in another way than text editors do.
+        spelt = unicodedata.normalize("NFC", name.strip())
+        if spelt != unicodedata.normalize("NFC", image.strip()):
+            raise InputError(f"{path}:1: names {name.strip()!r}; the image beside it is {image!r}")
+    if not (label.isascii() and label.removeprefix("-").isdigit()):
         raise InputError(f"{path}:1: label {label!r} is not a whole number")
     if not 0 <= int(label) < len(label_names):
         raise InputError(

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from errors import InputError, first_ten
 from preprocess import EXTENSIONS
+from run_folder import building
 from samples import write_label_names, write_sample
 
 
@@ -43,29 +44,22 @@ def convert(source, target):
         InputError: no classes, images outside any class, or an existing target.
     """
     images, left_out = _find(source)
-    if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
-        raise InputError(f"--target: {target} exists; name a folder that does not, or is empty")
     if os.path.realpath(target).startswith(os.path.join(os.path.realpath(source), "")):
         raise InputError(f"--target: {target} lies in --source {source}; name one outside it")
     labels = sorted({label for _, label in images})
-    partial = f"{os.path.abspath(target)}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    numbers = {label: number for number, label in enumerate(labels)}
+    counts = dict.fromkeys(labels, 0)
     try:
-        os.makedirs(partial)
-        counts = dict.fromkeys(labels, 0)
-        numbers = {label: number for number, label in enumerate(labels)}
-        names = _names(images)
-        bar = tqdm(zip(images, names), "copying", len(images), unit=" images", disable=None)
-        for (path, label), name in bar:
-            shutil.copyfile(path, os.path.join(partial, name))
-            write_sample(partial, name, numbers[label])
-            counts[label] += 1
-        write_label_names(partial, labels)
-        os.rename(partial, target)
+        with building(target) as partial:
+            named = zip(images, _names(images))
+            bar = tqdm(named, "copying", len(images), unit=" images", leave=False, disable=None)
+            for (path, label), name in bar:
+                shutil.copyfile(path, os.path.join(partial, name))
+                write_sample(partial, name, numbers[label])
+                counts[label] += 1
+            write_label_names(partial, labels)
     except OSError as error:
-        raise InputError(f"{error.filename or target}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(f"{error.filename or target}: {error.strerror or error}") from None
     return {"target": target, "images": len(images), "classes": counts, "left_out": left_out}
 
 
@@ -81,6 +75,10 @@ def _find(source):
             if name.startswith("."):
                 continue
             path = os.path.join(parent, name)
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                raise InputError(f"--source: {path!r}: the name is not UTF-8; rename it") from None
             if not name.lower().endswith(EXTENSIONS):
                 left_out.append(os.path.relpath(path, source))
             elif label == ".":

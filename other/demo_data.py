@@ -7,12 +7,12 @@ nothing is downloaded.
 
 import json
 import os
-import shutil
 
 import cv2
 import numpy as np
 
 from errors import InputError
+from run_folder import building
 from samples import write_label_names, write_sample
 
 SIZE = 32  # pixels a side; the scans are enlarged so that a person can see something
@@ -33,20 +33,18 @@ def write(target, seed=0):
     """Writes `train_datasets`, `val_datasets` and `test_datasets` below `target`.
 
     Args:
-        target: folder to make; it must not exist.
+        target: folder to make; where it exists it must be empty.
         seed: which digits go where; the classes have equal shares in each part.
 
     Returns:
         dict: target, and images, a dict of folder name -> number.
 
     Raises:
-        InputError: `target` exists or cannot be made.
+        InputError: `target` holds something already or cannot be made.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    if os.path.lexists(target):
-        raise InputError(f"--target: {target} exists; name a folder that does not")
     digits = load_digits()
     rest, test = train_test_split(
         np.arange(len(digits.target)), test_size=TEST, stratify=digits.target, random_state=seed
@@ -55,20 +53,16 @@ def write(target, seed=0):
         rest, test_size=VALIDATION, stratify=digits.target[rest], random_state=seed
     )
     parts = {"train_datasets": training, "val_datasets": validation, "test_datasets": test}
-    partial = f"{os.path.abspath(target)}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        for name, numbers in parts.items():
-            folder = os.path.join(partial, name)
-            os.makedirs(folder)
-            write_label_names(folder, [str(digit) for digit in range(10)])
-            for number in sorted(numbers):
-                _write_digit(folder, f"digit_{number:04}.png", digits, number)
-        os.rename(partial, target)
+        with building(target) as partial:
+            for name, numbers in parts.items():
+                folder = os.path.join(partial, name)
+                os.makedirs(folder)
+                write_label_names(folder, [str(digit) for digit in range(10)])
+                for number in sorted(numbers):
+                    _write_digit(folder, f"digit_{number:04}.png", digits, number)
     except OSError as error:
         raise InputError(f"{error.filename or target}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return {"target": target, "images": {name: len(parts[name]) for name in parts}}
 
 

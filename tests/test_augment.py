@@ -125,6 +125,35 @@ def test_rotation_about_the_centre():
         assert near(sorted(found, key=lambda at: at[1]), expected)
 
 
+def test_rotation_turns_every_point_by_the_same_angle():
+    for turn in (0.0, 1.0):
+        turned = []
+        for x, y in ((48, 32), (32, 16), (20, 40), (24, 20)):
+            image = spot(x, y)
+            augment(image, Augmentation(rotation=30.0), fixed(turn=turn))
+            before, after = complex(x - 32, y - 32), complex(*place(image)) - complex(32, 32)
+            assert abs(abs(after) - abs(before)) < 0.15
+            turned.append(np.angle(after / before, deg=True))
+        assert np.allclose(turned, 30, atol=0.7) or np.allclose(turned, -30, atol=0.7)
+
+
+@pytest.mark.parametrize("flip_x", [0.0, 1.0])
+@pytest.mark.parametrize("flip_y", [0.0, 1.0])
+def test_flip_and_rotation_together_are_one_after_the_other(flip_x, flip_y):
+    rotation = Augmentation(rotation=30.0)
+    together, apart = spot(48, 24), spot(48, 24)
+    augment(
+        together, rotation._replace(horizontal_flip=True, vertical_flip=True),
+        fixed(flip_x=flip_x, flip_y=flip_y, turn=1.0),
+    )
+    if flip_x < 0.5:
+        apart = apart[:, ::-1].copy()
+    if flip_y < 0.5:
+        apart = apart[::-1].copy()
+    augment(apart, rotation, fixed(turn=1.0))
+    assert near(place(together), place(apart))
+
+
 @pytest.mark.parametrize("size", [64, 65])
 def test_a_turn_by_180_degrees_is_both_flips(size):
     image = noise(size)

@@ -12,6 +12,7 @@ import pytest
 from errors import InputError
 from samples import (
     Samples,
+    check_labels,
     find_label_names,
     read_label_names,
     read_samples,
@@ -164,10 +165,10 @@ def test_texts_without_image_are_counted_and_ten_are_named(tmp_path):
 def test_two_images_of_one_stem(tmp_path):
     put(tmp_path, "img_1.jpg", "img_1.jpg, 0")
     put(tmp_path, "img_1.png", "img_1.png, 0")
-    put(tmp_path, "img_1-a.jpg", "img_1-a.jpg, 0")  # sorts between the two by name
+    put(tmp_path, "img_1.k.jpg", "img_1.k.jpg, 0")  # sorts between the two by name
     message = refusal(tmp_path)
     assert str(tmp_path) in message and "1 pairs of images share a stem" in message
-    assert "img_1.jpg" in message and "img_1.png" in message and "img_1-a" not in message
+    assert "img_1.jpg" in message and "img_1.png" in message and "img_1.k" not in message
 
 
 def test_empty_folder(tmp_path):
@@ -272,6 +273,18 @@ def test_which_label_json_counts(tmp_path):
     assert find_label_names(folder, None, otherwise) == ("b",)
     os.remove(folder / "label.json")
     assert find_label_names(folder, None, otherwise) == ("c",)
+
+
+def test_the_folders_own_names_must_be_the_ones_in_use(tmp_path):
+    check_labels(tmp_path, ("a", "b"), "run/label.json")  # no label.json: nothing to compare
+    write_label_names(tmp_path, ["a", "b"])
+    check_labels(tmp_path, ("a", "b"), "run/label.json")
+    for names in (("b", "a"), ("a",), ("a", "b", "c")):
+        with pytest.raises(InputError) as found:
+            check_labels(tmp_path, names, "run/label.json")
+        assert str(found.value).startswith(f"{tmp_path / 'label.json'}: ")
+        for part in ("run/label.json", "a, b instead of " + ", ".join(names)):
+            assert part in str(found.value)
 
 
 # Holding a part out
