@@ -12,17 +12,25 @@ from tqdm import tqdm
 
 import checkpoint
 import run_folder
-from errors import RunError
+from errors import InputError, RunError
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
 class Epochs(keras.callbacks.Callback):
-    """Tells the batches which epoch it is, and stops on a loss that is no number."""
+    """Tells the batches which epoch it is, and stops where going on makes no sense.
 
-    def __init__(self, batches):
+    Args:
+        batches: the training's `ImageBatches`.
+        validation: the validation's, or None.
+        max_bad: share of the images of both that may be undecodable.
+    """
+
+    def __init__(self, batches, validation=None, max_bad=1.0):
         super().__init__()
         self.batches = batches
+        self.parts = [part for part in (batches, validation) if part is not None]
+        self.max_bad = max_bad
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.epoch = epoch
@@ -36,8 +44,14 @@ class Epochs(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch, logs=None):
-        schedule = self.model.optimizer.learning_rate
-        logs["learning_rate"] = float(schedule)
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        bad = sum(len(part.bad) for part in self.parts)
+        total = sum(len(part.samples.names) for part in self.parts)
+        if bad > self.max_bad * total:
+            raise InputError(
+                f"{bad} of {total} images cannot be decoded, more than --max_bad "
+                f"{self.max_bad:g} allows"
+            )
 
 
 class RunWriter(keras.callbacks.Callback):
@@ -60,6 +74,7 @@ class RunWriter(keras.callbacks.Callback):
         self.history = state["history"]
         self.best_epoch = state["best_epoch"]
         self.seconds = state["seconds"]  # of training, up to the last complete epoch
+        self.saved = len(self.history)  # epochs that a checkpoint holds
         self.before = began - self.seconds
 
     @property
@@ -95,6 +110,7 @@ class RunWriter(keras.callbacks.Callback):
         checkpoint.save(
             os.path.join(self.path, run_folder.CHECKPOINT), self.model, self.state()
         )
+        self.saved = epoch + 1
         if self._out_of_patience():
             self.model.stop_training = True
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 import run_folder
 from errors import ImageError, InputError
-from inference import Classifier, check_top_k
+from inference import Classifier, check_csv, check_top_k
 from samples import check_labels, read_samples
 
 TOP_K = 5
@@ -18,6 +18,7 @@ TOP_K = 5
 def main(options):
     """`--mode eval`."""
     path = run_folder.find(options.run, options.save_dir)
+    check_csv(options.csv)
     record = _run_to_record(path) if options.record else None
     labels = known_labels(path)
     check_labels(options.data, labels, f"the labels of {path}")
@@ -140,7 +141,7 @@ def write_csv(path, samples, probabilities, labels, errors):
     """Writes a row an image: path, true and predicted class, probability of the predicted."""
     try:
         with run_folder.replacing(path) as partial, \
-                open(partial, "w", encoding="utf-8", newline="") as file:
+                open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "true", "predicted", "probability", "error"])
             for position, (name, row) in enumerate(zip(samples.names, probabilities)):

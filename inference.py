@@ -23,6 +23,7 @@ TOP_K = 3
 def main(options):
     """`--mode predict`."""
     paths = find_images(options.image)
+    check_csv(options.csv)
     classifier = Classifier.load(run_folder.find(options.run, options.save_dir))
     count = check_top_k(options.top_k, len(classifier.labels), TOP_K)
     results, failed = [], []
@@ -199,6 +200,17 @@ def find_images(patterns):
     return list(found)
 
 
+def check_csv(path):
+    """Refuses a CSV that could not be written, before the work and not after it."""
+    if path is None:
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise InputError(f"--csv: {path}: there is no folder {folder}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"--csv: {path} is not a file that could be replaced")
+
+
 def check_top_k(top_k, classes, default):
     """How many classes count: `top_k` if given, else `default`, at most all."""
     if top_k is not None and top_k > classes:
@@ -259,7 +271,7 @@ def _table(results):
 def _write_csv(path, results, count):
     try:
         with run_folder.replacing(path) as partial, \
-                open(partial, "w", encoding="utf-8", newline="") as file:
+                open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             places = range(1, count + 1)
             columns = [f"{name}_{k}" for k in places for name in ("label", "probability")]

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+import checkpoint
 import options as options_module
 import run_folder
 from efficientnet import VARIANTS
 from errors import InputError, first_ten
-from samples import Samples, check_labels, find_label_names, read_samples, split
+from samples import Samples, check_labels, read_label_names, read_samples, split
 
 PROJECT_LABELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "label.json")
+DEFAULT_TRAINING = "../datasets/train_datasets"
 DEFAULT_VALIDATION = "../datasets/val_datasets"
 
 
@@ -30,7 +32,7 @@ class Job(NamedTuple):
         path: the run's folder.
         labels: tuple of str, the class names.
         training, validation: `Samples`.
-        resuming: whether the run exists and goes on.
+        state: of the checkpoint that a run goes on from, or None.
     """
 
     options: tuple
@@ -38,7 +40,7 @@ class Job(NamedTuple):
     labels: tuple
     training: Samples
     validation: Samples
-    resuming: bool
+    state: dict | None
 
 
 def prepare(options):
@@ -47,17 +49,15 @@ def prepare(options):
     Returns:
         a `Job`; its options have the input size, rates and name filled in.
     """
-    resuming = options.resume is not None
-    if resuming:
-        options, path = _resumed(options)
+    state = None
+    if options.resume is not None:
+        options, path, state = _resumed(options)
     data = options.train_data
-    labels_path = options.labels or os.path.join(data, "label.json")
-    if not os.path.exists(labels_path) and not options.labels:
-        labels_path = PROJECT_LABELS
-    labels = find_label_names(data, options.labels, PROJECT_LABELS)
+    labels_path = options.labels or find_labels(data)
+    labels = read_label_names(labels_path)
     if len(labels) < 2:
         raise InputError(f"{labels_path}: has one class; a classifier needs at least 2")
-    if not resuming:
+    if state is None:
         options = _resolve(options)
         path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     training = read_samples(data, labels, labels_path)
@@ -79,21 +79,28 @@ def prepare(options):
     if not counts.all():
         empty = [labels[number] for number in np.flatnonzero(counts == 0)]
         say(f"note: no training image has the class {first_ten(empty)}")
-    return Job(options, path, labels, training, validation, resuming)
+    job = Job(options, path, labels, training, validation, state)
+    if state and state["data"] != fingerprint(job):
+        raise InputError(
+            f"--resume: the images or labels have changed since {path} was started; train a new "
+            f"run on them, with --weights {os.path.join(path, run_folder.BEST)} to start from what "
+            "it learned"
+        )
+    return job
 
 
 def _resumed(options):
-    """The options of the run to go on with; those given beside --resume must agree."""
-    path = run_folder.find(options.resume, options.save_dir)
+    """The run's own options, with which those given must agree; its path; its state."""
+    path = run_folder.find(options.resume, options.save_dir, "--resume")
     if run_folder.is_exported(path):
         raise InputError(f"--resume: {path} is an exported model; a run is needed")
-    stored = run_folder.read(path, weights=None).options
     folder = os.path.join(path, run_folder.CHECKPOINT)
-    if not os.path.isdir(folder):
+    if not os.path.exists(os.path.join(folder, checkpoint.FILE)):
         raise InputError(
             f"--resume: {path} completed no epoch; start it anew with --run "
             f"{os.path.basename(path)} --overwrite"
         )
+    stored = run_folder.read(path).options
     for name in options.given - {"resume", "json", "debug", "config", "workers", "save_dir"}:
         given, before = getattr(options, name), getattr(stored, name)
         if given != before:
@@ -104,7 +111,7 @@ def _resumed(options):
     kept = {name: getattr(options, name) for name in ("json", "debug", "resume")}
     if "workers" in options.given:
         kept["workers"] = options.workers
-    return stored._replace(**kept), path
+    return stored._replace(**kept), path, checkpoint.read_state(folder)
 
 
 def _resolve(options):
@@ -126,12 +133,21 @@ def _resolve(options):
         input_size=options.input_size or VARIANTS[options.backbone].input_size,
         learning_rate=options.learning_rate or default_learning_rate(options),
         warmup_epochs=warmup,
+        dropout=VARIANTS[options.backbone].dropout if options.dropout is None else options.dropout,
         run=options.run or f"{options.backbone}-{time.strftime('%Y%m%d-%H%M%S')}",
     )
 
 
+def find_labels(folder):
+    """Path of the folder's label.json, else of the project's."""
+    beside = os.path.join(folder, "label.json")
+    return beside if os.path.exists(beside) else PROJECT_LABELS
+
+
 def default_learning_rate(options):
     """The learning rate where none is given; docs/benchmarks.md has what it rests on."""
+    if options.optimizer == "sgd":
+        return 1e-2
     if options.weights != "none":
         return 5e-4
     return min(4e-3, 1e-3 * options.batch_size / 16)
@@ -141,7 +157,8 @@ def _validation_folder(options):
     """The validation folder, or None where a part of the training data is to be held out."""
     folder = options.val_data
     if folder is None:
-        if "train_data" in options.given or not os.path.isdir(DEFAULT_VALIDATION):
+        default = os.path.normpath(options.train_data) == os.path.normpath(DEFAULT_TRAINING)
+        if not default or not os.path.isdir(DEFAULT_VALIDATION):
             return None
         folder = DEFAULT_VALIDATION
     if (

@@ -140,15 +140,16 @@ _option("resize", choice(*RESIZES), "letterbox",
         "how an image becomes square: fitted with bars, cut, or distorted", "Model")
 _option("fill_color", COLOR, (255, 255, 255), "colour of the bars and behind transparent pixels",
         "Model")
-_option("dropout", number(0, 1, below=True), 0.2, "share of features dropped before the head",
-        "Model")
+_option("dropout", number(0, 1, below=True), None, "share of features dropped before the head",
+        "Model", "the backbone's own, 0.2 for EfficientNetB0")
 _option("drop_connect", number(0, 1, below=True), 0.2,
         "stochastic depth: chance that the last block is skipped in a step", "Model")
 
 _option("batch_size", whole(1, 65536), 16, "images a step, over all devices", "Training")
 _option("epochs", whole(1, 100000), 30, "passes over the training data", "Training")
 _option("learning_rate", number(0, 10, above=True), None, "highest learning rate", "Training",
-        "5e-4 from pretrained weights; from scratch 1e-3 for each 16 of --batch_size, at most 4e-3")
+        "5e-4 from pretrained weights; from scratch 1e-3 for each 16 of --batch_size, at most "
+        "4e-3; 1e-2 with sgd")
 _option("optimizer", choice(*OPTIMIZERS), "adamw", "what turns gradients to steps", "Training")
 _option("weight_decay", number(0, 1), 0.01,
         "decoupled weight decay of adamw and sgd, not on biases and norms",

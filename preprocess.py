@@ -205,8 +205,10 @@ def _decode_jpeg(data, preprocessing, name, allocate):
         least = {"min_height": min(rows, height), "min_width": min(columns, width)}
         shape = simplejpeg.decode_jpeg_header(data, **least)[:2] + (3,)
         image = simplejpeg.decode_jpeg(data, "RGB", **least, buffer=allocate("jpeg", shape))
-    except ValueError:
-        return None  # damaged, or merely odd: Pillow forgives only what is harmless
+    except ValueError as error:
+        if "remature end" in str(error):  # Pillow would make up the missing part in grey
+            raise ImageError(name, "cannot be decoded: a part of it is missing") from None
+        return None  # merely odd, as extra bytes between its parts are: Pillow judges
     shape = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     return _turn(image, orientation), shape
 

@@ -106,13 +106,11 @@ def load(model, path, head=True):
     for layer in model.layers:
         if not layer.weights:
             continue
-        wanted = [tuple(weight.shape) for weight in layer.weights if "seed" not in weight.path]
-        if not wanted:
-            continue
+        wanted = [tuple(weight.shape) for weight in layer.weights]
         found = arrays.get(layer.name)
         shapes = [array.shape for array in found] if found else None
         if shapes == wanted:
-            layer.set_weights(found + layer.get_weights()[len(wanted):])
+            layer.set_weights(found)
         elif head or layer.name != HEAD:
             raise InputError(
                 f"{path}: does not fit: layer {layer.name!r} needs weights of shape {wanted}, "

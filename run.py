@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 
 import options as options_module
 from errors import InputError, RunError
@@ -66,10 +67,12 @@ def main(argv):
         if debug:
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
         signal.signal(signal.SIGTERM, _terminate)
+        if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
+            sys.stdout.reconfigure(errors="backslashreplace")
         return importlib.import_module(MODES[mode][0]).main(options) or 0
     except (InputError, RunError) as error:
         if debug:
-            raise
+            traceback.print_exc()
         return _say(str(error), error.status)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
@@ -78,7 +81,7 @@ def main(argv):
         return 1
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         return _say(f"failed: {type(error).__name__}: {error} (--debug shows where)", 1)
 
 

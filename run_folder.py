@@ -99,6 +99,8 @@ def write_text(path, text):
 def replace_folder(partial, path):
     """Puts the finished folder `partial` in the place of `path`, which may exist."""
     old = f"{path}.old"
+    if os.path.exists(old) and not os.path.exists(path):  # a stop between the two renames below
+        os.rename(old, path)
     shutil.rmtree(old, ignore_errors=True)
     if os.path.exists(path):
         os.rename(path, old)
@@ -136,6 +138,11 @@ def check_new(save_dir, name, overwrite):
             f"--run: {path} exists; choose another name, or --overwrite to replace it, or "
             f"--resume {name} to go on with it"
         )
+    if os.path.lexists(path) and not (
+        os.path.isdir(path)
+        and (not os.listdir(path) or os.path.exists(os.path.join(path, OPTIONS)))
+    ):
+        raise InputError(f"--overwrite: {path} is not a run; it is left alone")
     if os.path.exists(save_dir) and not os.path.isdir(save_dir):
         raise InputError(f"--save_dir: {save_dir} is a file; a folder is needed")
     return path
@@ -144,8 +151,6 @@ def check_new(save_dir, name, overwrite):
 def create(path, options, labels, overwrite):
     """Makes the folder of a new run; an old run there is removed if `overwrite`."""
     if overwrite and os.path.isdir(path):
-        if os.listdir(path) and not os.path.exists(os.path.join(path, OPTIONS)):
-            raise InputError(f"--overwrite: {path} is not a run; it is left alone")
         shutil.rmtree(path)
     try:
         os.makedirs(path)
@@ -159,24 +164,31 @@ def create(path, options, labels, overwrite):
         if key not in ("given", "config", "debug", "json", "overwrite", "resume")
     }
     write_label_names(path, labels)
+    flush(os.path.join(path, LABELS))
     # Last: it is what makes the folder a run.
     write_text(
         os.path.join(path, OPTIONS), yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     )
 
 
-def find(name, save_dir):
-    """Path of a run or of an exported model, from a name below `save_dir` or a path."""
+def find(name, save_dir, option="--run"):
+    """Path of a run or of an exported model, from a name below `save_dir` or a path.
+
+    Raises:
+        InputError: there is none; `option` is what errors call the name's origin.
+    """
     for path in (name, os.path.join(save_dir, name)):
         if any(os.path.exists(os.path.join(path, file)) for file in (OPTIONS, MODEL_FILE)):
-            return path
+            # Its last part names the run in messages and log folders.
+            return os.path.normpath(path if os.path.basename(path) not in ("", ".", "..")
+                                    else os.path.abspath(path))
     runs = []
     if os.path.isdir(save_dir):
         runs = [entry for entry in sorted(os.listdir(save_dir))
                 if os.path.exists(os.path.join(save_dir, entry, OPTIONS))]
     there = f"; runs there: {', '.join(runs[:10])}" if runs else "; there are no runs yet"
     raise InputError(
-        f"--run: {name!r} is neither a run or exported model nor the name of a run in {save_dir}"
+        f"{option}: {name!r} is neither a run or exported model nor the name of a run in {save_dir}"
         + (options_module.nearest(name, runs) or there)
     )
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import unicodedata
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -50,8 +51,8 @@ def read_label_names(path):
         InputError: not JSON, ids with gaps or duplicates, names empty or duplicate.
     """
     def pairs(found):
-        keys = [key for key, _ in found]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+        keys = Counter(key for key, _ in found)
+        twice = sorted(key for key, count in keys.items() if count > 1)
         if twice:
             raise InputError(f"{path}: id {twice[0]!r} stands twice; each id stands once")
         return dict(found)
@@ -76,20 +77,13 @@ def read_label_names(path):
                 f"{len(names) - 1} without gaps, found: {first_ten(sorted(names))}"
             )
     ordered = tuple(names[str(number)] for number in range(len(names)))
+    first = {}
     for number, name in enumerate(ordered):
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"{path}: id {number}: {name!r} is not a name")
-        if name in ordered[:number]:
-            raise InputError(
-                f"{path}: {name!r} names both id {ordered.index(name)} and id {number}"
-            )
+        if first.setdefault(name, number) != number:
+            raise InputError(f"{path}: {name!r} names both id {first[name]} and id {number}")
     return ordered
-
-
-def find_label_names(folder, path=None, otherwise=None):
-    """The class names: of `path`, else of the folder's label.json, else of `otherwise`."""
-    beside = os.path.join(folder, "label.json")
-    return read_label_names(path or (beside if os.path.exists(beside) else otherwise))
 
 
 def check_labels(folder, labels, labels_path):
@@ -131,8 +125,8 @@ def read_samples(folder, label_names, labels_path="label.json"):
             missing.append(name)
     if missing:
         raise InputError(
-            f"{folder}: {len(missing)} of {len(images)} images have no text file of the same "
-            f"stem: {first_ten(missing)}"
+            f"{folder}: {len(missing)} of {len(images)} images have no text file (.txt) of the "
+            f"same stem: {first_ten(missing)}"
         )
     if texts != len(images):
         stems = {_stem(name) for name in images}
@@ -210,7 +204,7 @@ def _stem(name):
 
 
 def _is_text(name):
-    return name.lower().endswith(".txt") and not name.startswith(".")
+    return name.endswith(".txt") and not name.startswith(".")
 
 
 def _list(folder):

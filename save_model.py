@@ -125,6 +125,7 @@ def _write_description(run, folder):
 
     files = {}
     for parent, _, names in os.walk(folder):
+        run_folder.flush(parent)
         for name in names:
             path = os.path.join(parent, name)
             files[os.path.relpath(path, folder).replace(os.sep, "/")] = checksum(path)

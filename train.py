@@ -1,6 +1,5 @@
-"""Training: `fit(options, strategy)`, the only training loop of the project."""
+"""Training: `fit(options)`, the only training loop of the project."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -25,12 +24,11 @@ def main(options):
         print(json.dumps(metrics))
 
 
-def fit(options, strategy=None):
+def fit(options):
     """Trains a classifier and leaves its run folder.
 
     Args:
         options: the options of `--mode train`.
-        strategy: a `tf.distribute.Strategy` to train under, or None.
 
     Returns:
         dict, the content of the run's metrics.json, and `run`, its path.
@@ -50,23 +48,12 @@ def fit(options, strategy=None):
 
     keras.utils.set_random_seed(options.seed)
     training, validation = make_batches(job)
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        model = make_model(job, len(training))
-
-    state = None
-    if job.resuming:
-        folder = os.path.join(job.path, run_folder.CHECKPOINT)
-        state = checkpoint.read_state(folder)
-        if state["data"] != fingerprint(job):
-            raise InputError(
-                f"--resume: the images or labels have changed since {job.path} was started; "
-                "train a new run on them, with --weights "
-                f"{os.path.join(job.path, run_folder.BEST)} to start from what it learned"
-            )
-        checkpoint.load(folder, model)
+    model = make_model(job, len(training))
+    if job.state:
+        checkpoint.load(os.path.join(job.path, run_folder.CHECKPOINT), model)
     else:
         _start_run(job)
-    writer = callbacks.RunWriter(job.path, options.patience, fingerprint(job), state, started)
+    writer = callbacks.RunWriter(job.path, options.patience, fingerprint(job), job.state, started)
     done = len(writer.history)
     try:
         if not writer.finished(options.epochs):
@@ -79,7 +66,7 @@ def fit(options, strategy=None):
                 shuffle=False,  # the batches have an order of their own
                 verbose=0,
                 callbacks=[
-                    callbacks.Epochs(training),
+                    callbacks.Epochs(training, validation, options.max_bad),
                     writer,
                     callbacks.Progress(
                         len(job.training.names), options.batch_size, options.epochs, done
@@ -97,9 +84,9 @@ def fit(options, strategy=None):
         refused = training.error or validation.error
         if refused and not isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise refused from None
-        if writer.history:
+        if writer.saved:
             say(f"stopped; --resume {os.path.basename(job.path)} goes on after epoch "
-                f"{len(writer.history)}")
+                f"{writer.saved}")
         raise
     finally:
         training.close()
@@ -119,7 +106,6 @@ def make_batches(job):
         "preprocessing": run_folder.preprocessing(options),
         "seed": options.seed,
         "workers": options.workers,
-        "max_bad": options.max_bad,
         "report": say,
     }
     training = ImageBatches(
@@ -127,6 +113,7 @@ def make_batches(job):
         shuffle=True,
         augmentation=Augmentation(*(getattr(options, name) for name in Augmentation._fields)),
         label_smoothing=options.label_smoothing,
+        max_bad=options.max_bad,
         **common,
     )
     return training, ImageBatches(job.validation, **common)
@@ -143,7 +130,7 @@ def make_model(job, steps):
         options.backbone,
         len(job.labels),
         options.input_size,
-        weights="none" if job.resuming else options.weights,
+        weights="none" if job.state else options.weights,
         dropout=options.dropout,
         drop_connect=options.drop_connect,
     )
@@ -195,10 +182,11 @@ def _jit():
 
 def _start_run(job):
     options = job.options
-    logs = os.path.join(options.log_dir, os.path.basename(job.path))
-    if options.overwrite:
-        shutil.rmtree(logs, ignore_errors=True)
     run_folder.create(job.path, options, job.labels, options.overwrite)
+    if options.overwrite:
+        logs = os.path.join(options.log_dir, os.path.basename(job.path))
+        for part in ("train", "validation"):  # what TensorBoard's callback makes, nothing else
+            shutil.rmtree(os.path.join(logs, part), ignore_errors=True)
 
 
 def _announce(job, model, steps, done):
@@ -206,7 +194,7 @@ def _announce(job, model, steps, done):
     say(
         f"{options.backbone} ({model.count_params():,} parameters) at "
         f"{options.input_size} x {options.input_size} pixels, start: "
-        f"{f'epoch {done + 1} of ' + job.path if job.resuming else options.weights}; "
+        f"{f'epoch {done + 1} of ' + job.path if job.state else options.weights}; "
         f"{steps} steps of {options.batch_size} an epoch, {options.optimizer} at "
         f"{options.learning_rate:g}; run {job.path}"
     )
@@ -264,6 +252,7 @@ def _write_check(job, model):
     for path, row in zip(files, probabilities):
         name = os.path.basename(path)
         shutil.copyfile(path, os.path.join(partial, name))
+        run_folder.flush(os.path.join(partial, name))
         table[name] = [float(value) for value in row]
     run_folder.write_text(
         os.path.join(partial, run_folder.CHECK_FILE),

@@ -69,11 +69,11 @@ def measure(source, scratch, name, rounds):
     from data_gen_label import ImageBatches
     from other.data_reconstruction_dir2txt import convert
     from preprocess import Preprocessing
-    from samples import find_label_names, read_samples
+    from samples import read_label_names, read_samples
 
     target = os.path.join(scratch, name)
     convert(source, target)
-    labels = find_label_names(target)
+    labels = read_label_names(os.path.join(target, "label.json"))
     samples = read_samples(target, labels)
     defaults = options_module.parse("train", [])
     augmentation = Augmentation(*(getattr(defaults, field) for field in Augmentation._fields))

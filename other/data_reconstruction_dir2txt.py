@@ -68,7 +68,10 @@ def _find(source):
     if not os.path.isdir(source):
         raise InputError(f"--source: {source}: no such folder")
     images, left_out, outside = [], [], []
-    for parent, folders, names in os.walk(source):
+    for parent, folders, names in os.walk(source, onerror=_refuse):
+        for name in folders:
+            if os.path.islink(os.path.join(parent, name)):  # it may lead anywhere, and in circles
+                left_out.append(os.path.relpath(os.path.join(parent, name), source) + " (a link)")
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         label = os.path.relpath(parent, source).replace(os.sep, "/")
         for name in sorted(names):
@@ -96,6 +99,10 @@ def _find(source):
             f"{', '.join(EXTENSIONS)}"
         )
     return images, left_out
+
+
+def _refuse(error):
+    raise InputError(f"--source: {error.filename}: {error.strerror}")
 
 
 def _names(images):

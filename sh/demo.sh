@@ -24,7 +24,8 @@ $python run.py --mode eval --run demo --data "$data/test_datasets" --record test
 echo; echo "== exporting the SavedModel"
 $python run.py --mode save_pb --run demo
 
-image=$(ls "$data"/test_datasets/*.png | head -n 1)
+images=("$data"/test_datasets/*.png)
+image=${images[0]}
 echo; echo "== predicting one image with it"
 $python run.py --mode predict --run save_h5_model/demo/model --image "$image"
 echo "its text file says: $(cat "${image%.png}.txt")"

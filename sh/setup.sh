@@ -11,7 +11,8 @@ if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; 
 fi
 if [ "${1:-}" = test ]; then files+=(requirements-test.txt); fi
 
-if [ ! -x .venv/bin/python ]; then
+# An interrupted first run leaves a .venv without pip.
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   python=""
   for name in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
     if command -v "$name" >/dev/null &&
@@ -25,7 +26,7 @@ if [ ! -x .venv/bin/python ]; then
       "on Debian and Ubuntu: apt install python3 python3-venv" >&2
     exit 2
   fi
-  "$python" -m venv .venv
+  "$python" -m venv --clear .venv
 fi
 
 for file in "${files[@]}"; do

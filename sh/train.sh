@@ -8,13 +8,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-TRAIN_DATA=${TRAIN_DATA:-../datasets/train_datasets}
-BACKBONE=${BACKBONE:-EfficientNetB0}
-WEIGHTS=${WEIGHTS:-imagenet} # none: from scratch, without a network
-EPOCHS=${EPOCHS:-30}
-BATCH_SIZE=${BATCH_SIZE:-16}
+TRAIN_DATA=${TRAIN_DATA:-} # ../datasets/train_datasets, validated on ../datasets/val_datasets
+BACKBONE=${BACKBONE:-}     # EfficientNetB0
+WEIGHTS=${WEIGHTS:-}       # imagenet; none: from scratch, without a network
+EPOCHS=${EPOCHS:-}         # 30
+BATCH_SIZE=${BATCH_SIZE:-} # 16
 
-options=(--backbone "$BACKBONE" --weights "$WEIGHTS" --epochs "$EPOCHS" --batch_size "$BATCH_SIZE")
-# Without --train_data, ../datasets/val_datasets is validated on where it exists.
-if [ "$TRAIN_DATA" != ../datasets/train_datasets ]; then options+=(--train_data "$TRAIN_DATA"); fi
-.venv/bin/python run.py --mode train "${options[@]}" "$@"
+# What is empty above is left to run.py, so that --config and --resume have their say.
+.venv/bin/python run.py --mode train \
+  ${TRAIN_DATA:+--train_data "$TRAIN_DATA"} \
+  ${BACKBONE:+--backbone "$BACKBONE"} \
+  ${WEIGHTS:+--weights "$WEIGHTS"} \
+  ${EPOCHS:+--epochs "$EPOCHS"} \
+  ${BATCH_SIZE:+--batch_size "$BATCH_SIZE"} \
+  "$@"

@@ -37,7 +37,8 @@ LABELS = ["red", "green", "blue"]
 FEW_BLOCKS = (
     network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2), network.Stage(5, 1, 24, 6, 2),
 )
-QUICK = ("--weights", "none", "--input_size", 32, "--batch_size", 8, "--workers", 2)
+QUICK = ("--weights", "none", "--input_size", 32, "--batch_size", 8, "--workers", 2,
+         "--learning_rate", 0.004)
 
 
 def go(*words):
@@ -146,6 +147,13 @@ def image_names(folder):
     return sorted(name for name in os.listdir(folder) if name.endswith(".png"))
 
 
+def read_images(folder):
+    settings = preprocess.Preprocessing(32)
+    return np.stack(
+        [preprocess.load(os.path.join(folder, name), settings) for name in image_names(folder)]
+    )
+
+
 def true_label(name):
     return int(os.path.basename(name).split("_")[1])
 
@@ -164,7 +172,7 @@ def test_the_run_folder_is_complete(trained, data):
     stored = yaml.safe_load((trained.path / "options.yaml").read_text())
     assert stored["train_data"] == data.train
     assert (stored["epochs"], stored["input_size"], stored["seed"]) == (2, 32, 0)
-    assert stored["learning_rate"] == 4e-3  # what "from scratch" stands for
+    assert (stored["learning_rate"], stored["warmup_epochs"]) == (0.004, 0.2)
     for part in ("train", "validation"):
         events = os.listdir(trained.place / "logs" / "first" / part)
         assert len(events) == 1 and events[0].startswith("events.out.tfevents")
@@ -281,18 +289,25 @@ def test_eval_agrees_with_scikit_learn(copy, tmp_path):
 
 
 def change_predictions(path):
-    """Makes a run's answers differ from image to image, right and wrong, whatever it learned."""
+    """Gives a run statistics and a head whose answers differ from image to image."""
     model = build_model("EfficientNetB0", 3, 32)
     model.load_weights(path / "best.weights.h5")
-    kernel, bias = model.get_layer("predictions").get_weights()
     generator = np.random.default_rng(0)
-    model.get_layer("predictions").set_weights([generator.normal(0, 3, kernel.shape), 0 * bias])
-    features = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)
     images = generator.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
     images[:4] = [[[[220, 30, 30]]], [[[30, 200, 60]]], [[[40, 60, 220]]], [[[128] * 3]]]
-    middle = np.asarray(features(images)).mean(axis=0) @ model.get_layer("predictions").kernel
-    model.get_layer("predictions").bias.assign(-np.asarray(middle))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # one call sets the moving statistics to those of the images
+    model(images, training=True)
+    features = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)
+    features = np.asarray(features(images))
+    kernel = generator.normal(size=(features.shape[1], 3))
+    logits = features @ kernel
+    model.get_layer("predictions").set_weights(
+        [kernel / logits.std(axis=0), -logits.mean(axis=0) / logits.std(axis=0)]
+    )
     model.save_weights(path / "best.weights.h5")
+    return model
 
 
 def test_eval_counts_an_undecodable_image_as_wrong(copy, data, tmp_path):
@@ -318,17 +333,21 @@ def test_eval_counts_an_undecodable_image_as_wrong(copy, data, tmp_path):
     assert "counted as wrong: " in text and "img_2_1.png" in text
 
 
-def test_eval_of_the_real_run(trained, data):
-    """The best weights, read back, score what training said, and are shown as a table."""
-    scores = json.loads((trained.path / "metrics.json").read_text())
-    result = go("--mode", "eval", "--run", "first", "--save_dir", trained.place / "runs",
-                "--data", data.val)
+def test_the_real_run_is_evaluated_and_exported(trained, data):
+    """The best weights, read back, score what training said, before the export and after."""
+    expected = json.loads((trained.path / "metrics.json").read_text())["val_accuracy"]
+    words = ("--run", "first", "--save_dir", trained.place / "runs")
+    result = go("--mode", "eval", *words, "--data", data.val)
     assert result.status == 0, result.err
-    assert f"accuracy {scores['val_accuracy']:.4f}" in result.out
+    assert f"accuracy {expected:.4f}" in result.out
     for name in LABELS:
         assert f"\n{name} " in result.out
     right = [row["true"] == row["predicted"] for row in rows(trained.path / "eval.csv")]
-    assert np.mean(right) == pytest.approx(scores["val_accuracy"])
+    assert np.mean(right) == pytest.approx(expected)
+    result = done("--mode", "save_pb", *words)
+    assert result["checked_images"] == 9 and 0 <= result["difference"] < 1e-5
+    scores = done("--mode", "eval", "--run", trained.path / "model", "--data", data.val)
+    assert scores["accuracy"] == pytest.approx(expected)
 
 
 # --- export and prediction ------------------------------------------------------------
@@ -355,26 +374,33 @@ print(json.dumps(found))
 """
 
 
-def test_the_exported_model_serves_by_itself(trained, data, tmp_path):
-    before = done("--mode", "predict", "--run", trained.path, "--image", data.val)
-    result = done("--mode", "save_pb", "--run", trained.path)
-    assert result["model"] == str(trained.path / "model")
+def test_the_exported_model_serves_by_itself(copy, data, tmp_path):
+    path = copy
+    # After a few epochs every image gets nearly the same answer, and a wrong graph might pass.
+    model = change_predictions(path)
+    names = image_names(path / "check")
+    answers = np.asarray(model(read_images(path / "check")))
+    (path / "check" / "probabilities.json").write_text(
+        json.dumps(dict(zip(names, answers.tolist())))
+    )
+    before = done("--mode", "predict", "--run", path, "--image", data.val)
+    result = done("--mode", "save_pb", "--run", path)
+    assert result["model"] == str(path / "model")
     assert result["checked_images"] == 9 and 0 <= result["difference"] < 1e-5
 
-    # Copied elsewhere, opened by TensorFlow in a process that knows nothing of the project.
-    elsewhere = tmp_path / "elsewhere"
-    shutil.move(shutil.copytree(trained.path / "model", tmp_path / "moved"), elsewhere)
+    # Moved elsewhere, opened by TensorFlow in a process that knows nothing of the project.
+    elsewhere = shutil.copytree(path / "model", tmp_path / "elsewhere")
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
+    expected = np.asarray(model(images))
+    assert expected.std(axis=0).min() > 0.01
+    assert np.abs(expected - np.asarray(model(images[..., ::-1]))).max() > 0.01
     process = subprocess.run(
         [sys.executable, "-I", "-c", READER, elsewhere, tmp_path / "images.npy"], cwd=tmp_path,
         capture_output=True, text=True, timeout=300,
     )
     assert process.returncode == 0, process.stderr
     found = json.loads(process.stdout.splitlines()[-1])
-    model = build_model("EfficientNetB0", 3, 32)
-    model.load_weights(trained.path / "best.weights.h5")  # Keras's own reader
-    expected = np.asarray(model(images))
     assert sorted(found) == ["predict_image", "serving_default"]
     for signature in found.values():
         assert signature["input"] == ["input_img", "input_img", "uint8", [None, 32, 32, 3]]
@@ -397,8 +423,8 @@ def test_the_exported_model_serves_by_itself(trained, data, tmp_path):
     for name, value in description["files"].items():
         assert hashlib.sha256((elsewhere / name).read_bytes()).hexdigest() == value
 
-    for path in (elsewhere, trained.path):
-        after = done("--mode", "predict", "--run", path, "--image", data.val)
+    for place in (elsewhere, path):
+        after = done("--mode", "predict", "--run", place, "--image", data.val)
         assert [each["image"] for each in after] == [each["image"] for each in before]
         for one, two in zip(before, after):
             assert_same_predictions(one["predictions"], two["predictions"])
@@ -411,11 +437,9 @@ def assert_same_predictions(one, two):
 
 
 def test_predict_is_the_model_on_the_preprocessed_image(copy, data):
-    model = build_model("EfficientNetB0", 3, 32)
-    model.load_weights(copy / "best.weights.h5")
+    model = change_predictions(copy)
     names = [os.path.join(data.val, name) for name in image_names(data.val)]
-    images = np.stack([preprocess.load(name, preprocess.Preprocessing(32)) for name in names])
-    expected = np.asarray(model(images))
+    expected = np.asarray(model(read_images(data.val)))
     answers = done("--mode", "predict", "--run", copy, "--image", data.val, "--batch_size", 4)
     assert [answer["image"] for answer in answers] == names
     for row, answer in zip(expected, answers):

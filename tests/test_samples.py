@@ -13,7 +13,6 @@ from errors import InputError
 from samples import (
     Samples,
     check_labels,
-    find_label_names,
     read_label_names,
     read_samples,
     split,
@@ -260,19 +259,6 @@ def test_what_is_not_json_is_refused_with_its_line(tmp_path, content, line):
 def test_no_label_json(tmp_path):
     with pytest.raises(InputError, match="label.json: cannot be read: No such file"):
         read_label_names(tmp_path / "label.json")
-
-
-def test_which_label_json_counts(tmp_path):
-    """The given one, else the folder's own, else the default."""
-    for place, name in (("given", "a"), ("folder", "b"), ("default", "c")):
-        (tmp_path / place).mkdir()
-        write_label_names(tmp_path / place, [name])
-    given, folder, default = (tmp_path / place for place in ("given", "folder", "default"))
-    otherwise = default / "label.json"
-    assert find_label_names(folder, given / "label.json", otherwise) == ("a",)
-    assert find_label_names(folder, None, otherwise) == ("b",)
-    os.remove(folder / "label.json")
-    assert find_label_names(folder, None, otherwise) == ("c",)
 
 
 def test_the_folders_own_names_must_be_the_ones_in_use(tmp_path):
