@@ -333,20 +333,21 @@ def test_eval_counts_an_undecodable_image_as_wrong(copy, data, tmp_path):
     assert "counted as wrong: " in text and "img_2_1.png" in text
 
 
-def test_the_real_run_is_evaluated_and_exported(trained, data):
+def test_the_real_run_is_evaluated_and_exported(trained, data, tmp_path):
     """The best weights, read back, score what training said, before the export and after."""
-    expected = json.loads((trained.path / "metrics.json").read_text())["val_accuracy"]
-    words = ("--run", "first", "--save_dir", trained.place / "runs")
+    path = shutil.copytree(trained.path, tmp_path / "first")
+    expected = json.loads((path / "metrics.json").read_text())["val_accuracy"]
+    words = ("--run", "first", "--save_dir", tmp_path)
     result = go("--mode", "eval", *words, "--data", data.val)
     assert result.status == 0, result.err
     assert f"accuracy {expected:.4f}" in result.out
     for name in LABELS:
         assert f"\n{name} " in result.out
-    right = [row["true"] == row["predicted"] for row in rows(trained.path / "eval.csv")]
+    right = [row["true"] == row["predicted"] for row in rows(path / "eval.csv")]
     assert np.mean(right) == pytest.approx(expected)
     result = done("--mode", "save_pb", *words)
     assert result["checked_images"] == 9 and 0 <= result["difference"] < 1e-5
-    scores = done("--mode", "eval", "--run", trained.path / "model", "--data", data.val)
+    scores = done("--mode", "eval", "--run", path / "model", "--data", data.val)
     assert scores["accuracy"] == pytest.approx(expected)
 
 
@@ -375,9 +376,8 @@ print(json.dumps(found))
 
 
 def test_the_exported_model_serves_by_itself(copy, data, tmp_path):
-    path = copy
     # After a few epochs every image gets nearly the same answer, and a wrong graph might pass.
-    model = change_predictions(path)
+    model, path = change_predictions(copy), copy
     names = image_names(path / "check")
     answers = np.asarray(model(read_images(path / "check")))
     (path / "check" / "probabilities.json").write_text(
