@@ -15,6 +15,10 @@ from errors import InputError
 from run_folder import replacing
 
 FILE = "last.npz"
+# What NumPy and zipfile raise on an archive that is cut or changed, wherever that is
+DAMAGE = (
+    zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, NotImplementedError, RuntimeError,
+)
 
 
 def save(folder, model, state):
@@ -75,11 +79,11 @@ class _open:
             self.arrays = np.load(self.path, allow_pickle=False)
         except FileNotFoundError:
             raise InputError(f"{self.path}: is missing: no epoch was completed") from None
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise InputError(f"{self.path}: is damaged: {error}") from None
         return self.arrays
 
     def __exit__(self, kind, error, trace):
         self.arrays.close()
-        if kind and issubclass(kind, (zipfile.BadZipFile, KeyError, ValueError, EOFError)):
+        if kind and issubclass(kind, DAMAGE):
             raise InputError(f"{self.path}: is damaged: {error}") from None

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 import run_folder
 from errors import ImageError, InputError
-from inference import Classifier, check_csv, check_top_k
+from inference import Classifier, check_csv, check_top_k, known_labels
 from samples import check_labels, read_samples
 
 TOP_K = 5
@@ -50,21 +50,11 @@ def main(options):
         print(f"a row an image: {csv_path}")
 
 
-def known_labels(path):
-    """The class names of a run or of an exported model."""
-    if not run_folder.is_exported(path):
-        return run_folder.read(path).labels
-    try:
-        with open(os.path.join(path, run_folder.MODEL_FILE), encoding="utf-8") as file:
-            return tuple(json.load(file)["labels"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: is not a complete exported model: {error!r}") from None
-
-
 def _run_to_record(path):
     parent = os.path.dirname(os.path.abspath(path))
     for folder in (path, parent):
         if os.path.exists(os.path.join(folder, run_folder.OPTIONS)):
+            run_folder.read_metrics(folder)  # refuses now what it could not add to later
             return folder
     raise InputError(f"--record: {path} belongs to no run whose metrics.json could take the scores")
 

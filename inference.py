@@ -24,8 +24,9 @@ def main(options):
     """`--mode predict`."""
     paths = find_images(options.image)
     check_csv(options.csv)
-    classifier = Classifier.load(run_folder.find(options.run, options.save_dir))
-    count = check_top_k(options.top_k, len(classifier.labels), TOP_K)
+    path = run_folder.find(options.run, options.save_dir)
+    count = check_top_k(options.top_k, len(known_labels(path)), TOP_K)
+    classifier = Classifier.load(path)
     results, failed = [], []
     answers = classifier.stream(paths, options.batch_size, options.workers)
     bar = tqdm(answers, "predicting", len(paths), unit=" images", leave=False, disable=None)
@@ -91,6 +92,12 @@ class Classifier:
 
         loaded = tf.saved_model.load(folder)
         serve = loaded.signatures["serving_default"]
+        outputs = serve.structured_outputs[OUTPUT].shape[-1]
+        if outputs != len(labels):
+            raise InputError(
+                f"{folder}: {run_folder.MODEL_FILE} has {len(labels)} labels, the model "
+                f"{outputs} outputs"
+            )
 
         def predict(x, keep=loaded):  # the signature alone would let its variables go
             return serve(**{INPUT: tf.constant(x)})[OUTPUT].numpy()
@@ -216,6 +223,13 @@ def check_top_k(top_k, classes, default):
     if top_k is not None and top_k > classes:
         raise InputError(f"--top_k: {top_k} is more than the model's {classes} classes")
     return top_k or min(default, classes)
+
+
+def known_labels(path):
+    """The class names of a run or of an exported model."""
+    if not run_folder.is_exported(path):
+        return run_folder.read(path).labels
+    return _check_description(path, _read_description(path))[0]
 
 
 def _read_description(folder):

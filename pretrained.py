@@ -61,7 +61,7 @@ def read(path):
             found = _read_published(group) if "layer_names" in group.attrs else _read_run(group)
     except FileNotFoundError:
         raise InputError(f"{path}: no such weights file") from None
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: is not a weights file: {error}") from None
     if not found:
         raise InputError(f"{path}: holds no layer's weights")

@@ -140,6 +140,7 @@ def check_new(save_dir, name, overwrite):
         )
     if os.path.lexists(path) and not (
         os.path.isdir(path)
+        and not os.path.islink(path)
         and (not os.listdir(path) or os.path.exists(os.path.join(path, OPTIONS)))
     ):
         raise InputError(f"--overwrite: {path} is not a run; it is left alone")
@@ -224,11 +225,14 @@ def read_metrics(path):
     file = os.path.join(path, METRICS)
     try:
         with open(file, encoding="utf-8") as text:
-            return json.load(text)
+            metrics = json.load(text)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(metrics, dict):
+        raise InputError(f"{file}: must hold names with scores, not a {type(metrics).__name__}")
+    return metrics
 
 
 def add_metrics(path, scores):

@@ -114,6 +114,7 @@ def read_samples(folder, label_names, labels_path="label.json"):
     """
     images, texts = _list(folder)
     # Sorted by stem and not by name, so that two images of one stem are neighbours.
+    images.sort()
     images.sort(key=_stem)
     _check_stems(folder, images)
     labels = np.empty(len(images), np.int32)
@@ -287,7 +288,9 @@ def _read_label(folder, image, label_names, labels_path):
         if spelt != unicodedata.normalize("NFC", image.strip()):
             raise InputError(f"{path}:1: names {name.strip()!r}; the image beside it is {image!r}")
     if not (label.isascii() and label.removeprefix("-").isdigit()):
-        raise InputError(f"{path}:1: label {label!r} is not a whole number")
+        raise InputError(
+            f"{path}:1: label {label!r} is not a whole number; allowed: 0 to {len(label_names) - 1}"
+        )
     if not 0 <= int(label) < len(label_names):
         raise InputError(
             f"{path}:1: label {label} has no name in {labels_path}; allowed: 0 to "
