@@ -94,13 +94,7 @@ def _resumed(options):
     path = run_folder.find(options.resume, options.save_dir, "--resume")
     if run_folder.is_exported(path):
         raise InputError(f"--resume: {path} is an exported model; a run is needed")
-    folder = os.path.join(path, run_folder.CHECKPOINT)
-    if not os.path.exists(os.path.join(folder, checkpoint.FILE)):
-        raise InputError(
-            f"--resume: {path} completed no epoch; start it anew with --run "
-            f"{os.path.basename(path)} --overwrite"
-        )
-    stored = run_folder.read(path).options
+    stored = run_folder.read(path, weights=None).options
     for name in options.given - {"resume", "json", "debug", "config", "workers", "save_dir"}:
         given, before = getattr(options, name), getattr(stored, name)
         if given != before:
@@ -108,6 +102,13 @@ def _resumed(options):
                 f"--{name}: {options_module.show(given)} is not what {path} was started with, "
                 f"{options_module.show(before)}; a run goes on with its own options"
             )
+    folder = os.path.join(path, run_folder.CHECKPOINT)
+    if not os.path.exists(os.path.join(folder, checkpoint.FILE)):
+        raise InputError(
+            f"--resume: {path} completed no epoch; start it anew with --run "
+            f"{os.path.basename(path)} --overwrite"
+        )
+    run_folder.read(path)  # its best weights have to be there as well
     kept = {name: getattr(options, name) for name in ("json", "debug", "resume")}
     if "workers" in options.given:
         kept["workers"] = options.workers

@@ -138,20 +138,25 @@ def check_new(save_dir, name, overwrite):
             f"--run: {path} exists; choose another name, or --overwrite to replace it, or "
             f"--resume {name} to go on with it"
         )
-    if os.path.lexists(path) and not (
-        os.path.isdir(path)
-        and not os.path.islink(path)
-        and (not os.listdir(path) or os.path.exists(os.path.join(path, OPTIONS)))
-    ):
-        raise InputError(f"--overwrite: {path} is not a run; it is left alone")
+    _check_replaceable(path)
     if os.path.exists(save_dir) and not os.path.isdir(save_dir):
         raise InputError(f"--save_dir: {save_dir} is a file; a folder is needed")
     return path
 
 
+def _check_replaceable(path):
+    """Refuses what --overwrite must not delete: anything but a run or an empty folder."""
+    if not os.path.lexists(path):
+        return
+    folder = os.path.isdir(path) and not os.path.islink(path)
+    if not folder or (os.listdir(path) and not os.path.exists(os.path.join(path, OPTIONS))):
+        raise InputError(f"--overwrite: {path} is not a run; it is left alone")
+
+
 def create(path, options, labels, overwrite):
     """Makes the folder of a new run; an old run there is removed if `overwrite`."""
-    if overwrite and os.path.isdir(path):
+    if overwrite and os.path.lexists(path):
+        _check_replaceable(path)
         shutil.rmtree(path)
     try:
         os.makedirs(path)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from conftest import COLORS, ROOT, write_image, write_samples
 
@@ -401,6 +402,16 @@ def test_resume_with_an_empty_checkpoint_folder(refused, made):
     assert_facts(line, made)
 
 
+def leave_checkpoint(done):
+    """What resuming looks for before it builds the model: state and best weights."""
+    folder = os.path.join(done.path, "checkpoint")
+    os.mkdir(folder)
+    state = json.dumps({"data": job.fingerprint(done)})
+    np.savez(os.path.join(folder, "last.npz"), state=np.array(state))
+    with open(os.path.join(done.path, "best.weights.h5"), "w"):
+        pass
+
+
 def test_resume_takes_the_data_it_began_with(tmp_path, folder, monkeypatch):
     """The project's default folders, both of them, have to be found again."""
     monkeypatch.setattr(job, "say", lambda line: None)
@@ -411,10 +422,13 @@ def test_resume_takes_the_data_it_began_with(tmp_path, folder, monkeypatch):
     first = job.prepare(options.parse("train", ["--run", "first"]))
     assert (len(first.training.names), len(first.validation.names)) == (12, 6)
     run_folder.create(first.path, first.options, first.labels, False)
-    os.mkdir(os.path.join(first.path, "checkpoint"))
+    leave_checkpoint(first)
     again = job.prepare(options.parse("train", ["--resume", "first"]))
     assert (len(again.training.names), len(again.validation.names)) == (12, 6)
     assert job.fingerprint(again) == job.fingerprint(first)
+    write_sample("../datasets/val_datasets", "img_0_0.png", 2)
+    with pytest.raises(InputError, match="--resume: the images or labels have changed"):
+        job.prepare(options.parse("train", ["--resume", "first"]))
 
 
 def test_a_new_image_changes_the_fingerprint(tmp_path, folder, monkeypatch):

@@ -723,12 +723,14 @@ def test_undecodable_images_in_training(data, tmp_path, few_blocks):
 def test_overwrite_makes_a_new_run(copy, data, few_blocks, tmp_path):
     (copy / "model").mkdir()
     logs = tmp_path / "logs" / "copy"
-    logs.mkdir(parents=True)
-    (logs / "events.old").write_text("x")
+    (logs / "train").mkdir(parents=True)
+    (logs / "train" / "events.old").write_text("x")
+    (logs / "notes.txt").write_text("mine")
     result = train_little(data, tmp_path, "--run", "copy", "--save_dir", tmp_path, "--overwrite",
                           "--epochs", 1)
     assert result.status == 0, result.err
-    assert not (copy / "model").exists() and not (logs / "events.old").exists()
+    assert not (copy / "model").exists() and not (logs / "train" / "events.old").exists()
+    assert (logs / "notes.txt").exists()
     assert len(rows(copy / "results.csv")) == 1
 
 

@@ -363,11 +363,12 @@ def test_statuses(capsys, monkeypatch, quiet_signals, error, status, line):
 
 
 @pytest.mark.parametrize("error", [InputError("bad"), RunError("wrong"), ZeroDivisionError("zero")])
-def test_debug_shows_the_traceback(monkeypatch, quiet_signals, error):
+def test_debug_shows_the_traceback(capsys, monkeypatch, quiet_signals, error):
     monkeypatch.setattr(demo_data, "main", raising(error))
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    with pytest.raises(type(error)):
-        run.main(["--mode", "demo_data", "--debug"])
+    assert run.main(["--mode", "demo_data", "--debug"]) == getattr(error, "status", 1)
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown and f"{type(error).__name__}: {error}" in shown
 
 
 def test_success_is_status_0(monkeypatch, quiet_signals):

@@ -179,7 +179,7 @@ def test_find_by_name_and_by_path(tmp_path, monkeypatch):
         file.write("{}")
     assert run_folder.find("first", save_dir) == path
     assert run_folder.find(path, str(tmp_path / "elsewhere")) == path
-    assert run_folder.find(path + "/", save_dir) == path + "/"
+    assert run_folder.find(path + "/", save_dir) == path
     assert run_folder.find(model, save_dir) == model
     assert run_folder.find("first/model", save_dir) == model
     monkeypatch.chdir(save_dir)
