@@ -174,8 +174,8 @@ def _validation_folder(options):
 
 
 def fingerprint(job):
-    """A hash of the samples' names and labels: going on needs the same ones."""
-    digest = hashlib.sha256()
+    """A hash of classes, samples' names and labels: going on needs the same ones."""
+    digest = hashlib.sha256(repr(job.labels).encode("utf-8", "surrogateescape"))
     for samples in (job.training, job.validation):
         digest.update("\n".join(samples.names).encode("utf-8", "surrogateescape"))
         digest.update(samples.labels.tobytes())

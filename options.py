@@ -8,95 +8,26 @@ the top, so that `--help` stays fast.
 
 import argparse
 import collections
-import math
 import os
 
 from errors import InputError
+from option_kinds import (
+    COLOR,
+    FOLDER,
+    PATH,
+    RUN,
+    RUN_NAME,
+    SCORE_NAME,
+    WEIGHTS,
+    YES_NO,
+    choice,
+    number,
+    whole,
+)
 
 BACKBONES = tuple(f"EfficientNetB{number}" for number in range(8))
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
 RESIZES = ("letterbox", "crop", "stretch")
-
-
-# --- kinds: what turns text into a value, or says what is allowed -------------------
-
-
-class Kind(collections.namedtuple("Kind", "convert allowed metavar")):
-    """`convert(text)` gives the value or raises ValueError; `allowed` says what is."""
-
-
-def whole(low, high):
-    def convert(text):
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError
-        return value
-
-    return Kind(convert, f"a whole number from {low} to {high}", "N")
-
-
-def number(low, high, above=False, below=False):
-    """A finite number; `above` and `below` leave the ends themselves out."""
-
-    def convert(text):
-        value = float(text)
-        inside = (value > low if above else value >= low) and (
-            value < high if below else value <= high
-        )
-        if not math.isfinite(value) or not inside:
-            raise ValueError
-        return value
-
-    ends = f"{'above' if above else 'from'} {low:g} {'to below' if below else 'to'} {high:g}"
-    return Kind(convert, f"a number {ends}", "X")
-
-
-def choice(*values):
-    def convert(text):
-        if text not in values:
-            raise ValueError
-        return text
-
-    return Kind(convert, "one of " + ", ".join(values), "NAME")
-
-
-def _text(text):
-    if not text.strip() or "\0" in text:
-        raise ValueError
-    return text
-
-
-def _yes_no(text):
-    return {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}[
-        text.lower()
-    ]
-
-
-def _color(text):
-    parts = [int(part) for part in text.strip("()[]").split(",")]
-    if len(parts) != 3 or not all(0 <= part <= 255 for part in parts):
-        raise ValueError
-    return tuple(parts)
-
-
-def _run_name(text):
-    _text(text)
-    if text.startswith(".") or any(letter in '/\\:*?"<>|' or letter < " " for letter in text):
-        raise ValueError
-    return text
-
-
-PATH = Kind(_text, "a path", "PATH")
-FOLDER = Kind(_text, "a folder", "DIR")
-RUN = Kind(_text, "a run's name below --save_dir, or the path of a run or exported model", "RUN")
-RUN_NAME = Kind(_run_name, 'a folder name without any of / \\ : * ? " < > |', "NAME")
-SCORE_NAME = Kind(_run_name, "a short name such as test", "NAME")
-YES_NO = Kind(_yes_no, "yes or no", "yes|no")
-COLOR = Kind(_color, "three whole numbers from 0 to 255: red,green,blue", "R,G,B")
-WEIGHTS = Kind(_text, "imagenet, none or the path of a weights file", "imagenet|none|PATH")
-
-
-# --- the options --------------------------------------------------------------------
 
 
 class Option(collections.namedtuple("Option", "name kind default help group shown many")):
