@@ -16,9 +16,7 @@ from run_folder import replacing
 
 FILE = "last.npz"
 # What NumPy and zipfile raise on an archive that is cut or changed, wherever that is
-DAMAGE = (
-    zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, NotImplementedError, RuntimeError,
-)
+DAMAGE = (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RuntimeError)
 
 
 def save(folder, model, state):
