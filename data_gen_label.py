@@ -109,6 +109,35 @@ class ImageBatches(keras.utils.PyDataset):
             raise self.error
         return batch
 
+    def dataset(self):
+        """The batches as `fit` and `evaluate` should take them.
+
+        On TensorFlow a `tf.data.Dataset` that reads an epoch each time it is iterated,
+        else the batches themselves. Keras would make a data set of its own from the
+        batches, with autotuning; the thread of that sleeps up to a minute at a time, and
+        an iterator's end now and then waits for it, so that an epoch begins late.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        size = self.preprocessing.size
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return (
+            tf.data.Dataset.from_generator(
+                lambda: (self[index] for index in range(len(self))),
+                output_signature=(
+                    tf.TensorSpec((None, size, size, 3), tf.uint8),
+                    tf.TensorSpec((None, self.classes), tf.float32),
+                    tf.TensorSpec((None,), tf.float32),
+                ),
+            )
+            .apply(tf.data.experimental.assert_cardinality(len(self)))
+            .prefetch(1)
+            .with_options(options)
+        )
+
     def positions(self, index):
         """Positions in `samples` of the rows of batch `index` of this epoch."""
         return self._order[index * self.batch_size : (index + 1) * self.batch_size]

@@ -59,8 +59,8 @@ def fit(options):
         if not writer.finished(options.epochs):
             _announce(job, model, len(training), done)
             model.fit(
-                training,
-                validation_data=validation,
+                training.dataset(),
+                validation_data=validation.dataset(),
                 initial_epoch=done,
                 epochs=options.epochs,
                 shuffle=False,  # the batches have an order of their own

@@ -292,7 +292,8 @@ def test_keras_trains_and_an_undecodable_image_changes_nothing(tmp_path, make):
     results, history = [], []
     for folder in (whole, spoilt):
         model = linear_model()
-        found = model.fit(make(folder, batch_size=7), epochs=1, shuffle=False, verbose=0)
+        batches = make(folder, batch_size=7).dataset()
+        found = model.fit(batches, epochs=1, shuffle=False, verbose=0)
         history.append(found.history)
         results.append([np.array(weight) for weight in model.get_weights()])
     for one, two in zip(*results):
@@ -308,9 +309,25 @@ def test_keras_trains_and_an_undecodable_image_changes_nothing(tmp_path, make):
 
 def test_keras_evaluates_and_predicts_every_image_once(folder, make):
     model = linear_model()
-    assert model.predict(make(folder), verbose=0).shape == (12, 3)
-    loss, _ = model.evaluate(make(folder), verbose=0)
-    np.testing.assert_allclose(loss, np.log(3), rtol=1e-5)
+    for batches in (make(folder), make(folder).dataset()):
+        assert model.predict(batches, verbose=0).shape == (12, 3)
+        loss, _ = model.evaluate(batches, verbose=0)
+        np.testing.assert_allclose(loss, np.log(3), rtol=1e-5)
+
+
+def test_the_dataset_reads_the_epoch_that_is_set(folder, make):
+    asked, batches = make(folder, shuffle=True), make(folder, shuffle=True)
+    dataset = batches.dataset()
+    assert dataset.cardinality() == len(batches) == 3
+    for epoch in (0, 1, 0):
+        batches.epoch = epoch
+        found = [[part.numpy() for part in batch] for batch in dataset]
+        assert same(found, epoch_of(asked, epoch))
+
+
+def test_the_dataset_has_no_autotuning_thread(folder, make):
+    """Keras's own would have one, and an epoch's end would now and then wait for it."""
+    assert make(folder).dataset().options().autotune.enabled is False
 
 
 def test_closing_ends_the_threads(folder):
