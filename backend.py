@@ -21,6 +21,49 @@ def import_keras():
     return keras
 
 
+def has_gpu():
+    """Whether Keras computes on a GPU; Keras has to be imported already."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def use_precision(name):
+    """Sets what layers compute in; their weights stay float32.
+
+    Args:
+        name: "float32", "bfloat16", "float16", or "auto": float32 on a processor, where
+            half precision is slower, bfloat16 on a GPU that has it, float16 on older ones.
+    """
+    import keras
+
+    if name == "auto":
+        name = _gpu_precision() if has_gpu() else "float32"
+    keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
+
+
+def _gpu_precision():
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        capability = jax.devices()[0].compute_capability
+        major = int(str(capability).split(".")[0])
+    else:
+        import tensorflow as tf
+
+        gpu = tf.config.list_physical_devices("GPU")[0]
+        major = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0,))[0]
+    return "bfloat16" if major >= 8 else "float16"  # NVIDIA's Ampere was the first
+
+
 @contextlib.contextmanager
 def _no_stderr():
     # The notes come from C++, which Python's sys.stderr knows nothing of.

@@ -1,5 +1,6 @@
 """What happens beside the training steps: progress, results, weights, checkpoints."""
 
+import contextlib
 import csv
 import io
 import math
@@ -54,10 +55,33 @@ class Epochs(keras.callbacks.Callback):
             )
 
 
+@contextlib.contextmanager
+def averaged(model):
+    """A context in which a model has the moving average of its weights, if it keeps one."""
+    swap = keras.callbacks.SwapEMAWeights()
+    swap.set_model(model)
+    if not uses_average(model):
+        yield
+        return
+    swap.on_test_begin()
+    try:
+        yield
+    finally:
+        swap.on_test_end()
+
+
+def uses_average(model):
+    """Whether the model's optimizer keeps a moving average of the weights."""
+    # Under float16 Keras puts the optimizer into one that scales the loss.
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return optimizer.use_ema
+
+
 class RunWriter(keras.callbacks.Callback):
     """Keeps the run folder: results, best and last weights, the checkpoint, patience.
 
     Args:
+        whole: the run's model; the one that is fitted may be a part of it.
         path: the run's folder.
         patience: epochs without a better score before training stops; 0 is never.
         data: fingerprint of the data, for the checkpoint.
@@ -65,8 +89,9 @@ class RunWriter(keras.callbacks.Callback):
         began: when the training began, as `time.monotonic` has it.
     """
 
-    def __init__(self, path, patience, data, state, began):
+    def __init__(self, whole, path, patience, data, state, began):
         super().__init__()
+        self.whole = whole
         self.path = path
         self.patience = patience
         self.data = data
@@ -98,17 +123,21 @@ class RunWriter(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, **{name: float(logs[name]) for name in COLUMNS[1:]}}
         self.history.append(row)
-        # Without the optimizer, which Keras would store with a compiled model's weights.
-        weights = keras.Model(self.model.inputs, self.model.outputs)
-        if self.best_epoch == 0 or _score(row) > _score(self.best):
+        better = self.best_epoch == 0 or _score(row) > _score(self.best)
+        if better:
             self.best_epoch = epoch + 1
-            self._save(weights, run_folder.BEST)
-        self._save(weights, run_folder.LAST)
+        with averaged(self.model):
+            # Without the optimizer, which Keras would store with a compiled model's weights.
+            weights = keras.Model(self.whole.inputs, self.whole.outputs)
+            if better:
+                self._save(weights, run_folder.BEST)
+            self._save(weights, run_folder.LAST)
         run_folder.write_text(os.path.join(self.path, run_folder.RESULTS), self._table())
         self.seconds = time.monotonic() - self.before
         # Last: as long as it is not there, this epoch counts as not done and is repeated.
         checkpoint.save(
-            os.path.join(self.path, run_folder.CHECKPOINT), self.model, self.state()
+            os.path.join(self.path, run_folder.CHECKPOINT), self.whole, self.model.optimizer,
+            self.state(),
         )
         self.saved = epoch + 1
         if self._out_of_patience():

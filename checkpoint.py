@@ -19,16 +19,18 @@ FILE = "last.npz"
 DAMAGE = (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RuntimeError)
 
 
-def save(folder, model, state):
+def save(folder, model, optimizer, state):
     """Writes the checkpoint of `folder`.
 
     Args:
         folder: path of the run's `checkpoint/`, made if missing.
-        model: a compiled Keras model.
+        model: a Keras model.
+        optimizer: the one that trains it, or a part of it, with its variables built.
         state: what else going on needs, as JSON can hold it.
     """
     os.makedirs(folder, exist_ok=True)
-    arrays = {f"{number:05}": np.asarray(value) for number, value in enumerate(_variables(model))}
+    variables = _variables(model, optimizer)
+    arrays = {f"{number:05}": np.asarray(value) for number, value in enumerate(variables)}
     with replacing(os.path.join(folder, FILE)) as partial, open(partial, "wb") as file:
         np.savez(file, state=np.array(json.dumps(state)), **arrays)
 
@@ -43,13 +45,13 @@ def read_state(folder):
         return json.loads(str(arrays["state"]))
 
 
-def load(folder, model):
+def load(folder, model, optimizer):
     """Sets every variable of model and optimizer to the checkpoint's.
 
     Raises:
         InputError: it is damaged, or of another model.
     """
-    variables = _variables(model)
+    variables = _variables(model, optimizer)
     with _open(folder) as arrays:
         names = [f"{number:05}" for number in range(len(variables))]
         fits = set(arrays.files) == {"state", *names} and all(
@@ -61,9 +63,9 @@ def load(folder, model):
             variable.assign(arrays[name])
 
 
-def _variables(model):
+def _variables(model, optimizer):
     # model.variables, unlike model.weights, has the states of random layers.
-    return [*model.variables, *model.optimizer.variables]
+    return [*model.variables, *optimizer.variables]
 
 
 class _open:

@@ -14,9 +14,13 @@ import numpy as np
 
 from augment import Augmentation, augment
 from errors import ImageError, InputError
+from image_policy import ImagePolicy
+from mixing import Mixing, mix
 from preprocess import load
 
 SLICE = 4  # images a task: enough to make the hand-over cheap, few enough to spread a batch
+# Last number of a generator's seed, so that no two uses of randomness share one.
+MIX, RANDAUGMENT, AUGMIX, CLASS_ORDER = 1, 2, 3, 4
 
 
 class ImageBatches(keras.utils.PyDataset):
@@ -36,6 +40,10 @@ class ImageBatches(keras.utils.PyDataset):
         preprocessing: `preprocess.Preprocessing`.
         shuffle: a new order each epoch; else the samples' own order.
         augmentation: `augment.Augmentation`, or None.
+        mixing: `mixing.Mixing`, or None.
+        sampler: "uniform": an epoch has each sample once. "balanced", with `shuffle`
+            only: as many draws, of each class equally many up to one; the images of a
+            class take turns, over all epochs.
         label_smoothing: share of each label spread evenly over all classes.
         seed: start of the order and of the augmentation.
         workers: threads that decode.
@@ -52,6 +60,8 @@ class ImageBatches(keras.utils.PyDataset):
         preprocessing,
         shuffle=False,
         augmentation=None,
+        mixing=None,
+        sampler="uniform",
         label_smoothing=0.0,
         seed=0,
         workers=1,
@@ -59,6 +69,8 @@ class ImageBatches(keras.utils.PyDataset):
         max_bad=1.0,
         report=None,
     ):
+        if sampler == "balanced" and not shuffle:
+            raise ValueError("the balanced sampler needs shuffle=True")
         super().__init__(workers=1)  # Keras itself only asks for the next batch
         self.samples = samples
         self.classes = classes
@@ -66,6 +78,8 @@ class ImageBatches(keras.utils.PyDataset):
         self.preprocessing = preprocessing
         self.shuffle = shuffle
         self.augmentation = None if augmentation == Augmentation() else augmentation
+        self.mixing = mixing or Mixing()
+        self.sampler = sampler
         self.label_smoothing = label_smoothing
         self.seed = seed
         self.queue = queue
@@ -76,8 +90,9 @@ class ImageBatches(keras.utils.PyDataset):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._lock = threading.Lock()
         self._ahead = {}
+        self._policy = ImagePolicy(self.mixing)
         self._epoch = 0
-        self._order = self._make_order()
+        self._make_order()
 
     def __len__(self):
         return -(-len(self.samples.names) // self.batch_size)
@@ -92,7 +107,7 @@ class ImageBatches(keras.utils.PyDataset):
         with self._lock:
             if epoch != self._epoch:
                 self._epoch = epoch
-                self._order = self._make_order()
+                self._make_order()
                 self._ahead.clear()  # what is under way finishes and is dropped
 
     def __getitem__(self, index):
@@ -103,43 +118,24 @@ class ImageBatches(keras.utils.PyDataset):
                 if number not in self._ahead:
                     self._ahead[number] = self._start(number)
             batch, tasks = self._ahead.pop(index)
+            epoch = self._epoch
         for task in tasks:
             task.result()
         if self.error:
             raise self.error
+        mix(*batch, self.mixing, np.random.default_rng((self.seed, epoch, index, 0, MIX)))
         return batch
 
     def dataset(self):
-        """The batches as `fit` and `evaluate` should take them.
-
-        On TensorFlow a `tf.data.Dataset` that reads an epoch each time it is iterated,
-        else the batches themselves. Keras would make a data set of its own from the
-        batches, with autotuning; the thread of that sleeps up to a minute at a time, and
-        an iterator's end now and then waits for it, so that an epoch begins late.
-        """
-        if keras.backend.backend() != "tensorflow":
-            return self
-        import tensorflow as tf
-
+        """The batches as `fit` and `evaluate` should take them: see `as_dataset`."""
         size = self.preprocessing.size
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return (
-            tf.data.Dataset.from_generator(
-                lambda: (self[index] for index in range(len(self))),
-                output_signature=(
-                    tf.TensorSpec((None, size, size, 3), tf.uint8),
-                    tf.TensorSpec((None, self.classes), tf.float32),
-                    tf.TensorSpec((None,), tf.float32),
-                ),
-            )
-            .apply(tf.data.experimental.assert_cardinality(len(self)))
-            .prefetch(1)
-            .with_options(options)
-        )
+        return as_dataset(self, (size, size, 3), "uint8", self.classes)
 
     def positions(self, index):
-        """Positions in `samples` of the rows of batch `index` of this epoch."""
+        """Positions in `samples` of the rows of batch `index` of this epoch.
+
+        Of a row mixed from two, the one whose place it has.
+        """
         return self._order[index * self.batch_size : (index + 1) * self.batch_size]
 
     def close(self):
@@ -148,13 +144,42 @@ class ImageBatches(keras.utils.PyDataset):
 
     def _make_order(self):
         count = len(self.samples.names)
+        # How often the epoch has drawn the same image before: its augmentation differs.
+        self._repeats = np.zeros(count, np.int32)
         if not self.shuffle:
-            return np.arange(count, dtype=np.int32)
+            self._order = np.arange(count, dtype=np.int32)
+            return
         generator = np.random.default_rng((self.seed, self._epoch))
-        return generator.permutation(np.arange(count, dtype=np.int32))
+        if self.sampler == "uniform":
+            self._order = generator.permutation(np.arange(count, dtype=np.int32))
+        else:
+            self._order, self._repeats = generator.permutation(self._balanced(), axis=1)
+
+    def _balanced(self):
+        """Positions that the epoch draws, class by class, and how often each came before.
+
+        Each class goes round and round its images in an order of its own. Before epoch e
+        the class of rank r has drawn floor((e * N + r) / C) times, which together are
+        e * N.
+        """
+        labels = self.samples.labels
+        present = np.unique(labels)
+        drawn = []
+        for rank, label in enumerate(present):
+            generator = np.random.default_rng((self.seed, int(label), 0, 0, CLASS_ORDER))
+            members = generator.permutation(np.flatnonzero(labels == label))
+            first, last = (
+                (epoch * len(labels) + rank) // len(present)
+                for epoch in (self._epoch, self._epoch + 1)
+            )
+            turns = np.arange(first, last)
+            repeats = (turns - first) // len(members)
+            drawn.append(np.stack([members[turns % len(members)], repeats]))
+        return np.concatenate(drawn, axis=1).astype(np.int32)
 
     def _start(self, index):
         positions = self.positions(index)
+        repeats = self._repeats[index * self.batch_size :][: len(positions)]
         size = self.preprocessing.size
         x = np.empty((len(positions), size, size, 3), np.uint8)
         y = np.full(
@@ -164,14 +189,14 @@ class ImageBatches(keras.utils.PyDataset):
         weights = np.ones(len(positions), np.float32)
         tasks = [
             self._pool.submit(
-                self._fill, x, weights, positions, range(first, min(first + SLICE, len(positions))),
-                self._epoch,
+                self._fill, x, weights, positions, repeats,
+                range(first, min(first + SLICE, len(positions))), self._epoch,
             )
             for first in range(0, len(positions), SLICE)
         ]
         return (x, y, weights), tasks
 
-    def _fill(self, x, weights, positions, rows, epoch):
+    def _fill(self, x, weights, positions, repeats, rows, epoch):
         for row in rows:
             position = int(positions[row])
             path = os.path.join(self.samples.folder, self.samples.names[position])
@@ -181,9 +206,16 @@ class ImageBatches(keras.utils.PyDataset):
                 self._count_bad(position, error)
                 x[row], weights[row] = 0, 0
                 continue
+            # A fourth number 0 counts as none: the first time is (seed, epoch, position).
+            draw = (self.seed, epoch, position, int(repeats[row]))
             if self.augmentation:
-                generator = np.random.default_rng((self.seed, epoch, position))
-                augment(x[row], self.augmentation, generator)
+                augment(x[row], self.augmentation, np.random.default_rng(draw))
+            if self._policy:
+                self._policy(
+                    x[row],
+                    np.random.default_rng((*draw, RANDAUGMENT)),
+                    np.random.default_rng((*draw, AUGMIX)),
+                )
 
     def _count_bad(self, position, error):
         with self._lock:
@@ -197,3 +229,37 @@ class ImageBatches(keras.utils.PyDataset):
                     f"{self.max_bad:g} allows; the last: {error}"
                 )
         self.report(f"left out: {error}")
+
+
+def as_dataset(batches, shape, dtype, classes):
+    """A `PyDataset` as `fit` and `evaluate` should take it.
+
+    On TensorFlow that is a `tf.data.Dataset` which reads an epoch each time it is
+    iterated, elsewhere the batches themselves. Keras would make a data set of its own
+    from the batches, with autotuning; the thread of that sleeps up to a minute at a time,
+    and an iterator's end now and then waits for it, so that an epoch begins late.
+
+    Args:
+        batches: gives (x, y, weights) for an index.
+        shape, dtype: of a row of x.
+        classes: length of a row of y.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return batches
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return (
+        tf.data.Dataset.from_generator(
+            lambda: (batches[index] for index in range(len(batches))),
+            output_signature=(
+                tf.TensorSpec((None, *shape), dtype),
+                tf.TensorSpec((None, classes), tf.float32),
+                tf.TensorSpec((None,), tf.float32),
+            ),
+        )
+        .apply(tf.data.experimental.assert_cardinality(len(batches)))
+        .prefetch(1)
+        .with_options(options)
+    )

@@ -24,9 +24,9 @@ def main(options):
     check_labels(options.data, labels, f"the labels of {path}")
     samples = read_samples(options.data, labels, f"the labels of {path}")
     top_k = check_top_k(options.top_k, len(labels), TOP_K)
-    probabilities, errors = predict(
-        Classifier.load(path), samples, options.batch_size, options.workers
-    )
+    classifier = Classifier.load(path)
+    classifier.tta = options.tta
+    probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
     scores = measure(samples.labels, probabilities, labels, top_k)
     csv_path = options.csv
     if csv_path is None and not run_folder.is_exported(path):

@@ -16,6 +16,7 @@ from backend import import_keras
 from errors import ImageError, InputError, first_ten
 from preprocess import EXTENSIONS, Preprocessing, load
 from save_model import FORMAT, INPUT, OUTPUT, checksum
+from test_time_augmentation import views
 
 TOP_K = 3
 
@@ -27,6 +28,7 @@ def main(options):
     path = run_folder.find(options.run, options.save_dir)
     count = check_top_k(options.top_k, len(known_labels(path)), TOP_K)
     classifier = Classifier.load(path)
+    classifier.tta = options.tta
     results, failed = [], []
     answers = classifier.stream(paths, options.batch_size, options.workers)
     bar = tqdm(answers, "predicting", len(paths), unit=" images", leave=False, disable=None)
@@ -53,7 +55,10 @@ class Classifier:
     Attributes:
         labels: tuple of str, class names in the order of their ids.
         preprocessing: `preprocess.Preprocessing` of its images.
+        tta: which views of an image are averaged, as `views` takes it.
     """
+
+    tta = "none"
 
     def __init__(self, labels, preprocessing, predict):
         self.labels = labels
@@ -110,13 +115,14 @@ class Classifier:
         import pretrained
         from model import build_model
 
-        model = build_model(run.options.backbone, len(run.labels), run.options.input_size)
+        model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
         pretrained.load(model, run.file(run_folder.BEST))
         return cls(run.labels, run.preprocessing, model.predict_on_batch)
 
     def probabilities(self, x):
         """uint8 (N, S, S, 3), as `preprocess.load` gives it -> float32 (N, C)."""
-        return np.asarray(self._predict(x))
+        rows = [np.asarray(self._predict(view)) for view in views(x, self.tta)]
+        return rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
 
     def classify(self, images, top_k=TOP_K):
         """Names the classes of some images.

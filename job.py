@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+import backbones
 import checkpoint
+import choices
 import options as options_module
 import run_folder
-from efficientnet import VARIANTS
 from errors import InputError, first_ten
 from samples import Samples, check_labels, read_label_names, read_samples, split
 
@@ -117,26 +118,43 @@ def _resumed(options):
 
 def _resolve(options):
     """Fills in what depends on other options, and checks what they mean together."""
+    check_weights(options.weights)
+    known = backbones.find(options.backbone)
+    size = options.input_size or (known.input_size if known else 224)
+    options = choices.check(options, size)
+    trained = options.epochs - options.freeze_epochs
     warmup = options.warmup_epochs
     if warmup is None:
-        warmup = min(3.0, options.epochs / 10)
-    if warmup > options.epochs:
+        warmup = min(3.0, trained / 10)
+    if warmup > trained:
+        frozen = " that --freeze_epochs leaves" if options.freeze_epochs else ""
         raise InputError(
-            f"--warmup_epochs: {warmup:g} is more than the {options.epochs} of --epochs"
+            f"--warmup_epochs: {warmup:g} is more than the {trained} of --epochs{frozen}"
         )
-    if options.weights not in ("imagenet", "none") and not os.path.isfile(options.weights):
-        raise InputError(
-            f"--weights: {options.weights}: no such file; allowed: imagenet, none or a weights "
-            "file"
-        )
+    dropout = options.dropout
+    if dropout is None:
+        dropout = known.dropout if known else 0.2
     return options._replace(
         val_data=_validation_folder(options),
-        input_size=options.input_size or VARIANTS[options.backbone].input_size,
+        input_size=size,
         learning_rate=options.learning_rate or default_learning_rate(options),
         warmup_epochs=warmup,
-        dropout=VARIANTS[options.backbone].dropout if options.dropout is None else options.dropout,
-        run=options.run or f"{options.backbone}-{time.strftime('%Y%m%d-%H%M%S')}",
+        dropout=dropout,
+        run=options.run or _run_name(options.backbone),
     )
+
+
+def _run_name(backbone):
+    name = backbone.replace(":", "-").replace("/", "-")
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def check_weights(weights):
+    """Refuses a weights file that is not there."""
+    if weights not in ("imagenet", "none") and not os.path.isfile(weights):
+        raise InputError(
+            f"--weights: {weights}: no such file; allowed: imagenet, none or a weights file"
+        )
 
 
 def find_labels(folder):
@@ -149,9 +167,9 @@ def default_learning_rate(options):
     """The learning rate where none is given; docs/benchmarks.md has what it rests on."""
     if options.optimizer == "sgd":
         return 1e-2
-    if options.weights != "none":
-        return 5e-4
-    return min(4e-3, 1e-3 * options.batch_size / 16)
+    rate = 5e-4 if options.weights != "none" else min(4e-3, 1e-3 * options.batch_size / 16)
+    # Its steps have the size of the rate whatever the gradients (Chen et al. 2023, section 5).
+    return rate / 5 if options.optimizer == "lion" else rate
 
 
 def _validation_folder(options):

@@ -3,6 +3,8 @@
 import collections
 import math
 
+import backbones
+
 
 class Kind(collections.namedtuple("Kind", "convert allowed metavar")):
     """`convert(text)` gives the value or raises ValueError; `allowed` says what is."""
@@ -69,6 +71,12 @@ def _run_name(text):
     return text
 
 
+def _backbone(text):
+    if text not in backbones.TABLE and text.removeprefix(backbones.HUB) in (text, ""):
+        raise ValueError
+    return text
+
+
 PATH = Kind(_text, "a path", "PATH")
 FOLDER = Kind(_text, "a folder", "DIR")
 RUN = Kind(_text, "a run's name below --save_dir, or the path of a run or exported model", "RUN")
@@ -76,4 +84,6 @@ RUN_NAME = Kind(_run_name, 'a folder name without any of / \\ : * ? " < > |', "N
 SCORE_NAME = Kind(_run_name, "a short name such as test", "NAME")
 YES_NO = Kind(_yes_no, "yes or no", "yes|no")
 COLOR = Kind(_color, "three whole numbers from 0 to 255: red,green,blue", "R,G,B")
+BACKBONE = Kind(_backbone, "one of " + ", ".join([*backbones.TABLE, backbones.HUB + "PRESET"]),
+                "NAME")
 WEIGHTS = Kind(_text, "imagenet, none or the path of a weights file", "imagenet|none|PATH")

@@ -10,8 +10,10 @@ import argparse
 import collections
 import os
 
+import backbones
 from errors import InputError
 from option_kinds import (
+    BACKBONE,
     COLOR,
     FOLDER,
     PATH,
@@ -25,9 +27,13 @@ from option_kinds import (
     whole,
 )
 
-BACKBONES = tuple(f"EfficientNetB{number}" for number in range(8))
-OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
+BACKBONES = tuple(backbones.TABLE)
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion", "muon", "nadam", "lamb", "adafactor")
 RESIZES = ("letterbox", "crop", "stretch")
+
+
+# Kinds whose help needs no list of what is allowed: the metavariable or the text tells it
+UNTOLD = (BACKBONE, PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS, YES_NO)
 
 
 class Option(collections.namedtuple("Option", "name kind default help group shown many")):
@@ -61,8 +67,9 @@ _option("target", FOLDER, None, "the folder to make", "Data")
 _option("image", PATH, None, "image files, folders of images, or patterns such as 'photos/*.jpg'",
         "Data", many=True)
 
-_option("backbone", choice(*BACKBONES), "EfficientNetB0", "network that turns images to features",
-        "Model")
+_option("backbone", BACKBONE, "EfficientNetB0",
+        "network that turns images to features; --mode backbones lists them, hub:PRESET is "
+        "KerasHub's", "Model")
 _option("weights", WEIGHTS, "imagenet",
         "start of training: ImageNet's weights, none (from scratch), or a weights file", "Model")
 _option("input_size", whole(32, 4096), None, "side of the square input, in pixels", "Model",
@@ -75,6 +82,16 @@ _option("dropout", number(0, 1, below=True), None, "share of features dropped be
         "Model", "the backbone's own, 0.2 for EfficientNetB0")
 _option("drop_connect", number(0, 1, below=True), 0.2,
         "stochastic depth: chance that the last block is skipped in a step", "Model")
+
+_option("attention", choice("none", "cbam"), "none", "attention after the backbone", "Model")
+_option("block_attention", choice("se", "cbam", "none"), "se",
+        "attention inside the blocks of an EfficientNet", "Model")
+_option("pooling", choice("avg", "max", "gem", "bilinear", "compact_bilinear"), "avg",
+        "how a feature map becomes one row of features", "Model")
+_option("bilinear_dim", whole(1, 65536), None,
+        "channels that a 1x1 convolution leaves for --pooling bilinear", "Model", "all")
+_option("norm", choice("batch", "group"), "batch",
+        "normalisation of the backbone; group does not depend on --batch_size", "Model")
 
 _option("batch_size", whole(1, 65536), 16, "images a step, over all devices", "Training")
 _option("epochs", whole(1, 100000), 30, "passes over the training data", "Training")
@@ -90,6 +107,33 @@ _option("warmup_epochs", number(0, 100000), None,
         "a tenth of --epochs, at most 3")
 _option("label_smoothing", number(0, 1, below=True), 0.1,
         "share of each label spread evenly over all classes", "Training")
+_option("loss", choice("cross_entropy", "focal"), "cross_entropy",
+        "what training makes small; focal weighs hard images more", "Training")
+_option("focal_gamma", number(0, 10), 2.0, "how much more; 0 is cross_entropy", "Training")
+_option("class_weights", choice("none", "balanced", "effective_number"), "none",
+        "weigh rare classes more in the loss", "Training")
+_option("sampler", choice("uniform", "balanced"), "uniform",
+        "balanced draws as many images of each class, rare ones again and again", "Training")
+_option("freeze_epochs", whole(0, 100000), 0,
+        "first epochs, of --epochs, that train only what follows the backbone, at ten times the "
+        "learning rate", "Training")
+_option("cache_features", YES_NO, False,
+        "compute the frozen backbone's features once; needs --freeze_epochs, and switches "
+        "augmentation off", "Training")
+_option("layer_decay", number(0, 1, above=True), 1.0,
+        "factor on the learning rate from one twelfth of the backbone to the one before it",
+        "Training")
+_option("clipnorm", number(0, 10000), 0.0, "largest norm of all gradients together; 0 is off",
+        "Training")
+_option("accumulate", whole(1, 65536), 1, "steps whose gradients make one update", "Training")
+_option("ema", number(0, 1, below=True), 0.0,
+        "momentum of the moving average of the weights that is validated and kept; 0 is off",
+        "Training")
+_option("mixed_precision", choice("auto", "float32", "bfloat16", "float16"), "auto",
+        "what the layers compute in; auto is float32 on a processor, bfloat16 or float16 on a GPU",
+        "Training")
+_option("jit", choice("auto", "on", "off"), "auto",
+        "compile the step with XLA; auto does so on a GPU only", "Training")
 _option("patience", whole(0, 100000), 0,
         "epochs without a better validation score before training stops; 0 never stops early",
         "Training")
@@ -109,6 +153,17 @@ _option("random_eraser", number(0, 1), 0.25,
         "chance that a random rectangle of an image is replaced by noise; 0 is off",
         "Augmentation")
 
+_option("mixup", number(0, 10), 0.0,
+        "alpha of the Beta distribution that images of a batch are blended by; 0 is off",
+        "Augmentation")
+_option("cutmix", number(0, 10), 0.0,
+        "alpha of the Beta distribution of the area pasted from another image; 0 is off",
+        "Augmentation")
+_option("randaugment", number(0, 1), 0.0, "strength of RandAugment's two operations; 0 is off",
+        "Augmentation")
+_option("augmix", number(0, 1), 0.0, "strength of AugMix's three chains; 0 is off",
+        "Augmentation")
+
 _option("run", RUN, None, "the run, or an exported model", "Run")
 _option("save_dir", FOLDER, "save_h5_model", "where runs are kept", "Run")
 _option("log_dir", FOLDER, "log_file", "where TensorBoard files are kept", "Run")
@@ -117,6 +172,9 @@ _option("resume", RUN, None,
         "go on with this run from its last complete epoch, with the options it was started with",
         "Run")
 
+_option("tta", choice("none", "flip", "five_crop"), "none",
+        "average over views of each image: it and its mirror image, or its four corners and its "
+        "centre", "Model")
 _option("top_k", whole(1, 10000), None, "how many of the likeliest classes count", "Output",
         "5, or all where there are fewer")
 _option("csv", PATH, None, "also write a CSV with one row an image to this file", "Output")
@@ -135,21 +193,26 @@ class Mode(collections.namedtuple("Mode", "options changed required")):
 
 
 _COMMON = ("json", "config", "debug")
+_AUGMENTATION = ("horizontal_flip", "vertical_flip", "shift", "rotation", "zoom", "random_eraser",
+                 "randaugment", "augmix", "mixup", "cutmix")
 
 MODES = {
     "train": Mode(
         ("train_data", "val_data", "val_fraction", "labels", "max_bad", "workers",
          "backbone", "weights", "input_size", "resize", "fill_color", "dropout", "drop_connect",
+         "attention", "block_attention", "pooling", "bilinear_dim", "norm",
          "batch_size", "epochs", "learning_rate", "optimizer", "weight_decay", "warmup_epochs",
-         "label_smoothing", "patience", "seed",
-         "horizontal_flip", "vertical_flip", "shift", "rotation", "zoom", "random_eraser",
+         "label_smoothing", "loss", "focal_gamma", "class_weights", "sampler",
+         "freeze_epochs", "cache_features", "layer_decay", "clipnorm", "accumulate", "ema",
+         "mixed_precision", "jit", "patience", "seed",
+         *_AUGMENTATION,
          "run", "save_dir", "log_dir", "overwrite", "resume", *_COMMON),
         {"run": {"kind": RUN_NAME, "help": "name of the run to make",
                  "shown": "BACKBONE-DATE-TIME"}},
         (),
     ),
     "eval": Mode(
-        ("data", "workers", "batch_size", "run", "save_dir",
+        ("data", "workers", "batch_size", "tta", "run", "save_dir",
          "top_k", "csv", "record", *_COMMON),
         {"batch_size": {"default": 32, "help": "images the model takes at once"},
          "csv": {"help": "file for the table with one row an image",
@@ -157,13 +220,23 @@ MODES = {
         ("run", "data"),
     ),
     "predict": Mode(
-        ("image", "workers", "batch_size", "run", "save_dir", "top_k", "csv", *_COMMON),
+        ("image", "workers", "batch_size", "tta", "run", "save_dir", "top_k", "csv", *_COMMON),
         {"batch_size": {"default": 32, "help": "images the model takes at once"},
          "top_k": {"shown": "3, or all where there are fewer"}},
         ("run", "image"),
     ),
     "save_pb": Mode(("run", "save_dir", *_COMMON), {"run": {"help": "the run to export"}},
                     ("run",)),
+    "backbones": Mode(_COMMON, {}, ()),
+    "fetch_weights": Mode(("backbone", *_COMMON),
+                          {"backbone": {"help": "backbone whose ImageNet weights to bring"}}, ()),
+    "preview": Mode(
+        ("train_data", "labels", "workers", "input_size", "resize", "fill_color", "batch_size",
+         "label_smoothing", "sampler", "seed", *_AUGMENTATION, "target", *_COMMON),
+        {"input_size": {"default": 224, "shown": None},
+         "target": {"kind": PATH, "default": "preview.png", "help": "the PNG to write"}},
+        (),
+    ),
     "dir2txt": Mode(("source", "target", *_COMMON), {}, ("source", "target")),
     "demo_data": Mode(
         ("target", "seed", *_COMMON),
@@ -284,7 +357,7 @@ def _command_line(mode, known, argv, prog):
 
 def _help(option, required):
     allowed = option.kind.allowed
-    if option.kind in (PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS) or option.kind is YES_NO:
+    if option.kind in UNTOLD:
         allowed = ""
     if required:
         default = "required"

@@ -19,6 +19,9 @@ MODES = {
     "eval": ("eval", "measure a run or an exported model on labelled images"),
     "predict": ("inference", "name the classes of images"),
     "save_pb": ("save_model", "export a run as a SavedModel that serves by itself"),
+    "backbones": ("other.backbone_table", "list the backbones: size, cost, weights"),
+    "fetch_weights": ("other.fetch_weights", "bring a backbone's ImageNet weights to this machine"),
+    "preview": ("other.preview", "write a picture of a training batch as the model sees it"),
     "dir2txt": (
         "other.data_reconstruction_dir2txt",
         "turn a folder with one folder a class into the sample format",
@@ -30,7 +33,7 @@ MODES = {
 def table():
     """The modes as text, a line each."""
     lines = ["usage: python run.py --mode MODE [options]", "", "modes:"]
-    lines += [f"  {name:<10} {summary}" for name, (_, summary) in MODES.items()]
+    lines += [f"  {name:<13} {summary}" for name, (_, summary) in MODES.items()]
     lines += ["", "python run.py --mode MODE --help lists the options of a mode."]
     return "\n".join(lines)
 

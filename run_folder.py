@@ -62,6 +62,13 @@ def preprocessing(options):
     return Preprocessing(options.input_size, options.resize, options.fill_color)
 
 
+def architecture(options):
+    """The arguments of `model.build_model` that the options of a training mean."""
+    names = ("backbone", "input_size", "dropout", "drop_connect", "attention", "block_attention",
+             "pooling", "bilinear_dim", "norm")
+    return {name: getattr(options, name) for name in names}
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Gives a path to write instead of `path`, and renames it there when all went well.

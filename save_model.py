@@ -61,7 +61,7 @@ def export(run):
     from model import build_model
 
     options = run.options
-    model = build_model(options.backbone, len(run.labels), options.input_size)
+    model = build_model(classes=len(run.labels), **run_folder.architecture(options))
     pretrained.load(model, run.file(run_folder.BEST))
 
     folder = run.file(run_folder.MODEL)

@@ -1,20 +1,24 @@
 """Training: `fit(options)`, the only training loop of the project."""
 
+import contextlib
 import json
 import os
 import shutil
 import time
+from typing import NamedTuple
 
 import numpy as np
 
 import run_folder
 from augment import Augmentation
-from backend import import_keras
+from backend import has_gpu, import_keras, use_precision
 from errors import ImageError, InputError
 from job import fingerprint, prepare, say
+from mixing import Mixing
 from preprocess import load
 
 CHECK_IMAGES = 16  # files in the run's check/
+FROZEN_RATE = 10  # times the learning rate: a new head has farther to go than a trained backbone
 
 
 def main(options):
@@ -44,41 +48,33 @@ def fit(options):
     say("starting Keras ...")
     keras = import_keras()
     import callbacks
-    import checkpoint
 
+    use_precision(options.mixed_precision)
     keras.utils.set_random_seed(options.seed)
     training, validation = make_batches(job)
-    model = make_model(job, len(training))
-    if job.state:
-        checkpoint.load(os.path.join(job.path, run_folder.CHECKPOINT), model)
-    else:
+    model = make_model(job)
+    if not job.state:
         _start_run(job)
-    writer = callbacks.RunWriter(job.path, options.patience, fingerprint(job), job.state, started)
+    writer = callbacks.RunWriter(
+        model, job.path, options.patience, fingerprint(job), job.state, started
+    )
     done = len(writer.history)
+    watchers = [
+        callbacks.Epochs(training, validation, options.max_bad),
+        writer,
+        callbacks.Progress(
+            len(job.training.names), options.batch_size, options.epochs, done
+        ),
+    ]
     try:
-        if not writer.finished(options.epochs):
-            _announce(job, model, len(training), done)
-            model.fit(
-                training.dataset(),
-                validation_data=validation.dataset(),
-                initial_epoch=done,
-                epochs=options.epochs,
-                shuffle=False,  # the batches have an order of their own
-                verbose=0,
-                callbacks=[
-                    callbacks.Epochs(training, validation, options.max_bad),
-                    writer,
-                    callbacks.Progress(
-                        len(job.training.names), options.batch_size, options.epochs, done
-                    ),
-                    keras.callbacks.TensorBoard(
-                        os.path.join(options.log_dir, os.path.basename(job.path)),
-                        write_graph=False,
-                    ),
-                ],
-            )
-        else:
+        if writer.finished(options.epochs):
             say(f"{job.path} has finished its {done} epochs already")
+        else:
+            _announce(job, model, len(training), done)
+        for stage in stages(options):
+            # A run that goes on at a stage's end goes through that end again.
+            if not writer.finished(options.epochs) and stage.last >= max(done, 1):
+                _train_stage(job, stage, model, training, validation, watchers)
     except BaseException as error:
         # Keras wraps an error of a data set beyond recognition.
         refused = training.error or validation.error
@@ -95,8 +91,76 @@ def fit(options):
     return _finish(job, model, writer, training, validation)
 
 
-def make_batches(job):
-    """(training, validation) batches of a job, two `ImageBatches`."""
+class Stage(NamedTuple):
+    """Epochs that train the same weights: from `first`, counted from 0, to before `last`."""
+
+    first: int
+    last: int
+    frozen: bool
+
+
+def stages(options):
+    """The stages of a training: the frozen backbone's, if wanted, and that of all weights."""
+    freeze, epochs = options.freeze_epochs, options.epochs
+    found = (Stage(0, freeze, True), Stage(freeze, epochs, False))
+    return [stage for stage in found if stage.first < stage.last]
+
+
+def _train_stage(job, stage, model, training, validation, watchers):
+    import keras
+
+    import callbacks
+    import checkpoint
+    import fine_tuning
+
+    options = job.options
+    done = len(job.state["history"]) if job.state else 0
+    with fine_tuning.frozen(model) if stage.frozen else contextlib.nullcontext():
+        part, close = model, []
+        if stage.frozen and options.cache_features:
+            body, part = fine_tuning.split(model)
+        compile_model(part, job, stage, len(training))
+        if stage.first < done <= stage.last:
+            checkpoint.load(
+                os.path.join(job.path, run_folder.CHECKPOINT), model, part.optimizer
+            )
+            if done == stage.last:  # what Keras does when a training ends
+                part.optimizer.finalize_variable_values(part.trainable_variables)
+                return
+        if part is not model:
+            pair = make_batches(job, augmented=False)
+            close += pair
+            training, validation = (
+                fine_tuning.FeatureBatches(body, images, order, job.path)
+                for images, order in zip(pair, (training, validation))
+            )
+        try:
+            part.fit(
+                training.dataset(),
+                validation_data=validation.dataset(),
+                initial_epoch=max(stage.first, done),
+                epochs=stage.last,
+                shuffle=False,  # the batches have an order of their own
+                verbose=0,
+                callbacks=[
+                    *watchers,
+                    *([keras.callbacks.SwapEMAWeights()] if callbacks.uses_average(part) else []),
+                    keras.callbacks.TensorBoard(
+                        os.path.join(options.log_dir, os.path.basename(job.path)),
+                        write_graph=False,
+                    ),
+                ],
+            )
+        finally:
+            for batches in close:
+                batches.close()
+
+
+def make_batches(job, augmented=True):
+    """(training, validation) batches of a job, two `ImageBatches`.
+
+    Without augmentation the training's are in the samples' order, too.
+    """
     from data_gen_label import ImageBatches
 
     options = job.options
@@ -108,76 +172,94 @@ def make_batches(job):
         "workers": options.workers,
         "report": say,
     }
+    changed = {
+        "shuffle": True,
+        "sampler": options.sampler,
+        "augmentation": _chosen(Augmentation, options),
+        "mixing": _chosen(Mixing, options),
+    }
     training = ImageBatches(
         job.training,
-        shuffle=True,
-        augmentation=Augmentation(*(getattr(options, name) for name in Augmentation._fields)),
         label_smoothing=options.label_smoothing,
         max_bad=options.max_bad,
+        **(changed if augmented else {}),
         **common,
     )
     return training, ImageBatches(job.validation, **common)
 
 
-def make_model(job, steps):
-    """The compiled model of a job; `steps` is the number of steps an epoch."""
-    import keras
+def _chosen(kind, options):
+    return kind(*(getattr(options, name) for name in kind._fields))
 
+
+def make_model(job):
+    """The model of a job, not compiled."""
     from model import build_model
 
-    options = job.options
-    model = build_model(
-        options.backbone,
-        len(job.labels),
-        options.input_size,
-        weights="none" if job.state else options.weights,
-        dropout=options.dropout,
-        drop_connect=options.drop_connect,
+    return build_model(
+        classes=len(job.labels),
+        weights="none" if job.state else job.options.weights,
+        **run_folder.architecture(job.options),
     )
-    model.compile(
-        optimizer=make_optimizer(options, steps),
-        # Rows of weight 0 leave the mean as well as the sum.
-        loss=keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight"),
-        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
-        jit_compile=_jit(),
-    )
-    model.optimizer.build(model.trainable_variables)
-    return model
 
 
-def make_optimizer(options, steps):
-    """The optimizer with its schedule; `steps` is the number of steps an epoch."""
+def compile_model(model, job, stage, steps):
+    """Compiles a model for a stage; `steps` is the number of steps an epoch."""
     import keras
 
-    from warmup_cosine_decay_scheduler import WarmupCosineDecay
+    from model import backbone_layers
+    from optimizers import layer_rates, make_optimizer
 
-    schedule = WarmupCosineDecay(
-        options.learning_rate,
-        total_steps=options.epochs * steps,
-        warmup_steps=round(options.warmup_epochs * steps),
+    options = job.options
+    rates = None
+    if options.layer_decay < 1:
+        rates = layer_rates(backbone_layers(model), options.layer_decay)
+    warmup = 0 if stage.frozen else options.warmup_epochs
+    model.compile(
+        optimizer=make_optimizer(
+            options.optimizer,
+            options.learning_rate * (FROZEN_RATE if stage.frozen else 1),
+            (stage.last - stage.first) * steps,
+            round(warmup * steps),
+            options.weight_decay,
+            options.clipnorm,
+            options.accumulate,
+            options.ema,
+            rates,
+        ),
+        loss=make_loss(job),
+        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+        jit_compile=_jit(options.jit),
     )
-    decay = options.weight_decay
-    if options.optimizer == "adam":
-        return keras.optimizers.Adam(schedule)
-    if options.optimizer == "rmsprop":
-        return keras.optimizers.RMSprop(schedule)
-    if options.optimizer == "sgd":
-        made = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=decay)
-    else:
-        made = keras.optimizers.AdamW(schedule, weight_decay=decay)
-    made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return made
+    model.optimizer.build(model.trainable_variables)
 
 
-def _jit():
+def make_loss(job):
+    """The loss of a job; rows of weight 0 leave its mean as well as its sum."""
+    import keras
+
+    options = job.options
+    if options.loss == "cross_entropy" and options.class_weights == "none":
+        return keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
+    from other.focal_loss import FocalLoss, class_weights
+
+    weights = None
+    if options.class_weights != "none":
+        counts = np.bincount(job.training.labels, minlength=len(job.labels))
+        weights = class_weights(counts, options.class_weights)
+    gamma = options.focal_gamma if options.loss == "focal" else 0.0
+    return FocalLoss(gamma, weights)
+
+
+def _jit(wanted):
     """XLA makes a step on a processor six times slower, and pays on a GPU."""
     import keras
 
+    if wanted != "auto":
+        return wanted == "on"
     if keras.backend.backend() != "tensorflow":
         return "auto"
-    import tensorflow
-
-    return "auto" if tensorflow.config.list_physical_devices("GPU") else False
+    return "auto" if has_gpu() else False
 
 
 def _start_run(job):
@@ -202,9 +284,15 @@ def _announce(job, model, steps, done):
 
 def _finish(job, model, writer, training, validation):
     """Leaves check/ and metrics.json, and says how it went."""
+    import keras
+
     import callbacks
     import pretrained
 
+    if keras.config.dtype_policy().name != "float32":
+        # What is exported and used computes in float32, so check/ has to.
+        use_precision("float32")
+        model = make_model(job._replace(options=job.options._replace(weights="none")))
     pretrained.load(model, os.path.join(job.path, run_folder.BEST))
     _write_check(job, model)
     best = writer.best

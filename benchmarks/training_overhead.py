@@ -65,7 +65,8 @@ def measure(source, target, asked):
     chosen = np.random.default_rng(0).permutation(len(job.training.names))[:count]
     job = job._replace(training=job.training.select(chosen))
     training, _ = train.make_batches(job)
-    model = train.make_model(job, len(training))
+    model = train.make_model(job)
+    train.compile_model(model, job, train.stages(job.options)[0], len(training))
     clock = make_clock(model, training)
     model.fit(
         training.dataset(), epochs=asked.epochs, shuffle=False, verbose=0,

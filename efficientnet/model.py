@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from keras import layers
 
+from CBAM import CBAM
 from efficientnet import VARIANTS
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, of pixels in 0-1
@@ -50,7 +51,7 @@ KERNEL_INITIALIZER = {
 }
 
 
-def efficientnet(x, name, drop_connect=0.2, momentum=0.9):
+def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9):
     """Adds an EfficientNet to a graph.
 
     Args:
@@ -58,6 +59,8 @@ def efficientnet(x, name, drop_connect=0.2, momentum=0.9):
         name: a key of `VARIANTS`.
         drop_connect: stochastic depth; the chance that a block is skipped grows
             from 0 at the first block to nearly this at the last.
+        attention: inside each block: "se" (squeeze-and-excitation, as published),
+            "cbam" or "none".
         momentum: momentum of the moving statistics of every BatchNorm.
 
     Returns:
@@ -74,6 +77,7 @@ def efficientnet(x, name, drop_connect=0.2, momentum=0.9):
     x = layers.Rescaling(
         [1 / (255 * deviation) for deviation in STDDEV],
         [-mean / deviation for mean, deviation in zip(MEAN, STDDEV)],
+        dtype="float32",  # under mixed precision too: half precision would round the pixels
         name="input_scaling",
     )(x)
     x = layers.ZeroPadding2D(same_padding(x.shape, 3), name="stem_conv_pad")(x)
@@ -92,6 +96,7 @@ def efficientnet(x, name, drop_connect=0.2, momentum=0.9):
                     filters=filters(stage.filters), stride=1 if repeat else stage.stride
                 ),
                 drop_connect * done / sum(repeats),
+                attention,
                 normalize,
             )
             done += 1
@@ -101,8 +106,8 @@ def efficientnet(x, name, drop_connect=0.2, momentum=0.9):
     return layers.Activation("silu", name="top_activation")(x)
 
 
-def _block(x, name, stage, drop_rate, normalize):
-    """Inverted residual block with squeeze-and-excitation (MBConv)."""
+def _block(x, name, stage, drop_rate, attention, normalize):
+    """Inverted residual block with attention (MBConv)."""
     inputs = x
     channels = x.shape[-1]
     expanded = channels * stage.expansion
@@ -126,12 +131,10 @@ def _block(x, name, stage, drop_rate, normalize):
     x = normalize(x, name + "bn")
     x = layers.Activation("silu", name=name + "activation")(x)
 
-    squeezed = layers.GlobalAveragePooling2D(keepdims=True, name=name + "se_squeeze")(x)
-    squeezed = _conv(
-        max(1, int(channels * SQUEEZE)), 1, name + "se_reduce", activation="silu", use_bias=True
-    )(squeezed)
-    squeezed = _conv(expanded, 1, name + "se_expand", activation="sigmoid", use_bias=True)(squeezed)
-    x = layers.Multiply(name=name + "se_excite")([x, squeezed])
+    if attention == "se":
+        x = _squeeze_and_excite(x, max(1, int(channels * SQUEEZE)), name)
+    elif attention == "cbam":
+        x = CBAM(reduction=max(1, expanded // max(1, int(channels * SQUEEZE))), name=name + "cbam")(x)
 
     x = _conv(stage.filters, 1, name + "project_conv")(x)
     x = normalize(x, name + "project_bn")
@@ -140,6 +143,14 @@ def _block(x, name, stage, drop_rate, normalize):
             x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=name + "drop")(x)
         x = layers.Add(name=name + "add")([x, inputs])
     return x
+
+
+def _squeeze_and_excite(x, hidden, name):
+    """Hu et al. 2018: each channel weighed by what the mean of all channels says."""
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name=name + "se_squeeze")(x)
+    gate = _conv(hidden, 1, name + "se_reduce", activation="silu", use_bias=True)(gate)
+    gate = _conv(x.shape[-1], 1, name + "se_expand", activation="sigmoid", use_bias=True)(gate)
+    return layers.Multiply(name=name + "se_excite")([x, gate])
 
 
 def _conv(filters, kernel, name, strides=1, padding="same", activation=None, use_bias=False):

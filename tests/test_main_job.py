@@ -299,7 +299,7 @@ def change_predictions(path):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0  # one call sets the moving statistics to those of the images
     model(images, training=True)
-    features = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)
+    features = keras.Model(model.inputs[0], model.get_layer("pool").output)
     features = np.asarray(features(images))
     kernel = generator.normal(size=(features.shape[1], 3))
     logits = features @ kernel
@@ -654,10 +654,10 @@ def interrupt_before_the_checkpoint(patch):
     """Ctrl-C when weights and results of the second epoch are there, the checkpoint is not."""
     save = checkpoint.save
 
-    def interrupted(folder, model, state):
+    def interrupted(folder, model, optimizer, state):
         if len(state["history"]) == 2:
             raise KeyboardInterrupt
-        save(folder, model, state)
+        save(folder, model, optimizer, state)
 
     patch.setattr(checkpoint, "save", interrupted)
 
@@ -755,7 +755,7 @@ def write_epochs(path, patience, scores, state=None):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    writer = callbacks.RunWriter(str(path), patience, "data", state, 0.0)
+    writer = callbacks.RunWriter(model, str(path), patience, "data", state, 0.0)
     writer.set_model(model)
     start = len(writer.history)
     for epoch, (accuracy, loss) in enumerate(scores, start):

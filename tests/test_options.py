@@ -19,6 +19,7 @@ from other import demo_data
 REQUIRED = {
     "train": [], "eval": ["--run", "r", "--data", "d"], "predict": ["--run", "r", "--image", "i"],
     "save_pb": ["--run", "r"], "dir2txt": ["--source", "s", "--target", "t"], "demo_data": [],
+    "backbones": [], "fetch_weights": [], "preview": [],
 }
 NUMBERS = [name for name, option in options._ALL.items() if option.kind.metavar in ("N", "X")]
 # Runs `python run.py` and tells afterwards what it has imported.
@@ -84,7 +85,7 @@ def test_help_tells_defaults_units_and_what_is_required():
     _, _, text = probe("--mode=train", "--help")
     text = " ".join(text.split())
     for piece in (
-        "[one of adamw, adam, sgd, rmsprop; default: adamw]", "in pixels [",
+        "[one of adamw, adam, sgd, rmsprop, lion, muon, nadam, lamb, adafactor; default: adamw]", "in pixels [",
         "in degrees; 0 is off [a number from 0 to 180; default: 10]",
         "[default: ../datasets/train_datasets]", "default: BACKBONE-DATE-TIME",
     ):
@@ -293,7 +294,7 @@ def test_files_that_cannot_be_read(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("words, facts", [
-    (["--mode", "trian"], ["'trian' is not a mode", "train, eval, predict, save_pb, dir2txt",
+    (["--mode", "trian"], ["'trian' is not a mode", "train, eval, predict, save_pb, backbones",
                            "did you mean train?"]),
     (["--mode"], ["--mode '' is not a mode"]),
     (["--mode="], ["--mode '' is not a mode"]),

@@ -224,6 +224,14 @@ def test_damaged_metrics_are_refused_and_kept(tmp_path, content):
 # --- checkpoints ----------------------------------------------------------------------
 
 
+def save(folder, model):
+    checkpoint.save(folder, model, model.optimizer, STATE)
+
+
+def load(folder, model):
+    checkpoint.load(folder, model, model.optimizer)
+
+
 def network(seed, units=3):
     """A compiled model with an optimizer that has stepped and a dropout that has drawn."""
     keras.utils.set_random_seed(seed)
@@ -262,14 +270,14 @@ def test_a_checkpoint_holds_every_variable(tmp_path):
     saved = variables(first)
     # Dense, BatchNorm, Dense: 8; AdamW: step, rate, and two for each of 6; one seed
     assert len(saved) == 8 + 2 + 12 + 1
-    checkpoint.save(folder, first, STATE)
+    save(folder, first)
     assert os.listdir(folder) == ["last.npz"]
     assert checkpoint.read_state(folder) == STATE
     different = sum(
         a.tobytes() != b.tobytes() for (_, a), (_, b) in zip(saved, variables(other))
     )
     assert different >= 20  # all but the learning rate and untouched offsets
-    checkpoint.load(folder, other)
+    load(folder, other)
     assert_equal(variables(other), saved)
     # and both go on alike
     batch = np.ones((5, 4)), np.zeros((5, 2))
@@ -281,7 +289,7 @@ def test_a_checkpoint_holds_every_variable(tmp_path):
 def test_a_checkpoint_is_replaced_as_a_whole(tmp_path, monkeypatch):
     folder = str(tmp_path)
     first = network(2)
-    checkpoint.save(folder, first, STATE)
+    save(folder, first)
     before = (tmp_path / "last.npz").read_bytes()
 
     def savez(file, **arrays):
@@ -291,39 +299,39 @@ def test_a_checkpoint_is_replaced_as_a_whole(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", savez)
         with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(folder, network(3), STATE)
+            save(folder, network(3))
     assert os.listdir(folder) == ["last.npz"]
     assert (tmp_path / "last.npz").read_bytes() == before
 
 
 def test_no_checkpoint_is_refused(tmp_path):
-    for read in (checkpoint.read_state, lambda folder: checkpoint.load(folder, network(0))):
+    for read in (checkpoint.read_state, lambda folder: load(folder, network(0))):
         with pytest.raises(InputError, match="last.npz: is missing"):
             read(str(tmp_path))
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     folder, other = str(tmp_path), network(2, units=5)
-    checkpoint.save(folder, network(2), STATE)
+    save(folder, network(2))
     before = variables(other)
     with pytest.raises(InputError, match="last.npz: belongs to another model"):
-        checkpoint.load(folder, other)
+        load(folder, other)
     more = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     more.compile("adamw", "mse")
     with pytest.raises(InputError, match="belongs to another model"):
-        checkpoint.load(folder, more)
+        load(folder, more)
     assert_equal(variables(other), before)
 
 
 def read_both(folder, model):
     checkpoint.read_state(folder)
-    checkpoint.load(folder, model)
+    load(folder, model)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
 def test_a_cut_off_checkpoint_is_refused(tmp_path, share):
     model = network(1)
-    checkpoint.save(str(tmp_path), model, STATE)
+    save(str(tmp_path), model)
     file = tmp_path / "last.npz"
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
@@ -334,7 +342,7 @@ def test_a_cut_off_checkpoint_is_refused(tmp_path, share):
 def test_a_changed_byte_is_noticed(tmp_path):
     """Wherever it stands: refused, or without any effect (a date in the archive, say)."""
     model = network(1)
-    checkpoint.save(str(tmp_path / "good"), model, STATE)
+    save(str(tmp_path / "good"), model)
     saved = variables(model)
     content = (tmp_path / "good" / "last.npz").read_bytes()
     (tmp_path / "bad").mkdir()
@@ -352,7 +360,7 @@ def test_a_changed_byte_is_noticed(tmp_path):
             except InputError as error:
                 assert "last.npz" in str(error)
                 refused += 1
-                checkpoint.load(str(tmp_path / "good"), model)
+                load(str(tmp_path / "good"), model)
             except Exception as error:
                 pytest.fail(f"byte {place} ^ {mask}: {type(error).__name__}: {error}")
             else:

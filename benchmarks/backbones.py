@@ -1,0 +1,165 @@
+"""Every backbone: does it build, learn and export, and what does it cost?
+
+    python -m benchmarks.backbones [--write] [NAME ...]
+
+Each backbone, in a process of its own, is built at its usual size, where parameters and
+multiply-adds are counted. A small classifier on it, at the smallest size of at least 64
+pixels, without dropout, takes five steps of Adam on one batch of 4 images of noise, which
+must lower the loss; its SavedModel must give the same probabilities to 1e-5. --write puts
+the table into docs/backbones.md.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+
+import backbones
+
+COUNTED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
+DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                        "docs", "backbones.md")
+START, END = "<!-- table -->\n", "<!-- end of table -->\n"
+STEPS, BATCH, CLASSES = 5, 4, 3
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="backbones; all by default")
+    parser.add_argument("--write", action="store_true", help="put the table into the document")
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.one:
+        print(json.dumps(examine(options.names[0])))
+        return 0
+    rows, failed = [], []
+    for name in options.names or backbones.TABLE:
+        found = subprocess.run(
+            [sys.executable, "-m", "benchmarks.backbones", "--one", name],
+            capture_output=True, text=True,
+        )
+        if found.returncode:
+            failed.append(name)
+            print(f"{name}: {found.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+            continue
+        rows.append(row(name, json.loads(found.stdout.splitlines()[-1])))
+        print(rows[-1], flush=True)
+    if options.write:
+        write(rows)
+    return 1 if failed else 0
+
+
+def examine(name):
+    """Measures one backbone; dict of what `row` shows."""
+    import keras
+    import numpy as np
+
+    known = backbones.TABLE[name]
+    backbone = build(name, known.input_size)
+    result = {
+        "parameters": backbone.count_params(),
+        "gflops": round(multiply_adds(backbone) / 1e9, 3),
+        "map": list(backbone.output.shape[1:]),
+    }
+    del backbone
+    keras.utils.set_random_seed(0)
+    model = classifier(name, max(64, known.least_size))
+    losses, difference = learn(model), export_difference(model)
+    if not losses[-1] < losses[0]:
+        raise SystemExit(f"{name}: five steps took the loss from {losses[0]} to {losses[-1]}")
+    if not difference <= 1e-5 or not np.isfinite(losses).all():
+        raise SystemExit(f"{name}: the export differs by {difference}")
+    return {**result, "losses": losses, "difference": difference}
+
+
+def build(name, size):
+    """The backbone alone: uint8 (B, size, size, 3) to its last feature map."""
+    import keras
+
+    inputs = keras.Input((size, size, 3), dtype="uint8")
+    if backbones.TABLE[name].family == "EfficientNet":
+        from efficientnet.model import efficientnet as add
+    else:
+        from other_model import other_model as add
+    return keras.Model(inputs, add(inputs, name, drop_connect=0.0))
+
+
+def classifier(name, size):
+    """`build` with average pooling and a head of three classes."""
+    import keras
+
+    body = build(name, size)
+    x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(body.output)
+    outputs = keras.layers.Dense(CLASSES, activation="softmax", name="predictions")(x)
+    return keras.Model(body.inputs[0], outputs)
+
+
+def multiply_adds(model):
+    """Multiply-adds of one image: of convolutions and dense layers, as the papers count.
+
+    Args:
+        model: a Keras model of fixed input size; models inside it are counted too.
+    """
+    total = 0
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            total += multiply_adds(layer)
+        elif type(layer).__name__ in COUNTED:
+            kernels = [each for each in layer.weights if each.name.endswith("kernel")]
+            places = math.prod(layer.output.shape[1:-1])
+            total += places * sum(math.prod(kernel.shape) for kernel in kernels)
+    return total
+
+
+def learn(model, seed=0):
+    """Loss of one batch of noise before each of five steps of Adam, and after the last."""
+    import keras
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    x = generator.integers(0, 256, (BATCH, *model.input_shape[1:]), np.uint8)
+    y = keras.utils.to_categorical(np.arange(BATCH) % CLASSES, CLASSES)
+    model.compile(optimizer=keras.optimizers.Adam(1e-4), loss="categorical_crossentropy")
+    return [float(model.train_on_batch(x, y)) for _ in range(STEPS + 1)]
+
+
+def export_difference(model, seed=1):
+    """Largest difference between the model's probabilities and those of its SavedModel."""
+    import numpy as np
+    import tensorflow as tf
+
+    x = np.random.default_rng(seed).integers(0, 256, (2, *model.input_shape[1:]), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(folder, verbose=False)
+        exported = np.asarray(tf.saved_model.load(folder).serve(x))
+    return float(np.abs(exported - np.asarray(model(x, training=False))).max())
+
+
+def row(name, found):
+    """A line of the table in Markdown."""
+    known = backbones.TABLE[name]
+    return (
+        f"| {name} | {found['parameters']:,} | {found['gflops']:.3f} | {known.input_size} | "
+        f"{known.least_size} | {' x '.join(map(str, found['map']))} | {found['losses'][0]:.2f} "
+        f"-> {found['losses'][-1]:.2f} | {found['difference']:.0e} |"
+    )
+
+
+def write(rows):
+    """Puts the lines into the document, in the place of the table there."""
+    head = (
+        "| backbone | parameters | GFLOPs | input size | least size | last feature map | "
+        "loss in five steps | export differs by |\n|---|---|---|---|---|---|---|---|\n"
+    )
+    with open(DOCUMENT, encoding="utf-8") as file:
+        text = file.read()
+    before, rest = text.split(START)
+    with open(DOCUMENT, "w", encoding="utf-8") as file:
+        file.write(before + START + head + "\n".join(rows) + "\n" + END + rest.split(END)[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Options of a training that do not go together: refused before anything is built."""
+
+import backbones
+from errors import InputError
+
+# What changes a training image, with the value that leaves it as it is
+AUGMENTATION = {
+    "horizontal_flip": False, "vertical_flip": False, "shift": 0.0, "rotation": 0.0, "zoom": 0.0,
+    "random_eraser": 0.0, "randaugment": 0.0, "augmix": 0.0, "mixup": 0.0, "cutmix": 0.0,
+}
+
+
+def check(options, input_size):
+    """Refuses options that contradict each other.
+
+    Args:
+        options: those of `--mode train`.
+        input_size: side of the input, in pixels.
+
+    Returns:
+        The options; with `cache_features` the augmentation that nobody asked for is off.
+
+    Raises:
+        InputError: names the options, their values and the way out.
+    """
+    _check_backbone(options, input_size)
+    _check_head(options)
+    _check_steps(options)
+    return _check_features(options) if options.cache_features else options
+
+
+def _check_backbone(options, input_size):
+    name = options.backbone
+    known = backbones.find(name)
+    if known and input_size < known.least_size:
+        raise InputError(
+            f"--input_size: {input_size} is too small for {name}; its least is {known.least_size}"
+        )
+    if options.block_attention != "se" and (known is None or known.family != "EfficientNet"):
+        raise InputError(
+            f"--block_attention: {options.block_attention} is not possible: {name} has no "
+            "attention in its blocks to replace; only EfficientNetB0 to B7 have"
+        )
+    if known is None and options.norm == "group":
+        raise InputError(f"--norm: group is not possible with {name}; allowed: batch")
+
+
+def _check_head(options):
+    if options.bilinear_dim and options.pooling != "bilinear":
+        raise InputError(
+            f"--bilinear_dim: {options.bilinear_dim} has no effect with --pooling "
+            f"{options.pooling}; it is for --pooling bilinear"
+        )
+    if "focal_gamma" in options.given and options.loss != "focal":
+        raise InputError(
+            f"--focal_gamma: {options.focal_gamma:g} has no effect with --loss {options.loss}; it "
+            "is for --loss focal"
+        )
+
+
+def _check_steps(options):
+    for name in ("mixup", "cutmix"):
+        if getattr(options, name) and options.batch_size < 2:
+            raise InputError(
+                f"--{name}: {getattr(options, name):g} mixes the images of a batch, and "
+                f"--batch_size {options.batch_size} has no two"
+            )
+    if options.freeze_epochs > options.epochs:
+        raise InputError(
+            f"--freeze_epochs: {options.freeze_epochs} is more than the {options.epochs} of "
+            "--epochs, of which they are the first"
+        )
+    if options.class_weights != "none" and options.sampler == "balanced":
+        raise InputError(
+            f"--class_weights: {options.class_weights} and --sampler balanced both make up for "
+            "rare classes; together they do so twice: choose one"
+        )
+
+
+def _check_features(options):
+    if not options.freeze_epochs:
+        raise InputError(
+            "--cache_features: needs a frozen backbone: give --freeze_epochs, from 1 to the "
+            f"{options.epochs} of --epochs"
+        )
+    on = [name for name, off in AUGMENTATION.items()
+          if name in options.given and getattr(options, name) != off]
+    if on:
+        raise InputError(
+            "--cache_features: features are computed once, so no augmentation is possible; "
+            f"given: {', '.join(f'--{name}' for name in on)}"
+        )
+    return options._replace(**AUGMENTATION)

@@ -1,0 +1,26 @@
+"""Brings a backbone's ImageNet weights to this machine, before training or for another one."""
+
+import json
+
+import backbones
+from backend import import_keras
+from errors import InputError
+from imagenet_weights import imagenet_file
+
+
+def main(options):
+    """`--mode fetch_weights`."""
+    name = options.backbone
+    if name.startswith(backbones.HUB):
+        raise InputError(
+            f"--backbone: {name!r}: KerasHub brings its presets itself, at the start of "
+            f"--mode train; allowed here: {', '.join(backbones.TABLE)}"
+        )
+    import pretrained  # h5py and NumPy, which the refusal does not need
+
+    import_keras()
+    path = pretrained.fetch(name, *imagenet_file(name))
+    if options.json:
+        print(json.dumps({"backbone": name, "weights": str(path)}))
+    else:
+        print(f"the ImageNet weights of {name} are in {path}")

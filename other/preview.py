@@ -1,0 +1,199 @@
+"""A picture of a training batch: the images as the model sees them, with their labels."""
+
+import json
+import math
+import os
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+import run_folder
+from augment import Augmentation
+from backend import import_keras
+from errors import InputError
+from job import find_labels, say
+from mixing import Mixing
+from samples import read_label_names, read_samples
+
+LEAST, MOST = 16, 64  # images shown, where there are as many
+SMALL, LARGE = 160, 320  # pixels: smaller images are enlarged, larger ones shrunk
+LETTERS, GAP = 14, 8  # pixels: size of the letters, space around a cell
+# Fonts that come with systems or their packages, those that know Chinese first.
+FONTS = (
+    "NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "NotoSansSC-Regular.otf",
+    "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "PingFang.ttc",
+    "STHeiti Light.ttc", "Hiragino Sans GB.ttc", "msyh.ttc", "simsun.ttc", "simhei.ttf",
+    "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "Arial.ttf",
+    "arial.ttf",
+)
+
+
+def main(options):
+    """`--mode preview`: all of --train_data, none held out, as the first epoch mixes it."""
+    _check_target(options.target)
+    labels_path = options.labels or find_labels(options.train_data)
+    names = read_label_names(labels_path)
+    samples = read_samples(options.train_data, names, labels_path)
+    images, labels, weights = first_images(options, names, samples)
+    captions = [
+        caption(row, options.label_smoothing) if weight else [(None, None)]
+        for row, weight in zip(labels, weights)
+    ]
+    try:
+        with run_folder.replacing(options.target) as partial:
+            draw_grid(images, captions, names).save(partial, format="PNG")
+    except OSError as error:
+        raise InputError(
+            f"--target: {options.target} cannot be written: {error.strerror or error}"
+        ) from None
+    if options.json:
+        print(json.dumps({"target": options.target, "images": len(images)}, ensure_ascii=False))
+    else:
+        print(f"{len(images)} images of the first epoch in {options.target}")
+
+
+def _check_target(target):
+    folder = os.path.dirname(os.path.abspath(target))
+    if os.path.isdir(target):
+        raise InputError(f"--target: {target} is a folder; a name for the PNG file is needed")
+    if not target.lower().endswith(".png"):
+        raise InputError(f"--target: {target!r} does not end in .png, the format that is written")
+    if not os.path.isdir(folder):
+        raise InputError(f"--target: {folder}: no such folder")
+
+
+def first_images(options, names, samples):
+    """The first images of the first epoch, made as training makes them.
+
+    Args:
+        options: the options of `--mode preview`.
+        names: the class names.
+        samples: `Samples`.
+
+    Returns:
+        (x, y, weights) as a batch of `ImageBatches`: whole batches until there are
+        `LEAST` images, cut to `MOST`.
+    """
+    import_keras()
+    from data_gen_label import ImageBatches
+
+    batches = ImageBatches(
+        samples,
+        len(names),
+        options.batch_size,
+        run_folder.preprocessing(options),
+        shuffle=True,
+        augmentation=Augmentation(*(getattr(options, name) for name in Augmentation._fields)),
+        mixing=Mixing(*(getattr(options, name) for name in Mixing._fields)),
+        sampler=options.sampler,
+        label_smoothing=options.label_smoothing,
+        seed=options.seed,
+        workers=options.workers,
+        queue=0,
+        report=say,
+    )
+    try:
+        count = min(math.ceil(LEAST / options.batch_size), len(batches))
+        made = [batches[index] for index in range(count)]
+    finally:
+        batches.close()
+    return tuple(np.concatenate(part)[:MOST] for part in zip(*made))
+
+
+def caption(row, label_smoothing=0.0):
+    """The two classes with the largest shares of a label row.
+
+    Args:
+        row: float (C,), shares.
+        label_smoothing: a class with no more than its even share of this is left out.
+
+    Returns:
+        [(class id, share)], the largest share first.
+    """
+    top = np.argsort(-row, kind="stable")[:2]
+    least = label_smoothing / len(row) + 1e-3
+    return [(int(number), float(row[number])) for number in top if row[number] > least]
+
+
+def draw_grid(images, captions, names):
+    """Draws images in a grid, each with its caption below.
+
+    Args:
+        images: uint8 (N, S, S, 3), RGB.
+        captions: for each image [(class id, share)]; a class id None stands for an
+            image that could not be decoded.
+        names: class names.
+
+    Returns:
+        `PIL.Image.Image`, RGB.
+    """
+    font, drawable = _font("".join(names))
+    words = [name if set(name) <= drawable else f"class {n}" for n, name in enumerate(names)]
+    columns = math.ceil(math.sqrt(len(images)))
+    side = _side(images.shape[1])
+    step_x, step_y = side + GAP, side + 3 * LETTERS + GAP
+    rows = math.ceil(len(images) / columns)
+    picture = Image.new("RGB", (columns * step_x + GAP, rows * step_y + GAP), "white")
+    draw = ImageDraw.Draw(picture)
+    for number, (image, shares) in enumerate(zip(images, captions)):
+        left, top = GAP + number % columns * step_x, GAP + number // columns * step_y
+        way = Image.Resampling.NEAREST if side > len(image) else Image.Resampling.LANCZOS
+        picture.paste(Image.fromarray(image).resize((side, side), way), (left, top))
+        # The edge of a picture that ends in white would be lost on white paper.
+        draw.rectangle((left - 1, top - 1, left + side, top + side), outline="silver")
+        text = _text(shares, words, font, side)
+        draw.multiline_text((left, top + side + 2), text, fill="black", font=font)
+    return picture
+
+
+def _side(size):
+    """Side of an image in the picture: whole multiples, so that pixels stay pixels."""
+    return min(LARGE, size * max(1, SMALL // size))
+
+
+def _text(shares, words, font, width):
+    """A caption in one line, or two where one is too narrow."""
+    if shares[0][0] is None:
+        return "cannot be decoded"
+    parts = [_shorten(words[number], f" {share:.2f}", font, width) for number, share in shares]
+    line = ", ".join(parts)
+    return line if font.getlength(line) <= width else ",\n".join(parts)
+
+
+def _shorten(word, rest, font, width):
+    """`word` and `rest`, the word cut so that a comma fits as well."""
+    cut = word
+    while cut and font.getlength(f"{cut}...{rest}," if cut != word else f"{word}{rest},") > width:
+        cut = cut[:-1]
+    return (cut if cut == word else f"{cut}...") + rest
+
+
+def _font(text):
+    """A font for `text`, the first that has all its letters, and the set of those it has."""
+    letters = set(text)
+    best = ImageFont.load_default(LETTERS)
+    most = _known(best, letters)
+    for name in FONTS:
+        if most == letters:
+            break
+        try:
+            font = ImageFont.truetype(name, LETTERS)
+        except OSError:
+            continue
+        known = _known(font, letters)
+        if len(known) > len(most):
+            best, most = font, known
+    if most != letters:
+        say("note: no font found for some class names, which are drawn as their ids; the package "
+            "fonts-noto-cjk brings one")
+    return best, most
+
+
+def _known(font, letters):
+    """Those of `letters` that the font has: others look like one that no font has."""
+    def pixels(letter):
+        mask = font.getmask(letter)
+        return mask.size, bytes(mask)
+
+    missing = pixels("\uffff")
+    return {letter for letter in letters if letter.isspace() or pixels(letter) != missing}

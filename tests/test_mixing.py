@@ -1,0 +1,398 @@
+"""mixing.py against NumPy, places worked out by hand and the formulas of the papers."""
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+import pytest
+from conftest import write_samples
+from scipy.stats import beta, kstest
+
+import mixing
+from augment import Augmentation, augment
+from data_gen_label import ImageBatches
+from mixing import ImagePolicy, Mixing, cutmix, mix, mixup
+from preprocess import Preprocessing, load
+from samples import read_samples
+
+EVERYTHING = Augmentation(True, True, 0.1, 15.0, 0.1, 0.5)
+ALL_ON = Mixing(0.4, 1.0, 0.5, 0.5)
+SMALL = Preprocessing(12, "stretch")
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def batch(rows, size=16, seed=0):
+    """Noise, each row of a class of its own: a mixed label then names both rows."""
+    return noise(rows, size, size, seed=seed), np.eye(rows, dtype=np.float32)
+
+
+class Fixed:
+    """A generator whose draws are given."""
+
+    def __init__(self, order, shares, centers=None):
+        self.order, self.shares, self.centers = order, shares, centers
+
+    def permutation(self, rows):
+        return np.asarray(rows)[self.order]
+
+    def beta(self, a, b, size):
+        assert a == b and size == len(self.shares)
+        return np.array(self.shares)
+
+    def random(self, size):
+        return np.array(self.centers).reshape(size)
+
+
+# mixup
+
+
+def test_mixup_by_hand():
+    # Row 0 takes 1/4 of itself and 3/4 of row 1: 0.25 * 200 + 0.75 * 40 = 80; row 1 half
+    # of each of the rows as they were before: 0.5 * 40 + 0.5 * 200 = 120.
+    x = np.full((2, 4, 4, 3), 200, np.uint8)
+    x[1] = 40
+    y = np.array([[0.8, 0.2], [0.0, 1.0]], np.float32)
+    mixup(x, y, np.arange(2), 0.3, Fixed([1, 0], [0.25, 0.5]))
+    assert (x[0] == 80).all() and (x[1] == 120).all()
+    np.testing.assert_allclose(y, [[0.2, 0.8], [0.4, 0.6]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 2.0])
+def test_mixup_images_are_the_sums_that_their_labels_say(alpha):
+    before, y = batch(9)
+    x = before.copy()
+    mixup(x, y, np.arange(9), alpha, np.random.default_rng(1))
+    for row in range(9):
+        expected = np.zeros((16, 16, 3))
+        for other in range(9):
+            expected += float(y[row, other]) * before[other]
+        assert np.abs(x[row] - expected).max() <= 0.501
+        assert (y[row] > 0).sum() <= 2
+    assert x.dtype == np.uint8 and y.dtype == np.float32
+    np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose((y > 0).sum(axis=0).mean(), (y > 0).sum() / 9)
+
+
+def test_mixup_shares_have_the_beta_distribution():
+    x, y = batch(1500, 1)
+    y = np.eye(1500, dtype=np.float32)
+    mixup(x, y, np.arange(1500), 0.4, np.random.default_rng(0))
+    own = np.diag(y)
+    own = own[(y > 0).sum(axis=1) == 2]  # not those mixed with themselves
+    # Shares next to 0 and 1 round to them in float32 and are left out above.
+    inside = beta(0.4, 0.4).cdf
+    assert kstest(own, inside).pvalue > 1e-3
+
+
+# cutmix
+
+
+def test_cutmix_by_hand():
+    # A share of 3/4 stays, so the box has half of each side: of 8 pixels 4. About the
+    # centre that is 2 to 6, 16 of 64 pixels; about a corner 2 x 2 remain, 4 of 64; about
+    # the middle of the left edge (half down, 0 across) rows 2 to 6, columns 0 to 2: 8 of 64.
+    for center, rows, columns, pasted in (
+        ((0.5, 0.5), slice(2, 6), slice(2, 6), 16 / 64),
+        ((0.0, 0.0), slice(0, 2), slice(0, 2), 4 / 64),
+        ((0.5, 0.0), slice(2, 6), slice(0, 2), 8 / 64),
+        ((1.0, 0.5), slice(6, 8), slice(2, 6), 8 / 64),
+    ):
+        x, y = batch(2, 8)
+        before = x.copy()
+        cutmix(x, y, np.arange(2), 1.0, Fixed([1, 0], [0.75, 0.75], [center, center]))
+        for row in range(2):
+            expected = before[row].copy()
+            expected[rows, columns] = before[1 - row][rows, columns]
+            assert np.array_equal(x[row], expected)
+            assert y[row, row] == 1 - pasted and y[row, 1 - row] == pasted
+
+
+@pytest.mark.parametrize("size", [16, 33])
+def test_cutmix_labels_are_the_shares_of_pixels(size):
+    """Each row of one colour, so that every pixel names its origin."""
+    x = np.empty((12, size, size, 3), np.uint8)
+    x[:] = (np.arange(12) * 20)[:, None, None, None]
+    y = np.eye(12, dtype=np.float32)
+    for seed in range(20):
+        mixed, labels = x.copy(), y.copy()
+        cutmix(mixed, labels, np.arange(12), 1.0, np.random.default_rng(seed))
+        counted = np.zeros((12, 12))
+        for row in range(12):
+            for other in range(12):
+                counted[row, other] = (mixed[row] == 20 * other).all(axis=-1).mean()
+        np.testing.assert_allclose(labels, counted, atol=1e-6)
+        np.testing.assert_allclose(labels.sum(axis=1), 1, rtol=1e-6)
+        assert (counted > 0).sum(axis=1).max() == 2
+
+
+def test_cutmix_pastes_one_box_from_the_same_place():
+    before, y = batch(8, 20)
+    x = before.copy()
+    cutmix(x, y, np.arange(8), 1.0, np.random.default_rng(3))
+    for row in range(8):
+        others = [other for other in np.flatnonzero(y[row]) if other != row]
+        changed = (x[row] != before[row]).any(axis=-1)
+        if not others:
+            assert not changed.any()
+            continue
+        assert np.array_equal(x[row][changed], before[others[0]][changed])
+        rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+        assert changed.sum() == len(rows) * len(columns)
+        assert np.ptp(rows) + 1 == len(rows) and np.ptp(columns) + 1 == len(columns)
+
+
+# Which rows, which method
+
+
+@pytest.mark.parametrize("chosen", [Mixing(mixup=0.4), Mixing(cutmix=1.0), Mixing(0.4, 1.0)])
+def test_rows_of_weight_0_stay_out(chosen):
+    for seed in range(10):
+        before, y = batch(8)
+        weights = np.array([1, 0, 1, 1, 0, 1, 1, 1], np.float32)
+        x, labels, kept = before.copy(), y.copy(), weights.copy()
+        mix(x, labels, kept, chosen, np.random.default_rng(seed))
+        assert np.array_equal(kept, weights)
+        for row in (1, 4):
+            assert np.array_equal(x[row], before[row]) and np.array_equal(labels[row], y[row])
+            assert (np.delete(labels[:, row], row) == 0).all()
+        assert not np.array_equal(x, before)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [0.0], [0.0, 1.0, 0.0], [0.0, 0.0]])
+def test_fewer_than_two_rows_are_left_alone(weights):
+    before, y = batch(len(weights))
+    x, labels = before.copy(), y.copy()
+    mix(x, labels, np.array(weights, np.float32), Mixing(1.0, 1.0), np.random.default_rng(0))
+    assert np.array_equal(x, before) and np.array_equal(labels, y)
+
+
+def test_both_take_turns_at_even_odds():
+    """A cut row has only pixels of the two; four deviations of 400 draws are allowed."""
+    before, y = batch(2, 8)
+    cuts = mixes = 0
+    for seed in range(400):
+        x, labels = before.copy(), y.copy()
+        mix(x, labels, np.ones(2, np.float32), Mixing(5.0, 5.0), np.random.default_rng(seed))
+        if np.array_equal(x, before):
+            continue  # mixed with itself
+        whole = ((x == before) | (x == before[::-1])).all()
+        cuts, mixes = cuts + whole, mixes + (not whole)
+    assert abs(cuts - mixes) < 4 * math.sqrt(cuts + mixes)
+
+
+# RandAugment and AugMix
+
+
+def fake(monkeypatch, *operations):
+    monkeypatch.setattr(mixing, "_operations", lambda strength: list(operations))
+
+
+def generators(seed):
+    return np.random.default_rng((seed, 1)), np.random.default_rng((seed, 2))
+
+
+def test_randaugment_is_two_operations_each_as_likely_as_the_others(monkeypatch):
+    fake(monkeypatch, *(lambda images, seed, add=10**n: images + add for n in range(3)))
+    policy, counts = ImagePolicy(Mixing(randaugment=0.5)), np.zeros(3)
+    for seed in range(200):
+        image = np.zeros((1, 1, 3), np.uint8)
+        policy(image, *generators(seed))
+        digits = [int(image[0, 0, 0]) // 10**n % 10 for n in range(3)]
+        assert sum(digits) == 2
+        counts += digits
+    assert (np.abs(counts - 400 / 3) < 4 * math.sqrt(400 * 2 / 9)).all()
+
+
+@pytest.mark.parametrize("add, expected", [(0.2, 100), (0.3, 101), (90.0, 255), (-60.0, 0)])
+def test_results_are_rounded_and_clipped(monkeypatch, add, expected):
+    fake(monkeypatch, lambda images, seed: images + add)
+    image = np.full((2, 2, 3), 100, np.uint8)
+    ImagePolicy(Mixing(randaugment=0.5))(image, *generators(0))
+    assert (image == expected).all()
+
+
+def test_augmix_of_nothing_is_nothing(monkeypatch):
+    """The shares of the image and of the three chains are one whole."""
+    fake(monkeypatch, lambda images, seed: images)
+    image = noise(8, 8)
+    ImagePolicy(Mixing(augmix=0.5))(image, *generators(0))
+    assert np.array_equal(image, noise(8, 8))
+
+
+def test_augmix_keeps_a_uniform_share_of_the_image(monkeypatch):
+    """Every chain ends in black, so what remains of white is the image's own share."""
+    fake(monkeypatch, lambda images, seed: images * 0)
+    policy, kept = ImagePolicy(Mixing(augmix=0.5)), []
+    for seed in range(300):
+        image = np.full((2, 2, 3), 255, np.uint8)
+        policy(image, *generators(seed))
+        assert (image == image[0, 0, 0]).all()
+        kept.append(image[0, 0, 0] / 255)
+    assert kstest(kept, "uniform").pvalue > 1e-3
+
+
+def test_augmix_chains_have_one_to_three_operations_and_dirichlet_shares(monkeypatch):
+    seen = []
+
+    def operation(images, seed):
+        seen.append(np.asarray(images)[0, 0, 0, 0])
+        return images + 1
+
+    fake(monkeypatch, operation)
+    policy, depths = ImagePolicy(Mixing(augmix=0.5)), []
+    for seed in range(60):
+        seen.clear()
+        policy(np.zeros((1, 1, 3), np.uint8), *generators(seed))
+        starts = [n for n, value in enumerate(seen) if value == 0]  # each chain starts anew
+        assert len(starts) == 3
+        depths += np.diff([*starts, len(seen)]).tolist()
+    assert set(depths) == {1, 2, 3}
+
+
+def operate(strength, number, image, seed):
+    operation = mixing._operations(strength)[number]
+    images = keras.ops.convert_to_tensor(image[None].astype(np.float32))
+    return np.asarray(operation(images, keras.random.SeedGenerator(seed)))
+
+
+def test_posterize_keeps_the_highest_bits():
+    image = noise(16, 16)
+    for strength, least in ((0.25, 7), (1.0, 4)):
+        found = set()
+        for seed in range(8):
+            result = operate(strength, 3, image, seed)[0]
+            bits = [b for b in range(1, 9) if np.array_equal(result, image >> (8 - b) << (8 - b))]
+            found.add(bits[0])
+        assert min(found) >= least
+        assert strength < 1 or len(found) > 1
+
+
+def test_solarize_inverts_what_is_brighter_than_a_threshold():
+    """Of strength 0.2 only what is above 0.8 of white."""
+    image = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
+    thresholds = []
+    for seed in range(12):
+        result = operate(0.2, 4, image, seed)[0, ..., 0].ravel()
+        threshold = int((result == np.arange(256)).sum())
+        assert np.array_equal(result[:threshold], np.arange(threshold))
+        assert np.array_equal(result[threshold:], 255 - np.arange(threshold, 256))
+        thresholds.append(threshold)
+    assert min(thresholds) >= 204 and max(thresholds) > 230
+
+
+def test_strength_is_strength():
+    """More changes more, in each operation that has one, and little changes little."""
+    steps = np.arange(32, dtype=np.uint8)
+    image = np.stack([40 + 4 * steps[None] + 2 * steps[:, None] + 8 * n for n in range(3)], axis=-1)
+    for number in (0, 1, 2, 3, 4, 7, 8, 9, 10):  # not automatic contrast, not equalisation
+        little, much = (
+            np.mean([np.abs(operate(strength, number, image, seed)[0] - image).mean()
+                     for seed in range(6)])
+            for strength in (0.1, 0.9)
+        )
+        assert little < 8 and much > 1.5 * little
+
+
+@pytest.mark.parametrize("chosen", [Mixing(randaugment=0.7), Mixing(augmix=0.7)])
+def test_an_image_is_a_function_of_its_generators_in_every_thread(chosen):
+    policy = ImagePolicy(chosen)
+
+    def work(seed):
+        image = noise(20, 20, seed=seed)
+        policy(image, *generators(seed))
+        return image
+
+    once = [work(seed) for seed in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        again = list(pool.map(work, reversed(range(12))))[::-1]
+    assert np.array_equal(once, again)
+    assert any(not np.array_equal(image, noise(20, 20, seed=n)) for n, image in enumerate(once))
+
+
+# In batches
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def batches(folder, **options):
+        options = {"batch_size": 5, "preprocessing": SMALL, "shuffle": True,
+                   "augmentation": EVERYTHING, **options}
+        made.append(ImageBatches(read_samples(folder, ("red", "green", "blue")), 3, **options))
+        return made[-1]
+
+    yield batches
+    for each in made:
+        each.close()
+
+
+def fetch(batches, epoch, order):
+    batches.epoch = epoch
+    found = {index: [part.copy() for part in batches[index]] for index in order}
+    return [part for index in sorted(found) for part in found[index]]
+
+
+def same(one, two):
+    return all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("chosen", [None, Mixing()])
+def test_off_is_as_loaded_and_augmented(folder, make, chosen):
+    batches = make(folder, mixing=chosen, seed=3, batch_size=12)
+    batches.epoch = 2
+    x, y, _ = batches[0]
+    names = batches.samples.names
+    for row, position in enumerate(batches.positions(0)):
+        expected = load(os.path.join(folder, names[position]), SMALL)
+        augment(expected, EVERYTHING, np.random.default_rng((3, 2, int(position))))
+        assert np.array_equal(x[row], expected)
+        assert y[row, batches.samples.labels[position]] == 1
+
+
+def test_batches_are_a_function_of_seed_epoch_and_index(folder, make):
+    first = fetch(make(folder, mixing=ALL_ON, workers=1), 1, [0, 1, 2])
+    late = make(folder, mixing=ALL_ON, workers=3, queue=0)
+    fetch(late, 0, [2, 0])
+    fetch(late, 4, [1])
+    assert same(first, fetch(late, 1, [2, 0, 1]))
+    assert same(first, fetch(late, 1, [1, 1, 2, 0]))
+    assert not same(first, fetch(late, 2, [0, 1, 2]))
+    assert not same(first, fetch(make(folder, mixing=ALL_ON, seed=1), 1, [0, 1, 2]))
+
+
+def test_batches_keep_their_contract(tmp_path, make):
+    folder = write_samples(tmp_path / "data", 3)
+    with open(os.path.join(folder, "img_1_1.png"), "wb") as file:
+        file.write(b"no picture")
+    batches = make(folder, mixing=ALL_ON, label_smoothing=0.1, batch_size=4, workers=2)
+    broken = batches.samples.names.index("img_1_1.png")
+    for epoch in range(3):
+        batches.epoch = epoch
+        for index, rows in enumerate((4, 4, 1)):
+            x, y, weights = batches[index]
+            assert x.shape == (rows, 12, 12, 3) and x.dtype == np.uint8
+            assert y.shape == (rows, 3) and y.dtype == np.float32
+            assert weights.shape == (rows,) and weights.dtype == np.float32
+            np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
+            assert np.array_equal(weights == 0, batches.positions(index) == broken)
+            assert (x[weights == 0] == 0).all()
+            np.testing.assert_allclose(y[weights == 0].max(initial=14 / 15), 14 / 15, rtol=1e-6)
+
+
+@pytest.mark.parametrize("alone, also", [
+    (Mixing(randaugment=0.5), Mixing(0.4, 1.0, 0.5)), (Mixing(augmix=0.5), Mixing(0.4, augmix=0.5)),
+])
+def test_mixing_rows_comes_last(folder, make, alone, also):
+    """What mixup and cutmix make is made of the images as they are without them."""
+    x, labels, _ = make(folder, mixing=alone, batch_size=12)[0]
+    expected, y = x.copy(), labels.copy()
+    mix(expected, y, np.ones(12), also, np.random.default_rng((0, 0, 0, 0, 1)))
+    found = make(folder, mixing=also, batch_size=12)[0]
+    assert np.array_equal(found[0], expected) and np.array_equal(found[1], y)
+    assert not np.array_equal(found[0], x)
