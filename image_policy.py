@@ -11,8 +11,8 @@ holds the strength constant, here it is the largest of uniform draws.
 Keras's layers are not used: `RandAugment` ignores the seed that its
 `get_random_transformation` is passed and computes all of its operations for each one that
 it applies; `AugMix` draws its chains with Python's global `random`; both give every image
-of a batch the same operations; and through TensorFlow one image takes 10 to 40 times as
-long as its decoding.
+of a batch the same operations; and even of their single operations, which `AugMix` and
+`RandAugment` are made of, TensorFlow needs more than ten times as long for an image.
 """
 
 import cv2
@@ -21,7 +21,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 OPERATIONS_AN_IMAGE = 2  # N of RandAugment
 CHAINS, DEPTH = 3, 3  # of AugMix: k chains of 1 to DEPTH operations
-GRAY = (128, 128, 128)  # comes in from outside, as in the code of the papers
+GRAY = (128, 128, 128)  # comes in from outside, as in RandAugment's code
 
 
 class ImagePolicy:
@@ -99,7 +99,7 @@ def _rotate(image, amount):
 
 def _warp(image, matrix):
     """`matrix`, 2x3, leads from source to target pixels."""
-    # Five times as fast as Pillow's `transform`.
+    # Several times as fast as Pillow's `transform`.
     return Image.fromarray(cv2.warpAffine(
         np.asarray(image), np.array(matrix, np.float64), image.size, flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT, borderValue=GRAY,

@@ -15,7 +15,10 @@ from imagenet_weights import imagenet_file
 
 MOST_HEAD_PARAMETERS = 100_000_000  # beyond that the head alone is a file of 400 MB
 # Names of what follows the backbone
-HEAD_LAYERS = ("attention", "bilinear_conv", "pool", "top_dropout", pretrained.HEAD)
+HEAD_LAYERS = (
+    "squeeze_pool", *pretrained.SQUEEZE_LAYERS, "squeeze_scale",  # SEResNet50's, never pretrained
+    "attention", "bilinear_conv", "pool", "top_dropout", pretrained.HEAD,
+)
 
 
 def build_model(
@@ -39,7 +42,7 @@ def build_model(
         input_size: side S of the square input, in pixels.
         weights: "imagenet", "none" or the path of a weights file.
         dropout: share of features dropped before the head.
-        drop_connect: stochastic depth of an EfficientNet.
+        drop_connect: stochastic depth of an EfficientNet (V2 too) or ConvNeXt.
         attention: "none" or "cbam", after the backbone.
         block_attention: "se", "cbam" or "none", inside the blocks of an EfficientNet.
         pooling: "avg", "max", "gem", "bilinear" or "compact_bilinear".
@@ -93,7 +96,7 @@ def _features(inputs, backbone, drop_connect, block_attention, weights):
         return other_model.hub_model(
             inputs, backbone.removeprefix(backbones.HUB), weights == "imagenet"
         )
-    return other_model.other_model(inputs, backbone)
+    return other_model.other_model(inputs, backbone, drop_connect)
 
 
 def _pool(x, pooling, bilinear_dim, classes):

@@ -2,18 +2,15 @@
 
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import numpy as np
 import pytest
 from conftest import write_samples
 from scipy.stats import beta, kstest
 
-import mixing
 from augment import Augmentation, augment
 from data_gen_label import ImageBatches
-from mixing import ImagePolicy, Mixing, cutmix, mix, mixup
+from mixing import Mixing, cutmix, mix, mixup
 from preprocess import Preprocessing, load
 from samples import read_samples
 
@@ -183,135 +180,6 @@ def test_both_take_turns_at_even_odds():
         whole = ((x == before) | (x == before[::-1])).all()
         cuts, mixes = cuts + whole, mixes + (not whole)
     assert abs(cuts - mixes) < 4 * math.sqrt(cuts + mixes)
-
-
-# RandAugment and AugMix
-
-
-def fake(monkeypatch, *operations):
-    monkeypatch.setattr(mixing, "_operations", lambda strength: list(operations))
-
-
-def generators(seed):
-    return np.random.default_rng((seed, 1)), np.random.default_rng((seed, 2))
-
-
-def test_randaugment_is_two_operations_each_as_likely_as_the_others(monkeypatch):
-    fake(monkeypatch, *(lambda images, seed, add=10**n: images + add for n in range(3)))
-    policy, counts = ImagePolicy(Mixing(randaugment=0.5)), np.zeros(3)
-    for seed in range(200):
-        image = np.zeros((1, 1, 3), np.uint8)
-        policy(image, *generators(seed))
-        digits = [int(image[0, 0, 0]) // 10**n % 10 for n in range(3)]
-        assert sum(digits) == 2
-        counts += digits
-    assert (np.abs(counts - 400 / 3) < 4 * math.sqrt(400 * 2 / 9)).all()
-
-
-@pytest.mark.parametrize("add, expected", [(0.2, 100), (0.3, 101), (90.0, 255), (-60.0, 0)])
-def test_results_are_rounded_and_clipped(monkeypatch, add, expected):
-    fake(monkeypatch, lambda images, seed: images + add)
-    image = np.full((2, 2, 3), 100, np.uint8)
-    ImagePolicy(Mixing(randaugment=0.5))(image, *generators(0))
-    assert (image == expected).all()
-
-
-def test_augmix_of_nothing_is_nothing(monkeypatch):
-    """The shares of the image and of the three chains are one whole."""
-    fake(monkeypatch, lambda images, seed: images)
-    image = noise(8, 8)
-    ImagePolicy(Mixing(augmix=0.5))(image, *generators(0))
-    assert np.array_equal(image, noise(8, 8))
-
-
-def test_augmix_keeps_a_uniform_share_of_the_image(monkeypatch):
-    """Every chain ends in black, so what remains of white is the image's own share."""
-    fake(monkeypatch, lambda images, seed: images * 0)
-    policy, kept = ImagePolicy(Mixing(augmix=0.5)), []
-    for seed in range(300):
-        image = np.full((2, 2, 3), 255, np.uint8)
-        policy(image, *generators(seed))
-        assert (image == image[0, 0, 0]).all()
-        kept.append(image[0, 0, 0] / 255)
-    assert kstest(kept, "uniform").pvalue > 1e-3
-
-
-def test_augmix_chains_have_one_to_three_operations_and_dirichlet_shares(monkeypatch):
-    seen = []
-
-    def operation(images, seed):
-        seen.append(np.asarray(images)[0, 0, 0, 0])
-        return images + 1
-
-    fake(monkeypatch, operation)
-    policy, depths = ImagePolicy(Mixing(augmix=0.5)), []
-    for seed in range(60):
-        seen.clear()
-        policy(np.zeros((1, 1, 3), np.uint8), *generators(seed))
-        starts = [n for n, value in enumerate(seen) if value == 0]  # each chain starts anew
-        assert len(starts) == 3
-        depths += np.diff([*starts, len(seen)]).tolist()
-    assert set(depths) == {1, 2, 3}
-
-
-def operate(strength, number, image, seed):
-    operation = mixing._operations(strength)[number]
-    images = keras.ops.convert_to_tensor(image[None].astype(np.float32))
-    return np.asarray(operation(images, keras.random.SeedGenerator(seed)))
-
-
-def test_posterize_keeps_the_highest_bits():
-    image = noise(16, 16)
-    for strength, least in ((0.25, 7), (1.0, 4)):
-        found = set()
-        for seed in range(8):
-            result = operate(strength, 3, image, seed)[0]
-            bits = [b for b in range(1, 9) if np.array_equal(result, image >> (8 - b) << (8 - b))]
-            found.add(bits[0])
-        assert min(found) >= least
-        assert strength < 1 or len(found) > 1
-
-
-def test_solarize_inverts_what_is_brighter_than_a_threshold():
-    """Of strength 0.2 only what is above 0.8 of white."""
-    image = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
-    thresholds = []
-    for seed in range(12):
-        result = operate(0.2, 4, image, seed)[0, ..., 0].ravel()
-        threshold = int((result == np.arange(256)).sum())
-        assert np.array_equal(result[:threshold], np.arange(threshold))
-        assert np.array_equal(result[threshold:], 255 - np.arange(threshold, 256))
-        thresholds.append(threshold)
-    assert min(thresholds) >= 204 and max(thresholds) > 230
-
-
-def test_strength_is_strength():
-    """More changes more, in each operation that has one, and little changes little."""
-    steps = np.arange(32, dtype=np.uint8)
-    image = np.stack([40 + 4 * steps[None] + 2 * steps[:, None] + 8 * n for n in range(3)], axis=-1)
-    for number in (0, 1, 2, 3, 4, 7, 8, 9, 10):  # not automatic contrast, not equalisation
-        little, much = (
-            np.mean([np.abs(operate(strength, number, image, seed)[0] - image).mean()
-                     for seed in range(6)])
-            for strength in (0.1, 0.9)
-        )
-        assert little < 8 and much > 1.5 * little
-
-
-@pytest.mark.parametrize("chosen", [Mixing(randaugment=0.7), Mixing(augmix=0.7)])
-def test_an_image_is_a_function_of_its_generators_in_every_thread(chosen):
-    policy = ImagePolicy(chosen)
-
-    def work(seed):
-        image = noise(20, 20, seed=seed)
-        policy(image, *generators(seed))
-        return image
-
-    once = [work(seed) for seed in range(12)]
-    with ThreadPoolExecutor(4) as pool:
-        again = list(pool.map(work, reversed(range(12))))[::-1]
-    assert np.array_equal(once, again)
-    assert any(not np.array_equal(image, noise(20, 20, seed=n)) for n, image in enumerate(once))
 
 
 # In batches
