@@ -8,11 +8,11 @@ loss. Largest strengths as in Cubuk et al., "AutoAugment: Learning Augmentation 
 from Data", 2019 (CVPR), in the table of operations of its appendix. Where RandAugment
 holds the strength constant, here it is the largest of uniform draws.
 
-Keras's layers are not used: `RandAugment` ignores the seed that its
-`get_random_transformation` is passed and computes all of its operations for each one that
-it applies; `AugMix` draws its chains with Python's global `random`; both give every image
-of a batch the same operations; and even of their single operations, which `AugMix` and
-`RandAugment` are made of, TensorFlow needs more than ten times as long for an image.
+Keras's layers (3.15) are not used: `RandAugment` ignores the seed that is passed to its
+`get_random_transformation`, and computes all of its operations for each one that it
+applies; `AugMix` draws its chains with Python's global `random`; both give every image of
+a batch the same operations. Its layers for single operations, put together as here, took
+more than ten times as long.
 """
 
 import cv2

@@ -4,7 +4,7 @@ Sources: Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018 (ICLR),
 Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
 Features", 2019 (ICCV), section 3.1.
 
-Keras's layers are not used: `MixUp` and `CutMix` know no weights, so undecodable rows
+Keras's layers (3.15) are not used: `MixUp` and `CutMix` know no weights, so undecodable rows
 would be mixed into others, and they copy the batch to float32; `CutMix` takes its label
 from a box with fractions of pixels, which is not the share that it pastes, and draws alpha
 itself from a range.
