@@ -72,7 +72,8 @@ def other_model(x, name, drop_connect=0.2):
     family = backbones.find(name).family
     size = x.shape[1:]
     scale, offset = SCALING[family]
-    x = layers.Rescaling(scale, offset, name="input_scaling")(x)
+    # In float32 under mixed precision too: half precision would round the pixels.
+    x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
     if family in BLUE_FIRST:
         x = x[..., ::-1]
     settings = {"include_preprocessing": False} if family in OWN_SCALING else {}
@@ -119,7 +120,8 @@ def hub_model(x, preset, weights):
         raise InputError(f"--backbone {name}: is not the backbone of an image classifier")
     scale = 1.0 if converter.scale is None else _plain(converter.scale)
     offset = 0.0 if converter.offset is None else _plain(converter.offset)
-    x = layers.Rescaling(scale, offset, name="input_scaling")(x)
+    # In float32 under mixed precision too: half precision would round the pixels.
+    x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
     x = network(x)  # nested: layers of KerasHub need not come back from their settings
     if len(x.shape) == 4:
         return x

@@ -122,8 +122,8 @@ def learn(model, seed=0):
     generator = np.random.default_rng(seed)
     x = generator.integers(0, 256, (BATCH, *model.input_shape[1:]), np.uint8)
     y = keras.utils.to_categorical(np.arange(BATCH) % CLASSES, CLASSES)
-    model.compile(  # XLA would compile for minutes
-        optimizer=keras.optimizers.Adam(1e-4), loss="categorical_crossentropy", jit_compile=False
+    model.compile(  # eagerly: tracing the graph takes several times as long as the few steps
+        optimizer=keras.optimizers.Adam(1e-4), loss="categorical_crossentropy", run_eagerly=True
     )
     return [float(model.train_on_batch(x, y)) for _ in range(STEPS + 1)]
 

@@ -86,18 +86,24 @@ def test_multiply_adds_worked_out_by_hand():
     assert multiply_adds(keras.Model(inputs, outputs)) == expected
 
 
-@pytest.mark.parametrize("name", [*(set(SMALLEST.values()) - {"EfficientNetV2S"}), "SEResNet50"])
+# EfficientNetB0, EfficientNetV2S and ResNet50V2 are left to benchmarks/backbones.py, which does
+# this for all: other members of their code are here.
+@pytest.mark.parametrize("name", [
+    "EfficientNetV2B0", "ConvNeXtTiny", "DenseNet121", "InceptionV3", "MobileNet", "MobileNetV2",
+    "MobileNetV3Small", "NASNetMobile", "SEResNet50", "VGG16", "Xception",
+])
 def test_it_learns_and_its_export_gives_the_same_numbers(name):
     keras.utils.set_random_seed(0)
     model = classifier(name, backbones.TABLE[name].least_size)
     assert min(model.get_layer("avg_pool").input.shape[1:3]) >= 1
     losses = learn(model)
     assert losses[-1] < losses[0]
-    assert export_difference(model) <= 1e-5
+    if name not in ("DenseNet121", "NASNetMobile"):  # their export alone takes half a minute
+        assert export_difference(model) <= 1e-5
 
 
 def hashes(name):
-    """(checksum) as the dictionaries of Keras's modules have it, for the file without head."""
+    """Checksum, as the dictionaries of Keras's modules have it, for the file without head."""
     from keras.src.applications import convnext, efficientnet_v2, mobilenet_v3, resnet
 
     family = backbones.TABLE[name].family
