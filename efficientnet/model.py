@@ -131,10 +131,11 @@ def _block(x, name, stage, drop_rate, attention, normalize):
     x = normalize(x, name + "bn")
     x = layers.Activation("silu", name=name + "activation")(x)
 
+    squeezed = max(1, int(channels * SQUEEZE))
     if attention == "se":
-        x = _squeeze_and_excite(x, max(1, int(channels * SQUEEZE)), name)
+        x = _squeeze_and_excite(x, squeezed, name)
     elif attention == "cbam":
-        x = CBAM(reduction=max(1, expanded // max(1, int(channels * SQUEEZE))), name=name + "cbam")(x)
+        x = CBAM(reduction=expanded // squeezed, name=name + "cbam")(x)
 
     x = _conv(stage.filters, 1, name + "project_conv")(x)
     x = normalize(x, name + "project_bn")

@@ -85,7 +85,8 @@ def test_help_tells_defaults_units_and_what_is_required():
     _, _, text = probe("--mode=train", "--help")
     text = " ".join(text.split())
     for piece in (
-        "[one of adamw, adam, sgd, rmsprop, lion, muon, nadam, lamb, adafactor; default: adamw]", "in pixels [",
+        "[one of adamw, adam, sgd, rmsprop, lion, muon, nadam, lamb, adafactor; default: adamw]",
+        "in pixels [",
         "in degrees; 0 is off [a number from 0 to 180; default: 10]",
         "[default: ../datasets/train_datasets]", "default: BACKBONE-DATE-TIME",
     ):
