@@ -1,13 +1,13 @@
 """Options of a training that do not go together: refused before anything is built."""
 
 import backbones
+from augment import Augmentation
 from errors import InputError
+from mixing import Mixing
+from options import FOCAL_GAMMA
 
 # What changes a training image, with the value that leaves it as it is
-AUGMENTATION = {
-    "horizontal_flip": False, "vertical_flip": False, "shift": 0.0, "rotation": 0.0, "zoom": 0.0,
-    "random_eraser": 0.0, "randaugment": 0.0, "augmix": 0.0, "mixup": 0.0, "cutmix": 0.0,
-}
+AUGMENTATION = {**Augmentation()._asdict(), **Mixing()._asdict()}
 
 
 def check(options, input_size):
@@ -51,7 +51,8 @@ def _check_head(options):
             f"--bilinear_dim: {options.bilinear_dim} has no effect with --pooling "
             f"{options.pooling}; it is for --pooling bilinear"
         )
-    if "focal_gamma" in options.given and options.loss != "focal":
+    # The default is no contradiction: a run's own options.yaml, used as --config, names it.
+    if options.focal_gamma != FOCAL_GAMMA and options.loss != "focal":
         raise InputError(
             f"--focal_gamma: {options.focal_gamma:g} has no effect with --loss {options.loss}; it "
             "is for --loss focal"

@@ -29,6 +29,7 @@ from option_kinds import (
 
 BACKBONES = tuple(backbones.TABLE)
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion", "muon", "nadam", "lamb", "adafactor")
+FOCAL_GAMMA = 2.0  # the paper's best, Lin et al. 2017, section 5.1
 RESIZES = ("letterbox", "crop", "stretch")
 
 
@@ -109,7 +110,7 @@ _option("label_smoothing", number(0, 1, below=True), 0.1,
         "share of each label spread evenly over all classes", "Training")
 _option("loss", choice("cross_entropy", "focal"), "cross_entropy",
         "what training makes small; focal weighs hard images more", "Training")
-_option("focal_gamma", number(0, 10), 2.0, "how much more; 0 is cross_entropy", "Training")
+_option("focal_gamma", number(0, 10), FOCAL_GAMMA, "how much more; 0 is cross_entropy", "Training")
 _option("class_weights", choice("none", "balanced", "effective_number"), "none",
         "weigh rare classes more in the loss", "Training")
 _option("sampler", choice("uniform", "balanced"), "uniform",

@@ -116,7 +116,7 @@ def _train_stage(job, stage, model, training, validation, watchers):
     options = job.options
     done = len(job.state["history"]) if job.state else 0
     with fine_tuning.frozen(model) if stage.frozen else contextlib.nullcontext():
-        part, close = model, []
+        part = model
         if stage.frozen and options.cache_features:
             body, part = fine_tuning.split(model)
         compile_model(part, job, stage, len(training))
@@ -128,32 +128,35 @@ def _train_stage(job, stage, model, training, validation, watchers):
                 part.optimizer.finalize_variable_values(part.trainable_variables)
                 return
         if part is not model:
-            pair = make_batches(job, augmented=False)
-            close += pair
-            training, validation = (
-                fine_tuning.FeatureBatches(body, images, order, job.path)
-                for images, order in zip(pair, (training, validation))
-            )
-        try:
-            part.fit(
-                training.dataset(),
-                validation_data=validation.dataset(),
-                initial_epoch=max(stage.first, done),
-                epochs=stage.last,
-                shuffle=False,  # the batches have an order of their own
-                verbose=0,
-                callbacks=[
-                    *watchers,
-                    *([keras.callbacks.SwapEMAWeights()] if callbacks.uses_average(part) else []),
-                    keras.callbacks.TensorBoard(
-                        os.path.join(options.log_dir, os.path.basename(job.path)),
-                        write_graph=False,
-                    ),
-                ],
-            )
-        finally:
-            for batches in close:
-                batches.close()
+            training, validation = _cache_features(job, body, training, validation)
+        part.fit(
+            training.dataset(),
+            validation_data=validation.dataset(),
+            initial_epoch=max(stage.first, done),
+            epochs=stage.last,
+            shuffle=False,  # the batches have an order of their own
+            verbose=0,
+            callbacks=[
+                *watchers,
+                *([keras.callbacks.SwapEMAWeights()] if callbacks.uses_average(part) else []),
+                keras.callbacks.TensorBoard(
+                    os.path.join(options.log_dir, os.path.basename(job.path)),
+                    write_graph=False,
+                ),
+            ],
+        )
+
+
+def _cache_features(job, body, *orders):
+    """The `FeatureBatches` of training and validation, in the order of theirs."""
+    from fine_tuning import FeatureBatches
+
+    images = make_batches(job, augmented=False)
+    try:
+        return [FeatureBatches(body, *pair, job.path) for pair in zip(images, orders)]
+    finally:
+        for batches in images:
+            batches.close()
 
 
 def make_batches(job, augmented=True):

@@ -23,6 +23,7 @@ def checked(*words, size=224):
     (224, ["--pooling", "gem", "--bilinear_dim", "64"], ["--bilinear_dim: 64", "--pooling gem"]),
     (224, ["--loss", "focal", "--focal_gamma", "3"], None),
     (224, ["--focal_gamma", "3"], ["--focal_gamma: 3", "--loss cross_entropy", "--loss focal"]),
+    (224, ["--focal_gamma", "2"], None),  # as a run's own options.yaml has it
     (224, ["--mixup", "0.2", "--batch_size", "2"], None),
     (224, ["--mixup", "0.2", "--batch_size", "1"], ["--mixup: 0.2", "--batch_size 1"]),
     (224, ["--cutmix", "1", "--batch_size", "1"], ["--cutmix: 1", "--batch_size 1"]),
