@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from augment import Augmentation, augment
+from devices import Spread
 from errors import ImageError, InputError
 from image_policy import ImagePolicy
 from mixing import Mixing, mix
@@ -31,7 +32,8 @@ class ImageBatches(keras.utils.PyDataset):
     decoded, else 1. The third item is always there because Keras takes a data
     set's structure from its first batches. The last batch may be smaller.
 
-    What a batch holds is a function of (seed, epoch, index) alone.
+    What a batch holds is a function of (seed, epoch, index) alone. Where several
+    processes train together, each reads its own rows of every batch.
 
     Args:
         samples: `samples.Samples`.
@@ -44,6 +46,7 @@ class ImageBatches(keras.utils.PyDataset):
         sampler: "uniform": an epoch has each sample once. "balanced", with `shuffle`
             only: as many draws, of each class equally many up to one; the images of a
             class take turns, over all epochs.
+        spread: `devices.Spread`, the devices that the rows go to.
         label_smoothing: share of each label spread evenly over all classes.
         seed: start of the order and of the augmentation.
         workers: threads that decode.
@@ -62,6 +65,7 @@ class ImageBatches(keras.utils.PyDataset):
         augmentation=None,
         mixing=None,
         sampler="uniform",
+        spread=Spread(),
         label_smoothing=0.0,
         seed=0,
         workers=1,
@@ -80,6 +84,7 @@ class ImageBatches(keras.utils.PyDataset):
         self.augmentation = None if augmentation == Augmentation() else augmentation
         self.mixing = mixing or Mixing()
         self.sampler = sampler
+        self.spread = spread
         self.label_smoothing = label_smoothing
         self.seed = seed
         self.queue = queue
@@ -123,7 +128,8 @@ class ImageBatches(keras.utils.PyDataset):
             task.result()
         if self.error:
             raise self.error
-        mix(*batch, self.mixing, np.random.default_rng((self.seed, epoch, index, 0, MIX)))
+        draw = (self.seed, epoch, index, self.spread.process, MIX)
+        mix(*batch, self.mixing, np.random.default_rng(draw))
         return batch
 
     def dataset(self):
@@ -131,12 +137,20 @@ class ImageBatches(keras.utils.PyDataset):
         size = self.preprocessing.size
         return as_dataset(self, (size, size, 3), "uint8", self.classes)
 
-    def positions(self, index):
-        """Positions in `samples` of the rows of batch `index` of this epoch.
+    def rows(self, index):
+        """The rows of batch `index` of this epoch that this process takes.
 
-        Of a row mixed from two, the one whose place it has.
+        Returns:
+            (positions, real): int (B,), places in `samples`, of a row mixed from two that of
+            the image whose place it has; bool (B,), False where a row only fills up.
         """
-        return self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        places, real = self._places(index)
+        return self._order[places], real
+
+    def _places(self, index):
+        first = index * self.batch_size
+        rows, real = self.spread.rows(min(self.batch_size, len(self._order) - first))
+        return first + rows, real
 
     def close(self):
         """Ends the threads; work not yet begun is dropped."""
@@ -178,15 +192,15 @@ class ImageBatches(keras.utils.PyDataset):
         return np.concatenate(drawn, axis=1).astype(np.int32)
 
     def _start(self, index):
-        positions = self.positions(index)
-        repeats = self._repeats[index * self.batch_size :][: len(positions)]
+        places, real = self._places(index)
+        positions, repeats = self._order[places], self._repeats[places]
         size = self.preprocessing.size
         x = np.empty((len(positions), size, size, 3), np.uint8)
         y = np.full(
             (len(positions), self.classes), self.label_smoothing / self.classes, np.float32
         )
         y[np.arange(len(positions)), self.samples.labels[positions]] += 1 - self.label_smoothing
-        weights = np.ones(len(positions), np.float32)
+        weights = real.astype(np.float32)
         tasks = [
             self._pool.submit(
                 self._fill, x, weights, positions, repeats,

@@ -63,7 +63,7 @@ class FeatureBatches(keras.utils.PyDataset):
 
     Args:
         body: the first model of `split`.
-        images: `data_gen_label.ImageBatches`, neither shuffled nor augmented.
+        images: `data_gen_label.ImageBatches`, neither shuffled nor augmented, for one device.
         order: `ImageBatches` of the same samples, whose positions count.
         folder: where the features are kept, in a file without a name.
     """
@@ -80,8 +80,10 @@ class FeatureBatches(keras.utils.PyDataset):
             range(len(images)), "computing features", unit=" batches", leave=False, disable=None
         ):
             x, y, weights = images[index]
-            rows = images.positions(index)
-            self._x[rows] = np.asarray(body.predict_on_batch(x))
+            rows, _ = images.rows(index)
+            # Of one shape: for another TensorFlow would trace the network again.
+            full = np.resize(x, (images.batch_size, *x.shape[1:]))
+            self._x[rows] = np.asarray(body.predict_on_batch(full))[: len(x)]
             self._y[rows], self._weights[rows] = y, weights
         order.bad.update(images.bad)
 
@@ -89,8 +91,8 @@ class FeatureBatches(keras.utils.PyDataset):
         return len(self.order)
 
     def __getitem__(self, index):
-        rows = self.order.positions(index)
-        return np.array(self._x[rows]), self._y[rows], self._weights[rows]
+        rows, real = self.order.rows(index)
+        return np.array(self._x[rows]), self._y[rows], self._weights[rows] * real
 
     def dataset(self):
         """As `ImageBatches.dataset`."""

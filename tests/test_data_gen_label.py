@@ -104,7 +104,7 @@ def test_evaluation_order_is_the_samples_own(folder, make, workers):
     names = sorted(name for name in os.listdir(folder) if name.endswith(".png"))
     expected = [load(os.path.join(folder, name), SMALL) for name in names]
     assert np.array_equal(x, expected)
-    assert [p for index in range(3) for p in batches.positions(index)] == list(range(12))
+    assert [p for index in range(3) for p in batches.rows(index)[0]] == list(range(12))
 
 
 def test_an_epoch_holds_each_image_once(folder, make):
@@ -114,7 +114,7 @@ def test_an_epoch_holds_each_image_once(folder, make):
     for epoch in (0, 1):
         seen = []
         for index, (x, y, _) in enumerate(epoch_of(batches, epoch)):
-            positions = batches.positions(index)
+            positions = batches.rows(index)[0]
             assert np.array_equal(x, [expected[position] for position in positions])
             assert y.argmax(axis=1).tolist() == [position // 4 for position in positions]
             seen += positions.tolist()
@@ -210,7 +210,7 @@ def test_the_other_rows_are_as_without_the_undecodable_image(folder, make):
     x, _, _ = make(folder, **options)[0]
     spoil(folder, "img_1_2.png")
     spoilt = make(folder, **options)
-    row = spoilt.positions(0).tolist().index(6)
+    row = spoilt.rows(0)[0].tolist().index(6)
     others = np.arange(12) != row
     assert np.array_equal(spoilt[0][0][others], x[others])
     assert spoilt[0][2][row] == 0

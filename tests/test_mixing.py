@@ -216,7 +216,7 @@ def test_off_is_as_loaded_and_augmented(folder, make, chosen):
     batches.epoch = 2
     x, y, _ = batches[0]
     names = batches.samples.names
-    for row, position in enumerate(batches.positions(0)):
+    for row, position in enumerate(batches.rows(0)[0]):
         expected = load(os.path.join(folder, names[position]), SMALL)
         augment(expected, EVERYTHING, np.random.default_rng((3, 2, int(position))))
         assert np.array_equal(x[row], expected)
@@ -248,7 +248,7 @@ def test_batches_keep_their_contract(tmp_path, make):
             assert y.shape == (rows, 3) and y.dtype == np.float32
             assert weights.shape == (rows,) and weights.dtype == np.float32
             np.testing.assert_allclose(y.sum(axis=1), 1, rtol=1e-6)
-            assert np.array_equal(weights == 0, batches.positions(index) == broken)
+            assert np.array_equal(weights == 0, batches.rows(index)[0] == broken)
             assert (x[weights == 0] == 0).all()
             np.testing.assert_allclose(y[weights == 0].max(initial=14 / 15), 14 / 15, rtol=1e-6)
 

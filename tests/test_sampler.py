@@ -35,7 +35,7 @@ def make():
 
 def drawn(batches, epoch):
     batches.epoch = epoch
-    return np.concatenate([batches.positions(index) for index in range(len(batches))])
+    return np.concatenate([batches.rows(index)[0] for index in range(len(batches))])
 
 
 UNEVEN = [0] * 40 + [1] * 9 + [2] * 3 + [3]  # 53 images: 13 of each class, one more of one
@@ -104,7 +104,7 @@ def test_repeats_of_an_image_are_augmented_apart(tmp_path, make):
     labels = [0] * 7 + [1]
     batches = make(labels, batch_size=8, **options)
     x, y, _ = batches[0]
-    rare = batches.positions(0) == 7
+    rare = batches.rows(0)[0] == 7
     assert rare.sum() == 4 and (y[rare] == [0, 1]).all()
     assert len({image.tobytes() for image in x[rare]}) == 4
     again = make(labels, batch_size=3, workers=3, **options)

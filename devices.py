@@ -1,0 +1,202 @@
+"""The devices of one training: which they are, how a batch goes over them, one loss for all."""
+
+import contextlib
+import os
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from errors import InputError
+
+# Below this many images a device, statistics of each device's own part are too noisy:
+# batch normalisation then takes those of the whole batch, unless told otherwise.
+ENOUGH_IMAGES = 16
+# What shows that a launcher of several processes started this one
+LAUNCHERS = {
+    "Slurm": ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"),
+    "Open MPI": ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"),
+    "Kubernetes": ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"),
+}
+PROCESSES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # how many, where it says so
+
+
+class Spread(NamedTuple):
+    """How the rows of a batch go over devices.
+
+    Attributes:
+        devices: number of devices, of all processes together.
+        even: each takes as many rows as any other; else the last may take fewer.
+        process: number of this process, from 0.
+        processes: number of processes; each feeds as many devices.
+    """
+
+    devices: int = 1
+    even: bool = False
+    process: int = 0
+    processes: int = 1
+
+    def rows(self, count):
+        """The rows of a batch that this process takes.
+
+        Where too few are there for every device, the first rows come again at the end,
+        to count for nothing.
+
+        Args:
+            count: rows of the batch, 1 or more.
+
+        Returns:
+            (rows, real): int (N,), each below `count`, and bool (N,), False where a row
+            only fills up. Over all processes each row is real once.
+        """
+        each = -(-count // self.devices)
+        filled = each * self.devices if self.even else max(count, each * (self.devices - 1) + 1)
+        first, last = (filled * (self.process + one) // self.processes for one in (0, 1))
+        numbers = np.arange(first, last)
+        return numbers % count, numbers < count
+
+
+class Devices(NamedTuple):
+    """The devices of one training.
+
+    Attributes:
+        names: tuple of str, of all processes.
+        spread: how a batch goes over them.
+        strategy: a `tf.distribute.MirroredStrategy`, or None.
+    """
+
+    names: tuple = ("one device",)
+    spread: Spread = Spread()
+    strategy: Any = None
+
+    @property
+    def main(self):
+        """Whether this process is the one that writes the run folder."""
+        return self.spread.process == 0
+
+    def scope(self):
+        """A context in which models and optimizers for these devices are made."""
+        return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+
+
+def several(options):
+    """Whether a mode's options ask for more than one device or process."""
+    if getattr(options, "multigpu", False) or getattr(options, "devices", None):
+        return True
+    if getattr(options, "coordinator", None) or getattr(options, "num_processes", None):
+        return True
+    return getattr(options, "backend", None) == "jax" and launcher() is not None
+
+
+def launcher():
+    """The launcher that started this process as one of several, or None."""
+    if any(os.environ.get(name) == "1" for name in PROCESSES):
+        return None
+    for name, signs in LAUNCHERS.items():
+        if all(sign in os.environ for sign in signs):
+            return name
+    return None
+
+
+def check_batch_size(batch_size, devices):
+    """Refuses a batch that does not divide over the devices."""
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        nearest = f"{below} or {below + devices}" if below else f"{devices}"
+        raise InputError(
+            f"--batch_size: {batch_size} does not divide over {devices} devices; nearest: {nearest}"
+        )
+
+
+def split_name(text):
+    """("all", ()), ("cpu", (N,)) or ("gpu", (numbers)) of a checked --devices."""
+    if text is None or text == "all":
+        return "all", ()
+    parts = [part.split(":") for part in text.split(",")]
+    return parts[0][0], tuple(int(number) for _, number in parts)
+
+
+def tensorflow_strategy(text):
+    """A strategy over devices of this machine, before TensorFlow has computed anything.
+
+    Args:
+        text: a checked --devices, or None for all.
+
+    Returns:
+        (names, strategy): tuple of str, and a `tf.distribute.MirroredStrategy`, or None
+        where it is one device.
+
+    Raises:
+        InputError: there are no such devices.
+    """
+    import tensorflow as tf
+
+    kind, numbers = split_name(text)
+    gpus = tf.config.list_physical_devices("GPU")
+    if kind == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(numbers[0])]
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], parts
+        )
+    elif kind == "gpu":
+        check_gpus(numbers, len(gpus))
+        tf.config.set_visible_devices([gpus[number] for number in numbers], "GPU")
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    names = [device.name.split("device:")[-1].lower() for device in found]
+    if len(names) == 1:
+        return tuple(names), None
+    # With GPUs the default exchange is NCCL's; processors have only this one.
+    cross = None if gpus and kind != "cpu" else tf.distribute.ReductionToOneDevice()
+    strategy = tf.distribute.MirroredStrategy(
+        [device.name for device in found], cross_device_ops=cross
+    )
+    return tuple(names), strategy
+
+
+def check_gpus(numbers, there):
+    """Refuses numbers of GPUs that this machine does not have."""
+    missing = [number for number in numbers if number >= there]
+    if missing:
+        raise InputError(
+            f"--devices: gpu:{missing[0]} is not there: "
+            + (f"this machine has gpu:0 to gpu:{there - 1}" if there > 1 else
+               "this machine has gpu:0 only" if there else
+               "this machine has no GPU that can be used; cpu:2 tries several devices without one")
+        )
+
+
+def over_devices(loss):
+    """A loss whose mean is that of the whole batch, not of each device's part.
+
+    Keras divides the sum over a device's rows by their weight, and the sum of the
+    devices' losses by their number, which gives the rows of a smaller part, that of the
+    last batch for instance, a larger say.
+
+    Args:
+        loss: a Keras loss with the reduction "mean_with_sample_weight".
+    """
+    import keras
+    import tensorflow as tf
+
+    class OverDevices(type(loss)):
+        def __call__(self, y_true, y_pred, sample_weight=None):
+            mean = super().__call__(y_true, y_pred, sample_weight)
+            here = tf.reduce_sum(sample_weight)
+            replica = tf.distribute.get_replica_context()
+            everywhere = replica.all_reduce(tf.distribute.ReduceOp.SUM, here)
+            share = tf.math.divide_no_nan(here, everywhere) * replica.num_replicas_in_sync
+            return mean * keras.ops.cast(share, mean.dtype)
+
+    loss.__class__ = OverDevices
+    return loss
+
+
+def synchronize(model):
+    """Lets every batch normalisation of a model take the whole batch's statistics."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True
+        elif isinstance(layer, keras.Model):
+            synchronize(layer)
