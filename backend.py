@@ -2,25 +2,59 @@
 
 import contextlib
 import functools
+import importlib.util
 import os
+import sys
+
+from errors import InputError
 
 
-def import_keras():
+def import_keras(backend=None):
     """Imports and returns Keras; call it before anything that imports Keras by itself.
 
     TensorFlow greets with a page of notes before its own log level counts. They are
     kept off standard error unless TF_CPP_MIN_LOG_LEVEL asks for more, as --debug does.
+
+    Args:
+        backend: "tensorflow" or "jax"; None is what KERAS_BACKEND says, else TensorFlow.
+            Of no effect where Keras is imported already.
+
+    Raises:
+        InputError: the backend is not installed.
     """
     # A ~/.keras/keras.json of another project must not choose the backend.
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend is not None and "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = backend
+    if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "jax":
+        check_jax()
     quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
     with _no_stderr() if quiet else contextlib.nullcontext():
         import keras
 
         if keras.backend.backend() == "tensorflow":
-            import tensorflow  # noqa: F401  the rest of its greeting comes here
+            import tensorflow as tf  # the rest of its greeting comes here
+
+            for gpu in tf.config.list_physical_devices("GPU"):
+                # Takes what it needs, not the whole memory.
+                with contextlib.suppress(RuntimeError):  # when it computes already
+                    tf.config.experimental.set_memory_growth(gpu, True)
+        elif importlib.util.find_spec("tensorflow"):
+            # Keras imports it with any backend, to set its seed; it must not take the GPUs.
+            import tensorflow as tf
+
+            tf.config.set_visible_devices([], "GPU")
     _remember_skipped_attributes()
     return keras
+
+
+def check_jax():
+    """Refuses where JAX is not installed."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # memory as it is needed
+    if importlib.util.find_spec("jax") is None:
+        raise InputError(
+            "--backend: jax is not installed; .venv/bin/python -m pip install -r "
+            "requirements-jax.txt brings it"
+        )
 
 
 def _remember_skipped_attributes():
@@ -61,6 +95,23 @@ def use_precision(name):
     if name == "auto":
         name = _gpu_precision() if has_gpu() else "float32"
     keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
+
+
+def exact_float32():
+    """Lets a GPU multiply in float32 and not in TF32, which rounds to ten bits.
+
+    For what is compared with other devices.
+    """
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_default_matmul_precision", "highest")
+    else:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def _gpu_precision():

@@ -16,6 +16,9 @@ import checkpoint
 import run_folder
 from errors import InputError, RunError
 
+# A metric beside Keras's own mean of the loss, which counts images that weigh nothing and,
+# over several devices, those of smaller parts more.
+MEAN_LOSS = "mean_loss"
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
@@ -46,6 +49,9 @@ class Epochs(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch, logs=None):
+        for prefix in ("", "val_"):
+            if prefix + MEAN_LOSS in logs:
+                logs[f"{prefix}loss"] = logs.pop(prefix + MEAN_LOSS)
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         bad = sum(len(part.bad) for part in self.parts)
         total = sum(len(part.samples.names) for part in self.parts)
@@ -88,15 +94,17 @@ class RunWriter(keras.callbacks.Callback):
         data: fingerprint of the data, for the checkpoint.
         state: the state of a checkpoint to go on from, or None.
         began: when the training began, as `time.monotonic` has it.
+        writes: whether this process writes; another only follows.
     """
 
-    def __init__(self, whole, path, patience, data, state, began):
+    def __init__(self, whole, path, patience, data, state, began, writes=True):
         super().__init__()
         self.whole = whole
         # Without the optimizer, which Keras would store with a compiled model's weights.
         self.weights = keras.Model(whole.inputs, whole.outputs)
         self.path = path
         self.patience = patience
+        self.writes = writes
         self.data = data
         state = state or {"history": [], "best_epoch": 0, "seconds": 0.0}
         self.history = state["history"]
@@ -129,22 +137,28 @@ class RunWriter(keras.callbacks.Callback):
         better = self.best_epoch == 0 or _score(row) > _score(self.best)
         if better:
             self.best_epoch = epoch + 1
+        self.seconds = time.monotonic() - self.before
+        with averaged(self.model):  # in every process: it assigns variables that all share
+            if self.writes:
+                self._write_weights(better)
+        if self.writes:
+            run_folder.write_text(os.path.join(self.path, run_folder.RESULTS), self._table())
+            # Last: as long as it is not there, this epoch counts as not done and is repeated.
+            checkpoint.save(
+                os.path.join(self.path, run_folder.CHECKPOINT), self.whole, self.model.optimizer,
+                self.state(),
+            )
+            self.saved = epoch + 1
+        if self._out_of_patience():
+            self.model.stop_training = True
+
+    def _write_weights(self, better):
         last = os.path.join(self.path, run_folder.LAST)
-        with averaged(self.model), run_folder.replacing(last) as partial:
+        with run_folder.replacing(last) as partial:
             self.weights.save_weights(partial)
         if better:
             with run_folder.replacing(os.path.join(self.path, run_folder.BEST)) as partial:
                 shutil.copyfile(last, partial)  # a tenth of the time that Keras takes to write it
-        run_folder.write_text(os.path.join(self.path, run_folder.RESULTS), self._table())
-        self.seconds = time.monotonic() - self.before
-        # Last: as long as it is not there, this epoch counts as not done and is repeated.
-        checkpoint.save(
-            os.path.join(self.path, run_folder.CHECKPOINT), self.whole, self.model.optimizer,
-            self.state(),
-        )
-        self.saved = epoch + 1
-        if self._out_of_patience():
-            self.model.stop_training = True
 
     def _out_of_patience(self):
         return bool(self.patience) and len(self.history) - self.best_epoch >= self.patience

@@ -1,10 +1,11 @@
 """Options of a training that do not go together: refused before anything is built."""
 
 import backbones
+import devices
 from augment import Augmentation
 from errors import InputError
 from mixing import Mixing
-from options import FOCAL_GAMMA
+from options import FOCAL_GAMMA, PROCESS
 
 # What changes a training image, with the value that leaves it as it is
 AUGMENTATION = {**Augmentation()._asdict(), **Mixing()._asdict()}
@@ -27,6 +28,36 @@ def check(options, input_size):
     _check_head(options)
     _check_steps(options)
     return _check_features(options) if options.cache_features else options
+
+
+def check_place(options):
+    """Refuses what says where a training runs and does not go together, or with the rest.
+
+    Apart from `check` because a run that goes on may do so elsewhere.
+    """
+    given = [name for name in PROCESS if getattr(options, name) is not None]
+    if given and len(given) < len(PROCESS):
+        missing = ", ".join(f"--{name}" for name in PROCESS if name not in given)
+        raise InputError(f"--{given[0]}: needs {missing} as well, in each of the processes")
+    processes = options.num_processes or 1
+    if given and options.process_id >= processes:
+        raise InputError(
+            f"--process_id: {options.process_id} is not one of the {processes} processes, which "
+            f"count from 0 to {processes - 1}"
+        )
+    if given and options.backend != "jax":
+        raise InputError(
+            f"--coordinator: several processes train with --backend jax, not {options.backend}"
+        )
+    if options.cache_features and (given or devices.launcher()):
+        raise InputError(
+            "--cache_features: computes the features of all images in one process; with several "
+            "processes leave it out"
+        )
+    kind, numbers = devices.split_name(options.devices)
+    if kind != "all":
+        count = numbers[0] if kind == "cpu" else len(numbers)
+        devices.check_batch_size(options.batch_size, count * processes)
 
 
 def _check_backbone(options, input_size):

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from augment import Augmentation, augment
-from devices import Spread
+from devices import ONE
 from errors import ImageError, InputError
 from image_policy import ImagePolicy
 from mixing import Mixing, mix
@@ -65,7 +65,7 @@ class ImageBatches(keras.utils.PyDataset):
         augmentation=None,
         mixing=None,
         sampler="uniform",
-        spread=Spread(),
+        spread=ONE,
         label_smoothing=0.0,
         seed=0,
         workers=1,
@@ -95,6 +95,7 @@ class ImageBatches(keras.utils.PyDataset):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._lock = threading.Lock()
         self._ahead = {}
+        self._given = None, None  # (epoch, index) and batch given last
         self._policy = ImagePolicy(self.mixing)
         self._epoch = 0
         self._make_order()
@@ -118,6 +119,8 @@ class ImageBatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
+        if self._given[0] == (self._epoch, index):
+            return self._given[1]  # Keras looks at the first batch before it begins
         with self._lock:
             for number in range(index, min(index + 1 + self.queue, len(self))):
                 if number not in self._ahead:
@@ -130,6 +133,7 @@ class ImageBatches(keras.utils.PyDataset):
             raise self.error
         draw = (self.seed, epoch, index, self.spread.process, MIX)
         mix(*batch, self.mixing, np.random.default_rng(draw))
+        self._given = (epoch, index), batch
         return batch
 
     def dataset(self):
@@ -264,6 +268,8 @@ def as_dataset(batches, shape, dtype, classes):
 
     options = tf.data.Options()
     options.autotune.enabled = False
+    # Under a strategy each batch is spread over the devices; there are no files to share out.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return (
         tf.data.Dataset.from_generator(
             lambda: (batches[index] for index in range(len(batches))),

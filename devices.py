@@ -55,6 +55,9 @@ class Spread(NamedTuple):
         return numbers % count, numbers < count
 
 
+ONE = Spread()
+
+
 class Devices(NamedTuple):
     """The devices of one training.
 
@@ -65,7 +68,7 @@ class Devices(NamedTuple):
     """
 
     names: tuple = ("one device",)
-    spread: Spread = Spread()
+    spread: Spread = ONE
     strategy: Any = None
 
     @property
@@ -134,12 +137,14 @@ def tensorflow_strategy(text):
     gpus = tf.config.list_physical_devices("GPU")
     if kind == "cpu":
         tf.config.set_visible_devices([], "GPU")
-        parts = [tf.config.LogicalDeviceConfiguration() for _ in range(numbers[0])]
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], parts
-        )
+        processor = tf.config.list_physical_devices("CPU")[0]
+        if len(tf.config.get_logical_device_configuration(processor) or ()) != numbers[0]:
+            tf.config.set_logical_device_configuration(
+                processor, [tf.config.LogicalDeviceConfiguration()] * numbers[0]
+            )
     elif kind == "gpu":
-        check_gpus(numbers, len(gpus))
+        if max(numbers) >= len(gpus):
+            raise InputError(no_gpu(max(numbers), len(gpus)))
         tf.config.set_visible_devices([gpus[number] for number in numbers], "GPU")
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     names = [device.name.split("device:")[-1].lower() for device in found]
@@ -153,16 +158,44 @@ def tensorflow_strategy(text):
     return tuple(names), strategy
 
 
-def check_gpus(numbers, there):
-    """Refuses numbers of GPUs that this machine does not have."""
-    missing = [number for number in numbers if number >= there]
-    if missing:
-        raise InputError(
-            f"--devices: gpu:{missing[0]} is not there: "
-            + (f"this machine has gpu:0 to gpu:{there - 1}" if there > 1 else
-               "this machine has gpu:0 only" if there else
-               "this machine has no GPU that can be used; cpu:2 tries several devices without one")
+def no_gpu(number, there):
+    """The line for a GPU that is not there, on a machine that has `there` of them."""
+    if there > 1:
+        has = f"this machine has gpu:0 to gpu:{there - 1}"
+    elif there:
+        has = "this machine has gpu:0 only"
+    else:
+        has = "this machine has no GPU that can be used; cpu:2 tries several devices without one"
+    return f"--devices: gpu:{number} is not there: {has}"
+
+
+def predict_over(model, strategy):
+    """A function from uint8 (N, S, S, 3) to float32 (N, C) that spreads the rows over devices.
+
+    Args:
+        model: made under `strategy`.
+        strategy: a `tf.distribute.MirroredStrategy`.
+    """
+    import tensorflow as tf
+
+    count = strategy.num_replicas_in_sync
+
+    @tf.function(reduce_retracing=True)
+    def run(parts):
+        return strategy.run(lambda part: model(part, training=False), (parts,))
+
+    def predict(x):
+        each = -(-len(x) // count)
+        filled = np.resize(x, (each * count, *x.shape[1:]))  # the first rows again, to be dropped
+        parts = strategy.experimental_distribute_values_from_function(
+            lambda replica: tf.constant(
+                filled[replica.replica_id_in_sync_group * each :][:each]
+            )
         )
+        rows = strategy.experimental_local_results(run(parts))
+        return np.concatenate([part.numpy() for part in rows])[: len(x)]
+
+    return predict
 
 
 def over_devices(loss):
@@ -181,8 +214,10 @@ def over_devices(loss):
     class OverDevices(type(loss)):
         def __call__(self, y_true, y_pred, sample_weight=None):
             mean = super().__call__(y_true, y_pred, sample_weight)
-            here = tf.reduce_sum(sample_weight)
             replica = tf.distribute.get_replica_context()
+            if replica is None:  # Keras only asks for the shape
+                return mean
+            here = tf.reduce_sum(sample_weight)
             everywhere = replica.all_reduce(tf.distribute.ReduceOp.SUM, here)
             share = tf.math.divide_no_nan(here, everywhere) * replica.num_replicas_in_sync
             return mean * keras.ops.cast(share, mean.dtype)
@@ -200,3 +235,11 @@ def synchronize(model):
             layer.synchronized = True
         elif isinstance(layer, keras.Model):
             synchronize(layer)
+
+
+def leave_distribution():
+    """Models made after this are for one device of this process."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        keras.distribution.set_distribution(None)

@@ -35,11 +35,12 @@ class frozen:
                 layer.rate = rate
 
 
-def split(model):
+def split(model, devices):
     """Cuts a model behind what a frozen backbone fixes.
 
     Args:
         model: as `model.build_model` gives it.
+        devices: `devices.Devices` that the head is trained on; the body runs on one.
 
     Returns:
         (body, head): from the model's input to features (B, ...), and from those to
@@ -52,7 +53,9 @@ def split(model):
     ]
     first = following[0]
     cut = first.output if first.name == "pool" and not first.weights else first.input
-    return keras.Model(model.input, cut), keras.Model(cut, model.output)
+    body = keras.Model(model.input, cut)
+    with devices.scope():
+        return body, keras.Model(cut, model.output)
 
 
 class FeatureBatches(keras.utils.PyDataset):

@@ -1,5 +1,6 @@
 """An exported model, or a run, as an object: images in, labels and probabilities out."""
 
+import contextlib
 import csv
 import glob
 import json
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 import run_folder
 from backend import import_keras
+from devices import predict_over, tensorflow_strategy
 from errors import ImageError, InputError, first_ten
 from preprocess import EXTENSIONS, Preprocessing, load
 from save_model import FORMAT, INPUT, OUTPUT, checksum
@@ -66,7 +68,7 @@ class Classifier:
         self._predict = predict
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path, devices=None):
         """Opens an exported model or a run.
 
         From a run, its exported model is taken where there is one made from its
@@ -74,13 +76,22 @@ class Classifier:
 
         Args:
             path: as `run_folder.find` gives it.
+            devices: those of this machine to spread images over, as --devices names them;
+                a run's best weights are then taken in any case. None is one.
 
         Raises:
             InputError: files are missing, changed, or do not fit together.
         """
         if run_folder.is_exported(path):
+            if devices:
+                raise InputError(
+                    f"--devices: {path} is an exported model, which computes on one device; name "
+                    "its run"
+                )
             return cls._load_exported(path)
         run = run_folder.read(path)
+        if devices:
+            return cls._load_run(run, devices)
         exported = run.file(run_folder.MODEL)
         if run_folder.is_exported(exported):
             weights = _read_description(exported).get("weights")
@@ -110,14 +121,17 @@ class Classifier:
         return cls(labels, preprocessing, predict)
 
     @classmethod
-    def _load_run(cls, run):
+    def _load_run(cls, run, devices=None):
         import_keras()
         import pretrained
         from model import build_model
 
-        model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
+        strategy = tensorflow_strategy(devices)[1] if devices else None
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
         pretrained.load(model, run.file(run_folder.BEST))
-        return cls(run.labels, run.preprocessing, model.predict_on_batch)
+        predict = predict_over(model, strategy) if strategy else model.predict_on_batch
+        return cls(run.labels, run.preprocessing, predict)
 
     def probabilities(self, x):
         """uint8 (N, S, S, 3), as `preprocess.load` gives it -> float32 (N, C)."""

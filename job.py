@@ -23,6 +23,7 @@ from samples import Samples, check_labels, read_label_names, read_samples, split
 PROJECT_LABELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "label.json")
 DEFAULT_TRAINING = "../datasets/train_datasets"
 DEFAULT_VALIDATION = "../datasets/val_datasets"
+RATE_IMAGES = 16  # images a step that a learning rate is for, under --scale_lr linear
 
 
 class Job(NamedTuple):
@@ -61,6 +62,7 @@ def prepare(options):
     if state is None:
         options = _resolve(options)
         path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
+    choices.check_place(options)
     training = read_samples(data, labels, labels_path)
     if options.val_data:
         check_labels(options.val_data, labels, labels_path)
@@ -96,7 +98,8 @@ def _resumed(options):
     if run_folder.is_exported(path):
         raise InputError(f"--resume: {path} is an exported model; a run is needed")
     stored = run_folder.read(path, weights=None).options
-    for name in options.given - {"resume", "json", "debug", "config", "workers", "save_dir"}:
+    free = {"resume", "json", "debug", "config", "workers", "save_dir", *options_module.PLACE}
+    for name in options.given - free:
         given, before = getattr(options, name), getattr(stored, name)
         if given != before:
             raise InputError(
@@ -110,7 +113,8 @@ def _resumed(options):
             f"{os.path.basename(path)} --overwrite"
         )
     run_folder.read(path)  # its best weights have to be there as well
-    kept = {name: getattr(options, name) for name in ("json", "debug", "resume")}
+    kept = {name: getattr(options, name)
+            for name in ("json", "debug", "resume", *options_module.PLACE)}
     if "workers" in options.given:
         kept["workers"] = options.workers
     return stored._replace(**kept), path, checkpoint.read_state(folder)
@@ -167,9 +171,20 @@ def default_learning_rate(options):
     """The learning rate where none is given; docs/benchmarks.md has what it rests on."""
     if options.optimizer == "sgd":
         return 1e-2
-    rate = 5e-4 if options.weights != "none" else min(4e-3, 1e-3 * options.batch_size / 16)
+    rate = 5e-4 if options.weights != "none" else 1e-3
+    if options.weights == "none" and options.scale_lr == "none":
+        rate = min(4e-3, rate * options.batch_size / RATE_IMAGES)
     # Its steps have the size of the rate whatever the gradients (Chen et al. 2023, section 5).
     return rate / 5 if options.optimizer == "lion" else rate
+
+
+def step_rate(options):
+    """The highest learning rate of the steps, from a training's resolved options.
+
+    Linear scaling: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+    """
+    scale = options.batch_size / RATE_IMAGES if options.scale_lr == "linear" else 1
+    return options.learning_rate * scale
 
 
 def _validation_folder(options):

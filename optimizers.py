@@ -29,6 +29,7 @@ def make_optimizer(
     accumulate=1,
     ema=0.0,
     rates=None,
+    devices=False,
 ):
     """Makes an optimizer with a cosine rate after a linear warm-up.
 
@@ -42,6 +43,7 @@ def make_optimizer(
         accumulate: steps whose gradients make one update.
         ema: momentum of the moving average of the weights; 0 is off.
         rates: dict of a variable's path -> factor on its learning rate, or None.
+        devices: whether it computes under a `tf.distribute` strategy.
     """
     settings = {"clipnorm": None, "global_clipnorm": clipnorm or None}
     if accumulate > 1:
@@ -55,7 +57,10 @@ def make_optimizer(
     if kind == "muon":
         settings["exclude_layers"] = ["predictions"]  # its method is for hidden layers
     schedule = WarmupCosineDecay(learning_rate, total_steps=steps, warmup_steps=warmup_steps)
-    optimizer = (_with_rates(KINDS[kind], rates) if rates else KINDS[kind])(schedule, **settings)
+    made = _with_rates(KINDS[kind], rates) if rates else KINDS[kind]
+    if devices and clipnorm:
+        made = _clipping_together(made)
+    optimizer = made(schedule, **settings)
     if kind in DECAYED:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
@@ -76,6 +81,25 @@ def _with_rates(kind, rates):
 
     WithRates.__name__ = kind.__name__
     return WithRates
+
+
+def _clipping_together(kind):
+    """The optimizer class clipping what the devices' gradients add up to.
+
+    Keras clips each device's part before it adds them up.
+    """
+    import tensorflow as tf
+
+    class ClippingTogether(kind):
+        def _clip_gradients(self, gradients):
+            replica = tf.distribute.get_replica_context()
+            whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            clipped = super()._clip_gradients(whole)
+            # The update adds the devices' up again.
+            return [gradient / replica.num_replicas_in_sync for gradient in clipped]
+
+    ClippingTogether.__name__ = kind.__name__
+    return ClippingTogether
 
 
 def layer_rates(layers, decay):

@@ -77,6 +77,25 @@ def _backbone(text):
     return text
 
 
+def _devices(text):
+    if text == "all":
+        return text
+    parts = [part.split(":") for part in text.lower().split(",")]
+    kinds, numbers = {kind for kind, _ in parts}, [int(number) for _, number in parts]
+    if kinds == {"cpu"} and len(parts) == 1 and 1 <= numbers[0] <= 256:
+        return f"cpu:{numbers[0]}"
+    if kinds != {"gpu"} or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        raise ValueError
+    return ",".join(f"gpu:{number}" for number in sorted(numbers))
+
+
+def _address(text):
+    host, _, port = text.rpartition(":")
+    if not host.strip("[]") or not 1 <= int(port) <= 65535 or set(text) & set("/ \t"):
+        raise ValueError
+    return text
+
+
 PATH = Kind(_text, "a path", "PATH")
 FOLDER = Kind(_text, "a folder", "DIR")
 RUN = Kind(_text, "a run's name below --save_dir, or the path of a run or exported model", "RUN")
@@ -84,6 +103,9 @@ RUN_NAME = Kind(_run_name, 'a folder name without any of / \\ : * ? " < > |', "N
 SCORE_NAME = Kind(_run_name, "a short name such as test", "NAME")
 YES_NO = Kind(_yes_no, "yes or no", "yes|no")
 COLOR = Kind(_color, "three whole numbers from 0 to 255: red,green,blue", "R,G,B")
+DEVICES = Kind(_devices, "all, GPUs by number such as gpu:0,gpu:1, or cpu:N, the processor as N "
+               "devices", "DEVICES")
+ADDRESS = Kind(_address, "HOST:PORT", "HOST:PORT")
 BACKBONE = Kind(_backbone, "one of " + ", ".join([*backbones.TABLE, backbones.HUB + "PRESET"]),
                 "NAME")
 WEIGHTS = Kind(_text, "imagenet, none or the path of a weights file", "imagenet|none|PATH")

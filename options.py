@@ -13,8 +13,10 @@ import os
 import backbones
 from errors import InputError
 from option_kinds import (
+    ADDRESS,
     BACKBONE,
     COLOR,
+    DEVICES,
     FOLDER,
     PATH,
     RUN,
@@ -34,7 +36,7 @@ RESIZES = ("letterbox", "crop", "stretch")
 
 
 # Kinds whose help needs no list of what is allowed: the metavariable or the text tells it
-UNTOLD = (BACKBONE, PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS, YES_NO)
+UNTOLD = (ADDRESS, BACKBONE, PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS, YES_NO)
 
 
 class Option(collections.namedtuple("Option", "name kind default help group shown many")):
@@ -135,6 +137,9 @@ _option("mixed_precision", choice("auto", "float32", "bfloat16", "float16"), "au
         "Training")
 _option("jit", choice("auto", "on", "off"), "auto",
         "compile the step with XLA; auto does so on a GPU only", "Training")
+_option("scale_lr", choice("none", "linear"), "none",
+        "linear: the learning rate is that for 16 images a step, and grows with --batch_size",
+        "Training")
 _option("patience", whole(0, 100000), 0,
         "epochs without a better validation score before training stops; 0 never stops early",
         "Training")
@@ -164,6 +169,20 @@ _option("randaugment", number(0, 1), 0.0, "strength of RandAugment's two operati
         "Augmentation")
 _option("augmix", number(0, 1), 0.0, "strength of AugMix's three chains; 0 is off",
         "Augmentation")
+
+_option("multigpu", YES_NO, False, "use all GPUs of this machine, or those of --devices", "Devices")
+_option("devices", DEVICES, None, "the devices to compute on, together", "Devices",
+        "one GPU, else the processor; all with --multigpu")
+_option("sync_batchnorm", YES_NO, None,
+        "batch normalisation takes the statistics of the whole batch, not of each device's part",
+        "Devices", "yes below 16 images a device; always with --backend jax")
+_option("backend", choice("tensorflow", "jax"), "tensorflow",
+        "what Keras computes with; several processes need jax", "Devices")
+_option("coordinator", ADDRESS, None,
+        "where process 0 of several listens; Slurm, Open MPI and Kubernetes tell it by themselves",
+        "Devices")
+_option("num_processes", whole(2, 65536), None, "how many processes train together", "Devices")
+_option("process_id", whole(0, 65535), None, "which of them this is, from 0", "Devices")
 
 _option("run", RUN, None, "the run, or an exported model", "Run")
 _option("save_dir", FOLDER, "save_h5_model", "where runs are kept", "Run")
@@ -197,6 +216,10 @@ _COMMON = ("json", "config", "debug")
 _AUGMENTATION = ("horizontal_flip", "vertical_flip", "shift", "rotation", "zoom", "random_eraser",
                  "randaugment", "augmix", "mixup", "cutmix")
 
+PROCESS = ("coordinator", "num_processes", "process_id")
+# Where a training runs, not what it computes: going on may change them.
+PLACE = ("multigpu", "devices", *PROCESS)
+
 MODES = {
     "train": Mode(
         ("train_data", "val_data", "val_fraction", "labels", "max_bad", "workers",
@@ -205,15 +228,16 @@ MODES = {
          "batch_size", "epochs", "learning_rate", "optimizer", "weight_decay", "warmup_epochs",
          "label_smoothing", "loss", "focal_gamma", "class_weights", "sampler",
          "freeze_epochs", "cache_features", "layer_decay", "clipnorm", "accumulate", "ema",
-         "mixed_precision", "jit", "patience", "seed",
+         "mixed_precision", "jit", "scale_lr", "patience", "seed",
          *_AUGMENTATION,
+         "multigpu", "devices", "sync_batchnorm", "backend", *PROCESS,
          "run", "save_dir", "log_dir", "overwrite", "resume", *_COMMON),
         {"run": {"kind": RUN_NAME, "help": "name of the run to make",
                  "shown": "BACKBONE-DATE-TIME"}},
         (),
     ),
     "eval": Mode(
-        ("data", "workers", "batch_size", "tta", "run", "save_dir",
+        ("data", "workers", "batch_size", "tta", "multigpu", "devices", "run", "save_dir",
          "top_k", "csv", "record", *_COMMON),
         {"batch_size": {"default": 32, "help": "images the model takes at once"},
          "csv": {"help": "file for the table with one row an image",
@@ -226,8 +250,13 @@ MODES = {
          "top_k": {"shown": "3, or all where there are fewer"}},
         ("run", "image"),
     ),
-    "save_pb": Mode(("run", "save_dir", *_COMMON), {"run": {"help": "the run to export"}},
-                    ("run",)),
+    "save_pb": Mode(
+        ("run", "save_dir", "multigpu", *_COMMON),
+        {"run": {"help": "the run to export"},
+         "multigpu": {"help": "of a run that several devices trained: proves in a process of its "
+                              "own, which sees one device, that the model is the same there"}},
+        ("run",),
+    ),
     "backbones": Mode(_COMMON, {}, ()),
     "fetch_weights": Mode(("backbone", *_COMMON),
                           {"backbone": {"help": "backbone whose ImageNet weights to bring"}}, ()),

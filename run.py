@@ -11,6 +11,7 @@ import sys
 import traceback
 
 import options as options_module
+from devices import several
 from errors import InputError, RunError
 
 # mode -> module, one line of what it is for
@@ -28,6 +29,9 @@ MODES = {
     ),
     "demo_data": ("other.demo_data", "write 1,797 handwritten digits in the sample format"),
 }
+
+# What takes the place of a mode's module for several devices or processes
+SEVERAL = {"train": "multigpu_train", "save_pb": "save_multigpu_model"}
 
 
 def table():
@@ -72,7 +76,10 @@ def main(argv):
         signal.signal(signal.SIGTERM, _terminate)
         if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
             sys.stdout.reconfigure(errors="backslashreplace")
-        return importlib.import_module(MODES[mode][0]).main(options) or 0
+        module = MODES[mode][0]
+        if mode in SEVERAL and several(options):
+            module = SEVERAL[mode]
+        return importlib.import_module(module).main(options) or 0
     except (InputError, RunError) as error:
         if debug:
             traceback.print_exc()

@@ -174,7 +174,8 @@ def create(path, options, labels, overwrite):
     values = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in options._asdict().items()
-        if key not in ("given", "config", "debug", "json", "overwrite", "resume")
+        if key not in ("given", "config", "debug", "json", "overwrite", "resume",
+                       *options_module.PLACE)
     }
     write_label_names(path, labels)
     flush(os.path.join(path, LABELS))

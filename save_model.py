@@ -16,7 +16,7 @@ import sys
 import numpy as np
 
 import run_folder
-from backend import import_keras
+from backend import exact_float32, import_keras
 from errors import InputError, RunError
 from preprocess import load
 
@@ -28,24 +28,53 @@ TOLERANCE = 1e-4  # on probabilities, between the training's device and this one
 
 def main(options):
     """`--mode save_pb`."""
+    report(export(find(options)), options)
+
+
+def find(options):
+    """The run that the options name, as `run_folder.read` gives it."""
     path = run_folder.find(options.run, options.save_dir)
     if run_folder.is_exported(path):
         raise InputError(f"--run: {path} is an exported model already; a run is needed")
-    result = export(run_folder.read(path))
+    return run_folder.read(path)
+
+
+def report(result, options, where=""):
+    """Prints what `export` gave; `where` says how it was compared."""
     if options.json:
         print(json.dumps(result))
-    else:
-        print(
-            f"{result['model']}: equal to the trained model to {result['difference']:.1e} on "
-            f"{result['checked_images']} images of {os.path.join(path, run_folder.CHECK)}"
-        )
+        return
+    check = os.path.join(os.path.dirname(result["model"]), run_folder.CHECK)
+    print(
+        f"{result['model']}: equal to the trained model to {result['difference']:.1e} on "
+        f"{result['checked_images']} images of {check}{where}"
+    )
 
 
-def export(run):
+def difference_here(folder, images, expected):
+    """Largest difference over both signatures, opened again with plain TensorFlow.
+
+    Args:
+        folder: of the SavedModel.
+        images: uint8 (N, S, S, 3).
+        expected: float32 (N, C), the probabilities.
+    """
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(folder)
+    return max(
+        float(np.abs(loaded.signatures[name](tf.constant(images))[OUTPUT].numpy() - expected).max())
+        for name in SIGNATURES
+    )
+
+
+def export(run, compare=difference_here, tolerance=TOLERANCE):
     """Exports a run and publishes it as `RUN/model/` once it has proved itself.
 
     Args:
         run: `run_folder.Run`.
+        compare: a function like `difference_here`.
+        tolerance: largest difference allowed.
 
     Returns:
         dict: model (path), checked_images, difference (largest, on probabilities).
@@ -57,6 +86,7 @@ def export(run):
     """
     files, expected = _read_check(run)
     import_keras()
+    exact_float32()
     import pretrained
     from model import build_model
 
@@ -71,13 +101,13 @@ def export(run):
     _write_description(run, partial)
 
     images = np.stack([load(file, run.preprocessing) for file in files])
-    difference = _difference(partial, images, expected)
-    if not difference <= TOLERANCE:  # also when it is not a number
+    difference = compare(partial, images, expected)
+    if not difference <= tolerance:  # also when it is not a number
         rejected = folder + ".rejected"
         run_folder.replace_folder(partial, rejected)
         raise RunError(
             f"{rejected}: not published: its probabilities differ by {difference:.1e} from those "
-            f"in {run.file(run_folder.CHECK)}; allowed is {TOLERANCE:g}"
+            f"in {run.file(run_folder.CHECK)}; allowed is {tolerance:g}"
         )
     run_folder.replace_folder(partial, folder)
     return {"model": folder, "checked_images": len(files), "difference": difference}
@@ -156,14 +186,3 @@ def checksum(path):
     """SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _difference(folder, images, expected):
-    """Largest difference over both signatures, opened again with plain TensorFlow."""
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(folder)
-    return max(
-        float(np.abs(loaded.signatures[name](tf.constant(images))[OUTPUT].numpy() - expected).max())
-        for name in SIGNATURES
-    )

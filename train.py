@@ -11,9 +11,18 @@ import numpy as np
 
 import run_folder
 from augment import Augmentation
-from backend import has_gpu, import_keras, use_precision
+from backend import exact_float32, has_gpu, import_keras, use_precision
+from devices import (
+    ENOUGH_IMAGES,
+    ONE,
+    Devices,
+    check_batch_size,
+    leave_distribution,
+    over_devices,
+    synchronize,
+)
 from errors import ImageError, InputError
-from job import fingerprint, prepare, say
+from job import fingerprint, prepare, say, step_rate
 from mixing import Mixing
 from preprocess import load
 
@@ -23,19 +32,32 @@ FROZEN_RATE = 10  # times the learning rate: a new head has farther to go than a
 
 def main(options):
     """`--mode train`."""
-    metrics = fit(options)
-    if options.json:
+    report(fit(options), options)
+
+
+def report(metrics, options):
+    """Prints what `fit` gave, where a program wants it."""
+    if options.json and metrics is not None:
         print(json.dumps(metrics))
 
 
-def fit(options):
+def one_device(job):
+    """Starts Keras for a training on one device."""
+    import_keras(job.options.backend)
+    return Devices()
+
+
+def fit(options, start=one_device):
     """Trains a classifier and leaves its run folder.
 
     Args:
         options: the options of `--mode train`.
+        start: imports Keras and gives the `devices.Devices` to train on; called with the
+            `Job` once the input has been read and checked.
 
     Returns:
-        dict, the content of the run's metrics.json, and `run`, its path.
+        dict, the content of the run's metrics.json, and `run`, its path; None in a process
+        that is not the one to write the run folder.
 
     Raises:
         InputError: bad input, before any training; or too many undecodable images.
@@ -46,35 +68,38 @@ def fit(options):
     options = job.options
 
     say("starting Keras ...")
-    keras = import_keras()
+    devices = start(job)
+    import keras
+
     import callbacks
 
+    options = _resolve_devices(options, devices)
+    job = job._replace(options=options)
     use_precision(options.mixed_precision)
     keras.utils.set_random_seed(options.seed)
-    training, validation = make_batches(job)
-    model = make_model(job)
-    if not job.state:
+    training, validation = make_batches(job, devices.spread)
+    with devices.scope():
+        model = make_model(job)
+    if not job.state and devices.main:
         _start_run(job)
     writer = callbacks.RunWriter(
-        model, job.path, options.patience, fingerprint(job), job.state, started
+        model, job.path, options.patience, fingerprint(job), job.state, started, devices.main
     )
     done = len(writer.history)
-    watchers = [
-        callbacks.Epochs(training, validation, options.max_bad),
-        writer,
-        callbacks.Progress(
+    watchers = [callbacks.Epochs(training, validation, options.max_bad), writer]
+    if devices.main:
+        watchers.append(callbacks.Progress(
             len(job.training.names), options.batch_size, options.epochs, done
-        ),
-    ]
+        ))
     try:
-        if writer.finished(options.epochs):
+        if devices.main and writer.finished(options.epochs):
             say(f"{job.path} has finished its {done} epochs already")
-        else:
-            _announce(job, model, len(training), done)
+        elif devices.main:
+            _announce(job, devices, model, len(training), done)
         for stage in stages(options):
             # A run that goes on at a stage's end goes through that end again.
             if not writer.finished(options.epochs) and stage.last >= max(done, 1):
-                _train_stage(job, stage, model, training, validation, watchers)
+                _train_stage(job, devices, stage, model, training, validation, watchers)
     except BaseException as error:
         # Keras wraps an error of a data set beyond recognition.
         refused = training.error or validation.error
@@ -88,7 +113,33 @@ def fit(options):
         training.close()
         validation.close()
 
-    return _finish(job, model, writer, training, validation)
+    if not devices.main:
+        return None
+    return _finish(job, devices, model, writer, training, validation)
+
+
+def _resolve_devices(options, devices):
+    """Checks and fills in what depends on the number of devices."""
+    spread = devices.spread
+    check_batch_size(options.batch_size, spread.devices)
+    if devices.strategy and options.accumulate > 1:
+        # Keras decides inside each replica whether to update, where TensorFlow cannot exchange.
+        raise InputError(
+            f"--accumulate: {options.accumulate} is not possible on several devices with "
+            "TensorFlow; --backend jax can, or a larger --batch_size, of which each device "
+            "takes its part"
+        )
+    synchronized = options.sync_batchnorm
+    if spread.even:
+        if synchronized is False:
+            raise InputError(
+                "--sync_batchnorm: no is not possible with --backend jax, which always computes "
+                "over the whole batch"
+            )
+        synchronized = True
+    elif synchronized is None and spread.devices > 1:
+        synchronized = options.batch_size // spread.devices < ENOUGH_IMAGES
+    return options._replace(sync_batchnorm=synchronized)
 
 
 class Stage(NamedTuple):
@@ -106,7 +157,7 @@ def stages(options):
     return [stage for stage in found if stage.first < stage.last]
 
 
-def _train_stage(job, stage, model, training, validation, watchers):
+def _train_stage(job, devices, stage, model, training, validation, watchers):
     import keras
 
     import callbacks
@@ -118,8 +169,9 @@ def _train_stage(job, stage, model, training, validation, watchers):
     with fine_tuning.frozen(model) if stage.frozen else contextlib.nullcontext():
         part = model
         if stage.frozen and options.cache_features:
-            body, part = fine_tuning.split(model)
-        compile_model(part, job, stage, len(training))
+            body, part = fine_tuning.split(model, devices)
+        with devices.scope():
+            compile_model(part, job, stage, len(training), devices)
         if stage.first < done <= stage.last:
             checkpoint.load(
                 os.path.join(job.path, run_folder.CHECKPOINT), model, part.optimizer
@@ -139,10 +191,10 @@ def _train_stage(job, stage, model, training, validation, watchers):
             callbacks=[
                 *watchers,
                 *([keras.callbacks.SwapEMAWeights()] if callbacks.uses_average(part) else []),
-                keras.callbacks.TensorBoard(
+                *([keras.callbacks.TensorBoard(
                     os.path.join(options.log_dir, os.path.basename(job.path)),
                     write_graph=False,
-                ),
+                )] if devices.main else []),
             ],
         )
 
@@ -151,7 +203,7 @@ def _cache_features(job, body, *orders):
     """The `FeatureBatches` of training and validation, in the order of theirs."""
     from fine_tuning import FeatureBatches
 
-    images = make_batches(job, augmented=False)
+    images = make_batches(job, ONE, augmented=False)
     try:
         return [FeatureBatches(body, *pair, job.path) for pair in zip(images, orders)]
     finally:
@@ -159,8 +211,8 @@ def _cache_features(job, body, *orders):
             batches.close()
 
 
-def make_batches(job, augmented=True):
-    """(training, validation) batches of a job, two `ImageBatches`.
+def make_batches(job, spread, augmented=True):
+    """(training, validation) batches of a job, two `ImageBatches`, for the devices of `spread`.
 
     Without augmentation the training's are in the samples' order, too.
     """
@@ -172,6 +224,7 @@ def make_batches(job, augmented=True):
         "batch_size": options.batch_size,
         "preprocessing": run_folder.preprocessing(options),
         "seed": options.seed,
+        "spread": spread,
         "workers": options.workers,
         "report": say,
     }
@@ -197,19 +250,25 @@ def _chosen(kind, options):
 
 def make_model(job):
     """The model of a job, not compiled."""
+    import keras
+
     from model import build_model
 
-    return build_model(
+    model = build_model(
         classes=len(job.labels),
         weights="none" if job.state else job.options.weights,
         **run_folder.architecture(job.options),
     )
+    if job.options.sync_batchnorm and keras.backend.backend() == "tensorflow":
+        synchronize(model)  # on JAX it is so by itself
+    return model
 
 
-def compile_model(model, job, stage, steps):
+def compile_model(model, job, stage, steps, devices):
     """Compiles a model for a stage; `steps` is the number of steps an epoch."""
     import keras
 
+    import callbacks
     from model import backbone_layers
     from optimizers import layer_rates, make_optimizer
 
@@ -218,10 +277,13 @@ def compile_model(model, job, stage, steps):
     if options.layer_decay < 1:
         rates = layer_rates(backbone_layers(model), options.layer_decay)
     warmup = 0 if stage.frozen else options.warmup_epochs
+    loss = make_loss(job)
+    # Made first: `over_devices` changes what the loss does.
+    mean_loss = keras.metrics.MeanMetricWrapper(loss.call, name=callbacks.MEAN_LOSS)
     model.compile(
         optimizer=make_optimizer(
             options.optimizer,
-            options.learning_rate * (FROZEN_RATE if stage.frozen else 1),
+            step_rate(options) * (FROZEN_RATE if stage.frozen else 1),
             (stage.last - stage.first) * steps,
             round(warmup * steps),
             options.weight_decay,
@@ -229,9 +291,10 @@ def compile_model(model, job, stage, steps):
             options.accumulate,
             options.ema,
             rates,
+            devices.strategy is not None,
         ),
-        loss=make_loss(job),
-        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+        loss=over_devices(loss) if devices.strategy else loss,
+        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss],
         jit_compile=_jit(options.jit),
     )
     model.optimizer.build(model.trainable_variables)
@@ -274,28 +337,45 @@ def _start_run(job):
             shutil.rmtree(os.path.join(logs, part), ignore_errors=True)
 
 
-def _announce(job, model, steps, done):
+def _announce(job, devices, model, steps, done):
     options = job.options
+    if devices.spread.devices > 1:
+        say(devices_line(options, devices))
     say(
         f"{options.backbone} ({model.count_params():,} parameters) at "
         f"{options.input_size} x {options.input_size} pixels, start: "
         f"{f'epoch {done + 1} of ' + job.path if job.state else options.weights}; "
         f"{steps} steps of {options.batch_size} an epoch, {options.optimizer} at "
-        f"{options.learning_rate:g}; run {job.path}"
+        f"{step_rate(options):g}; run {job.path}"
     )
 
 
-def _finish(job, model, writer, training, validation):
+def devices_line(options, devices):
+    """What a person should know about a training on several devices."""
+    names, count = devices.names, devices.spread.devices
+    shown = ", ".join(names if count <= 8 else [*names[:4], "...", names[-1]])
+    processes = f" of {devices.spread.processes} processes" if devices.spread.processes > 1 else ""
+    norm = "the whole batch" if options.sync_batchnorm else "each device's own part"
+    return (
+        f"{count} devices{processes}: {shown}; {options.batch_size // count} images a device and "
+        f"step; learning rate {step_rate(options):g} (--scale_lr {options.scale_lr}); batch "
+        f"normalisation over {norm}"
+    )
+
+
+def _finish(job, devices, model, writer, training, validation):
     """Leaves check/ and metrics.json, and says how it went."""
     import keras
 
     import callbacks
     import pretrained
 
-    if keras.config.dtype_policy().name != "float32":
-        # What is exported and used computes in float32, so check/ has to.
+    if keras.config.dtype_policy().name != "float32" or devices.spread.devices > 1:
+        # What is exported and used computes in float32 on one device, so check/ has to.
         use_precision("float32")
+        leave_distribution()
         model = make_model(job._replace(options=job.options._replace(weights="none")))
+    exact_float32()
     pretrained.load(model, os.path.join(job.path, run_folder.BEST))
     _write_check(job, model)
     best = writer.best

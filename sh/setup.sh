@@ -30,9 +30,9 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
 fi
 
 for file in "${files[@]}"; do
-  # The stamp holds what was installed, the files it names included.
+  # The stamp holds what was installed, the files that it may name included.
   stamp=.venv/installed-$file
-  wanted=$(cat constraints.txt requirements-core.txt "$file")
+  wanted=$(cat constraints.txt requirements*.txt)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing $file into .venv ..." >&2
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$file"
