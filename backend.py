@@ -28,7 +28,7 @@ def import_keras(backend=None):
     if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "jax":
         check_jax()
     quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
-    with _no_stderr() if quiet else contextlib.nullcontext():
+    with hidden(2) if quiet else contextlib.nullcontext():
         import keras
 
         if keras.backend.backend() == "tensorflow":
@@ -48,7 +48,8 @@ def import_keras(backend=None):
 
 
 def check_jax():
-    """Refuses where JAX is not installed."""
+    """Refuses where JAX is not installed; call it before JAX is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # JAX would set a lower one
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # memory as it is needed
     if importlib.util.find_spec("jax") is None:
         raise InputError(
@@ -131,14 +132,17 @@ def _gpu_precision():
 
 
 @contextlib.contextmanager
-def _no_stderr():
-    # The notes come from C++, which Python's sys.stderr knows nothing of.
-    saved = os.dup(2)
+def hidden(descriptor):
+    """A context in which what is written to standard output (1) or error (2) goes nowhere.
+
+    For notes that come from C++, which Python's `sys.stdout` and `sys.stderr` know nothing of.
+    """
+    saved = os.dup(descriptor)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(nowhere, descriptor)
         yield
     finally:
-        os.dup2(saved, 2)
+        os.dup2(saved, descriptor)
         os.close(saved)
         os.close(nowhere)

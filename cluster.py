@@ -19,9 +19,7 @@ LOST = (
     "another process of this training has ended or cannot be reached; the last complete "
     "checkpoint stands, and --resume goes on with it, with any number of processes"
 )
-ENDED = (
-    "this process was ended from outside, most likely because " + LOST
-)
+NOT_FOUND = f"the processes did not find each other within {FIND_SECONDS} s"
 # What errors of JAX say where another process is gone: its exchange on processors (Gloo), its
 # coordination service, NCCL
 SIGNS = ("gloo", "connection", "unavailable", "deadline", "heartbeat", "coordination", "barrier",
@@ -57,6 +55,8 @@ def join(coordinator, processes, process):
             check_port(coordinator)
         else:
             reach(coordinator, FIND_SECONDS)
+    # It would take SIGTERM for a notice of the machine's and go on.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             initialization_timeout=FIND_SECONDS,
@@ -66,9 +66,7 @@ def join(coordinator, processes, process):
         )
     except (RuntimeError, ValueError) as error:  # JAX's own errors are RuntimeErrors
         reason = str(error).strip().splitlines()[0]
-        raise RunError(
-            f"the processes did not find each other within {FIND_SECONDS} s: {reason}"
-        ) from None
+        raise RunError(f"{NOT_FOUND}: {reason}") from None
 
 
 def check_port(address):
@@ -175,20 +173,25 @@ class Witness:
     """A process that says why when this one is ended from outside Python.
 
     JAX ends a process that has lost another from C++, with lines for its developers.
-    The witness waits on a pipe; if that closes without a word, it has the last one.
+    The witness waits on a pipe; when that closes, it says the last thing it heard there.
     """
 
-    SCRIPT = "import sys\nif not sys.stdin.read(): print(sys.argv[1], file=sys.stderr)"
+    SCRIPT = "import sys\nsys.stderr.write(sys.stdin.read().rpartition('\\f')[2])"
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-S", "-c", self.SCRIPT, f"run.py: {ENDED}"],
+            [sys.executable, "-S", "-c", self.SCRIPT],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
             start_new_session=True,  # Ctrl-C is for this process
         )
         return self
 
+    def expect(self, reason):
+        """What it says from now on if this process ends without a word."""
+        self.process.stdin.write(f"\frun.py: this process was ended from outside: {reason}\n")
+        self.process.stdin.flush()
+
     def __exit__(self, *error):
-        self.process.stdin.write("done")
+        self.process.stdin.write("\f")
         self.process.stdin.close()
         self.process.wait()

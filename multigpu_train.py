@@ -5,9 +5,11 @@ devices are a `tf.distribute.MirroredStrategy`; on JAX, one process or several, 
 spreads the batch over them (`keras.distribution.DataParallel`).
 """
 
+import functools
+
 import cluster
 import train
-from backend import check_jax, import_keras
+from backend import check_jax, hidden, import_keras
 from devices import Devices, Spread, launcher, no_gpu, split_name, tensorflow_strategy
 from errors import InputError
 from job import fingerprint, say
@@ -22,9 +24,10 @@ def main(options):
     if not (options.coordinator or launcher()):
         train.report(train.fit(options, one_process), options)
         return
-    with cluster.Witness():
+    with cluster.Witness() as witness:
         try:
-            metrics = train.fit(options, one_of_several)
+            with hidden(1):  # Gloo says on standard output whom it has found
+                metrics = train.fit(options, functools.partial(one_of_several, witness))
             import jax
 
             jax.distributed.shutdown()  # waits for the others
@@ -48,15 +51,17 @@ def one_process(job):
     return Devices(names, Spread(len(names)), strategy)
 
 
-def one_of_several(job):
-    """Starts Keras in one of several processes."""
+def one_of_several(witness, job):
+    """Starts Keras in one of several processes; `witness` is the `cluster.Witness` of this one."""
     options = job.options
     if options.backend != "jax":
         raise InputError(
             f"--backend: several processes train with jax, not with {options.backend}"
         )
     _choose_jax_devices(options.devices)
+    witness.expect(cluster.NOT_FOUND)
     cluster.join(options.coordinator, options.num_processes, options.process_id)
+    witness.expect(f"most likely {cluster.LOST}")
     devices = _spread_over_jax_devices(options.devices)
     values = {f"--{name}": getattr(options, name) for name in options._fields if name not in OWN}
     cluster.agree({**values, "the images or labels": fingerprint(job)}, devices.spread.process)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv if it is not there and installs the pinned requirements; does nothing the second time.
-# usage: bash sh/setup.sh [test]        test: the test tools too
+# usage: bash sh/setup.sh [test] [jax] [hub]        and what requirements-test.txt, -jax, -hub bring
 # Takes about a minute and 1.8 GB of disk, most of it TensorFlow (4 GB with an NVIDIA GPU).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ files=(requirements.txt)
 if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
   files=(requirements-gpu.txt)
 fi
-if [ "${1:-}" = test ]; then files+=(requirements-test.txt); fi
+for name in "$@"; do files+=("requirements-$name.txt"); done
 
 # An interrupted first run leaves a .venv without pip.
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then

@@ -2,12 +2,11 @@
 
     KERAS_BACKEND=... python -m tests.few_blocks '[["--mode", "train", ...], ...]'
 
-What tests of several devices and processes start: those are chosen once a process. Prints
-a line of JSON with the commands' exit statuses. With TRACE=PATH, a training appends the name of
+What tests of several devices and processes start: those are chosen once a process. Exits
+with the highest status. With TRACE=PATH, a training appends the name of
 each image it reads to PATH.read, and leaves all variables of its model in PATH.npz.
 """
 
-import contextlib
 import json
 import os
 import sys
@@ -41,9 +40,4 @@ def trace(path):
 
 if "TRACE" in os.environ:
     trace(os.environ["TRACE"])
-statuses = []
-for words in json.loads(sys.argv[1]):
-    with contextlib.redirect_stdout(sys.stderr):
-        statuses.append(run.main(words))
-print(json.dumps(statuses), flush=True)
-sys.exit(max(statuses))
+sys.exit(max(run.main(words) for words in json.loads(sys.argv[1])))

@@ -62,7 +62,7 @@ def place(tmp_path_factory):
     ]
     process = few_blocks(*commands)
     assert process.returncode == 0, process.stderr[-3000:]
-    return SimpleNamespace(path=place, runs=place / "runs", said=process.stderr)
+    return SimpleNamespace(path=place, runs=place / "runs", said=process.stdout + process.stderr)
 
 
 def largest_difference(one, two):

@@ -47,7 +47,7 @@ def start(words, backend="jax", trace=None):
         environment["TRACE"] = str(trace)
     return subprocess.Popen(
         [sys.executable, "-m", "tests.few_blocks", json.dumps([[str(word) for word in words]])],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )
 
 
@@ -83,7 +83,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(place):
     """The same training by two processes, by one, and by TensorFlow on one device and two."""
-    words = (*place.words, "--epochs", EPOCHS)
+    words = (*place.words, "--epochs", EPOCHS, "--json")
     started = [
         start((*words, "--run", "jax_two", *more), trace=place.path / f"process{number}")
         for number, more in enumerate(several())
@@ -93,9 +93,11 @@ def trained(place):
         start((*words, "--run", "tf_one"), "tensorflow"),
         start((*words, "--run", "tf_two", "--devices", "cpu:2"), "tensorflow"),
     ]
+    place.outputs = []
     for process in started:
-        said = process.communicate(timeout=300)[1]
+        out, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
+        place.outputs.append(out)
     return place
 
 
@@ -162,6 +164,12 @@ def test_exports_of_all_trainings_answer_alike(trained, monkeypatch):
     assert np.ptp(answers[0]) > 0.01
     assert np.abs(answers[0] - answers[1]).max() < 1e-5
     assert np.abs(answers[0] - answers[2]).max() < 1e-5
+
+
+def test_standard_output_has_one_line_of_json_of_one_process(trained):
+    first, second = trained.outputs[:2]
+    assert json.loads(first)["epochs"] == EPOCHS and first.count("\n") == 1
+    assert second == ""
 
 
 def test_one_process_writes_the_run_folder(trained):
