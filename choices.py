@@ -49,7 +49,8 @@ def check_place(options):
         raise InputError(
             f"--coordinator: several processes train with --backend jax, not {options.backend}"
         )
-    if options.cache_features and (given or devices.launcher()):
+    together = given or (options.backend == "jax" and devices.launcher())
+    if options.cache_features and together:
         raise InputError(
             "--cache_features: computes the features of all images in one process; with several "
             "processes leave it out"

@@ -188,7 +188,7 @@ class Witness:
 
     def expect(self, reason):
         """What it says from now on if this process ends without a word."""
-        self.process.stdin.write(f"\frun.py: this process was ended from outside: {reason}\n")
+        self.process.stdin.write(f"\frun.py: this process was ended: {reason}\n")
         self.process.stdin.flush()
 
     def __exit__(self, *error):

@@ -295,7 +295,7 @@ def compile_model(model, job, stage, steps, devices):
         ),
         loss=over_devices(loss) if devices.strategy else loss,
         weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss],
-        jit_compile=_jit(options.jit),
+        jit_compile=jit_compile(options.jit),
     )
     model.optimizer.build(model.trainable_variables)
 
@@ -317,7 +317,7 @@ def make_loss(job):
     return FocalLoss(gamma, weights)
 
 
-def _jit(wanted):
+def jit_compile(wanted):
     """XLA makes a step on a processor six times slower, and pays on a GPU."""
     import keras
 
