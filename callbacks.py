@@ -95,9 +95,10 @@ class RunWriter(keras.callbacks.Callback):
         state: the state of a checkpoint to go on from, or None.
         began: when the training began, as `time.monotonic` has it.
         writes: whether this process writes; another only follows.
+        thaws: epochs after which a frozen backbone begins to train; patience counts from there.
     """
 
-    def __init__(self, whole, path, patience, data, state, began, writes=True):
+    def __init__(self, whole, path, patience, data, state, began, writes=True, thaws=0):
         super().__init__()
         self.whole = whole
         # Without the optimizer, which Keras would store with a compiled model's weights.
@@ -105,6 +106,7 @@ class RunWriter(keras.callbacks.Callback):
         self.path = path
         self.patience = patience
         self.writes = writes
+        self.thaws = thaws
         self.data = data
         state = state or {"history": [], "best_epoch": 0, "seconds": 0.0}
         self.history = state["history"]
@@ -161,7 +163,8 @@ class RunWriter(keras.callbacks.Callback):
                 shutil.copyfile(last, partial)  # a tenth of the time that Keras takes to write it
 
     def _out_of_patience(self):
-        return bool(self.patience) and len(self.history) - self.best_epoch >= self.patience
+        since = len(self.history) - max(self.best_epoch, self.thaws)
+        return bool(self.patience) and since >= self.patience
 
     def _table(self):
         text = io.StringIO()

@@ -141,8 +141,8 @@ _option("scale_lr", choice("none", "linear"), "none",
         "linear: the learning rate is that for 16 images a step, and grows with --batch_size",
         "Training")
 _option("patience", whole(0, 100000), 0,
-        "epochs without a better validation score before training stops; 0 never stops early",
-        "Training")
+        "epochs without a better validation score before training stops, after those of "
+        "--freeze_epochs; 0 never stops early", "Training")
 _option("seed", whole(0, 2**31 - 1), 0, "start of every random number", "Training")
 
 _option("horizontal_flip", YES_NO, True, "mirror half of the images left to right",

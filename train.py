@@ -82,8 +82,9 @@ def fit(options, start=one_device):
         model = make_model(job)
     if not job.state and devices.main:
         _start_run(job)
+    thaws = options.freeze_epochs if options.freeze_epochs < options.epochs else 0
     writer = callbacks.RunWriter(
-        model, job.path, options.patience, fingerprint(job), job.state, started, devices.main
+        model, job.path, options.patience, fingerprint(job), job.state, started, devices.main, thaws
     )
     done = len(writer.history)
     watchers = [callbacks.Epochs(training, validation, options.max_bad), writer]

@@ -750,12 +750,12 @@ def test_no_network_ends_in_a_line_that_says_what_to_do(data, tmp_path, few_bloc
 # --- best epoch and patience ----------------------------------------------------------
 
 
-def write_epochs(path, patience, scores, state=None):
+def write_epochs(path, patience, scores, state=None, **settings):
     """Gives a run's writer some epochs; returns it and the epoch after which it stopped."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    writer = callbacks.RunWriter(model, str(path), patience, "data", state, 0.0)
+    writer = callbacks.RunWriter(model, str(path), patience, "data", state, 0.0, **settings)
     writer.set_model(model)
     start = len(writer.history)
     for epoch, (accuracy, loss) in enumerate(scores, start):
@@ -797,6 +797,17 @@ def test_patience(tmp_path, patience, stopped):
     assert found == stopped
     assert writer.finished(100) == (stopped is not None)
     assert len(rows(tmp_path / "results.csv")) == (stopped or 6)
+
+
+@pytest.mark.parametrize("thaws, stopped", [(0, 3), (2, 3), (3, 4), (5, 6), (6, None)])
+def test_patience_waits_for_the_frozen_backbone(tmp_path, thaws, stopped):
+    assert write_epochs(tmp_path, 1, WORSE, thaws=thaws)[1] == stopped
+
+
+def test_a_process_that_does_not_write_follows(tmp_path):
+    writer, stopped = write_epochs(tmp_path, 2, WORSE, writes=False)
+    assert stopped == 4 and writer.best_epoch == 2 and writer.saved == 0
+    assert os.listdir(tmp_path) == []
 
 
 def test_patience_goes_on_after_a_stop(tmp_path):
