@@ -5,6 +5,7 @@ TensorFlow are imported, which takes seconds.
 """
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -99,6 +100,7 @@ def _resumed(options):
         raise InputError(f"--resume: {path} is an exported model; a run is needed")
     stored = run_folder.read(path, weights=None).options
     free = {"resume", "json", "debug", "config", "workers", "save_dir", *options_module.PLACE}
+    options = _with_numbers(options)
     for name in options.given - free:
         given, before = getattr(options, name), getattr(stored, name)
         if given != before:
@@ -138,7 +140,7 @@ def _resolve(options):
     dropout = options.dropout
     if dropout is None:
         dropout = known.dropout if known else 0.2
-    return options._replace(
+    return _with_numbers(options)._replace(
         val_data=_validation_folder(options),
         input_size=size,
         learning_rate=options.learning_rate or default_learning_rate(options),
@@ -146,6 +148,42 @@ def _resolve(options):
         dropout=dropout,
         run=options.run or _run_name(options.backbone),
     )
+
+
+def _with_numbers(options):
+    """The options with the numbers of the file that --normalize names, which a run keeps."""
+    if not isinstance(options.normalize, str):
+        return options
+    return options._replace(normalize=read_normalization(options.normalize))
+
+
+def read_normalization(path):
+    """The six numbers of a file that --mode mean_std has written.
+
+    Returns:
+        tuple: mean and standard deviation, each of red, green and blue, in 0-255.
+
+    Raises:
+        InputError: no such file, or not such a one.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+        numbers = [float(each) for name in ("mean", "standard_deviation") for each in found[name]]
+    except FileNotFoundError:
+        raise InputError(f"--normalize: {path}: no such file; --mode mean_std makes it") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"--normalize: {path}: is not a file of --mode mean_std: {error!r}"
+        ) from None
+    if len(numbers) != 6 or not np.isfinite(numbers).all():
+        raise InputError(f"--normalize: {path}: must hold three means and three deviations")
+    if min(numbers[3:]) <= 0:
+        raise InputError(
+            f"--normalize: {path}: a deviation is {min(numbers[3:]):g}; one has to be above 0, or "
+            "the images are all alike in a channel"
+        )
+    return tuple(numbers)
 
 
 def _run_name(backbone):

@@ -33,6 +33,7 @@ def build_model(
     pooling="avg",
     bilinear_dim=None,
     norm="batch",
+    normalize=None,
 ):
     """Builds a classifier.
 
@@ -48,6 +49,8 @@ def build_model(
         pooling: "avg", "max", "gem", "bilinear" or "compact_bilinear".
         bilinear_dim: channels that a 1x1 convolution leaves for "bilinear"; None is all.
         norm: "batch" or "group", the backbone's normalisation.
+        normalize: means and standard deviations of red, green and blue, six numbers in 0-255,
+            that scale the input; None is the backbone's own scaling.
 
     Returns:
         Functional model from uint8 (B, S, S, 3), RGB, 0-255, named "input_img",
@@ -59,7 +62,11 @@ def build_model(
         RunError: ImageNet's weights cannot be downloaded.
     """
     inputs = keras.Input((input_size, input_size, 3), dtype="uint8", name="input_img")
-    x = _features(inputs, backbone, drop_connect, block_attention, weights)
+    scaling = None
+    if normalize is not None:
+        mean, deviation = normalize[:3], normalize[3:]
+        scaling = [1 / each for each in deviation], [-m / d for m, d in zip(mean, deviation)]
+    x = _features(inputs, backbone, drop_connect, block_attention, weights, scaling)
     if norm == "group":
         converted = to_group_normalization(keras.Model(inputs, x))
         inputs, x = converted.inputs[0], converted.outputs[0]
@@ -87,16 +94,16 @@ def backbone_layers(model):
     return [layer for layer in model.layers if layer.name not in HEAD_LAYERS]
 
 
-def _features(inputs, backbone, drop_connect, block_attention, weights):
+def _features(inputs, backbone, drop_connect, block_attention, weights, scaling):
     if backbone in VARIANTS:
-        return efficientnet(inputs, backbone, drop_connect, block_attention)
+        return efficientnet(inputs, backbone, drop_connect, block_attention, scaling=scaling)
     import other_model  # keras.applications costs time that an EfficientNet does not need
 
     if backbone.startswith(backbones.HUB):
         return other_model.hub_model(
-            inputs, backbone.removeprefix(backbones.HUB), weights == "imagenet"
+            inputs, backbone.removeprefix(backbones.HUB), weights == "imagenet", scaling
         )
-    return other_model.other_model(inputs, backbone, drop_connect)
+    return other_model.other_model(inputs, backbone, drop_connect, scaling)
 
 
 def _pool(x, pooling, bilinear_dim, classes):

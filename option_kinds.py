@@ -64,11 +64,30 @@ def _color(text):
     return tuple(parts)
 
 
+def _shares(text):
+    parts = [float(part) for part in text.strip("()[]").split(",")]
+    if len(parts) not in (2, 3) or min(parts) <= 0 or abs(sum(parts) - 1) > 1e-6:
+        raise ValueError
+    return tuple(parts)
+
+
 def _run_name(text):
     _text(text)
     if text.startswith(".") or any(letter in '/\\:*?"<>|' or letter < " " for letter in text):
         raise ValueError
     return text
+
+
+def _normalization(text):
+    """A path, or the six numbers that a run keeps of the file there."""
+    parts = text.strip("()[]").split(",")
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        return _text(text)
+    if len(numbers) != 6 or not all(map(math.isfinite, numbers)) or min(numbers[3:]) <= 0:
+        raise ValueError
+    return numbers
 
 
 def _backbone(text):
@@ -103,6 +122,10 @@ RUN_NAME = Kind(_run_name, 'a folder name without any of / \\ : * ? " < > |', "N
 SCORE_NAME = Kind(_run_name, "a short name such as test", "NAME")
 YES_NO = Kind(_yes_no, "yes or no", "yes|no")
 COLOR = Kind(_color, "three whole numbers from 0 to 255: red,green,blue", "R,G,B")
+NORMALIZATION = Kind(_normalization, "a file of --mode mean_std, or its six numbers: means and "
+                     "standard deviations of red, green and blue", "FILE")
+SHARES = Kind(_shares, "two or three numbers above 0 that add up to 1, such as 0.8,0.1,0.1",
+              "X,X,X")
 DEVICES = Kind(_devices, "all, GPUs by number such as gpu:0,gpu:1, or cpu:N, the processor as N "
                "devices", "DEVICES")
 ADDRESS = Kind(_address, "HOST:PORT", "HOST:PORT")

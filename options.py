@@ -18,10 +18,12 @@ from option_kinds import (
     COLOR,
     DEVICES,
     FOLDER,
+    NORMALIZATION,
     PATH,
     RUN,
     RUN_NAME,
     SCORE_NAME,
+    SHARES,
     WEIGHTS,
     YES_NO,
     choice,
@@ -67,6 +69,14 @@ _option("workers", whole(1, 256), max(1, min(16, os.cpu_count() or 1)),
         "threads that decode images", "Data", "the processor's cores, at most 16")
 _option("source", FOLDER, None, "a folder with one folder of images a class", "Data")
 _option("target", FOLDER, None, "the folder to make", "Data")
+_option("how", choice("copy", "link", "move"), "copy",
+        "how files get to the target: copied, as further names of the same file, or moved", "Data")
+_option("split", SHARES, None,
+        "shares of training, validation and test data, made as train_datasets, val_datasets and "
+        "test_datasets below the target", "Data", "all in one folder")
+_option("dry_run", YES_NO, False, "only say what would be done", "Data")
+_option("original", YES_NO, False,
+        "count the pixels of the files as they are, not those of the model's input", "Data")
 _option("image", PATH, None, "image files, folders of images, or patterns such as 'photos/*.jpg'",
         "Data", many=True)
 
@@ -86,6 +96,9 @@ _option("dropout", number(0, 1, below=True), None, "share of features dropped be
 _option("drop_connect", number(0, 1, below=True), 0.2,
         "stochastic depth: chance that the last block is skipped in a step", "Model")
 
+_option("normalize", NORMALIZATION, None,
+        "scale the input by a mean and deviation of your own", "Model",
+        "the backbone's own scaling")
 _option("attention", choice("none", "cbam"), "none", "attention after the backbone", "Model")
 _option("block_attention", choice("se", "cbam", "none"), "se",
         "attention inside the blocks of an EfficientNet", "Model")
@@ -224,7 +237,7 @@ MODES = {
     "train": Mode(
         ("train_data", "val_data", "val_fraction", "labels", "max_bad", "workers",
          "backbone", "weights", "input_size", "resize", "fill_color", "dropout", "drop_connect",
-         "attention", "block_attention", "pooling", "bilinear_dim", "norm",
+         "attention", "block_attention", "pooling", "bilinear_dim", "norm", "normalize",
          "batch_size", "epochs", "learning_rate", "optimizer", "weight_decay", "warmup_epochs",
          "label_smoothing", "loss", "focal_gamma", "class_weights", "sampler",
          "freeze_epochs", "cache_features", "layer_decay", "clipnorm", "accumulate", "ema",
@@ -267,7 +280,39 @@ MODES = {
          "target": {"kind": PATH, "default": "preview.png", "help": "the PNG to write"}},
         (),
     ),
-    "dir2txt": Mode(("source", "target", *_COMMON), {}, ("source", "target")),
+    "dir2txt": Mode(("source", "target", "how", "split", "workers", "dry_run", *_COMMON),
+                    {}, ("source", "target")),
+    "txt2dir": Mode(
+        ("source", "labels", "target", "how", "csv", "dry_run", *_COMMON),
+        {"source": {"help": "labelled images, each with a text file of the same stem"},
+         "csv": {"help": "CSV with the columns path and label, read instead of --source, or, "
+                         "where there is a --source, written instead of the folders"}},
+        (),
+    ),
+    "mean_std": Mode(
+        ("source", "input_size", "resize", "fill_color", "original", "workers", "target",
+         *_COMMON),
+        {"source": {"help": "folder of images, with or without text files"},
+         "input_size": {"default": 224, "shown": None},
+         "target": {"kind": PATH, "default": "mean_std.json", "help": "the JSON file to write"}},
+        ("source",),
+    ),
+    "statistics": Mode(
+        ("source", "val_data", "labels", "workers", "target", *_COMMON),
+        {"source": {"help": "labelled images, each with a text file of the same stem"},
+         "val_data": {"shown": None, "help": "validation images to show beside them"},
+         "target": {"default": "statistics", "help": "the folder for charts and table"}},
+        ("source",),
+    ),
+    "confusion_matrix": Mode(
+        ("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
+        {"data": {"help": "labelled images to evaluate", "shown": "the run's eval.csv, which "
+                  "--mode eval has left"},
+         "batch_size": {"default": 32, "help": "images the model takes at once"},
+         "target": {"help": "the folder for matrices and pairs",
+                    "shown": "confusion_matrix in the run's folder"}},
+        ("run",),
+    ),
     "demo_data": Mode(
         ("target", "seed", *_COMMON),
         {"target": {"default": "datasets/digits"},

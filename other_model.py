@@ -55,7 +55,7 @@ OWN_SCALING = ("ConvNeXt", "EfficientNetV2B", "EfficientNetV2", "MobileNetV3")
 HUB_REQUIREMENTS = "pip install -r requirements-hub.txt"
 
 
-def other_model(x, name, drop_connect=0.2):
+def other_model(x, name, drop_connect=0.2, scaling=None):
     """Adds a backbone to a graph.
 
     Args:
@@ -65,13 +65,15 @@ def other_model(x, name, drop_connect=0.2):
         drop_connect: stochastic depth of EfficientNetV2 and ConvNeXt: the chance that a
             block is skipped grows from 0 at the first to about this at the last. The
             others have none.
+        scaling: (scale, offset) of pixels in 0-255, RGB, each a number or three; None is
+            what the backbone was trained with.
 
     Returns:
         Keras tensor (B, h, w, C), the last feature map, with random weights.
     """
     family = backbones.find(name).family
     size = x.shape[1:]
-    scale, offset = SCALING[family]
+    scale, offset = scaling or SCALING[family]
     # In float32 under mixed precision too: half precision would round the pixels.
     x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
     if family in BLUE_FIRST:
@@ -84,13 +86,14 @@ def other_model(x, name, drop_connect=0.2):
     return _squeeze_and_excite(x) if squeezed else x
 
 
-def hub_model(x, preset, weights):
+def hub_model(x, preset, weights, scaling=None):
     """Adds the backbone of a KerasHub image classifier to a graph.
 
     Args:
         x: as `other_model` takes it.
         preset: name or path of the preset, as KerasHub takes it, without "hub:".
         weights: bring the preset's weights, else random ones.
+        scaling: as `other_model` takes it.
 
     Returns:
         Keras tensor (B, h, w, C). Of a transformer the patches' tokens, put back into
@@ -118,8 +121,10 @@ def hub_model(x, preset, weights):
         ) from None
     if isinstance(network.input, (dict, list)) or isinstance(network.output, (dict, list)):
         raise InputError(f"--backbone {name}: is not the backbone of an image classifier")
-    scale = 1.0 if converter.scale is None else _plain(converter.scale)
-    offset = 0.0 if converter.offset is None else _plain(converter.offset)
+    scale, offset = scaling or (
+        1.0 if converter.scale is None else _plain(converter.scale),
+        0.0 if converter.offset is None else _plain(converter.offset),
+    )
     # In float32 under mixed precision too: half precision would round the pixels.
     x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
     x = network(x)  # nested: layers of KerasHub need not come back from their settings

@@ -27,6 +27,13 @@ MODES = {
         "other.data_reconstruction_dir2txt",
         "turn a folder with one folder a class into the sample format",
     ),
+    "txt2dir": (
+        "other.data_reconstruction_txt2dir",
+        "turn the sample format into a folder a class, or a CSV",
+    ),
+    "mean_std": ("other.mean_std", "mean and deviation of a folder's pixels"),
+    "statistics": ("other.statistics_visual", "chart the images a class, their sizes and shapes"),
+    "confusion_matrix": ("other.confusion_matrix", "chart which classes are taken for which"),
     "demo_data": ("other.demo_data", "write 1,797 handwritten digits in the sample format"),
 }
 
@@ -37,7 +44,7 @@ SEVERAL = {"train": "multigpu_train", "save_pb": "save_multigpu_model"}
 def table():
     """The modes as text, a line each."""
     lines = ["usage: python run.py --mode MODE [options]", "", "modes:"]
-    lines += [f"  {name:<13} {summary}" for name, (_, summary) in MODES.items()]
+    lines += [f"  {name:<17} {summary}" for name, (_, summary) in MODES.items()]
     lines += ["", "python run.py --mode MODE --help lists the options of a mode."]
     return "\n".join(lines)
 

@@ -65,7 +65,7 @@ def preprocessing(options):
 def architecture(options):
     """The arguments of `model.build_model` that the options of a training mean."""
     names = ("backbone", "input_size", "dropout", "drop_connect", "attention", "block_attention",
-             "pooling", "bilinear_dim", "norm")
+             "pooling", "bilinear_dim", "norm", "normalize")
     return {name: getattr(options, name) for name in names}
 
 
@@ -116,6 +116,13 @@ def replace_folder(partial, path):
     shutil.rmtree(old, ignore_errors=True)
 
 
+def check_building(path):
+    """Refuses what `building` would: a path where something stands but an empty folder."""
+    if os.path.lexists(path):
+        if os.path.islink(path) or not os.path.isdir(path) or os.listdir(path):
+            raise InputError(f"--target: {path} exists; name a folder that does not, or is empty")
+
+
 @contextlib.contextmanager
 def building(path):
     """Gives a new folder to fill, which becomes `path` when all went well.
@@ -123,9 +130,7 @@ def building(path):
     Raises:
         InputError: something stands there already that is not an empty folder.
     """
-    if os.path.lexists(path):
-        if os.path.islink(path) or not os.path.isdir(path) or os.listdir(path):
-            raise InputError(f"--target: {path} exists; name a folder that does not, or is empty")
+    check_building(path)
     parent, name = os.path.split(os.path.abspath(path))
     partial = os.path.join(parent, f".partial-{name}-{os.getpid()}")
     os.makedirs(parent, exist_ok=True)

@@ -177,7 +177,7 @@ def split(samples, fraction, workers=1):
     def digest(name):
         try:
             with open(os.path.join(samples.folder, name), "rb") as file:
-                return int.from_bytes(hashlib.sha256(file.read()).digest()[:8], "big")
+                return content_hash(file.read())
         except OSError as error:
             raise InputError(f"{os.path.join(samples.folder, name)}: {error.strerror}") from None
 
@@ -198,6 +198,11 @@ def split(samples, fraction, workers=1):
         elif held[members].all():
             held[members[own == own.max()]] = False
     return samples.select(np.flatnonzero(~held)), samples.select(np.flatnonzero(held))
+
+
+def content_hash(data):
+    """64 bits of a file's bytes, as a whole number, by which data are split."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def _stem(name):

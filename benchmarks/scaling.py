@@ -86,7 +86,8 @@ def measure(asked):
     loss = keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
     with devices.scope():
         model = build_model(asked.backbone, CLASSES, SIZE)
-        model.compile("sgd", over_devices(loss) if strategy else loss, jit_compile=jit_compile("auto"))
+        model.compile("sgd", over_devices(loss) if strategy else loss,
+                      jit_compile=jit_compile("auto"))
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (asked.batch_size, SIZE, SIZE, 3), np.uint8)
     y = np.eye(CLASSES, dtype=np.float32)[generator.integers(0, CLASSES, asked.batch_size)]

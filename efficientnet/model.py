@@ -51,7 +51,8 @@ KERNEL_INITIALIZER = {
 }
 
 
-def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9):
+def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9,
+                 scaling=None):
     """Adds an EfficientNet to a graph.
 
     Args:
@@ -62,6 +63,8 @@ def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9):
         attention: inside each block: "se" (squeeze-and-excitation, as published),
             "cbam" or "none".
         momentum: momentum of the moving statistics of every BatchNorm.
+        scaling: (scale, offset) of pixels in 0-255, RGB, each three numbers; None is
+            ImageNet's mean and deviation, with which the published weights were trained.
 
     Returns:
         Keras tensor (B, S/32, S/32, channels), rounded up; channels are 1280 for B0.
@@ -74,12 +77,12 @@ def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9):
     def normalize(x, label):
         return layers.BatchNormalization(momentum=momentum, name=label)(x)
 
-    x = layers.Rescaling(
+    scale, offset = scaling or (
         [1 / (255 * deviation) for deviation in STDDEV],
         [-mean / deviation for mean, deviation in zip(MEAN, STDDEV)],
-        dtype="float32",  # under mixed precision too: half precision would round the pixels
-        name="input_scaling",
-    )(x)
+    )
+    # In float32 under mixed precision too: half precision would round the pixels.
+    x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
     x = layers.ZeroPadding2D(same_padding(x.shape, 3), name="stem_conv_pad")(x)
     x = _conv(filters(32), 3, "stem_conv", strides=2, padding="valid")(x)
     x = normalize(x, "stem_bn")

@@ -58,6 +58,8 @@ def leftovers(tmp_path):
 
 # dir2txt
 
+PLAIN = {"how": "copy", "split": None, "workers": 1, "dry_run": False}
+
 
 def test_two_classes(source, tmp_path):
     result = check(source, tmp_path / "out", "glass/1.jpg", "cardboard/2.png", "glass/3.JPG")
@@ -222,7 +224,7 @@ def test_a_foreign_folder_beside_the_target_is_not_deleted(source, tmp_path):
 
 def test_main_prints_one_line_of_json(source, tmp_path, capsys):
     put(source, "玻璃/1.jpg", "b/2.jpg", "notes.txt")
-    options = SimpleNamespace(source=str(source), target=str(tmp_path / "out"), json=True)
+    options = SimpleNamespace(**PLAIN, source=str(source), target=str(tmp_path / "out"), json=True)
     data_reconstruction_dir2txt.main(options)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
@@ -234,7 +236,9 @@ def test_main_prints_one_line_of_json(source, tmp_path, capsys):
 
 def test_main_prints_a_table(source, tmp_path, capsys):
     put(source, "glass/1.jpg", "glass/2.jpg", "notes.txt")
-    options = SimpleNamespace(source=str(source), target=str(tmp_path / "out"), json=False)
+    options = SimpleNamespace(
+        **PLAIN, source=str(source), target=str(tmp_path / "out"), json=False
+    )
     data_reconstruction_dir2txt.main(options)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["2", "glass"] and lines[1][:2] == ["2", "images"]
