@@ -187,6 +187,8 @@ def test_a_run_keeps_the_numbers_and_not_the_file(few_blocks, tmp_path):
     os.unlink(tmp_path / "numbers.json")
     run = run_folder.read(path)
     assert run.options.normalize == NUMBERS
+    model = build_model(classes=3, **run_folder.architecture(run.options))
+    np.testing.assert_allclose(model.get_layer("input_scaling").scale, 1 / np.array(NUMBERS[3:]))
     images = random_images(32)
     before = Classifier.load(path).probabilities(images)
     assert export(run)["difference"] < 1e-5
