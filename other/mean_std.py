@@ -13,7 +13,7 @@ import run_folder
 from errors import ImageError, InputError, first_ten
 from preprocess import EXTENSIONS, Preprocessing, decode, load
 
-AHEAD = 4  # images decoded ahead, for each thread
+SLICE = 16  # images a task, so that handing them over costs little
 FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded at their full size
 
 
@@ -108,30 +108,25 @@ def measure(paths, preprocessing, workers=1, original=False):
     Returns:
         (`Moments`, list of `ImageError`); the same for any number of threads.
     """
-    def one(path):
-        try:
-            if original:
-                return of_image(_decode_file(path, preprocessing))
-            return of_image(load(path, preprocessing))
-        except ImageError as error:
-            return error
+    def look(part):
+        moments, errors = Moments(), []
+        for path in part:
+            try:
+                image = (_decode_file if original else load)(path, preprocessing)
+            except ImageError as error:
+                errors.append(error)
+            else:
+                moments = moments.merge(of_image(image))
+        return moments, errors
 
+    parts = [paths[first : first + SLICE] for first in range(0, len(paths), SLICE)]
     moments, errors = Moments(), []
     with ThreadPoolExecutor(workers) as pool:
-        remaining, ahead = iter(paths), []
         bar = tqdm(total=len(paths), desc="measuring", unit=" images", leave=False, disable=None)
-        while True:
-            for path in remaining:
-                ahead.append(pool.submit(one, path))
-                if len(ahead) > AHEAD * workers:
-                    break
-            if not ahead:
-                break
-            found = ahead.pop(0).result()
-            bar.update()
-            if isinstance(found, ImageError):
-                errors.append(found)
-            else:
+        for part, (found, failed) in zip(parts, pool.map(look, parts)):
+            bar.update(len(part))
+            errors += failed
+            if found.pixels:
                 moments = moments.merge(found)
         bar.close()
     return moments, errors
