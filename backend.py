@@ -81,20 +81,23 @@ def has_gpu():
         return jax.default_backend() == "gpu"
     import tensorflow as tf
 
-    return bool(tf.config.list_physical_devices("GPU"))
+    return bool(tf.config.get_visible_devices("GPU"))
 
 
-def use_precision(name):
+def use_precision(name, float16=True):
     """Sets what layers compute in; their weights stay float32.
 
     Args:
         name: "float32", "bfloat16", "float16", or "auto": float32 on a processor, where
             half precision is slower, bfloat16 on a GPU that has it, float16 on older ones.
+        float16: whether "auto" may choose it; else older GPUs compute in float32.
     """
     import keras
 
     if name == "auto":
         name = _gpu_precision() if has_gpu() else "float32"
+        if name == "float16" and not float16:
+            name = "float32"
     keras.config.set_dtype_policy(name if name == "float32" else f"mixed_{name}")
 
 
@@ -126,7 +129,7 @@ def _gpu_precision():
     else:
         import tensorflow as tf
 
-        gpu = tf.config.list_physical_devices("GPU")[0]
+        gpu = tf.config.get_visible_devices("GPU")[0]
         major = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0,))[0]
     return "bfloat16" if major >= 8 else "float16"  # NVIDIA's Ampere was the first
 

@@ -47,7 +47,7 @@ def check_place(options):
         )
     if given and options.backend != "jax":
         raise InputError(
-            f"--coordinator: several processes train with --backend jax, not {options.backend}"
+            f"--backend: several processes train with jax, not with {options.backend}"
         )
     together = given or (options.backend == "jax" and devices.launcher())
     if options.cache_features and together:

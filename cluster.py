@@ -12,43 +12,51 @@ import numpy as np
 
 from errors import InputError, RunError
 
-FIND_SECONDS = 60  # for the processes to find each other
+FIND_SECONDS = 60  # for the coordinator to be reached
+COME_SECONDS = 300  # for all processes to come
 SILENCE_SECONDS = 30  # after which a process counts as lost; JAX's own default is 100
 FINISH_SECONDS = 600  # that the others wait while process 0 writes what is left
 LOST = (
     "another process of this training has ended or cannot be reached; the last complete "
     "checkpoint stands, and --resume goes on with it, with any number of processes"
 )
-NOT_FOUND = f"the processes did not find each other within {FIND_SECONDS} s"
+NOT_FOUND = f"not all of the processes came within {COME_SECONDS} s"
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # What errors of JAX say where another process is gone: its exchange on processors (Gloo), its
 # coordination service, NCCL
 SIGNS = ("gloo", "connection", "unavailable", "deadline", "heartbeat", "coordination", "barrier",
          "nccl", "aborted")
 
 
-def join(coordinator, processes, process):
+def join(coordinator, processes, process, gpus=()):
     """Makes this process one of several; before JAX has computed anything.
 
     Args:
         coordinator: HOST:PORT of process 0, or None where a launcher tells everything.
         processes, process: how many, and which of them this is; None likewise.
+        gpus: numbers of the GPUs that this process takes; empty is those it sees, or under a
+            launcher that of its place on the machine.
 
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken, or the launcher does not tell enough.
         RunError: the others do not come, or cannot be reached.
     """
     import jax
 
     settings = {}
+    if gpus:
+        settings["local_device_ids"] = list(gpus)
+    elif coordinator is None and os.environ.get("CUDA_VISIBLE_DEVICES", ",").isdigit():
+        # JAX would take the GPU of this process's place among those of the machine, of which
+        # the launcher shows it one.
+        settings["local_device_ids"] = [0]
     if coordinator is not None:
-        settings = {
-            "coordinator_address": coordinator,
-            "num_processes": processes,
-            "process_id": process,
-            "cluster_detection_method": "deactivate",
-        }
+        settings.update(
+            coordinator_address=coordinator, num_processes=processes, process_id=process,
+            cluster_detection_method="deactivate",
+        )
         host = coordinator.rpartition(":")[0]
-        if host in ("localhost", "127.0.0.1", "[::1]"):
+        if host in LOOPBACK:
             # JAX would listen on every address of the machine.
             settings["coordinator_bind_address"] = coordinator
         if process == 0:
@@ -59,30 +67,35 @@ def join(coordinator, processes, process):
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            initialization_timeout=FIND_SECONDS,
+            initialization_timeout=COME_SECONDS,
             heartbeat_timeout_seconds=SILENCE_SECONDS,
             shutdown_timeout_seconds=FINISH_SECONDS,
             **settings,
         )
-    except (RuntimeError, ValueError) as error:  # JAX's own errors are RuntimeErrors
-        reason = str(error).strip().splitlines()[0]
-        raise RunError(f"{NOT_FOUND}: {reason}") from None
+    except ValueError as error:
+        raise InputError(
+            f"--coordinator: is missing, and the launcher does not tell it: {first_line(error)}"
+            + ("; jax[k8s] asks Kubernetes" if "KUBERNETES_SERVICE_HOST" in os.environ else "")
+        ) from None
+    except RuntimeError as error:  # JAX's own errors are such
+        raise RunError(f"{NOT_FOUND}: {first_line(error)}") from error
 
 
 def check_port(address):
-    """Refuses an address that cannot be listened on.
+    """Refuses a port that cannot be listened on.
+
+    The host may be a name that only the others know, or the address of a machine before this one:
+    JAX listens on all addresses of this machine, but on loopback only where that is named.
 
     Raises:
-        InputError: it is taken, or not of this machine.
+        InputError: it is taken.
     """
     host, _, port = address.rpartition(":")
+    own = host in ("localhost", "127.0.0.1")
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
+        with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+            probe.bind(("127.0.0.1" if own else "", int(port)))
     except OSError as error:
         raise InputError(
             f"--coordinator: process 0 cannot listen at {address}: {error.strerror}; give a free "
@@ -103,11 +116,12 @@ def reach(address, seconds):
             left = max(0.1, until - time.monotonic())
             socket.create_connection((host.strip("[]"), int(port)), timeout=left).close()
             return
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the second: a name that none can have
             if time.monotonic() + 0.5 > until:
+                reason = getattr(error, "strerror", None) or error
                 raise RunError(
                     f"--coordinator: {address} cannot be reached, tried for {seconds:g} s "
-                    f"({error.strerror or error}); process 0 has to run there, and its port be open"
+                    f"({reason}); process 0 has to run there, and its port be open"
                 ) from None
             time.sleep(0.5)
 
@@ -141,11 +155,18 @@ def agree(values, process):
 
 def plain(error):
     """What to raise in place of an error: of a lost process JAX tells at length."""
-    text = f"{type(error).__name__} {error}".lower()
-    known = isinstance(error, (InputError, RunError)) or not isinstance(error, Exception)
-    if not known and any(sign in text for sign in SIGNS) and "resource_exhausted" not in text:
-        return RunError(LOST)
+    text = str(error).lower()
+    # Those of JAX are RuntimeErrors or ValueErrors; of ours and of files there is nothing to guess.
+    foreign = isinstance(error, (RuntimeError, ValueError))
+    foreign = foreign and not isinstance(error, (InputError, RunError))
+    if foreign and any(sign in text for sign in SIGNS) and "resource_exhausted" not in text:
+        return RunError(f"{LOST} ({first_line(error)})")
     return error
+
+
+def first_line(error):
+    """The beginning of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def leave_alone(error):

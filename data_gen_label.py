@@ -119,8 +119,9 @@ class ImageBatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
-        if self._given[0] == (self._epoch, index):
-            return self._given[1]  # Keras looks at the first batch before it begins
+        given, batch = self._given
+        if given == (self._epoch, index):
+            return batch  # Keras looks at the first batch before it begins
         with self._lock:
             for number in range(index, min(index + 1 + self.queue, len(self))):
                 if number not in self._ahead:

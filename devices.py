@@ -76,6 +76,14 @@ class Devices(NamedTuple):
         """Whether this process is the one that writes the run folder."""
         return self.spread.process == 0
 
+    def total(self, number):
+        """The sum of a number over all processes; each has to ask."""
+        if self.spread.processes == 1:
+            return number
+        from jax.experimental import multihost_utils
+
+        return int(np.sum(multihost_utils.process_allgather(np.array(number))))
+
     def scope(self):
         """A context in which models and optimizers for these devices are made."""
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
@@ -147,15 +155,18 @@ def tensorflow_strategy(text):
             raise InputError(no_gpu(max(numbers), len(gpus)))
         tf.config.set_visible_devices([gpus[number] for number in numbers], "GPU")
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    names = [device.name.split("device:")[-1].lower() for device in found]
+    names = tuple(device.name.split("device:")[-1].lower() for device in found)
+    if kind == "gpu":
+        names = tuple(f"gpu:{number}" for number in numbers)  # TensorFlow counts the chosen ones
     if len(names) == 1:
-        return tuple(names), None
-    # With GPUs the default exchange is NCCL's; processors have only this one.
-    cross = None if gpus and kind != "cpu" else tf.distribute.ReductionToOneDevice()
-    strategy = tf.distribute.MirroredStrategy(
+        return names, None
+    # With GPUs NCCL exchanges. What TensorFlow takes for processors, a ring of collective
+    # operations, failed with batch normalisation over all devices where one process trained
+    # several times.
+    cross = None if found[0].device_type == "GPU" else tf.distribute.ReductionToOneDevice()
+    return names, tf.distribute.MirroredStrategy(
         [device.name for device in found], cross_device_ops=cross
     )
-    return tuple(names), strategy
 
 
 def no_gpu(number, there):
@@ -230,11 +241,9 @@ def synchronize(model):
     """Lets every batch normalisation of a model take the whole batch's statistics."""
     import keras
 
-    for layer in model.layers:
+    for layer in model._flatten_layers():  # those inside of layers, too
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
-        elif isinstance(layer, keras.Model):
-            synchronize(layer)
 
 
 def leave_distribution():

@@ -5,12 +5,14 @@ devices are a `tf.distribute.MirroredStrategy`; on JAX, one process or several, 
 spreads the batch over them (`keras.distribution.DataParallel`).
 """
 
-import functools
+import collections
 
+import backbones
+import choices
 import cluster
 import train
 from backend import check_jax, hidden, import_keras
-from devices import Devices, Spread, launcher, no_gpu, split_name, tensorflow_strategy
+from devices import Devices, Spread, launcher, split_name, tensorflow_strategy
 from errors import InputError
 from job import fingerprint, say
 from options import PLACE
@@ -21,20 +23,37 @@ OWN = {*PLACE, "workers", "json", "debug", "config", "run", "given"}
 
 def main(options):
     """`--mode train` with `--multigpu`, `--devices`, `--coordinator` or a launcher's variables."""
-    if not (options.coordinator or launcher()):
+    if not (options.coordinator or options.backend == "jax" and launcher()):
         train.report(train.fit(options, one_process), options)
         return
+    # What a run that goes on computes with is known when it has been read.
+    choices.check_place(options._replace(backend="jax") if options.resume else options)
     with cluster.Witness() as witness:
         try:
             with hidden(1):  # Gloo says on standard output whom it has found
-                metrics = train.fit(options, functools.partial(one_of_several, witness))
-            import jax
-
-            jax.distributed.shutdown()  # waits for the others
+                metrics = _together(options, witness)
         except BaseException as error:
             cluster.leave_alone(error)
-            raise cluster.plain(error) from None
+            told = cluster.plain(error)
+            if told is error:
+                raise
+            raise told from error
     train.report(metrics, options)
+
+
+def _together(options, witness):
+    # Found first: reading the images takes some processes minutes longer than others.
+    _choose_jax_devices(options.devices)
+    import jax
+
+    kind, numbers = split_name(options.devices)
+    witness.expect(cluster.NOT_FOUND)
+    cluster.join(options.coordinator, options.num_processes, options.process_id,
+                 numbers if kind == "gpu" else ())
+    witness.expect(f"most likely {cluster.LOST}")
+    metrics = train.fit(options, one_of_several)
+    jax.distributed.shutdown()  # waits for the others
+    return metrics
 
 
 def one_process(job):
@@ -46,26 +65,40 @@ def one_process(job):
     import_keras(options.backend)
     names, strategy = tensorflow_strategy(options.devices)
     if strategy is None:
-        _say_one(names)
+        _say_one(names, options.devices)
         return Devices()
     return Devices(names, Spread(len(names)), strategy)
 
 
-def one_of_several(witness, job):
-    """Starts Keras in one of several processes; `witness` is the `cluster.Witness` of this one."""
+def one_of_several(job):
+    """Starts Keras in one of several processes that have found each other."""
     options = job.options
     if options.backend != "jax":
         raise InputError(
             f"--backend: several processes train with jax, not with {options.backend}"
         )
-    _choose_jax_devices(options.devices)
-    witness.expect(cluster.NOT_FOUND)
-    cluster.join(options.coordinator, options.num_processes, options.process_id)
-    witness.expect(f"most likely {cluster.LOST}")
     devices = _spread_over_jax_devices(options.devices)
     values = {f"--{name}": getattr(options, name) for name in options._fields if name not in OWN}
-    cluster.agree({**values, "the images or labels": fingerprint(job)}, devices.spread.process)
+    values |= {"the images or labels": fingerprint(job), "the checkpoint": job.state}
+    cluster.agree(values, devices.spread.process)
+    if not job.state and options.weights == "imagenet":
+        _fetch_in_turns(options.backbone, devices.spread)
     return devices
+
+
+def _fetch_in_turns(backbone, spread):
+    """Two processes that download into one cache would spoil each other's file."""
+    if backbone.startswith(backbones.HUB):
+        return
+    from jax.experimental import multihost_utils
+
+    import pretrained
+    from imagenet_weights import imagenet_file
+
+    for process in range(spread.processes):
+        if process == spread.process:
+            pretrained.fetch(backbone, *imagenet_file(backbone))
+        multihost_utils.sync_global_devices(f"weights {process}")
 
 
 def _choose_jax_devices(text):
@@ -88,13 +121,24 @@ def _spread_over_jax_devices(text):
     import jax
 
     kind, numbers = split_name(text)
-    if kind == "gpu" and (jax.default_backend() != "gpu" or
-                          jax.local_device_count() < len(numbers)):
+    try:
         there = jax.local_device_count() if jax.default_backend() == "gpu" else 0
-        raise InputError(no_gpu(max(numbers), there))
+    except RuntimeError:  # a number that CUDA does not know
+        there = 0
+    if kind == "gpu" and there < len(numbers):
+        raise InputError(
+            f"--devices: {text} cannot be used: JAX finds {there} GPUs of these; it needs "
+            "jax[cuda13], and numbers of GPUs that are there"
+        )
+    counts = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        raise InputError(
+            "--devices: each process needs as many devices as the others; found "
+            + ", ".join(f"{count} in process {number}" for number, count in sorted(counts.items()))
+        )
     names = tuple(keras.distribution.list_devices())
     if jax.process_count() == 1 and len(names) == 1:
-        _say_one(names)
+        _say_one(names, text)
         return Devices()
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
@@ -103,5 +147,9 @@ def _spread_over_jax_devices(text):
     return Devices(names, spread)
 
 
-def _say_one(names):
-    say(f"note: one device is here, {names[0]}; training on that. cpu:2 tries several without GPUs")
+def _say_one(names, asked):
+    if asked is None or asked == "all":
+        say(f"note: one device is here, {names[0]}; training on that. --devices cpu:2 tries "
+            "several without GPUs")
+    else:
+        say(f"note: {names[0]} is one device; training on that")

@@ -17,6 +17,7 @@ from devices import (
     ONE,
     Devices,
     check_batch_size,
+    launcher,
     leave_distribution,
     over_devices,
     synchronize,
@@ -43,6 +44,11 @@ def report(metrics, options):
 
 def one_device(job):
     """Starts Keras for a training on one device."""
+    if job.options.backend == "jax" and launcher():
+        raise InputError(
+            f"--resume: {launcher()} started several processes, each of which would go on alone; "
+            "give --backend jax as well"
+        )
     import_keras(job.options.backend)
     return Devices()
 
@@ -73,15 +79,17 @@ def fit(options, start=one_device):
 
     import callbacks
 
-    options = _resolve_devices(options, devices)
+    _check_devices(options, devices)
+    stored = job  # the run keeps what was asked for, not what these devices made of it
+    options = options._replace(sync_batchnorm=_synchronized(options, devices.spread))
     job = job._replace(options=options)
-    use_precision(options.mixed_precision)
+    use_precision(options.mixed_precision, float16=devices.strategy is None)
     keras.utils.set_random_seed(options.seed)
     training, validation = make_batches(job, devices.spread)
     with devices.scope():
         model = make_model(job)
     if not job.state and devices.main:
-        _start_run(job)
+        _start_run(stored)
     thaws = options.freeze_epochs if options.freeze_epochs < options.epochs else 0
     writer = callbacks.RunWriter(
         model, job.path, options.patience, fingerprint(job), job.state, started, devices.main, thaws
@@ -106,7 +114,7 @@ def fit(options, start=one_device):
         refused = training.error or validation.error
         if refused and not isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise refused from None
-        if writer.saved:
+        if writer.saved and devices.main:
             say(f"stopped; --resume {os.path.basename(job.path)} goes on after epoch "
                 f"{writer.saved}")
         raise
@@ -114,33 +122,49 @@ def fit(options, start=one_device):
         training.close()
         validation.close()
 
+    bad = devices.total(len(training.bad) + len(validation.bad))
     if not devices.main:
         return None
-    return _finish(job, devices, model, writer, training, validation)
+    return _finish(job, devices, model, writer, bad)
 
 
-def _resolve_devices(options, devices):
-    """Checks and fills in what depends on the number of devices."""
+def _check_devices(options, devices):
+    """Refuses what these devices cannot do."""
     spread = devices.spread
     check_batch_size(options.batch_size, spread.devices)
-    if devices.strategy and options.accumulate > 1:
+    if spread.even and options.sync_batchnorm is False and "sync_batchnorm" in options.given:
+        raise InputError(
+            "--sync_batchnorm: no is not possible with --backend jax, which always computes over "
+            "the whole batch"
+        )
+    if not devices.strategy:
+        return
+    if options.accumulate > 1:
         # Keras decides inside each replica whether to update, where TensorFlow cannot exchange.
         raise InputError(
             f"--accumulate: {options.accumulate} is not possible on several devices with "
             "TensorFlow; --backend jax can, or a larger --batch_size, of which each device "
             "takes its part"
         )
-    synchronized = options.sync_batchnorm
+    if options.mixed_precision == "float16":
+        # Keras looks for an overflow in the gradients of the first device only.
+        raise InputError(
+            "--mixed_precision: float16 is not safe on several devices with TensorFlow; allowed: "
+            "auto, float32, bfloat16"
+        )
+    if options.jit == "on":
+        raise InputError(
+            "--jit: on is not possible on several devices with TensorFlow; allowed: auto, off"
+        )
+
+
+def _synchronized(options, spread):
+    """Whether batch normalisation takes the statistics of all devices' images."""
     if spread.even:
-        if synchronized is False:
-            raise InputError(
-                "--sync_batchnorm: no is not possible with --backend jax, which always computes "
-                "over the whole batch"
-            )
-        synchronized = True
-    elif synchronized is None and spread.devices > 1:
-        synchronized = options.batch_size // spread.devices < ENOUGH_IMAGES
-    return options._replace(sync_batchnorm=synchronized)
+        return True
+    if options.sync_batchnorm is None and spread.devices > 1:
+        return options.batch_size // spread.devices < ENOUGH_IMAGES
+    return options.sync_batchnorm
 
 
 class Stage(NamedTuple):
@@ -356,15 +380,17 @@ def devices_line(options, devices):
     names, count = devices.names, devices.spread.devices
     shown = ", ".join(names if count <= 8 else [*names[:4], "...", names[-1]])
     processes = f" of {devices.spread.processes} processes" if devices.spread.processes > 1 else ""
-    norm = "the whole batch" if options.sync_batchnorm else "each device's own part"
+    norm = ""
+    if options.norm == "batch":
+        part = "the whole batch" if options.sync_batchnorm else "each device's own part"
+        norm = f"; batch normalisation over {part}"
     return (
         f"{count} devices{processes}: {shown}; {options.batch_size // count} images a device and "
-        f"step; learning rate {step_rate(options):g} (--scale_lr {options.scale_lr}); batch "
-        f"normalisation over {norm}"
+        f"step; learning rate {step_rate(options):g} (--scale_lr {options.scale_lr}){norm}"
     )
 
 
-def _finish(job, devices, model, writer, training, validation):
+def _finish(job, devices, model, writer, bad):
     """Leaves check/ and metrics.json, and says how it went."""
     import keras
 
@@ -388,7 +414,7 @@ def _finish(job, devices, model, writer, training, validation):
         "train_images": len(job.training.names),
         "val_images": len(job.validation.names),
         "classes": len(job.labels),
-        "undecodable_images": len(training.bad) + len(validation.bad),
+        "undecodable_images": bad,
         "train_seconds": round(writer.seconds, 1),
     }
     run_folder.add_metrics(job.path, metrics)

@@ -5,8 +5,9 @@
 Each number of devices in a process of its own: 1, 2, 4, ... GPUs where there are several, else
 the processor as one device and as two, which share its cores, so that the second can gain nothing
 and shows only what spreading costs. `step` is the median time of a step of training on a resident
-batch, of `--batch_size` images over all devices; `exchange` that of adding up the gradients alone;
-`efficiency` the step of one device over the number of devices times that of theirs, on GPUs.
+batch, of `--batch_size` images for each device; `exchange` that of adding up the gradients alone;
+`efficiency` the images a second of all devices over those that as many of the first would make,
+or, of a processor that is split, over those of the whole.
 """
 
 import argparse
@@ -22,7 +23,7 @@ SIZE, CLASSES = 224, 10
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="EfficientNetB0")
-    parser.add_argument("--batch_size", type=int, default=16, help="over all devices")
+    parser.add_argument("--batch_size", type=int, default=16, help="images for each device")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--devices", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
@@ -32,18 +33,17 @@ def main(argv=None):
         return
     rows = [start(asked, devices) for devices in choices()]
     for row in rows:
-        row["ratio"] = row["step"] / rows[0]["step"]
-        row["efficiency"] = 1 / (row["devices"] * row["ratio"]) if row["gpu"] else None
+        rate = row["devices"] / row["step"]
+        row["efficiency"] = rate * rows[0]["step"] / (row["devices"] if row["gpu"] else 1)
     if asked.json:
         print(json.dumps({"backbone": asked.backbone, "batch_size": asked.batch_size,
                           "rows": rows}))
         return
-    print(f"{asked.backbone}, {SIZE} x {SIZE}, {asked.batch_size} images a step in all")
+    print(f"{asked.backbone}, {SIZE} x {SIZE}, {asked.batch_size} images a device and step")
     for row in rows:
         print(
-            f"  {row['devices']} of {row['kind']}  {row['step']:.4f} s a step, {row['ratio']:.3f} "
-            f"of one  exchange {row['exchange']:.4f} s of {row['megabytes']:.1f} MB"
-            + (f"  efficiency {row['efficiency']:.2f}" if row["gpu"] else "")
+            f"  {row['kind']:<12} {row['step']:8.4f} s a step  exchange {row['exchange']:.4f} s of "
+            f"{row['megabytes']:.1f} MB  efficiency {row['efficiency']:.2f}"
         )
 
 
@@ -71,7 +71,7 @@ def start(asked, devices):
 
 def measure(asked):
     """Times of this process's devices, those of `asked.devices`."""
-    from backend import import_keras
+    from backend import import_keras, use_precision
 
     keras = import_keras("tensorflow")
     import numpy as np
@@ -83,15 +83,17 @@ def measure(asked):
 
     names, strategy = tensorflow_strategy(asked.devices)
     devices = Devices(names, Spread(len(names)), strategy)
+    use_precision("auto", float16=strategy is None)
+    images = asked.batch_size * len(names)
     loss = keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
     with devices.scope():
         model = build_model(asked.backbone, CLASSES, SIZE)
         model.compile("sgd", over_devices(loss) if strategy else loss,
                       jit_compile=jit_compile("auto"))
     generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, (asked.batch_size, SIZE, SIZE, 3), np.uint8)
-    y = np.eye(CLASSES, dtype=np.float32)[generator.integers(0, CLASSES, asked.batch_size)]
-    batch = (x, y, np.ones(asked.batch_size, np.float32))
+    x = generator.integers(0, 256, (images, SIZE, SIZE, 3), np.uint8)
+    y = np.eye(CLASSES, dtype=np.float32)[generator.integers(0, CLASSES, images)]
+    batch = (x, y, np.ones(images, np.float32))
     resident = tf.data.Dataset.from_tensors(batch).repeat(asked.steps)
     times = [time.perf_counter()]
 
@@ -100,7 +102,7 @@ def measure(asked):
             float(logs["loss"])  # waits for the step
             times.append(time.perf_counter())
 
-    model.fit(resident, verbose=0, callbacks=[Times()])
+    model.fit(resident, verbose=0, shuffle=False, callbacks=[Times()])
     shapes = [tuple(value.shape) for value in model.trainable_variables]
     return {
         "devices": len(names),

@@ -1,10 +1,11 @@
 """Commands one after the other in one process, on an EfficientNet with few blocks.
 
-    KERAS_BACKEND=... python -m tests.few_blocks '[["--mode", "train", ...], ...]'
+    python -m tests.few_blocks '[["--mode", "train", ...], ...]'
 
 What tests of several devices and processes start: those are chosen once a process. Exits
-with the highest status. With TRACE=PATH, a training appends the name of
-each image it reads to PATH.read, and leaves all variables of its model in PATH.npz.
+with the highest status. With TRACE=PATH, a training appends the name of each image it reads to
+PATH.read, and leaves all variables of its model in PATH.npz. Keras is not imported before the
+command does it, so that the command chooses backend and devices.
 """
 
 import json
@@ -13,17 +14,28 @@ import sys
 
 import numpy as np
 
-import callbacks
-import data_gen_label
-import efficientnet.model as network
-import run
+import backend
 
-network.STAGES = (
-    network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2), network.Stage(5, 1, 24, 6, 2),
-)
+import_keras = backend.import_keras
+
+
+def import_keras_small(*words):
+    keras = import_keras(*words)
+    import efficientnet.model as network
+
+    network.STAGES = (
+        network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2),
+        network.Stage(5, 1, 24, 6, 2),
+    )
+    if "TRACE" in os.environ:
+        trace(os.environ.pop("TRACE"))
+    return keras
 
 
 def trace(path):
+    import callbacks
+    import data_gen_label
+
     load, end = data_gen_label.load, callbacks.RunWriter.on_epoch_end
 
     def traced_load(image, *rest, **more):
@@ -38,6 +50,8 @@ def trace(path):
     data_gen_label.load, callbacks.RunWriter.on_epoch_end = traced_load, traced_end
 
 
-if "TRACE" in os.environ:
-    trace(os.environ["TRACE"])
+backend.import_keras = import_keras_small  # before the modules that take it by name
+
+import run  # noqa: E402
+
 sys.exit(max(run.main(words) for words in json.loads(sys.argv[1])))

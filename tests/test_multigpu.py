@@ -118,7 +118,9 @@ def test_export_is_proved_on_one_device(place):
 
 def test_start_says_devices_batch_and_rate(place):
     assert "2 devices: cpu:0, cpu:1; 4 images a device and step; learning rate 0.01" in place.said
-    assert "batch normalisation over the whole batch" in place.said
+    said = [line for line in place.said.splitlines() if line.startswith("2 devices")]
+    assert len(said) == len(SETTINGS)  # once a training; the others have no batch normalisation
+    assert sum("batch normalisation over the whole batch" in line for line in said) == 1
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,8 @@ def test_start_says_devices_batch_and_rate(place):
     [
         (("--devices", "cpu:3"), "--batch_size: 8 does not divide over 3 devices; nearest: 6 or 9"),
         (("--devices", "cpu:2", "--accumulate", 2), "--accumulate: 2 is not possible on several"),
+        (("--devices", "cpu:2", "--mixed_precision", "float16"), "--mixed_precision: float16 is"),
+        (("--devices", "cpu:2", "--jit", "on"), "--jit: on is not possible on several"),
         (("--devices", "gpu:0"), "--devices: gpu:0 is not there: this machine has no GPU"),
         (("--devices", "gpu:0,cpu:1"), "'gpu:0,cpu:1' is not allowed"),
         (("--devices", "cpu:2", "--scale_lr", "double"), "'double' is not allowed"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ import preprocess
 import pretrained
 import run_folder
 import save_model
+import train
 from errors import InputError, RunError
 from model import build_model
 
@@ -40,9 +42,10 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(words, backend="jax", trace=None):
+def start(words, trace=None):
     """A training on a small network, as a process that has been started."""
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL")}
     if trace:
         environment["TRACE"] = str(trace)
     return subprocess.Popen(
@@ -90,8 +93,8 @@ def trained(place):
     ]
     started += [
         start((*words, "--run", "jax_one", "--backend", "jax"), trace=place.path / "alone"),
-        start((*words, "--run", "tf_one"), "tensorflow"),
-        start((*words, "--run", "tf_two", "--devices", "cpu:2"), "tensorflow"),
+        start((*words, "--run", "tf_one")),
+        start((*words, "--run", "tf_two", "--devices", "cpu:2")),
     ]
     place.outputs = []
     for process in started:
@@ -244,6 +247,28 @@ def test_an_unreachable_coordinator_is_one_line():
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(RunError, match=f"{address} cannot be reached, tried for 1 s"):
         cluster.reach(address, 1)
+    with pytest.raises(RunError, match="a..b:1 cannot be reached"):
+        cluster.reach("a..b:1", 0.1)
+
+
+@pytest.mark.parametrize(
+    "error,told",
+    [
+        (RuntimeError("INTERNAL: Gloo all-reduce failed: Connection closed by peer\nmore"),
+         r"another process .* \(INTERNAL: Gloo all-reduce failed: Connection closed by peer\)$"),
+        (RuntimeError("RESOURCE_EXHAUSTED: aborted: out of memory"), None),
+        (RuntimeError("something else"), None),
+        (FileNotFoundError(2, "No such file", "/data/connection/1.png"), None),
+        (RunError("the loss became nan; connection"), None),
+        (KeyboardInterrupt("connection"), None),
+    ],
+)
+def test_a_lost_process_is_told_from_other_errors(error, told):
+    found = cluster.plain(error)
+    if told is None:
+        assert found is error
+    else:
+        assert isinstance(found, RunError) and re.match(told, str(found))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +279,7 @@ def test_an_unreachable_coordinator_is_one_line():
         (("--num_processes", "2", "--process_id", "2", "--coordinator", "a:1"),
          "--process_id: 2 is not one of the 2 processes"),
         (("--num_processes", "2", "--process_id", "1", "--coordinator", "a:1",
-          "--backend", "tensorflow"), "several processes train with --backend jax"),
+          "--backend", "tensorflow"), "several processes train with jax, not with tensorflow"),
         (("--num_processes", "2", "--process_id", "1", "--coordinator", "a:1", "--backend", "jax",
           "--freeze_epochs", "1", "--cache_features"), "--cache_features: computes"),
         (("--num_processes", "2", "--process_id", "1", "--coordinator", "a:1", "--backend", "jax",
@@ -278,5 +303,9 @@ def test_a_launcher_is_recognised(monkeypatch):
     assert devices.launcher() == "Slurm"
     assert devices.several(options.parse("train", ["--backend", "jax"]))
     assert not devices.several(options.parse("train", []))
+    # Going on has to say --backend jax: what the run was trained with is not known yet.
+    assert not devices.several(options.parse("train", ["--resume", "a run"]))
+    with pytest.raises(InputError, match="Slurm started several .* give --backend jax as well"):
+        train.one_device(SimpleNamespace(options=SimpleNamespace(backend="jax")))
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert devices.launcher() is None
