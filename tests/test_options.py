@@ -19,7 +19,9 @@ from other import demo_data
 REQUIRED = {
     "train": [], "eval": ["--run", "r", "--data", "d"], "predict": ["--run", "r", "--image", "i"],
     "save_pb": ["--run", "r"], "dir2txt": ["--source", "s", "--target", "t"], "demo_data": [],
-    "backbones": [], "fetch_weights": [], "preview": [],
+    "backbones": [], "fetch_weights": [], "preview": [], "txt2dir": [],
+    "mean_std": ["--source", "s"], "statistics": ["--source", "s"],
+    "confusion_matrix": ["--run", "r"],
 }
 NUMBERS = [name for name, option in options._ALL.items() if option.kind.metavar in ("N", "X")]
 # Runs `python run.py` and tells afterwards what it has imported.

@@ -1,0 +1,114 @@
+"""Which font a chart should use, so that class names of any language come out right.
+
+No font is shipped: those of the machine are looked at, and where none has all letters
+a line says which Debian package brings one.
+"""
+
+import logging
+import os
+
+from job import say
+from other.preview import FONTS
+
+FALLBACK = "DejaVu Sans"  # comes with matplotlib
+LONGEST = 30  # columns of a terminal that a name may take in a chart; Chinese takes two a letter
+
+
+def for_names(names):
+    """Chooses fonts that have the letters of some class names.
+
+    The first font of `other.preview.FONTS` that has all of them is taken where DejaVu
+    Sans, which comes with matplotlib, lacks some. Where none has all, that with the most
+    is taken, names that still lack letters become `class ID`, and a line on standard
+    error says what helps.
+
+    Args:
+        names: class names in the order of their ids.
+
+    Returns:
+        (families, words): what matplotlib's `font.family` takes, and for each name the
+        text to draw, in one line of at most `LONGEST` columns.
+    """
+    names = [" ".join(name.split()) for name in names]
+    needed = set("".join(names)) - {" "}
+    families, known = _choose(needed)
+    words, strange = [], []
+    for number, name in enumerate(names):
+        if set(name) - {" "} <= known:
+            words.append(shorten(name))
+        else:
+            words.append(f"class {number}")
+            strange.append(name)
+    if strange:
+        say(f"note: no font found for {len(strange)} class names, which the charts show as their "
+            "ids; the package fonts-noto-cjk brings one for Chinese, Japanese and Korean")
+    return families, words
+
+
+def shorten(name, longest=LONGEST):
+    """`name`, its middle left out where it takes more than `longest` columns.
+
+    The middle, because long names often differ at their ends only.
+    """
+    if columns(name) <= longest:
+        return name
+    first, last = name, name
+    while columns(first) > (longest - 3) * 2 // 3:
+        first = first[:-1]
+    while columns(last) > (longest - 3) // 3:
+        last = last[1:]
+    return f"{first}...{last}"
+
+
+def columns(text):
+    """The columns of a terminal that `text` takes."""
+    import unicodedata
+
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _choose(needed):
+    """(families, the letters of `needed` that they have)."""
+    from matplotlib import font_manager
+
+    # "Font family not found" and the like would break into progress bars.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    default = _letters(font_manager.findfont(FALLBACK), needed)
+    if default == needed:
+        return [FALLBACK], default
+    # Looked for anew: matplotlib remembers the fonts of its first use, and would not see one
+    # that was installed since, after the line above asked for it.
+    found = {os.path.basename(path): path for path in sorted(font_manager.findSystemFonts())}
+    best, most = None, set()
+    for name in FONTS:
+        if name in found:
+            letters = _letters(found[name], needed)
+            if len(letters) > len(most):
+                best, most = found[name], letters
+            if most == needed:
+                break
+    if not most - default:
+        return [FALLBACK], default
+    font_manager.fontManager.addfont(best)
+    return [_family(best), FALLBACK], most | default
+
+
+def _letters(path, needed):
+    """Those of `needed` that a font file has; none of a file that is no font."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        known = FT2Font(path).get_charmap()
+    except (OSError, RuntimeError):
+        return set()
+    return {letter for letter in needed if ord(letter) in known}
+
+
+def _family(path):
+    """The name of a font file's family, the simplified Chinese one of a collection."""
+    from matplotlib.ft2font import FT2Font
+
+    first = FT2Font(path)
+    names = [first.family_name]
+    names += [FT2Font(path, face_index=n).family_name for n in range(1, first.num_faces)]
+    return next((name for name in names if name.endswith(" SC")), names[0])
