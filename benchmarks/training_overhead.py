@@ -50,6 +50,7 @@ def measure(source, target, asked):
     import callbacks
     import options as options_module
     import train
+    from devices import ONE, Devices
     from job import prepare
     from other.data_reconstruction_dir2txt import convert
 
@@ -64,9 +65,9 @@ def measure(source, target, asked):
     count = min(asked.images, len(job.training.names)) // batch_size * batch_size
     chosen = np.random.default_rng(0).permutation(len(job.training.names))[:count]
     job = job._replace(training=job.training.select(chosen))
-    training, _ = train.make_batches(job)
+    training, _ = train.make_batches(job, ONE)
     model = train.make_model(job)
-    train.compile_model(model, job, train.stages(job.options)[0], len(training))
+    train.compile_model(model, job, train.stages(job.options)[0], len(training), Devices())
     clock = make_clock(model, training)
     model.fit(
         training.dataset(), epochs=asked.epochs, shuffle=False, verbose=0,

@@ -14,6 +14,7 @@ import options
 import run_folder
 import train
 from checkpoint import FILE
+from devices import Devices
 from inference import Classifier
 from model import HEAD_LAYERS, backbone_layers, build_model
 from run_folder import find
@@ -86,7 +87,7 @@ def test_stochastic_depth_rests_while_frozen_and_comes_back():
     model = build_model("EfficientNetB0", 3, 32, drop_connect=0.3)
     rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     x = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-    body, _ = fine_tuning.split(model)
+    body, _ = fine_tuning.split(model, Devices())
     with fine_tuning.frozen(model):
         assert not any(layer.trainable_weights for layer in backbone_layers(model))
         np.testing.assert_array_equal(body(x, training=True), body(x, training=False))
@@ -107,7 +108,7 @@ def test_stochastic_depth_rests_while_frozen_and_comes_back():
 def test_a_split_model_computes_the_same(settings, names):
     model = build_model("EfficientNetB0", 3, 32, **settings)
     assert {layer.name for layer in model.layers} & set(HEAD_LAYERS) >= names
-    body, head = fine_tuning.split(model)
+    body, head = fine_tuning.split(model, Devices())
     x = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     np.testing.assert_allclose(
         head.predict_on_batch(body.predict_on_batch(x)), model.predict_on_batch(x), atol=1e-6
