@@ -11,7 +11,8 @@ import numpy as np
 
 import run_folder
 from augment import Augmentation
-from backend import exact_float32, has_gpu, import_keras, use_precision
+from backend import exact_float32, import_keras, use_precision
+from compiling import compile_model, make_model
 from devices import (
     ENOUGH_IMAGES,
     ONE,
@@ -19,8 +20,6 @@ from devices import (
     check_batch_size,
     launcher,
     leave_distribution,
-    over_devices,
-    synchronize,
 )
 from errors import ImageError, InputError
 from job import fingerprint, prepare, say, step_rate
@@ -28,7 +27,6 @@ from mixing import Mixing
 from preprocess import load
 
 CHECK_IMAGES = 16  # files in the run's check/
-FROZEN_RATE = 10  # times the learning rate: a new head has farther to go than a trained backbone
 
 
 def main(options):
@@ -271,86 +269,6 @@ def make_batches(job, spread, augmented=True):
 
 def _chosen(kind, options):
     return kind(*(getattr(options, name) for name in kind._fields))
-
-
-def make_model(job):
-    """The model of a job, not compiled."""
-    import keras
-
-    from model import build_model
-
-    model = build_model(
-        classes=len(job.labels),
-        weights="none" if job.state else job.options.weights,
-        **run_folder.architecture(job.options),
-    )
-    if job.options.sync_batchnorm and keras.backend.backend() == "tensorflow":
-        synchronize(model)  # on JAX it is so by itself
-    return model
-
-
-def compile_model(model, job, stage, steps, devices):
-    """Compiles a model for a stage; `steps` is the number of steps an epoch."""
-    import keras
-
-    import callbacks
-    from model import backbone_layers
-    from optimizers import layer_rates, make_optimizer
-
-    options = job.options
-    rates = None
-    if options.layer_decay < 1:
-        rates = layer_rates(backbone_layers(model), options.layer_decay)
-    warmup = 0 if stage.frozen else options.warmup_epochs
-    loss = make_loss(job)
-    # Made first: `over_devices` changes what the loss does.
-    mean_loss = keras.metrics.MeanMetricWrapper(loss.call, name=callbacks.MEAN_LOSS)
-    model.compile(
-        optimizer=make_optimizer(
-            options.optimizer,
-            step_rate(options) * (FROZEN_RATE if stage.frozen else 1),
-            (stage.last - stage.first) * steps,
-            round(warmup * steps),
-            options.weight_decay,
-            options.clipnorm,
-            options.accumulate,
-            options.ema,
-            rates,
-            devices.strategy is not None,
-        ),
-        loss=over_devices(loss) if devices.strategy else loss,
-        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss],
-        jit_compile=jit_compile(options.jit),
-    )
-    model.optimizer.build(model.trainable_variables)
-
-
-def make_loss(job):
-    """The loss of a job; rows of weight 0 leave its mean as well as its sum."""
-    import keras
-
-    options = job.options
-    if options.loss == "cross_entropy" and options.class_weights == "none":
-        return keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
-    from other.focal_loss import FocalLoss, class_weights
-
-    weights = None
-    if options.class_weights != "none":
-        counts = np.bincount(job.training.labels, minlength=len(job.labels))
-        weights = class_weights(counts, options.class_weights)
-    gamma = options.focal_gamma if options.loss == "focal" else 0.0
-    return FocalLoss(gamma, weights)
-
-
-def jit_compile(wanted):
-    """XLA makes a step on a processor six times slower, and pays on a GPU."""
-    import keras
-
-    if wanted != "auto":
-        return wanted == "on"
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    return "auto" if has_gpu() else False
 
 
 def _start_run(job):

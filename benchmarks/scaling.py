@@ -77,9 +77,9 @@ def measure(asked):
     import numpy as np
     import tensorflow as tf
 
+    from compiling import jit_compile
     from devices import Devices, Spread, over_devices, tensorflow_strategy
     from model import build_model
-    from train import jit_compile
 
     names, strategy = tensorflow_strategy(asked.devices)
     devices = Devices(names, Spread(len(names)), strategy)

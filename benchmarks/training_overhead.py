@@ -48,6 +48,7 @@ def measure(source, target, asked):
     import numpy as np
 
     import callbacks
+    import compiling
     import options as options_module
     import train
     from devices import ONE, Devices
@@ -66,8 +67,8 @@ def measure(source, target, asked):
     chosen = np.random.default_rng(0).permutation(len(job.training.names))[:count]
     job = job._replace(training=job.training.select(chosen))
     training, _ = train.make_batches(job, ONE)
-    model = train.make_model(job)
-    train.compile_model(model, job, train.stages(job.options)[0], len(training), Devices())
+    model = compiling.make_model(job)
+    compiling.compile_model(model, job, train.stages(job.options)[0], len(training), Devices())
     clock = make_clock(model, training)
     model.fit(
         training.dataset(), epochs=asked.epochs, shuffle=False, verbose=0,

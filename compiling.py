@@ -1,0 +1,90 @@
+"""The model of a training, and what it is compiled with: loss, optimizer, scores, XLA."""
+
+import numpy as np
+
+import run_folder
+from backend import has_gpu
+from devices import over_devices, synchronize
+from job import step_rate
+
+FROZEN_RATE = 10  # times the learning rate: a new head has farther to go than a trained backbone
+
+
+def make_model(job):
+    """The model of a job, not compiled."""
+    import keras
+
+    from model import build_model
+
+    model = build_model(
+        classes=len(job.labels),
+        weights="none" if job.state else job.options.weights,
+        **run_folder.architecture(job.options),
+    )
+    if job.options.sync_batchnorm and keras.backend.backend() == "tensorflow":
+        synchronize(model)  # on JAX it is so by itself
+    return model
+
+
+def compile_model(model, job, stage, steps, devices):
+    """Compiles a model for a stage; `steps` is the number of steps an epoch."""
+    import keras
+
+    import callbacks
+    from model import backbone_layers
+    from optimizers import layer_rates, make_optimizer
+
+    options = job.options
+    rates = None
+    if options.layer_decay < 1:
+        rates = layer_rates(backbone_layers(model), options.layer_decay)
+    warmup = 0 if stage.frozen else options.warmup_epochs
+    loss = make_loss(job)
+    # Made first: `over_devices` changes what the loss does.
+    mean_loss = keras.metrics.MeanMetricWrapper(loss.call, name=callbacks.MEAN_LOSS)
+    model.compile(
+        optimizer=make_optimizer(
+            options.optimizer,
+            step_rate(options) * (FROZEN_RATE if stage.frozen else 1),
+            (stage.last - stage.first) * steps,
+            round(warmup * steps),
+            options.weight_decay,
+            options.clipnorm,
+            options.accumulate,
+            options.ema,
+            rates,
+            devices.strategy is not None,
+        ),
+        loss=over_devices(loss) if devices.strategy else loss,
+        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss],
+        jit_compile=jit_compile(options.jit),
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def make_loss(job):
+    """The loss of a job; rows of weight 0 leave its mean as well as its sum."""
+    import keras
+
+    options = job.options
+    if options.loss == "cross_entropy" and options.class_weights == "none":
+        return keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
+    from other.focal_loss import FocalLoss, class_weights
+
+    weights = None
+    if options.class_weights != "none":
+        counts = np.bincount(job.training.labels, minlength=len(job.labels))
+        weights = class_weights(counts, options.class_weights)
+    gamma = options.focal_gamma if options.loss == "focal" else 0.0
+    return FocalLoss(gamma, weights)
+
+
+def jit_compile(wanted):
+    """XLA makes a step on a processor six times slower, and pays on a GPU."""
+    import keras
+
+    if wanted != "auto":
+        return wanted == "on"
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    return "auto" if has_gpu() else False
