@@ -188,7 +188,7 @@ _option("devices", DEVICES, None, "the devices to compute on, together", "Device
         "one GPU, else the processor; all with --multigpu")
 _option("sync_batchnorm", YES_NO, None,
         "batch normalisation takes the statistics of the whole batch, not of each device's part",
-        "Devices", "yes below 16 images a device; always with --backend jax")
+        "Devices", "yes below 8 images a device; always with --backend jax")
 _option("backend", choice("tensorflow", "jax"), "tensorflow",
         "what Keras computes with; several processes need jax", "Devices")
 _option("coordinator", ADDRESS, None,

@@ -200,9 +200,15 @@ def split(samples, fraction, workers=1):
     return samples.select(np.flatnonzero(~held)), samples.select(np.flatnonzero(held))
 
 
-def content_hash(data):
-    """64 bits of a file's bytes, as a whole number, by which data are split."""
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+def content_hash(data, part=0):
+    """64 bits of a file's bytes, as a whole number, by which data are split.
+
+    Args:
+        data: bytes.
+        part: 0 to 3; different parts know nothing of each other, so that what one split has
+            left can be split again by another.
+    """
+    return int.from_bytes(hashlib.sha256(data).digest()[8 * part : 8 * part + 8], "big")
 
 
 def _stem(name):

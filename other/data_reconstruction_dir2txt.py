@@ -14,6 +14,7 @@ from preprocess import EXTENSIONS, load
 from run_folder import building, check_building
 from samples import content_hash, write_label_names, write_sample
 
+HASH_PART = 1  # training splits by part 0: what is left here, it can split again
 PARTS = ("train_datasets", "val_datasets", "test_datasets")
 
 
@@ -139,7 +140,7 @@ def assign(images, shares, workers=1):
             picture = load(data, near_duplicates.PREPROCESSING, path)
         except ImageError:  # cleaning is another tool's work; it is like no other
             picture = None
-        return content_hash(data), picture
+        return content_hash(data, HASH_PART), picture
 
     with ThreadPoolExecutor(workers) as pool:
         looked = tqdm(pool.map(look, [path for path, _ in images]), "comparing", len(images),

@@ -16,7 +16,7 @@ from other import data_reconstruction_dir2txt as dir2txt
 from other import data_reconstruction_txt2dir as txt2dir
 from other import near_duplicates
 from preprocess import load
-from samples import read_label_names, read_samples
+from samples import read_label_names, read_samples, split
 
 NAMES = ["glass", "waste/paper, old", "waste/it's \"new\"", "玻璃 瓶", "x" * 200]
 
@@ -130,7 +130,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(source, tmp_path):
 def hash_share(path):
     """Where an image's hash lies in 0 to 1."""
     with open(path, "rb") as file:
-        return int(hashlib.sha256(file.read()).hexdigest()[:16], 16) / 2**64
+        return int(hashlib.sha256(file.read()).hexdigest()[16:32], 16) / 2**64
 
 
 def test_split_follows_the_hash_as_training_does(source, tmp_path):
@@ -152,6 +152,18 @@ def test_split_follows_the_hash_as_training_does(source, tmp_path):
         )
     assert total == 50
     assert strays <= len(NAMES)
+
+
+def test_what_is_left_to_train_on_can_be_split_again(tmp_path):
+    """Training holds out by a hash, too: by the same one it would find next to nothing."""
+    for number in range(200):
+        path = tmp_path / "source" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(str(number).encode())
+    dir2txt.convert(str(tmp_path / "source"), str(tmp_path / "out"), shares=(0.6, 0.4))
+    folder = str(tmp_path / "out" / "train_datasets")
+    left, held = split(read_samples(folder, ("a", "b")), 0.3)
+    assert 0.15 < len(held.names) / (len(left.names) + len(held.names)) < 0.45
 
 
 def test_near_duplicates_stay_on_one_side(tmp_path):
