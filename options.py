@@ -75,6 +75,10 @@ _option("split", SHARES, None,
         "shares of training, validation and test data, made as train_datasets, val_datasets and "
         "test_datasets below the target", "Data", "all in one folder")
 _option("dry_run", YES_NO, False, "only say what would be done", "Data")
+_option("near_duplicates", YES_NO, True,
+        "also look for pictures that show the same in another size, format or quality", "Data")
+_option("delete", YES_NO, False, "delete the files for good instead of moving them", "Data")
+_option("undo", PATH, None, "the manifest of a quarantine whose files to bring back", "Data")
 _option("original", YES_NO, False,
         "count the pixels of the files as they are, not those of the model's input", "Data")
 _option("image", PATH, None, "image files, folders of images, or patterns such as 'photos/*.jpg'",
@@ -198,6 +202,8 @@ _option("num_processes", whole(2, 65536), None, "how many processes train togeth
 _option("process_id", whole(0, 65535), None, "which of them this is, from 0", "Devices")
 
 _option("run", RUN, None, "the run, or an exported model", "Run")
+_option("runs", RUN, None, "two runs or exported models, the second measured against the first",
+        "Run", many=True)
 _option("save_dir", FOLDER, "save_h5_model", "where runs are kept", "Run")
 _option("log_dir", FOLDER, "log_file", "where TensorBoard files are kept", "Run")
 _option("overwrite", YES_NO, False, "replace a run of the same name", "Run")
@@ -211,6 +217,8 @@ _option("tta", choice("none", "flip", "five_crop"), "none",
 _option("top_k", whole(1, 10000), None, "how many of the likeliest classes count", "Output",
         "5, or all where there are fewer")
 _option("csv", PATH, None, "also write a CSV with one row an image to this file", "Output")
+_option("precision", number(0, 1, above=True, below=True), 0.95,
+        "share of right answers wanted among those that are not called unknown", "Output")
 _option("record", SCORE_NAME, None,
         "add the scores to the run's metrics.json, each as NAME_ and its name", "Output")
 _option("json", YES_NO, False, "print one line of JSON on standard output, nothing else there",
@@ -221,8 +229,11 @@ _option("config", PATH, None, "YAML file with options; the command line goes bef
 _option("debug", YES_NO, False, "show the traceback of an error", "General")
 
 
-class Mode(collections.namedtuple("Mode", "options changed required")):
-    """A mode's options; `changed` replaces fields of some, `required` must be given."""
+class Mode(collections.namedtuple("Mode", "options changed required words", defaults=(None,))):
+    """A mode's options; `changed` replaces fields of some, `required` must be given.
+
+    `words` is the option that takes words standing alone, where there is one.
+    """
 
 
 _COMMON = ("json", "config", "debug")
@@ -312,6 +323,43 @@ MODES = {
          "target": {"help": "the folder for matrices and pairs",
                     "shown": "confusion_matrix in the run's folder"}},
         ("run",),
+    ),
+    "audit": Mode(
+        ("source", "val_data", "labels", "near_duplicates", "workers", "target", *_COMMON),
+        {"source": {"help": "images with text files, or a folder with one folder a class"},
+         "val_data": {"shown": None, "help": "validation images, to find those that training has "
+                                             "too"},
+         "target": {"default": "audit", "help": "the folder for the page and the table"}},
+        ("source",),
+    ),
+    "clean": Mode(
+        ("csv", "target", "delete", "undo", "dry_run", *_COMMON),
+        {"csv": {"help": "findings.csv of --mode audit, with the action of each row"},
+         "target": {"default": "quarantine", "help": "the folder to move files to"}},
+        (),
+    ),
+    "report": Mode(
+        ("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
+        {"batch_size": {"default": 32, "help": "images the model takes at once"},
+         "target": {"kind": PATH, "help": "the HTML file to write, and a CSV beside it",
+                    "shown": "report.html in the run's folder"}},
+        ("run", "data"),
+    ),
+    "relabel": Mode(
+        ("run", "save_dir", "csv", "dry_run", *_COMMON),
+        {"csv": {"help": "the report's CSV with new_label filled in, or an undo file"}},
+        ("run", "csv"),
+    ),
+    "compare": Mode(
+        ("runs", "data", "workers", "batch_size", "save_dir", *_COMMON),
+        {"batch_size": {"default": 32, "help": "images the model takes at once"}},
+        ("runs", "data"), "runs",
+    ),
+    "calibrate": Mode(
+        ("run", "data", "precision", "workers", "batch_size", "save_dir", "dry_run", *_COMMON),
+        {"data": {"help": "labelled images that training has not seen"},
+         "batch_size": {"default": 32, "help": "images the model takes at once"}},
+        ("run", "data"),
     ),
     "demo_data": Mode(
         ("target", "seed", *_COMMON),
@@ -419,6 +467,10 @@ def _command_line(mode, known, argv, prog):
             **extra,
         )
     found, unknown = parser.parse_known_args(argv)
+    found = vars(found)
+    alone = MODES[mode].words
+    if alone and alone not in found and unknown and not any(w.startswith("-") for w in unknown):
+        return {**found, alone: unknown}
     for word in unknown:
         if word.startswith("-"):
             name = word.lstrip("-").split("=")[0]
@@ -427,7 +479,7 @@ def _command_line(mode, known, argv, prog):
                 + (nearest(name, known).replace("mean ", "mean --") or "; --help lists them")
             )
         raise InputError(f"{word!r} stands alone, without an option before it")
-    return vars(found)
+    return found
 
 
 def _help(option, required):

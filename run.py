@@ -34,6 +34,12 @@ MODES = {
     "mean_std": ("other.mean_std", "mean and deviation of a folder's pixels"),
     "statistics": ("other.statistics_visual", "chart the images a class, their sizes and shapes"),
     "confusion_matrix": ("other.confusion_matrix", "chart which classes are taken for which"),
+    "audit": ("other.data_del", "look for broken files, wrong labels, duplicates and leaks"),
+    "clean": ("other.quarantine", "move what the audit found out of the way, or bring it back"),
+    "report": ("other.report", "one page about a run: scores, errors, doubtful labels"),
+    "relabel": ("other.relabel", "correct labels from the report's table"),
+    "compare": ("other.compare", "say whether one run is better than another"),
+    "calibrate": ("other.calibrate", "make probabilities honest, and let a model say unknown"),
     "demo_data": ("other.demo_data", "write 1,797 handwritten digits in the sample format"),
 }
 

@@ -21,7 +21,9 @@ REQUIRED = {
     "save_pb": ["--run", "r"], "dir2txt": ["--source", "s", "--target", "t"], "demo_data": [],
     "backbones": [], "fetch_weights": [], "preview": [], "txt2dir": [],
     "mean_std": ["--source", "s"], "statistics": ["--source", "s"],
-    "confusion_matrix": ["--run", "r"],
+    "confusion_matrix": ["--run", "r"], "audit": ["--source", "s"], "clean": [],
+    "report": ["--run", "r", "--data", "d"], "relabel": ["--run", "r", "--csv", "c"],
+    "compare": ["a", "b", "--data", "d"], "calibrate": ["--run", "r", "--data", "d"],
 }
 NUMBERS = [name for name, option in options._ALL.items() if option.kind.metavar in ("N", "X")]
 # Runs `python run.py` and tells afterwards what it has imported.
