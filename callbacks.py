@@ -13,6 +13,7 @@ import keras
 from tqdm import tqdm
 
 import checkpoint
+import margins
 import run_folder
 from errors import InputError, RunError
 
@@ -52,6 +53,7 @@ class Epochs(keras.callbacks.Callback):
         for prefix in ("", "val_"):
             if prefix + MEAN_LOSS in logs:
                 logs[f"{prefix}loss"] = logs.pop(prefix + MEAN_LOSS)
+            logs.pop(prefix + margins.NAME, None)
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         bad = sum(len(part.bad) for part in self.parts)
         total = sum(len(part.samples.names) for part in self.parts)

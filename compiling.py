@@ -26,8 +26,17 @@ def make_model(job):
     return model
 
 
-def compile_model(model, job, stage, steps, devices):
-    """Compiles a model for a stage; `steps` is the number of steps an epoch."""
+def compile_model(model, job, stage, steps, devices, margins=()):
+    """Compiles a model for a stage.
+
+    Args:
+        model: a Keras model.
+        job: the `Job`.
+        stage: `train.Stage`.
+        steps: steps an epoch.
+        devices: `devices.Devices` to train on.
+        margins: `margins.Margins`, none or one.
+    """
     import keras
 
     import callbacks
@@ -56,7 +65,7 @@ def compile_model(model, job, stage, steps, devices):
             devices.strategy is not None,
         ),
         loss=over_devices(loss) if devices.strategy else loss,
-        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss],
+        weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss, *margins],
         jit_compile=jit_compile(options.jit),
     )
     model.optimizer.build(model.trainable_variables)

@@ -76,6 +76,7 @@ def fit(options, start=one_device):
     import keras
 
     import callbacks
+    import margins
 
     _check_devices(options, devices)
     stored = job  # the run keeps what was asked for, not what these devices made of it
@@ -94,6 +95,11 @@ def fit(options, start=one_device):
     )
     done = len(writer.history)
     watchers = [callbacks.Epochs(training, validation, options.max_bad), writer]
+    recorded = margins.make(job, devices)
+    if recorded:
+        watchers.append(margins.MarginWriter(*recorded, training, job.path))
+    if devices.main:
+        run_folder.write_trained_on(job.path, job.training)
     if devices.main:
         watchers.append(callbacks.Progress(
             len(job.training.names), options.batch_size, options.epochs, done
@@ -106,7 +112,9 @@ def fit(options, start=one_device):
         for stage in stages(options):
             # A run that goes on at a stage's end goes through that end again.
             if not writer.finished(options.epochs) and stage.last >= max(done, 1):
-                _train_stage(job, devices, stage, model, training, validation, watchers)
+                _train_stage(
+                    job, devices, stage, model, training, validation, watchers, recorded
+                )
     except BaseException as error:
         # Keras wraps an error of a data set beyond recognition.
         refused = training.error or validation.error
@@ -180,7 +188,7 @@ def stages(options):
     return [stage for stage in found if stage.first < stage.last]
 
 
-def _train_stage(job, devices, stage, model, training, validation, watchers):
+def _train_stage(job, devices, stage, model, training, validation, watchers, margins):
     import keras
 
     import callbacks
@@ -194,7 +202,7 @@ def _train_stage(job, devices, stage, model, training, validation, watchers):
         if stage.frozen and options.cache_features:
             body, part = fine_tuning.split(model, devices)
         with devices.scope():
-            compile_model(part, job, stage, len(training), devices)
+            compile_model(part, job, stage, len(training), devices, margins)
         if stage.first < done <= stage.last:
             checkpoint.load(
                 os.path.join(job.path, run_folder.CHECKPOINT), model, part.optimizer

@@ -163,8 +163,8 @@ def true_label(name):
 
 def test_the_run_folder_is_complete(trained, data):
     assert sorted(os.listdir(trained.path)) == [
-        "best.weights.h5", "check", "checkpoint", "label.json", "last.weights.h5", "metrics.json",
-        "options.yaml", "results.csv",
+        "best.weights.h5", "check", "checkpoint", "label.json", "last.weights.h5", "margins",
+        "metrics.json", "options.yaml", "results.csv",
     ]
     assert json.loads((trained.path / "label.json").read_text()) == {
         "0": "red", "1": "green", "2": "blue"
@@ -623,7 +623,9 @@ def test_a_check_image_that_is_gone(copy):
 def assert_same_run(one, two):
     for name in ("best.weights.h5", "last.weights.h5"):
         assert_same_weights(one / name, two / name)
-    for name in ("results.csv", "check/probabilities.json"):
+    margins = sorted(f"margins/{name}" for name in os.listdir(one / "margins"))
+    assert len(margins) == 4  # the images, and three epochs
+    for name in ("results.csv", "check/probabilities.json", *margins):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     scores = [json.loads((path / "metrics.json").read_text()) for path in (one, two)]
     for each in scores:
@@ -718,6 +720,11 @@ def test_undecodable_images_in_training(data, tmp_path, few_blocks):
     assert result.err.count("img_1_1.png") == 1  # reported once, not in every epoch
     scores = json.loads((tmp_path / "runs" / "little" / "metrics.json").read_text())
     assert scores["undecodable_images"] == 1
+    images, margins = run_folder.read_margins(tmp_path / "runs" / "little")
+    assert margins.shape == (2, 12)
+    bad, label = images[os.path.join(folder.train, "img_1_1.png")]
+    assert label == 1
+    assert np.isnan(margins).sum(axis=0).tolist() == [2 * (n == bad) for n in range(12)]
 
 
 def test_overwrite_makes_a_new_run(copy, data, few_blocks, tmp_path):

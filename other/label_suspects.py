@@ -1,0 +1,148 @@
+"""Which labels are probably wrong.
+
+For an image that the run was trained on, its margins over the epochs of training tell
+(Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking"):
+the trained model itself has learnt the label by heart. For any other image the model's answer
+tells (Northcutt et al. 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
+section 3.1).
+"""
+
+import csv
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+import run_folder
+
+GENERALISES = 0.7  # of the best validation accuracy: from there on an epoch's margins count
+
+
+class Suspect(NamedTuple):
+    """A label that is probably wrong.
+
+    Attributes:
+        position: of the image in the samples.
+        suggested: class id that the model would give it.
+        score: the mean margin, or the logarithm of the label's probability over that of the
+            suggested class: below 0, the lower the more doubtful.
+        how: "training" or "prediction".
+    """
+
+    position: int
+    suggested: int
+    score: float
+    how: str
+
+
+def find(path, samples, probabilities, undecodable=()):
+    """The doubtful labels, most doubtful first.
+
+    Args:
+        path: of the run, or None for a model whose training is not at hand.
+        samples: `samples.Samples`, N images.
+        probabilities: float (N, C), the model's.
+        undecodable: positions without probabilities.
+
+    Raises:
+        InputError: the run's margins are damaged.
+    """
+    true = np.asarray(samples.labels)
+    answered = np.ones(len(true), bool)
+    answered[list(undecodable)] = False
+    seen, margins = np.zeros(len(true), bool), np.full(len(true), np.nan)
+    if path is not None:
+        seen, margins = _training(path, samples)
+    logarithms = np.log(np.maximum(probabilities, 1e-30))
+    others = np.where(np.arange(probabilities.shape[1]) == true[:, None], -np.inf, logarithms)
+    found = [
+        Suspect(int(position), int(others[position].argmax()), float(margins[position]), "training")
+        for position in np.flatnonzero(answered & (margins < 0))
+    ]
+    unseen = np.flatnonzero(answered & ~seen)
+    if len(unseen):
+        suggested = confident(true[unseen], probabilities[unseen])
+        found += [
+            Suspect(int(position), int(label),
+                    float(logarithms[position, true[position]] - logarithms[position, label]),
+                    "prediction")
+            for position, label in zip(unseen, suggested) if label != true[position]
+        ]
+    return sorted(found, key=lambda each: each.score)
+
+
+def trained_on(path, samples):
+    """bool (N,): the images that the run learnt from, whatever their label was then."""
+    images, _ = run_folder.read_margins(path)
+    folder = os.path.realpath(samples.folder)
+    return np.array([os.path.join(folder, name) in images for name in samples.names], bool)
+
+
+def confident(true, probabilities):
+    """The class that each image confidently has: its label, where no other is likelier.
+
+    A class is confident where its probability reaches the mean that it has among the images
+    labelled with it; of several, the likeliest counts.
+
+    Args:
+        true: int (N,), class ids.
+        probabilities: float (N, C).
+
+    Returns:
+        int (N,), class ids.
+    """
+    counts = np.bincount(true, minlength=probabilities.shape[1])
+    own = probabilities[np.arange(len(true)), true]
+    sums = np.bincount(true, own, probabilities.shape[1])
+    # A class without images suggests nothing.
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    reached = np.where(probabilities >= thresholds, probabilities, -1)
+    best = reached.argmax(axis=1)
+    likelier = reached.max(axis=1) > own
+    return np.where(likelier, best, true)
+
+
+def telling_epochs(accuracy, validation):
+    """Epochs whose margins tell labels from images: the model generalises, and does not recite.
+
+    It recites when it gets more of its training images right than it ever gets of others.
+
+    Args:
+        accuracy: float (E,), training accuracy of each epoch.
+        validation: float (E,), validation accuracy.
+
+    Returns:
+        int array, positions of epochs, at least one.
+    """
+    accuracy, validation = np.asarray(accuracy), np.asarray(validation)
+    best = validation.max()
+    able = validation >= GENERALISES * best
+    found = np.flatnonzero(able & (accuracy <= best))
+    return found if len(found) else np.flatnonzero(able)[:1]
+
+
+def _training(path, samples):
+    """Whether each image was trained on, and its label's mean margin, NaN where there is none."""
+    images, margins = run_folder.read_margins(path)
+    seen, means = np.zeros(len(samples.names), bool), np.full(len(samples.names), np.nan)
+    if not images:
+        return seen, means
+    folder = os.path.realpath(samples.folder)
+    columns = np.full(len(seen), -1)
+    for position, (name, label) in enumerate(zip(samples.names, samples.labels)):
+        column, trained_label = images.get(os.path.join(folder, name), (-1, None))
+        seen[position] = column >= 0
+        if trained_label == label:  # corrected since, its margins are another label's
+            columns[position] = column
+    if len(margins):
+        with open(os.path.join(path, run_folder.RESULTS), encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))[: len(margins)]
+        epochs = telling_epochs(
+            [float(row["accuracy"]) for row in rows], [float(row["val_accuracy"]) for row in rows]
+        )
+        chosen = margins[epochs][:, columns]
+        drawn = np.isfinite(chosen)
+        sums, counts = np.where(drawn, chosen, 0).sum(axis=0), drawn.sum(axis=0)
+        known = (columns >= 0) & (counts > 0)
+        means[known] = sums[known] / counts[known]
+    return seen, means

@@ -1,0 +1,199 @@
+"""Doubtful labels: margins of training steps, and what is made of them and of answers."""
+
+import csv
+import os
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+
+import margins
+import run_folder
+from errors import InputError
+from other import label_suspects
+from samples import Samples
+
+NAN = np.nan
+
+
+def margins_by_hand(labels, probabilities, weights):
+    found = []
+    for label, row, weight in zip(labels, probabilities, weights):
+        others = [value for position, value in enumerate(row) if position != label]
+        found.append(np.log(row[label] / max(others)) if weight else NAN)
+    return found
+
+
+def test_margins_of_several_batches():
+    generator = np.random.default_rng(0)
+    metric = margins.Margins(20)
+    for _ in range(2):  # a reset begins anew
+        metric.reset_state()
+        expected = []
+        for size in (8, 8, 3):
+            labels = generator.integers(0, 4, size)
+            probabilities = generator.dirichlet(np.ones(4), size).astype(np.float32)
+            weights = (generator.random(size) < 0.7).astype(np.float32)
+            smoothed = np.eye(4, dtype=np.float32)[labels] * 0.9 + 0.025
+            metric.update_state(smoothed, probabilities, weights)
+            expected += margins_by_hand(labels, probabilities, weights)
+        assert np.allclose(np.asarray(metric.values)[:19], expected, rtol=1e-4, equal_nan=True)
+
+
+def test_a_probability_of_nought():
+    metric = margins.Margins(2)
+    metric.update_state(np.eye(2), np.array([[0.0, 1.0], [0.0, 1.0]]), np.ones(2))
+    low, high = np.asarray(metric.values)
+    assert -100 < low < -50 and 50 < high < 100
+
+
+def test_an_epoch_is_written_in_the_samples_order(tmp_path):
+    """Drawn in another order, one image twice (the last counts) and one not at all."""
+    order = [np.array([2, 0]), np.array([3, 2])]
+
+    class Batches:
+        samples = SimpleNamespace(names=list("abcd"))
+        rows = staticmethod(lambda number: (order[number], np.ones(2, bool)))
+        __len__ = staticmethod(lambda: 2)
+
+    run_folder.write_trained_on(tmp_path, Samples(str(tmp_path), list("abcd"), np.arange(4)))
+    metric = SimpleNamespace(values=np.array([1.0, -2.0, 3.0, 4.0, 99.0]))
+    writer = margins.MarginWriter(metric, Batches(), str(tmp_path))
+    for epoch in (0, 1):
+        writer.on_epoch_begin(epoch)
+        writer.on_test_begin()
+    images, found = run_folder.read_margins(tmp_path)
+    assert [images[str(tmp_path / name)] for name in "abcd"] == [(n, n) for n in range(4)]
+    np.testing.assert_array_equal(found, [[-2, NAN, 4, 3]] * 2)
+
+
+def test_a_model_is_fitted_with_them():
+    """Validation resets them; what is written are the training's, one a row."""
+    x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+    y = np.eye(2, dtype=np.float32)[np.arange(10) % 2]
+    model = keras.Sequential([keras.layers.Dense(2, activation="softmax")])
+    metric = margins.Margins(10)
+    model.compile("sgd", "categorical_crossentropy", weighted_metrics=[metric])
+    model.optimizer.learning_rate = 0.0  # so that the model afterwards is that of every step
+    kept = []
+    watcher = keras.callbacks.Callback()
+    watcher.on_test_begin = lambda logs=None: kept.append(np.array(metric.values))
+    model.fit(x, y, 4, 2, verbose=0, shuffle=False, sample_weight=np.ones(10),
+              callbacks=[watcher], validation_data=(x[:3], y[:3], np.ones(3)))
+    expected = margins_by_hand(y.argmax(1), model.predict(x, verbose=0), np.ones(10))
+    assert np.allclose(kept, [expected] * 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("accuracy, validation, epochs", [
+    # Chance, on the way, then able: everything from 0.7 of the best on.
+    ((0.1, 0.4, 0.7, 0.8), (0.1, 0.6, 0.8, 0.9), [2, 3]),
+    # From the third epoch on it gets more of its own images right than ever of others.
+    ((0.5, 0.8, 0.95, 1.0), (0.7, 0.9, 0.88, 0.9), [0, 1]),
+    # It recites from the first: that one is the least bad.
+    ((0.95, 1.0), (0.8, 0.9), [0]),
+    ((0.5,), (0.0,), [0]),
+])
+def test_telling_epochs(accuracy, validation, epochs):
+    assert label_suspects.telling_epochs(accuracy, validation).tolist() == epochs
+
+
+def confident_by_hand(true, probabilities):
+    """Northcutt et al. 2021, equations 1 and 2, image by image."""
+    classes = probabilities.shape[1]
+    thresholds = []
+    for label in range(classes):
+        own = [row[label] for row, t in zip(probabilities, true) if t == label]
+        thresholds.append(sum(own) / len(own) if own else None)
+    found = []
+    for row, label in zip(probabilities, true):
+        reached = [j for j in range(classes)
+                   if thresholds[j] is not None and row[j] >= thresholds[j]]
+        best = max(reached, key=lambda j: row[j]) if reached else label
+        found.append(best if row[best] > row[label] else label)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_confident_is_the_papers(seed):
+    generator = np.random.default_rng(seed)
+    true = generator.integers(0, 4, 200)  # the fifth class has no image
+    probabilities = generator.dirichlet(np.ones(5) * 0.5, 200)
+    probabilities[np.arange(200), true] += generator.random(200)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    found = label_suspects.confident(true, probabilities)
+    assert found.tolist() == confident_by_hand(true, probabilities)
+    assert 0 < (found != true).sum() < 100 and not (found == 4).any()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run trained on a to d of three epochs, of which the last two count."""
+    data = tmp_path / "data"
+    data.mkdir()
+    samples = Samples(str(data), ["a", "b", "c", "d", "new"], np.array([0, 1, 0, 1, 0], np.int32))
+    run_folder.write_trained_on(tmp_path, samples.select(np.arange(4)))
+    for epoch, row in enumerate(([-9, -9, -9, -9], [1, -2, NAN, NAN], [1, 1, -1, NAN])):
+        run_folder.write_margins(tmp_path, epoch, np.array(row, np.float16))
+    with open(tmp_path / "results.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "accuracy", "val_accuracy"])
+        writer.writerows([(1, 0.5, 0.5), (2, 0.7, 0.9), (3, 0.8, 0.9)])
+    return SimpleNamespace(path=str(tmp_path), samples=samples)
+
+
+PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [0.05, 0.95]])
+
+
+def test_of_images_trained_on_margins_tell_of_others_answers(run):
+    """`new` has a class that one image with that label is surer to have: its answer counts."""
+    more = Samples(run.samples.folder, [*run.samples.names, "sure"],
+                   np.append(run.samples.labels, 1).astype(np.int32))
+    probabilities = np.concatenate([PROBABILITIES, [[0.1, 0.9]]])
+    found = label_suspects.find(run.path, more, probabilities)
+    assert [(each.position, each.suggested, each.how) for each in found] == [
+        (4, 1, "prediction"), (2, 1, "training"), (1, 0, "training"),
+    ]
+    assert np.allclose([each.score for each in found], [np.log(0.05 / 0.95), -1, -0.5])
+    assert label_suspects.trained_on(run.path, more).tolist() == [True] * 4 + [False] * 2
+    found = label_suspects.find(run.path, more, probabilities, undecodable=[1, 4])
+    assert [each.position for each in found] == [2]
+
+
+def test_a_label_corrected_since_is_not_judged_by_the_old_ones_margins(run):
+    labels = run.samples.labels.copy()
+    labels[1] = 0
+    samples = run.samples._replace(labels=labels)
+    assert [each.position for each in label_suspects.find(run.path, samples, PROBABILITIES)] == [2]
+    assert label_suspects.trained_on(run.path, samples)[1]
+
+
+def test_the_same_names_in_another_folder_were_not_trained_on(run, tmp_path):
+    samples = run.samples._replace(folder=str(tmp_path / "elsewhere"))
+    assert not label_suspects.trained_on(run.path, samples).any()
+    assert all(each.how == "prediction"
+               for each in label_suspects.find(run.path, samples, PROBABILITIES))
+    # Through a link it is the same folder.
+    os.symlink(run.samples.folder, tmp_path / "link")
+    samples = run.samples._replace(folder=str(tmp_path / "link"))
+    assert label_suspects.trained_on(run.path, samples).sum() == 4
+
+
+def test_without_the_run_answers_tell(run):
+    found = label_suspects.find(None, run.samples, PROBABILITIES)
+    assert {each.how for each in found} <= {"prediction"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "short", "table"])
+def test_damaged_margins_are_refused(run, damage):
+    if damage == "table":
+        with open(os.path.join(run.path, "margins", "images.csv"), "a") as file:
+            file.write("one more,x\n")
+    else:
+        path = os.path.join(run.path, "margins", "00002.npy")
+        if damage == "cut":
+            os.truncate(path, 20)
+        else:
+            np.save(path, np.zeros(3, np.float16))
+    with pytest.raises(InputError, match="margins"):
+        label_suspects.find(run.path, run.samples, PROBABILITIES)
