@@ -7,6 +7,7 @@ import os
 import numpy as np
 from tqdm import tqdm
 
+import calibration
 import run_folder
 from errors import ImageError, InputError
 from inference import Classifier, check_csv, check_top_k, known_labels
@@ -28,6 +29,9 @@ def main(options):
     classifier.tta = options.tta
     probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
     scores = measure(samples.labels, probabilities, labels, top_k)
+    if classifier.calibration:
+        thresholds = classifier.calibration.thresholds
+        scores.update(measure_answered(samples.labels, probabilities, thresholds))
     csv_path = options.csv
     if csv_path is None and not run_folder.is_exported(path):
         csv_path = os.path.join(path, "eval.csv")
@@ -127,6 +131,24 @@ def measure(true, probabilities, labels, top_k):
     }
 
 
+def measure_answered(true, probabilities, thresholds):
+    """Scores of a calibrated classifier that may say unknown.
+
+    Args:
+        true: int (N,), class ids.
+        probabilities: (N, C), calibrated; a row of zeros stands for no answer.
+        thresholds: float (C,), as `calibration.Calibration` has them.
+
+    Returns:
+        dict of answered, the share of the images that are not called unknown, and
+        answered_accuracy, the share of right answers among those, None where there are none.
+    """
+    known = probabilities.any(axis=1) & ~calibration.unknown(probabilities, thresholds)
+    right = probabilities.argmax(axis=1)[known] == true[known]
+    return {"answered": float(known.mean()),
+            "answered_accuracy": float(right.mean()) if len(right) else None}
+
+
 def write_csv(path, samples, probabilities, labels, errors):
     """Writes a row an image: path, true and predicted class, probability of the predicted."""
     try:
@@ -153,6 +175,7 @@ def table(scores, top_k):
     lines = [
         f"images {scores['images']}   accuracy {scores['accuracy']:.4f}   "
         f"top {top_k} {scores[f'top_{top_k}_accuracy']:.4f}",
+        *([] if "answered" not in scores else [answered_line(scores)]),
         "",
         f"{'class':<{width}}  images  precision  recall      f1",
     ]
@@ -166,3 +189,10 @@ def table(scores, top_k):
         f"{scores['macro_recall']:.4f}  {scores['macro_f1']:.4f}"
     )
     return "\n".join(lines)
+
+
+def answered_line(scores):
+    """What `measure_answered` found as text."""
+    accuracy = scores["answered_accuracy"]
+    right = "" if accuracy is None else f", of those right {accuracy:.4f}"
+    return f"answered {scores['answered']:.4f}{right}; the others are unknown"

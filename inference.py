@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
+import calibration
 import run_folder
 from backend import import_keras
 from devices import predict_over, tensorflow_strategy
 from errors import ImageError, InputError, first_ten
+from options import show
 from preprocess import EXTENSIONS, Preprocessing, load
-from save_model import FORMAT, INPUT, OUTPUT, checksum
+from save_model import FORMAT, INPUT, OUTPUT, checksum, run_calibration
 from test_time_augmentation import views
 
 TOP_K = 3
@@ -39,9 +41,12 @@ def main(options):
             failed.append(answer)
             results.append({"image": path, "error": answer.reason})
         else:
-            results.append({"image": path, "predictions": classifier.top(answer, count)})
+            known = {}
+            if classifier.calibration:
+                known["unknown"] = classifier.unknown(answer)
+            results.append({"image": path, **known, "predictions": classifier.top(answer, count)})
     if options.csv:
-        _write_csv(options.csv, results, count)
+        _write_csv(options.csv, results, count, classifier.calibration is not None)
     if options.json:
         print(json.dumps(results, ensure_ascii=False))
     else:
@@ -58,9 +63,11 @@ class Classifier:
         labels: tuple of str, class names in the order of their ids.
         preprocessing: `preprocess.Preprocessing` of its images.
         tta: which views of an image are averaged, as `views` takes it.
+        calibration: `calibration.Calibration` of its answers, or None.
     """
 
     tta = "none"
+    calibration = None
 
     def __init__(self, labels, preprocessing, predict):
         self.labels = labels
@@ -68,7 +75,7 @@ class Classifier:
         self._predict = predict
 
     @classmethod
-    def load(cls, path, devices=None):
+    def load(cls, path, devices=None, calibrated=True):
         """Opens an exported model or a run.
 
         From a run, its exported model is taken where there is one made from its
@@ -78,10 +85,18 @@ class Classifier:
             path: as `run_folder.find` gives it.
             devices: those of this machine to spread images over, as --devices names them;
                 a run's best weights are then taken in any case. None is one.
+            calibrated: False leaves the probabilities as the network gives them.
 
         Raises:
             InputError: files are missing, changed, or do not fit together.
         """
+        fitted = known_calibration(path) if calibrated else None
+        classifier = cls._load(path, devices)
+        classifier.calibration = fitted
+        return classifier
+
+    @classmethod
+    def _load(cls, path, devices):
         if run_folder.is_exported(path):
             if devices:
                 raise InputError(
@@ -94,14 +109,14 @@ class Classifier:
             return cls._load_run(run, devices)
         exported = run.file(run_folder.MODEL)
         if run_folder.is_exported(exported):
-            weights = _read_description(exported).get("weights")
+            weights = read_description(exported).get("weights")
             if weights == checksum(run.file(run_folder.BEST)):
                 return cls._load_exported(exported)
         return cls._load_run(run)
 
     @classmethod
     def _load_exported(cls, folder):
-        description = _read_description(folder)
+        description = read_description(folder)
         labels, preprocessing = _check_description(folder, description)
         import_keras()
         import tensorflow as tf
@@ -136,7 +151,19 @@ class Classifier:
     def probabilities(self, x):
         """uint8 (N, S, S, 3), as `preprocess.load` gives it -> float32 (N, C)."""
         rows = [np.asarray(self._predict(view)) for view in views(x, self.tta)]
-        return rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
+        mean = rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
+        if self.calibration is None:
+            return mean
+        return calibration.scale(mean, self.calibration.temperature)
+
+    def unknown(self, row):
+        """Whether one row of probabilities is below the threshold of its likeliest class.
+
+        Never so for a model without a calibration.
+        """
+        if self.calibration is None:
+            return False
+        return bool(calibration.unknown(row, self.calibration.thresholds))
 
     def classify(self, images, top_k=TOP_K):
         """Names the classes of some images.
@@ -249,10 +276,34 @@ def known_labels(path):
     """The class names of a run or of an exported model."""
     if not run_folder.is_exported(path):
         return run_folder.read(path).labels
-    return _check_description(path, _read_description(path))[0]
+    return _check_description(path, read_description(path))[0]
 
 
-def _read_description(folder):
+def known_calibration(path):
+    """The `calibration.Calibration` of a run or of an exported model.
+
+    None where there is none, or, with a line on standard error, only one of other weights.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not run_folder.is_exported(path):
+        return run_calibration(run_folder.read(path))
+    description = read_description(path)
+    if description.get("calibration") is None:
+        return None
+    return calibration.parse(
+        description["calibration"], description.get("labels", ()), description.get("weights"),
+        os.path.join(path, run_folder.MODEL_FILE),
+    )
+
+
+def read_description(folder):
+    """The model.json of an exported model, a dict whose content is not checked yet.
+
+    Raises:
+        InputError: there is none, or it is no JSON object.
+    """
     path = os.path.join(folder, run_folder.MODEL_FILE)
     try:
         with open(path, encoding="utf-8") as file:
@@ -294,6 +345,8 @@ def _table(results):
             lines.append(f"{result['image']}: {result['error']}")
             continue
         lines.append(result["image"])
+        if result.get("unknown"):
+            lines.append("  unknown")
         width = max(len(each["label"]) for each in result["predictions"])
         lines += [
             f"  {each['probability']:7.2%}  {each['label']:<{width}}  (class {each['id']})"
@@ -302,14 +355,15 @@ def _table(results):
     return "\n".join(lines)
 
 
-def _write_csv(path, results, count):
+def _write_csv(path, results, count, calibrated):
     try:
         with run_folder.replacing(path) as partial, \
                 open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             places = range(1, count + 1)
             columns = [f"{name}_{k}" for k in places for name in ("label", "probability")]
-            writer.writerow(["image", *columns, "error"])
+            unknown = ["unknown"] if calibrated else []
+            writer.writerow(["image", *unknown, *columns, "error"])
             for result in results:
                 cells = [""] * len(columns)
                 if "predictions" in result:
@@ -318,6 +372,8 @@ def _write_csv(path, results, count):
                         for each in result["predictions"]
                         for cell in (each["label"], each["probability"])
                     ]
+                if calibrated:
+                    cells = [show(result["unknown"]) if "unknown" in result else "", *cells]
                 writer.writerow([result["image"], *cells, result.get("error", "")])
     except OSError as error:
         raise InputError(f"--csv: {path} cannot be written: {error.strerror}") from None

@@ -8,6 +8,7 @@
       last.weights.h5    after the last epoch
       checkpoint/        what going on needs beyond them
       metrics.json       the scores
+      calibration.json   temperature and thresholds, where --mode calibrate has fitted them
       margins/           the images trained on, and how sure the model was of each label
       check/             some validation images with the best weights' probabilities
       model/             the exported model
@@ -32,6 +33,7 @@ from samples import read_label_names, write_label_names
 
 OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
+CALIBRATION = "calibration.json"
 CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
 CHECK_FILE = "probabilities.json"  # in CHECK: image file -> its probabilities
 TRAINED_ON = "images.csv"  # in MARGINS: image file, class id

@@ -15,6 +15,7 @@ import sys
 
 import numpy as np
 
+import calibration
 import run_folder
 from backend import exact_float32, import_keras
 from errors import InputError, RunError
@@ -85,6 +86,7 @@ def export(run, compare=difference_here, tolerance=TOLERANCE):
             what was published before stays.
     """
     files, expected = _read_check(run)
+    fitted = run_calibration(run)
     import_keras()
     exact_float32()
     import pretrained
@@ -98,7 +100,7 @@ def export(run, compare=difference_here, tolerance=TOLERANCE):
     partial = folder + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     _write_saved_model(model, options.input_size, partial)
-    _write_description(run, partial)
+    _write_description(run, partial, fitted)
 
     images = np.stack([load(file, run.preprocessing) for file in files])
     difference = compare(partial, images, expected)
@@ -148,7 +150,7 @@ def _write_saved_model(model, size, folder):
         archive.write_out(folder, verbose=False)
 
 
-def _write_description(run, folder):
+def _write_description(run, folder, fitted):
     """Writes model.json, last of all: it lists every other file with its checksum."""
     import keras
     import tensorflow as tf
@@ -167,7 +169,7 @@ def _write_description(run, folder):
         "backbone": run.options.backbone,
         "labels": list(run.labels),
         "preprocessing": {**preprocessing, "fill_color": list(preprocessing["fill_color"])},
-        "calibration": None,  # the probabilities are those of the graph
+        "calibration": calibration.describe(fitted, run.labels) if fitted else None,
         "weights": checksum(run.file(run_folder.BEST)),
         "versions": {
             "python": platform.python_version(),
@@ -180,6 +182,20 @@ def _write_description(run, folder):
         os.path.join(folder, run_folder.MODEL_FILE),
         json.dumps(description, ensure_ascii=False, indent=1) + "\n",
     )
+
+
+def run_calibration(run):
+    """The `calibration.Calibration` of a run's best weights.
+
+    None where there is none, or, with a line on standard error, only one of other weights.
+
+    Raises:
+        InputError: the run's calibration.json is damaged.
+    """
+    path = run.file(run_folder.CALIBRATION)
+    if not os.path.exists(path):
+        return None
+    return calibration.read(path, run.labels, checksum(run.file(run_folder.BEST)))
 
 
 def checksum(path):

@@ -553,6 +553,27 @@ def test_record_of_an_exported_model_goes_to_its_run(exported, data, tmp_path):
     assert result.status == 2 and "--record" in result.err
 
 
+def test_a_calibration_goes_from_the_run_to_what_is_exported(exported, data, tmp_path, few_blocks):
+    path = shutil.copytree(exported, tmp_path / "run")
+    images = read_images(data.val)
+    roots = np.sqrt(inference.Classifier.load(str(path)).probabilities(images))
+    done("--mode", "calibrate", "--run", path, "--data", data.val)
+    file, description = path / "calibration.json", path / "model" / "model.json"
+    fitted = {**json.loads(file.read_text()), "temperature": 2.0}  # 1 where all is right
+    file.write_text(json.dumps(fitted))
+    done("--mode", "save_pb", "--run", path)
+    assert json.loads(description.read_text())["calibration"] == fitted
+    for folder in (path, path / "model"):
+        answers = inference.Classifier.load(str(folder)).probabilities(images)
+        np.testing.assert_allclose(answers, roots / roots.sum(axis=1, keepdims=True), rtol=1e-3)
+    found = done("--mode", "compare", path, path / "model", "--data", data.val)
+    assert found["images"] == 9 and found["only_first"] == found["only_second"] == 0
+    file.write_text(json.dumps({**fitted, "weights": "0" * 64}))
+    result = go("--mode", "save_pb", "--run", path)
+    assert "calibration.json" in result.err and "--mode calibrate" in result.err
+    assert json.loads(description.read_text())["calibration"] is None
+
+
 def contents(folder):
     """Every file below a folder with its bytes."""
     return {

@@ -1,0 +1,236 @@
+"""Fits a temperature and thresholds, so that a model's probabilities are honest and it can pass.
+
+All figures are measured on the images that the fit has seen, so they flatter a little; --mode
+eval on other images measures without that.
+"""
+
+import json
+import os
+
+import numpy as np
+
+import calibration
+import run_folder
+from errors import InputError, first_ten
+from eval import answered_line, measure_answered, predict
+from inference import Classifier, known_labels, read_description
+from job import say
+from other.calibration_error import expected_calibration_error
+from other.label_suspects import trained_on
+from samples import check_labels, read_samples
+from save_model import checksum
+
+FEW = 50  # images; with fewer the figures are shaky
+# The likelihood has one maximum in the temperature; beyond these it is as good as flat.
+LEAST, MOST = 0.01, 100.0
+
+
+def main(options):
+    """`--mode calibrate`."""
+    path = run_folder.find(options.run, options.save_dir)
+    labels = known_labels(path)
+    check_labels(options.data, labels, f"the labels of {path}")
+    samples = read_samples(options.data, labels, f"the labels of {path}")
+    weights, run, exported = _places(path)
+    classifier = Classifier.load(path, calibrated=False)
+    probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
+    decoded = np.setdiff1d(np.arange(len(samples.names)), list(errors))
+    if not len(decoded):
+        raise InputError(f"--data: {options.data}: none of its images can be decoded")
+    true, before = samples.labels[decoded], probabilities[decoded]
+    _say_notes(run, samples, true, errors)
+
+    temperature = fit_temperature(true, before)
+    if (before.argmax(axis=1) == true).all():
+        say("note: every answer is right, which tells no temperature; it stays 1")
+    after = calibration.scale(before, temperature)
+    thresholds = fit_thresholds(true, after, options.precision)
+    _say_thresholds(labels, thresholds, after, options.precision)
+    fitted = calibration.Calibration(
+        temperature, thresholds, options.precision, len(true), weights
+    )
+    written = [] if options.dry_run else _write(fitted, labels, run, exported)
+    result = {
+        "images": len(true),
+        "temperature": temperature,
+        "precision": options.precision,
+        "negative_log_likelihood": {
+            "before": negative_log_likelihood(true, before, 1.0),
+            "after": negative_log_likelihood(true, before, temperature),
+        },
+        "expected_calibration_error": {
+            "before": expected_calibration_error(true, before),
+            "after": expected_calibration_error(true, after),
+        },
+        "accuracy": float((before.argmax(axis=1) == true).mean()),
+        **measure_answered(true, after, thresholds),
+        "classes": _classes(true, after, fitted, labels),
+        "undecodable": [str(error) for error in errors.values()],
+        "written": written,
+    }
+    print(json.dumps(result, ensure_ascii=False) if options.json else _text(result))
+
+
+def negative_log_likelihood(true, probabilities, temperature):
+    """Mean over the images of -log of the true class's probability at a temperature.
+
+    Args:
+        true: int (N,), class ids.
+        probabilities: float (N, C), as the network gives them.
+        temperature: above 0; 1 leaves them as they are.
+    """
+    logarithms = calibration.logarithms(probabilities, temperature)
+    return float(-logarithms[np.arange(len(true)), true].mean())
+
+
+def fit_temperature(true, probabilities):
+    """The temperature that makes the negative log-likelihood least (Guo et al. 2017, 4.2).
+
+    Where every answer is right there is none, since ever surer would be ever better: it is 1.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if (probabilities.argmax(axis=1) == true).all():
+        return 1.0
+    found = minimize_scalar(
+        lambda logarithm: negative_log_likelihood(true, probabilities, np.exp(logarithm)),
+        bounds=(np.log(LEAST), np.log(MOST)), method="bounded", options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
+
+
+def fit_thresholds(true, probabilities, precision):
+    """The least probability from which on each class's answers are right often enough.
+
+    A class that is never predicted takes that of all classes together.
+
+    Args:
+        true: int (N,), class ids.
+        probabilities: float32 (N, C), calibrated.
+        precision: share of right answers wanted, from 0 to 1.
+
+    Returns:
+        float (C,); infinite where no threshold reaches `precision`.
+    """
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    right = predicted == true
+    return np.array([
+        _threshold(confidence[chosen], right[chosen], precision) if chosen.any()
+        else _threshold(confidence, right, precision)
+        for chosen in (predicted == number for number in range(probabilities.shape[1]))
+    ])
+
+
+def _threshold(confidence, right, precision):
+    order = np.argsort(-confidence, kind="stable")
+    confidence, right = confidence[order], right[order]
+    reached = np.cumsum(right) / np.arange(1, len(right) + 1) >= precision
+    # Images of the same probability are answered together or not at all.
+    last = np.append(confidence[1:] != confidence[:-1], True)
+    found = np.flatnonzero(reached & last)
+    return float(confidence[found[-1]]) if len(found) else np.inf
+
+
+def _places(path):
+    """SHA-256 of the weights, the run that they are the best of, and its exported model.
+
+    The run or the model is None where there is none of these weights: a run and the model
+    exported from it are calibrated together, whichever is named.
+    """
+    if run_folder.is_exported(path):
+        weights = read_description(path).get("weights")
+        parent = os.path.dirname(os.path.abspath(path))
+        inside = os.path.basename(os.path.abspath(path)) == run_folder.MODEL
+        best = os.path.join(parent, run_folder.BEST)
+        if inside and os.path.exists(best) and checksum(best) == weights:
+            return weights, parent, path
+        return weights, None, path
+    weights = checksum(os.path.join(path, run_folder.BEST))
+    exported = os.path.join(path, run_folder.MODEL)
+    fits = run_folder.is_exported(exported) and read_description(exported).get("weights") == weights
+    return weights, path, exported if fits else None
+
+
+def _write(fitted, labels, run, exported):
+    """Writes the calibration to the run and to the exported model; returns the files."""
+    described = calibration.describe(fitted, labels)
+    contents = {}
+    if run:
+        contents[os.path.join(run, run_folder.CALIBRATION)] = described
+    if exported:
+        contents[os.path.join(exported, run_folder.MODEL_FILE)] = {
+            **read_description(exported), "calibration": described
+        }
+    for file, content in contents.items():
+        try:
+            run_folder.write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"--run: {file} cannot be written: {error.strerror}") from None
+    return list(contents)
+
+
+def _say_notes(run, samples, true, errors):
+    for error in errors.values():
+        say(f"left out: {error}")
+    if len(true) < FEW:
+        say(f"note: {len(true)} images are few; the figures are shaky below about {FEW}")
+    if len(set(true)) == 1:
+        say("note: all images have one class; the figures say nothing about the others")
+    trained = int(trained_on(run, samples).sum()) if run else 0
+    if trained:
+        say(f"note: the run was trained on {trained} of these images, on which it is surer than on "
+            "new ones; fit on images that training has not seen")
+
+
+def _say_thresholds(labels, thresholds, probabilities, precision):
+    predicted = np.bincount(probabilities.argmax(axis=1), minlength=len(labels)) > 0
+    silent = [label for label, threshold in zip(labels, thresholds) if threshold == np.inf]
+    if silent:
+        say(f"note: no threshold makes {precision:.0%} of the answers right; always unknown: "
+            f"{first_ten(silent)}")
+    unseen = [label for label, seen in zip(labels, predicted) if not seen]
+    if unseen:
+        say(f"note: never predicted here, so with the threshold of all classes together: "
+            f"{first_ten(unseen)}")
+
+
+def _classes(true, probabilities, fitted, labels):
+    predicted = probabilities.argmax(axis=1)
+    known = ~calibration.unknown(probabilities, fitted.thresholds)
+    found = []
+    for number, threshold in enumerate(calibration.describe(fitted, labels)["thresholds"].values()):
+        chosen = predicted == number
+        right = true[chosen & known] == number
+        found.append({
+            "label": labels[number],
+            "threshold": threshold,
+            "predicted": int(chosen.sum()),
+            "answered": len(right),
+            "answered_accuracy": float(right.mean()) if len(right) else None,
+        })
+    return found
+
+
+def _text(result):
+    likelihood, error = result["negative_log_likelihood"], result["expected_calibration_error"]
+    width = max(5, *(len(each["label"]) for each in result["classes"]))
+    lines = [
+        f"images {result['images']}   temperature {result['temperature']:.4f}",
+        "",
+        "                            before   after",
+        f"negative log-likelihood     {likelihood['before']:6.4f}  {likelihood['after']:6.4f}",
+        f"expected calibration error  {error['before']:6.4f}  {error['after']:6.4f}",
+        "",
+        f"accuracy {result['accuracy']:.4f}; precision wanted {result['precision']:g}",
+        answered_line(result),
+        "",
+        f"{'class':<{width}}  threshold  predicted  answered   right",
+    ]
+    for each in result["classes"]:
+        threshold = "never" if each["threshold"] is None else f"{each['threshold']:.4f}"
+        right = "" if each["answered"] == 0 else f"{each['answered_accuracy']:.4f}"
+        lines.append(f"{each['label']:<{width}}  {threshold:>9}  {each['predicted']:>9}  "
+                     f"{each['answered']:>8}  {right:>6}")
+    lines.append("")
+    lines += [f"written: {file}" for file in result["written"]] or ["nothing written: --dry_run"]
+    return "\n".join(lines)

@@ -1,0 +1,459 @@
+"""calibration.py, other/calibrate.py and other/calibration_error.py, and what modes make of them.
+
+The model is a table of probabilities here: an image's colour is the number of its row.
+"""
+
+import csv
+import json
+import math
+import os
+
+import cv2
+import numpy as np
+import pytest
+from sklearn.calibration import _TemperatureScaling
+from sklearn.metrics import accuracy_score, log_loss, precision_recall_curve
+
+import calibration
+import inference
+import run
+import run_folder
+import save_model
+from eval import measure_answered
+from options import parse
+from other import calibrate
+from other.calibration_error import expected_calibration_error, reliability
+from preprocess import Preprocessing
+from samples import read_samples, write_label_names, write_sample
+
+LABELS = ("猫", "a name, with a comma", 'so-called "dog"')
+
+
+def write_images(folder, true, labels=LABELS):
+    """Labelled images, the one at position i in the colour (i % 256, i // 256, 0)."""
+    os.makedirs(folder)
+    for position, label in enumerate(true):
+        image = np.full((8, 8, 3), (0, position // 256, position % 256), np.uint8)  # BGR
+        name = f"{position:04}.png"
+        assert cv2.imwrite(os.path.join(folder, name), image)
+        write_sample(folder, name, label)
+    write_label_names(folder, labels)
+    return str(folder)
+
+
+def make_run(path, labels=LABELS, weights=b"weights"):
+    options = parse("train", ["--input_size", "32", "--weights", "none"])
+    run_folder.create(str(path), options, labels, False)
+    (path / run_folder.BEST).write_bytes(weights)
+    return str(path)
+
+
+def make_exported(path, labels=LABELS, weights=b"weights"):
+    os.makedirs(path)
+    (path.parent / "for_checksum").write_bytes(weights)
+    description = {
+        "format": save_model.FORMAT, "labels": list(labels),
+        "preprocessing": {"size": 32, "resize": "letterbox", "fill_color": [255, 255, 255]},
+        "calibration": None, "weights": save_model.checksum(path.parent / "for_checksum"),
+        "files": {}, "kept": "as it is",
+    }
+    (path / run_folder.MODEL_FILE).write_text(json.dumps(description))
+    return str(path)
+
+
+@pytest.fixture
+def tables(monkeypatch):
+    """Run or exported model -> the table that it answers from, (N, C); filled by the tests."""
+    found = {}
+
+    def load(cls, path, devices):
+        def predict(x):
+            return found[path][x[:, 16, 16, 0] + 256 * x[:, 16, 16, 1].astype(int)]
+
+        return inference.Classifier(inference.known_labels(path), Preprocessing(32), predict)
+
+    monkeypatch.setattr(inference.Classifier, "_load", classmethod(load))
+    return found
+
+
+def answers(count, classes=3, sharpness=3.0, seed=0):
+    """True classes and the probabilities of a model that is too sure of itself."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 1, (count, classes))
+    honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    true = np.array([generator.choice(classes, p=row) for row in honest])
+    sure = np.exp(sharpness * logits)
+    return true, (sure / sure.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def go(capsys, *words):
+    status = run.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def done(capsys, *words):
+    status, out, err = go(capsys, *words, "--json")
+    assert status == 0, err
+    assert out.count("\n") == 1
+    return json.loads(out), err
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+# --- numbers --------------------------------------------------------------------------
+
+def test_scale_by_hand():
+    found = calibration.scale(np.array([[0.8, 0.2], [0.5, 0.5]], np.float32), 2.0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [[2 / 3, 1 / 3], [0.5, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(calibration.scale([0.75, 0.25], 0.5), [0.9, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(calibration.scale([0.1, 0.7, 0.2], 1), [0.1, 0.7, 0.2], rtol=1e-6)
+
+
+def test_probabilities_of_0_and_1_stay_finite():
+    for temperature in (0.01, 1.0, 100.0):
+        found = calibration.scale(np.eye(3, dtype=np.float32), temperature)
+        assert np.isfinite(found).all() and (found.argmax(axis=1) == [0, 1, 2]).all()
+        np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    assert np.isfinite(calibrate.negative_log_likelihood(np.array([1]), np.eye(3)[:1], 1.0))
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 3.0])
+def test_temperature(sharpness):
+    true, probabilities = answers(500, 5, sharpness)
+    other = _TemperatureScaling().fit(np.log(probabilities.astype(np.float64)), true)
+    found = calibrate.fit_temperature(true, probabilities)
+    assert found == pytest.approx(1 / other.beta_, rel=1e-3)
+    assert found == pytest.approx(sharpness, rel=0.2)  # what made them too sure
+
+
+def test_where_all_is_right_the_temperature_stays():
+    _, probabilities = answers(50)
+    assert calibrate.fit_temperature(probabilities.argmax(axis=1), probabilities) == 1
+
+
+def test_negative_log_likelihood():
+    true, probabilities = answers(300, sharpness=1.5)
+    wide = probabilities.astype(np.float64)
+    wide /= wide.sum(axis=1, keepdims=True)
+    assert calibrate.negative_log_likelihood(true, wide, 1.0) == pytest.approx(log_loss(true, wide))
+    powers = wide ** (1 / 2.5)
+    expected = log_loss(true, powers / powers.sum(axis=1, keepdims=True))
+    assert calibrate.negative_log_likelihood(true, wide, 2.5) == pytest.approx(expected)
+
+
+def error_by_definition(true, probabilities, bins):
+    """Guo et al. 2017, equations 2 and 3: bin m holds ((m - 1) / M, m / M]."""
+    total = 0
+    for m in range(1, bins + 1):
+        inside = [i for i in range(len(true))
+                  if (m - 1) / bins < max(probabilities[i]) <= m / bins]
+        if inside:
+            accuracy = np.mean([np.argmax(probabilities[i]) == true[i] for i in inside])
+            confidence = np.mean([max(probabilities[i]) for i in inside])
+            total += len(inside) / len(true) * abs(accuracy - confidence)
+    return total
+
+
+@pytest.mark.parametrize("bins", [15, 4])
+def test_expected_calibration_error(bins):
+    true, probabilities = answers(400)
+    probabilities = probabilities.astype(np.float64)
+    probabilities[:3] = [[0.5, 0.25, 0.25], [0.75, 0.25, 0], [1, 0, 0]]  # edges of 4 bins
+    expected = error_by_definition(true, probabilities, bins)
+    assert expected > 0.1
+    assert expected_calibration_error(true, probabilities, bins) == pytest.approx(expected)
+
+
+def test_reliability_by_hand():
+    probabilities = np.array(
+        [[0.6, 0.4], [0.3, 0.7], [0.95, 0.05], [1, 0], [1.0000001, 0], [0.5, 0.5]])
+    found = reliability(np.array([0, 0, 0, 1, 0, 0]), probabilities, 4)
+    assert found.edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert found.count.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(found.confidence, [np.nan, 0.5, 0.65, 2.9500001 / 3])
+    np.testing.assert_allclose(found.accuracy, [np.nan, 1, 1 / 2, 2 / 3])
+
+
+@pytest.mark.parametrize("precision", [0.55, 0.7, 0.9])
+def test_thresholds(precision):
+    true, probabilities = answers(600, sharpness=1.0)
+    probabilities = np.round(probabilities, 2)  # images of the same probability
+    found = calibrate.fit_thresholds(true, probabilities, precision)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    for number in range(3):
+        chosen = predicted == number
+        precisions, _, thresholds = precision_recall_curve(
+            true[chosen] == number, confidence[chosen])
+        assert found[number] == thresholds[precisions[:-1] >= precision].min()
+
+
+def test_thresholds_by_hand():
+    probabilities = np.array(
+        [[0.9, 0.1, 0], [0.8, 0.2, 0], [0.7, 0.3, 0], [0.6, 0.4, 0], [0.4, 0.6, 0]], np.float32)
+    true = np.array([0, 0, 1, 0, 0])
+    found = calibrate.fit_thresholds(true, probabilities, 0.75)
+    assert found[0] == probabilities[3, 0]  # 3 of 4; and 2 of 2 at 0.8
+    assert found[1] == math.inf  # never right
+    assert found[2] == probabilities[1, 0]  # never predicted: of all, 2 of 2; then 2 of 3, 3 of 5
+    assert calibrate.fit_thresholds(true, probabilities, 0.8)[0] == probabilities[1, 0]
+    unknown = calibration.unknown(probabilities, found)
+    assert unknown.tolist() == [False, False, False, False, True]
+    assert not calibration.unknown(np.array([0.1, 0.1, 0.8], np.float32), found)
+    assert calibration.unknown(np.array([0.1, 0.11, 0.79], np.float32), found)
+
+
+def test_measure_answered_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0, 0]], np.float32)
+    true = np.array([0, 0, 0, 0])  # the last has no answer, whatever the threshold
+    found = measure_answered(true, probabilities, np.array([0, 0.7]))
+    assert found == {"answered": 0.5, "answered_accuracy": 1}
+    found = measure_answered(true, probabilities, np.array([0.7, 0.6]))
+    assert found == {"answered": 0.5, "answered_accuracy": 0.5}
+    found = measure_answered(true, probabilities, np.array([np.inf, np.inf]))
+    assert found == {"answered": 0, "answered_accuracy": None}
+
+
+# --- the mode ---------------------------------------------------------------------------
+
+@pytest.fixture
+def fitted(tmp_path, tables, capsys):
+    """A calibrated run and its exported model, their images and what the mode said."""
+    true, table = answers(300)
+    path = make_run(tmp_path / "runs" / "run")
+    exported = make_exported(tmp_path / "runs" / "run" / "model")
+    tables[path] = tables[exported] = table
+    data = write_images(tmp_path / "data", true)
+    result, err = done(capsys, "--mode", "calibrate", "--run", path, "--data", data,
+                       "--precision", 0.8)
+    return path, exported, data, true, table, result, err
+
+
+def test_calibrate(fitted, tables, tmp_path, capsys):
+    path, exported, data, true, table, result, err = fitted
+    temperature = 1 / _TemperatureScaling().fit(np.log(table.astype(float)), true).beta_
+    assert result["temperature"] == pytest.approx(temperature, rel=1e-3)
+    powers = table.astype(float) ** (1 / temperature)
+    powers /= powers.sum(axis=1, keepdims=True)
+    assert result["images"] == 300 and "note" not in err
+    for name, score in (("negative_log_likelihood", log_loss),
+                        ("expected_calibration_error", lambda *a: error_by_definition(*a, 15))):
+        assert result[name]["before"] == pytest.approx(score(true, table), rel=1e-3)
+        assert result[name]["after"] == pytest.approx(score(true, powers), rel=1e-2)
+        assert result[name]["after"] < result[name]["before"] / 1.3
+    assert 0.05 < result["answered"] < 0.95 and result["answered_accuracy"] >= 0.8
+    assert result["accuracy"] == accuracy_score(true, table.argmax(axis=1)) < 0.75
+    assert [each["label"] for each in result["classes"]] == list(LABELS)
+    for number, each in enumerate(result["classes"]):
+        chosen = table.argmax(axis=1) == number
+        known = chosen & (powers.max(axis=1) >= each["threshold"] - 1e-6)
+        assert each["predicted"] == chosen.sum() and each["answered"] == known.sum()
+        assert each["answered_accuracy"] == (true[known] == number).mean() >= 0.8
+    assert result["answered"] == sum(each["answered"] for each in result["classes"]) / 300
+
+    assert result["written"] == [os.path.join(path, "calibration.json"),
+                                 os.path.join(exported, "model.json")]
+    stored = read(os.path.join(path, "calibration.json"))
+    assert stored == {
+        "temperature": result["temperature"], "precision": 0.8, "images": 300,
+        "thresholds": {each["label"]: each["threshold"] for each in result["classes"]},
+        "weights": save_model.checksum(os.path.join(path, run_folder.BEST)),
+        "applied_by": "the reader, not the graph",
+    }
+    description = read(os.path.join(exported, "model.json"))
+    assert description["calibration"] == stored and description["kept"] == "as it is"
+    # Fitted again it reads what the network gives, not what the first fit makes of it.
+    again, _ = done(capsys, "--mode", "calibrate", "--run", exported, "--data", data,
+                    "--precision", 0.8)
+    assert {**again, "written": 0} == {**result, "written": 0}
+    assert sorted(again["written"]) == sorted(result["written"])
+
+
+def test_as_text_and_without_writing(tmp_path, tables, capsys):
+    path = make_run(tmp_path / "run")
+    # One class; the second class is never right, the third never predicted.
+    tables[path] = np.array([[0.9, 0.1, 0], [0.8, 0.2, 0], [0.2, 0.7, 0.1]], np.float32)
+    data = write_images(tmp_path / "data", [0, 0, 0])
+    status, out, err = go(capsys, "--mode", "calibrate", "--run", path, "--data", data, "--dry_run")
+    assert status == 0 and not os.path.exists(os.path.join(path, "calibration.json"))
+    lines = out.splitlines()
+    assert lines[-1] == "nothing written: --dry_run"
+    assert any(line.startswith(LABELS[1]) and " never " in line for line in lines)
+    notes = err.splitlines()
+    assert len(notes) == 4 and all(note.startswith("note: ") for note in notes)
+    assert "3 images are few" in notes[0] and "one class" in notes[1]
+    assert notes[2].endswith(f"always unknown: {LABELS[1]}")
+    assert "never predicted" in notes[3] and notes[3].endswith(LABELS[2])
+
+
+def test_undecodable_images_are_left_out(fitted, tables, tmp_path, capsys):
+    path, _, data, true, table, result, _ = fitted
+    with open(os.path.join(data, "0300.png"), "wb") as file:
+        file.write(b"no image")
+    write_sample(data, "0300.png", 0)
+    again, err = done(capsys, "--mode", "calibrate", "--run", path, "--data", data,
+                      "--precision", 0.8)
+    assert len(again["undecodable"]) == 1 and "left out: " in err and "0300.png" in err
+    assert {**again, "undecodable": []} == result
+    scores, _ = done(capsys, "--mode", "eval", "--run", path, "--data", data)
+    assert scores["answered"] == pytest.approx(result["answered"] * 300 / 301)
+    assert scores["answered_accuracy"] == result["answered_accuracy"]
+
+
+def test_images_that_training_has_seen_are_told(tmp_path, tables, capsys):
+    path = make_run(tmp_path / "run")
+    true, tables[path] = answers(60)
+    data = write_images(tmp_path / "data", true)
+    run_folder.write_trained_on(path, read_samples(data, LABELS))
+    _, err = done(capsys, "--mode", "calibrate", "--run", path, "--data", data)
+    assert "trained on 60 of these images" in err
+
+
+def test_no_image_that_can_be_decoded(tmp_path, tables, capsys):
+    path = make_run(tmp_path / "run")
+    tables[path] = np.eye(3)
+    data = write_images(tmp_path / "data", [0])
+    with open(os.path.join(data, "0000.png"), "wb") as file:
+        file.write(b"no image")
+    status, out, err = go(capsys, "--mode", "calibrate", "--run", path, "--data", data)
+    assert status == 2 and out == "" and data in err.splitlines()[-1]
+
+
+def test_an_exported_model_elsewhere_is_calibrated_alone(tmp_path, tables, capsys):
+    exported = make_exported(tmp_path / "served")
+    true, tables[exported] = answers(60)
+    data = write_images(tmp_path / "data", true)
+    result, _ = done(capsys, "--mode", "calibrate", "--run", exported, "--data", data)
+    assert result["written"] == [os.path.join(exported, "model.json")]
+    assert inference.known_calibration(exported).temperature == result["temperature"]
+
+
+def test_an_exported_model_of_other_weights_is_left_alone(tmp_path, tables, capsys):
+    path = make_run(tmp_path / "run")
+    exported = make_exported(tmp_path / "run" / "model", weights=b"older")
+    true, tables[path] = answers(60)
+    tables[exported] = tables[path]
+    data = write_images(tmp_path / "data", true)
+    for name, file in ((path, os.path.join(path, "calibration.json")),
+                       (exported, os.path.join(exported, "model.json"))):
+        result, _ = done(capsys, "--mode", "calibrate", "--run", name, "--data", data)
+        assert result["written"] == [file]
+
+
+# --- what other modes make of it -----------------------------------------------------------
+
+def calibrated(fitted):
+    """The table as the calibrated model answers, and which of its rows are unknown."""
+    _, _, _, _, table, result, _ = fitted
+    powers = table.astype(float) ** (1 / result["temperature"])
+    powers /= powers.sum(axis=1, keepdims=True)
+    thresholds = np.array([each["threshold"] for each in result["classes"]])
+    return powers, powers.max(axis=1) < thresholds[powers.argmax(axis=1)] - 1e-6
+
+
+def test_predict(fitted, tmp_path, capsys):
+    path, exported, data, *_ = fitted
+    powers, unknown = calibrated(fitted)
+    first_unknown, first_known = int(np.argmax(unknown)), int(np.argmin(unknown))
+    images = [os.path.join(data, f"{n:04}.png") for n in (first_unknown, first_known)]
+    for name in (path, exported):
+        found, _ = done(capsys, "--mode", "predict", "--run", name, "--image", *images)
+        assert [each["unknown"] for each in found] == [True, False]
+        for each, row in zip(found, powers[[first_unknown, first_known]]):
+            assert [one["id"] for one in each["predictions"]] == np.argsort(-row).tolist()
+            np.testing.assert_allclose(
+                [one["probability"] for one in each["predictions"]], np.sort(row)[::-1], rtol=1e-4)
+    table = tmp_path / "answers.csv"
+    status, out, _ = go(capsys, "--mode", "predict", "--run", path, "--image", *images,
+                        "--csv", table)
+    lines = out.splitlines()
+    assert status == 0 and lines[0] == images[0] and lines[1] == "  unknown" and "%" in lines[2]
+    assert lines[5] == images[1] and "%" in lines[6]
+    with open(table, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["unknown"] for row in rows] == ["yes", "no"]
+    assert rows[0]["label_1"] == LABELS[powers[first_unknown].argmax()]
+
+
+def test_predict_of_a_model_that_is_not_calibrated(tmp_path, tables, capsys):
+    path = make_run(tmp_path / "run")
+    _, tables[path] = answers(1)
+    data = write_images(tmp_path / "data", [0])
+    table = tmp_path / "answers.csv"
+    found, _ = done(capsys, "--mode", "predict", "--run", path, "--image", data, "--csv", table)
+    assert list(found[0]) == ["image", "predictions"] and "unknown" not in table.read_text()
+    scores, _ = done(capsys, "--mode", "eval", "--run", path, "--data", data)
+    assert "answered" not in scores
+
+
+def test_eval(fitted, capsys):
+    path, exported, data, true, table, result, _ = fitted
+    _, unknown = calibrated(fitted)
+    for name in (path, exported):
+        scores, _ = done(capsys, "--mode", "eval", "--run", name, "--data", data)
+        assert scores["accuracy"] == accuracy_score(true, table.argmax(axis=1))
+        assert scores["answered"] == (~unknown).mean()
+        right = accuracy_score(true[~unknown], table.argmax(axis=1)[~unknown])
+        assert scores["answered_accuracy"] == pytest.approx(right)
+    _, out, _ = go(capsys, "--mode", "eval", "--run", path, "--data", data)
+    assert f"answered {scores['answered']:.4f}, of those right {right:.4f}" in out
+
+
+def test_a_calibration_of_other_weights_is_ignored(fitted, capsys):
+    path, exported, data, *_ = fitted
+    with open(os.path.join(path, run_folder.BEST), "ab") as file:
+        file.write(b"trained on")
+    scores, err = done(capsys, "--mode", "eval", "--run", path, "--data", data)
+    assert "answered" not in scores
+    assert err.count("\n") == 1 and "calibration.json" in err and "--mode calibrate" in err
+    assert save_model.run_calibration(run_folder.read(path)) is None
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"temperature": 0}, "temperature is 0"),
+    ({"temperature": math.nan}, "temperature is nan"),
+    ({"temperature": "hot"}, "hot"),
+    ({"temperature": None}, "NoneType"),
+    ({"precision": 2}, "precision is 2"),
+    ({"images": math.inf}, "infinity"),
+    ({"thresholds": {**dict.fromkeys(LABELS, 0.5), LABELS[0]: math.nan}}, f"{LABELS[0]} is nan"),
+    ({"thresholds": {**dict.fromkeys(LABELS, 0.5), LABELS[0]: 2}}, f"{LABELS[0]} is 2"),
+    ({"thresholds": {**dict.fromkeys(LABELS, 0.5), LABELS[0]: math.inf}}, f"{LABELS[0]} is inf"),
+    ({"thresholds": {"cat": 0.5}}, "thresholds of cat"),
+    ({"thresholds": [0.5, 0.5, 0.5]}, "thresholds of 0.5"),
+    ({"thresholds": 3}, "int"),
+    ("temperature", "lacks 'temperature'"),
+    ("thresholds", "lacks 'thresholds'"),
+    ("weights", "lacks 'weights'"),
+])
+def test_a_damaged_calibration_is_refused_in_one_line(fitted, capsys, change, said):
+    path, exported, data, *_ = fitted
+    description = read(os.path.join(exported, "model.json"))
+    stored = description["calibration"]
+    if isinstance(change, str):
+        del stored[change]
+    else:
+        stored.update(change)
+    for name, file, content in (
+        (path, os.path.join(path, "calibration.json"), stored),
+        (exported, os.path.join(exported, "model.json"), description),
+    ):
+        run_folder.write_text(file, json.dumps(content))
+        status, out, err = go(capsys, "--mode", "predict", "--run", name, "--image", data)
+        assert status == 2 and out == "" and err.count("\n") == 1, err
+        assert file in err and said in err and "--mode calibrate" in err, err
+    # ... which the mode that it names puts right
+    done(capsys, "--mode", "calibrate", "--run", path, "--data", data)
+    assert inference.known_calibration(path) and inference.known_calibration(exported)
+
+
+def test_a_calibration_that_is_no_json(fitted, capsys):
+    path, _, data, *_ = fitted
+    for content in ("{", "[1]", '"text"', "null"):
+        run_folder.write_text(os.path.join(path, "calibration.json"), content)
+        status, _, err = go(capsys, "--mode", "predict", "--run", path, "--image", data)
+        assert status == 2 and err.count("\n") == 1 and "calibration.json" in err
