@@ -1,0 +1,83 @@
+"""What a result rests on: a run's epochs and options, the versions, and the data."""
+
+import csv
+import hashlib
+import os
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+
+import options as options_module
+import run_folder
+from errors import InputError
+from samples import content_hash
+
+# Of no meaning for what a run is: nothing keeps them
+NOT_KEPT = ("config", "debug", "json", "overwrite", "resume", *options_module.PLACE)
+PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv-python-headless")
+
+
+def read_results(path):
+    """results.csv of a run: a dict of column -> float for each epoch, none where it is missing."""
+    file = os.path.join(path, run_folder.RESULTS)
+    try:
+        with open(file, encoding="utf-8", newline="") as text:
+            reader = csv.DictReader(text)
+            rows = [{name: float(value) for name, value in row.items()} for row in reader]
+        for name in ("epoch", "loss", "accuracy", "learning_rate", "val_loss", "val_accuracy"):
+            if rows and name not in rows[0]:
+                raise KeyError(name)
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        raise InputError(f"{file}: is not what a training writes: {error}") from None
+    return rows
+
+
+def best_epoch(rows):
+    """Position of the epoch whose weights were kept: highest accuracy, then lowest loss."""
+    return max(range(len(rows)), key=lambda n: (rows[n]["val_accuracy"], -rows[n]["val_loss"]))
+
+
+def option_rows(options):
+    """(name, value, default, whether they differ) of each option of a training, as text."""
+    rows = []
+    for option in options_module.mode_options("train"):
+        value = getattr(options, option.name)
+        if option.name not in NOT_KEPT:
+            texts = ["–" if each is None else options_module.show(each)
+                     for each in (value, option.default)]
+            rows.append((option.name, texts[0], option.shown or texts[1], value != option.default))
+    return rows
+
+
+def fingerprint(samples, labels, workers):
+    """SHA-256, in hex, of one line an image, sorted by file name: `NAME, CLASS, CONTENT`.
+
+    CONTENT is `samples.content_hash` of the file in 16 hexadecimal digits. Equal for equal images
+    with equal labels, wherever they are.
+    """
+    def line(position):
+        name = samples.names[position]
+        try:
+            with open(os.path.join(samples.folder, name), "rb") as file:
+                content = f"{content_hash(file.read()):016x}"
+        except OSError:
+            content = "unreadable"
+        return f"{name}, {labels[samples.labels[position]]}, {content}\n"
+
+    order = sorted(range(len(samples.names)), key=samples.names.__getitem__)
+    with ThreadPoolExecutor(workers) as pool:
+        text = "".join(pool.map(line, order))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def versions():
+    """Python and the packages that numbers depend on, as one line."""
+    found = [f"Python {platform.python_version()}"]
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)

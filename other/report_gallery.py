@@ -1,0 +1,113 @@
+"""The report's galleries: photos as small pictures inside the page, with what is said of them."""
+
+import os
+
+import cv2
+import numpy as np
+
+import run_folder
+from backend import import_keras
+from errors import ImageError
+from other import page
+from other.confusion_matrix import NO_ANSWER
+from preprocess import Preprocessing, load
+
+MOST_ERRORS, MOST_SUSPECTS = 24, 48
+THUMBNAIL = 160  # pixels
+HEAT = 0.45  # share of the heat map's colours over the photo
+
+
+def surest_errors(answers, preprocessing, run):
+    """Cards of the wrong answers that the model was surest of.
+
+    Args:
+        answers: `other.report.Answers`.
+        preprocessing: the model's `Preprocessing`.
+        run: `run_folder.Run` whose best weights explain the answers, or None.
+
+    Returns:
+        (list of dict, whether they have heat maps).
+    """
+    samples, labels, probabilities, predicted, _ = answers
+    wrong = np.flatnonzero((predicted != samples.labels) & (predicted != NO_ANSWER))
+    surest = probabilities[wrong, predicted[wrong]]
+    cards, shown = [], []
+    for position in wrong[np.argsort(-surest, kind="stable")][:MOST_ERRORS]:
+        image = _load(samples, position, preprocessing)
+        if image is not None:  # it is gone since
+            shown.append(image)
+            cards.append({
+                "image": page.thumbnail(sized(image, THUMBNAIL)), "heat": None,
+                "name": samples.names[position], "true": labels[samples.labels[position]],
+                "predicted": labels[predicted[position]], "id": int(predicted[position]),
+                "probability": float(probabilities[position, predicted[position]]),
+            })
+    maps = None
+    if run and cards:
+        maps = heat_maps(run, np.stack(shown), np.array([card["id"] for card in cards]))
+    if maps is None:
+        return cards, False
+    for card, image, heat in zip(cards, shown, maps):
+        small = sized(image, THUMBNAIL)
+        card["heat"] = page.thumbnail(overlay(small, heat))
+    return cards, True
+
+
+def heat_maps(run, images, classes):
+    """`grad_cam` of a run's best weights; None where Keras does not compute with TensorFlow."""
+    if import_keras().backend.backend() != "tensorflow":
+        return None
+    import pretrained
+    from model import build_model
+    from other.grad_cam import grad_cam
+
+    model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
+    pretrained.load(model, run.file(run_folder.BEST))
+    return grad_cam(model, images, classes)
+
+
+def doubtful(suspects, answers):
+    """Cards, a dict each, of the most doubtful labels.
+
+    Args:
+        suspects: as `other.label_suspects.find` gives them.
+        answers: `other.report.Answers`.
+    """
+    samples, labels, probabilities, *_ = answers
+    cards = []
+    for each in suspects[:MOST_SUSPECTS]:
+        image = _load(samples, each.position, Preprocessing(THUMBNAIL))
+        label = samples.labels[each.position]
+        cards.append({
+            "image": None if image is None else page.thumbnail(image),
+            "name": samples.names[each.position], "label": labels[label],
+            "suggested": labels[each.suggested], "how": each.how,
+            "of_label": float(probabilities[each.position, label]),
+            "of_suggested": float(probabilities[each.position, each.suggested]),
+        })
+    return cards
+
+
+def sized(image, side):
+    """A square picture with `side` pixels, small ones with their pixels visible."""
+    method = cv2.INTER_AREA if len(image) > side else cv2.INTER_NEAREST
+    return cv2.resize(image, (side, side), interpolation=method)
+
+
+def overlay(image, heat):
+    """A photo with a heat map over it, from blue through green to red.
+
+    Args:
+        image: uint8 (S, S, 3), RGB.
+        heat: float32 (h, w), 0 to 1.
+    """
+    grey = (cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) * 255)
+    colors = cv2.applyColorMap(grey.astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
+    return cv2.addWeighted(image, 1 - HEAT, np.ascontiguousarray(colors), HEAT, 0)
+
+
+def _load(samples, position, preprocessing):
+    try:
+        return load(os.path.join(samples.folder, samples.names[position]), preprocessing)
+    except ImageError:
+        return None

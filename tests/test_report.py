@@ -1,0 +1,394 @@
+"""other/report.py and its page: numbers, what is shown, odd names, and what is refused."""
+
+import csv
+import hashlib
+import html.parser
+import json
+import os
+import re
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import write_image, write_samples
+from sklearn import metrics
+
+import inference
+import options as options_module
+import run
+import run_folder
+from errors import ImageError, InputError
+from other import intervals, label_suspects, provenance, report_gallery
+from other.report import macro_precision
+from preprocess import Preprocessing
+from samples import read_samples, write_sample
+from save_model import FORMAT
+
+LABELS = ("<script>alert(1)</script>", '纸板 "quoted"', "it's & co", "never seen")
+COLORS = dict(zip(LABELS, ((220, 30, 30), (30, 200, 60), (40, 60, 220))))
+ODD = "a<b>\"quo'ted\", 纸 " + "x" * 150 + ".png"
+BROKEN = "img_1_1.png"
+RESULTS = ("epoch,loss,accuracy,val_loss,val_accuracy,learning_rate\n"
+           "1,2.0,0.25,1.9,0.5,0.001\n2,1.0,0.5,1.5,0.75,0.0005\n3,0.5,0.9,1.6,0.75,0.0\n")
+SECTIONS = ["scores", "curves", "classes", "confusion", "reliability", "errors", "labels", "made"]
+
+
+def answers(count):
+    """Probabilities that mostly favour the class that the name of `write_samples` tells."""
+    generator = np.random.default_rng(3)
+    rows = generator.dirichlet(np.ones(4) * 0.7, count)
+    rows[np.arange(count), np.arange(count) * 3 // count] += 0.5
+    return (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+class Stub:
+    """Answers `rows` in the order of the samples, and cannot read `BROKEN`."""
+
+    preprocessing = Preprocessing(32)
+    calibration = None
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.labels = range(rows.shape[1])
+
+    def stream(self, paths, batch_size, workers):
+        for path, row in zip(paths, self.rows):
+            broken = os.path.basename(path) == BROKEN
+            yield path, ImageError(path, "is broken") if broken else row
+
+
+def make_run(path, labels, results=RESULTS):
+    words = ["--input_size", "32", "--weights", "none", "--pooling", "gem"]
+    run_folder.create(str(path), options_module.parse("train", words), labels, False)
+    (path / run_folder.BEST).write_bytes(b"")
+    (path / run_folder.RESULTS).write_text(results)
+    return path
+
+
+def report(monkeypatch, path, data, rows, *words):
+    """Makes a report; returns its exit status. Heat maps grow from left to right."""
+    def heat_maps(run, images, classes):
+        assert images.shape[1:] == (32, 32, 3) and len(images) == len(classes)
+        return np.tile(np.linspace(0, 1, 3, dtype=np.float32), (len(images), 3, 1))
+
+    monkeypatch.setattr(inference.Classifier, "load", lambda path, devices=None: Stub(rows))
+    monkeypatch.setattr(report_gallery, "heat_maps", heat_maps)
+    return run.main(["--mode", "report", "--run", str(path), "--data", str(data), *map(str, words)])
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with attributes, and the text of table cells and of elements with an id."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.tables, self.texts, self.open = [], {}, [], []
+        self.text = open(path, encoding="utf-8").read()
+        self.feed(self.text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append((tag, attributes))
+        if tag == "table":
+            self.rows = self.tables.setdefault(attributes["data-table"], [])
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.open.pop()
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self.open:
+            self.rows[-1][-1] += data
+
+    def all(self, attribute):
+        return [each[attribute] for _, each in self.tags if attribute in each]
+
+
+def percents(cells):
+    return [[float(part) / 100 for part in re.findall(r"([\d.]+)%", cell)] for cell in cells]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A report on 37 images, one of them broken, in a folder whose name is no UTF-8."""
+    place = tmp_path_factory.mktemp("report")
+    write_samples(place / "data", 12, COLORS)
+    write_image(place / "odd.png", (1, 2, 3))
+    os.rename(place / "odd.png", place / "data" / ODD)
+    write_sample(place / "data", ODD, 2)
+    (place / "data" / "label.json").unlink()
+    data = os.path.join(str(place), os.fsdecode(b"d\xe4ta"))
+    os.rename(place / "data", data)
+    path = make_run(place / "a run", LABELS)
+    samples = read_samples(data, LABELS)
+    rows = answers(len(samples.names))
+    with pytest.MonkeyPatch.context() as patch:
+        assert report(patch, path, data, rows) == 0
+    rows[samples.names.index(BROKEN)] = 0
+    predicted = np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
+    return SimpleNamespace(path=path, data=data, samples=samples, rows=rows, true=samples.labels,
+                           predicted=predicted, page=Page(path / "report.html"))
+
+
+def table(path):
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- numbers --------------------------------------------------------------------------
+
+def test_scores_are_scikit_learns(made):
+    kept = {"labels": [0, 1, 2], "average": "macro", "zero_division": 0}
+    own = made.rows[np.arange(37), made.true]
+    expected = {
+        "accuracy": metrics.accuracy_score(made.true, made.predicted),
+        "among the 4": np.mean(own > 0),
+        "macro precision": metrics.precision_score(made.true, made.predicted, **kept),
+        "macro recall": np.mean([(made.predicted[made.true == n] == n).mean() for n in range(3)]),
+        "macro F1": metrics.f1_score(made.true, made.predicted, **kept),
+    }
+    rows = made.page.tables["scores"][1:]
+    for row, (words, value) in zip(rows, expected.items(), strict=True):
+        (found,), (low, high) = percents(row[1:])
+        assert words in row[0] and abs(found - value) < 0.00051
+        assert low < found <= high and (high - low) < 0.5
+
+
+def test_the_interval_of_macro_precision_is_that_of_images_drawn_again(made):
+    generator = np.random.default_rng(1)
+    drawn = []
+    for _ in range(400):
+        chosen = generator.integers(0, 37, 37)
+        drawn.append(metrics.precision_score(
+            made.true[chosen], made.predicted[chosen], labels=np.unique(made.true[chosen]),
+            average="macro", zero_division=0))
+    found = percents(made.page.tables["scores"][3])[2]
+    assert np.allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.05)
+
+
+def test_macro_precision_where_a_class_is_never_the_answer():
+    true, predicted = [0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 1, 0, 0]
+    expected = metrics.precision_score(true, predicted, average="macro", zero_division=0)
+    assert np.isclose(macro_precision(metrics.confusion_matrix(true, predicted)), expected)
+    assert macro_precision(np.array([[1, 0, 0, 1], [0] * 4, [0, 0, 1, 0]])) == 1  # one no answer
+
+
+def test_classes_the_worst_first(made):
+    rows = made.page.tables["classes"][1:]
+    assert rows[-1] == ["never seen", "0", "0.0%", rows[-1][3], "–", "–", "–", "–"]
+    precision, recall, f1, images = metrics.precision_recall_fscore_support(
+        made.true, made.predicted, labels=range(4), zero_division=0)
+    order = sorted(range(3), key=lambda n: f1[n])
+    assert [row[0] for row in rows[:3]] == [LABELS[n] for n in order] and f1[order[0]] < 0.95
+    for number, row in zip(order, rows):
+        assert int(row[1]) == images[number]
+        found = [each[0] for each in percents([row[2], row[4], row[6]])]
+        assert np.allclose(found, [precision[number], recall[number], f1[number]], atol=0.00051)
+        for cell, total in ((row[3], (made.predicted == number).sum()), (row[5], images[number])):
+            right = (made.predicted[made.true == number] == number).sum()
+            assert np.allclose(percents([cell])[0], intervals.proportion(right, total), atol=0.0006)
+        wrong = [p for p in made.predicted[made.true == number] if p not in (-1, number)]
+        most = max(set(wrong), key=lambda n: (wrong.count(n), -n))
+        assert row[7] == f"{LABELS[most]} ({wrong.count(most)})"
+
+
+def test_calibration_error_by_hand(made):
+    shown = made.rows.any(axis=1)
+    rows, right, error = made.rows[shown], (made.predicted == made.true)[shown], 0
+    confidence = rows.max(axis=1)
+    for number in range(15):
+        chosen = (confidence > number / 15) & (confidence <= (number + 1) / 15)
+        if chosen.any():
+            error += abs(right[chosen].mean() - confidence[chosen].mean()) * chosen.sum() / 36
+    assert f"{error:.1%}" in made.page.text.split('id="ece">')[1][:10]
+
+
+def test_verdict_and_warnings(made):
+    right = (made.predicted == made.true).sum()
+    text = " ".join("".join(made.page.texts).split())
+    assert f"names {right} of 37 images right: an accuracy of {right / 37:.1%}" in text
+    assert "Always answering “it's & co”, the largest class, would be right for 35.1%" in text
+    assert "37 images are few" in text and "No image has the class never seen" in text
+    assert "What cannot be decoded counts as wrong: " in text and "trained on" not in text
+    assert f"{BROKEN}: is broken." in text
+
+
+def test_best_epoch(made):
+    """The lower loss of two with the highest accuracy."""
+    assert "best epoch is 2 of 3, with a validation accuracy of\n75.0%" in made.page.text
+
+
+def test_options_and_fingerprint(made):
+    differs, same = (made.page.text.split("<table data-table=\"options\">")[n] for n in (1, 2))
+    assert "<code>pooling</code></td><td>gem</td><td class=\"faint\">avg</td>" in differs
+    assert "<code>attention</code></td><td>none</td></tr>" in same
+    lines = []
+    for name in sorted(made.samples.names):
+        with open(os.path.join(made.data, name), "rb") as file:
+            content = hashlib.sha256(file.read()).hexdigest()[:16]
+        label = LABELS[made.true[made.samples.names.index(name)]]
+        lines.append(f"{name}, {label}, {content}\n")
+    expected = hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert f'<code id="fingerprint">{expected}</code>' in made.page.text
+
+
+# --- what is shown ----------------------------------------------------------------------
+
+def test_the_page_stands_alone_and_takes_names_as_text(made):
+    assert not [tag for tag, _ in made.page.tags if tag in ("script", "link", "iframe", "b")]
+    sources = made.page.all("src")
+    assert sources and all(source.startswith("data:image/") for source in sources)
+    assert all(target.startswith("#") for target in made.page.all("href"))
+    assert "url(" not in made.page.text and "@import" not in made.page.text
+    assert [each["id"] for tag, each in made.page.tags if tag == "h2"] == SECTIONS
+    assert LABELS[0] in "".join(made.page.texts) and "d\\udce4ta" in made.page.text
+
+
+def test_surest_errors(made):
+    wrong = np.flatnonzero((made.predicted != made.true) & (made.predicted != -1))
+    surest = sorted(wrong, key=lambda n: -made.rows[n].max())
+    assert 3 < len(wrong) <= 24
+    assert made.page.all("data-error") == [made.samples.names[n] for n in surest]
+    assert made.page.all("alt").count("heat map") == len(wrong) and "(Grad-CAM" in made.page.text
+
+
+def test_doubtful_labels_in_page_and_table(made):
+    suspects = label_suspects.find(str(made.path), made.samples, made.rows,
+                                   [made.samples.names.index(BROKEN)])
+    names = [made.samples.names[each.position] for each in suspects]
+    assert 2 < len(names) <= 48 and made.page.all("data-suspect") == names
+    rows = table(made.path / "report.csv")
+    assert list(rows[0]) == ["path", "label", "suggested", "probability_of_label",
+                             "probability_of_suggested", "how", "new_label"]
+    assert [row["path"] for row in rows] == [os.path.join(made.data, name) for name in names]
+    for row, each in zip(rows, suspects):
+        own = made.true[each.position]
+        assert row["label"] == LABELS[own] and row["suggested"] == LABELS[each.suggested]
+        assert row["how"] == "prediction" and row["new_label"] == ""
+        found = float(row["probability_of_label"]), float(row["probability_of_suggested"])
+        assert np.allclose(found, made.rows[each.position][[own, each.suggested]], rtol=1e-5)
+
+
+def test_overlay_warms_from_blue_to_red():
+    heat = np.array([[0, 1]], np.float32)
+    found = report_gallery.overlay(np.full((20, 20, 3), 128, np.uint8), heat)
+    assert found[10, 0, 2] > found[10, 0, 0] + 40 and found[10, -1, 0] > found[10, -1, 2] + 40
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None,
+                    reason="chromium is not installed: apt-get install chromium")
+def test_a_browser_shows_it(made, tmp_path):
+    """Every picture has loaded."""
+    page = tmp_path / "page.html"
+    page.write_text(made.page.text + "<script>addEventListener('load', () => { document.body."
+                    "dataset.widths = [...document.images].map(i => i.naturalWidth).join() })"
+                    "</script>", encoding="utf-8")
+    found = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-extensions",
+         f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=60)
+    widths = re.search(r'data-widths="([\d,]+)"', found.stdout)[1].split(",")
+    assert len(widths) == len(made.page.all("src")) and min(map(int, widths)) >= 160
+    assert all(f'<h2 id="{name}">' in found.stdout for name in SECTIONS)
+
+
+# --- other cases ------------------------------------------------------------------------
+
+@pytest.fixture
+def small(tmp_path):
+    """A run of three plain classes and six images."""
+    return make_run(tmp_path / "run", ("a", "b", "c")), write_samples(
+        tmp_path / "data", 2, dict(zip("abc", COLORS.values())))
+
+
+def test_json_is_one_line_and_filled_in_labels_are_kept(small, monkeypatch, capsys):
+    path, data = small
+    rows = np.float32([[0.9, 0.1, 0]] * 2 + [[0.8, 0.2, 0]] * 3 + [[0.1, 0.2, 0.7]])
+    assert report(monkeypatch, path, data, rows, "--json") == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert out.count("\n") == 1 and "kept as" not in err
+    assert found["images"] == 6 and found["undecodable"] == [f"{data}{os.sep}{BROKEN}: is broken"]
+    assert found["scores"]["accuracy"]["value"] == 0.5
+    # Wilson's interval of 3 of 6, by hand: z / (1 + z^2/6) sqrt(1/24 + z^2/144) = 0.31239
+    assert np.isclose(found["scores"]["accuracy"]["low"], 0.18761, atol=1e-4)
+    assert found["html"] == str(path / "report.html") and found["csv"] == str(path / "report.csv")
+    # Northcutt's thresholds are 0.9, 0.2 and 0.35: only the first c reaches another class's.
+    assert found["suspects"] == len(table(path / "report.csv")) == 1
+    text = (path / "report.csv").read_text().replace("prediction,", "prediction,a")
+    (path / "report.csv").write_text(text)
+    assert report(monkeypatch, path, data, rows) == 0
+    out, err = capsys.readouterr()
+    kept = re.search(r"kept as (.*)\n", err)[1]
+    assert open(kept).read() == text and table(path / "report.csv")[0]["new_label"] == ""
+    assert "accuracy              0.5000  (0.1876 to 0.8124)" in out
+
+
+def test_images_trained_on(small, monkeypatch):
+    """Their scores flatter, and their margins tell of their labels: not of one that is broken."""
+    path, data = small
+    samples = read_samples(data, ("a", "b", "c"))
+    run_folder.write_trained_on(str(path), samples.select(np.arange(4)))
+    for epoch in range(3):
+        run_folder.write_margins(str(path), epoch, np.float16([1, -1, -2, -3]))
+    assert report(monkeypatch, path, data, np.float32([[0.8, 0.1, 0.1]] * 6)) == 0
+    assert "was trained on 4 of these 6 images" in (path / "report.html").read_text()
+    assert [(os.path.basename(row["path"]), row["how"]) for row in table(path / "report.csv")] == [
+        ("img_1_0.png", "training"), ("img_0_1.png", "training")]
+
+
+def test_no_image_can_be_decoded(small, monkeypatch):
+    path, data = small
+    (path / "results.csv").unlink()
+    monkeypatch.setattr(Stub, "stream", lambda self, paths, *_: (
+        (path, ImageError(path, "is broken")) for path in paths))
+    assert report(monkeypatch, path, data, answers(6)[:, :3]) == 0
+    text = (path / "report.html").read_text()
+    assert "No image got an answer" in text and "results.csv is missing" in text
+    assert table(path / "report.csv") == []
+
+
+def test_exported_model(small, monkeypatch, capsys):
+    path, data = small
+    model = path / "model"
+    model.mkdir()
+    (model / "model.json").write_text(json.dumps({
+        "format": FORMAT, "labels": ["a", "b", "c"], "files": {},
+        "preprocessing": {"size": 32, "fill_color": [0, 0, 0]}}))
+    assert report(monkeypatch, model, data, answers(6)[:, :3]) == 2
+    assert "--target is missing" in capsys.readouterr().err
+    assert report(monkeypatch, model, data, 1 - answers(6)[:, :3], "--target",
+                  path / "mine.html") == 0
+    page = Page(path / "mine.html")
+    assert "does not know how it was trained" in page.text and "heat map" not in page.all("alt")
+    assert page.all("data-error") and "no heat maps: an exported model" in page.text
+    assert sorted(os.listdir(model)) == ["model.json"] and (path / "mine.csv").exists()
+
+
+@pytest.mark.parametrize("target, part", [
+    ("report.csv", "has to end in .html"),
+    ("nowhere/report.html", "there is no folder"),
+    ("run.html", "run.html is not a file"),
+])
+def test_targets_refused_before_the_work(small, tmp_path, monkeypatch, capsys, target, part):
+    path, data = small
+    (tmp_path / "run.html").mkdir()
+    assert report(monkeypatch, path, data, None, "--target", tmp_path / target) == 2
+    assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["epoch,loss\n1,2\n", RESULTS + "4,much,1,1,1,1\n",
+                                  RESULTS + "4\n"])
+def test_damaged_results(small, text):
+    path, _ = small
+    (path / "results.csv").write_text(text)
+    with pytest.raises(InputError, match="results.csv: is not what a training writes"):
+        provenance.read_results(str(path))
