@@ -19,7 +19,7 @@ from devices import predict_over, tensorflow_strategy
 from errors import ImageError, InputError, first_ten
 from options import show
 from preprocess import EXTENSIONS, Preprocessing, load
-from save_model import FORMAT, INPUT, OUTPUT, checksum, run_calibration
+from save_model import FORMAT, INPUT, OUTPUT, best_model, checksum, run_calibration
 from test_time_augmentation import views
 
 TOP_K = 3
@@ -138,13 +138,9 @@ class Classifier:
     @classmethod
     def _load_run(cls, run, devices=None):
         import_keras()
-        import pretrained
-        from model import build_model
-
         strategy = tensorflow_strategy(devices)[1] if devices else None
         with strategy.scope() if strategy else contextlib.nullcontext():
-            model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
-        pretrained.load(model, run.file(run_folder.BEST))
+            model = best_model(run)
         predict = predict_over(model, strategy) if strategy else model.predict_on_batch
         return cls(run.labels, run.preprocessing, predict)
 

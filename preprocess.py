@@ -105,7 +105,7 @@ def _decode(data, preprocessing, name, allocate):
         raise ImageError(name, "the file is empty")
     try:
         if bytes(data[:3]) == b"\xff\xd8\xff":
-            found = _decode_jpeg(data, preprocessing, name, allocate)
+            found = decode_jpeg(data, preprocessing, name, allocate)
             if found is not None:
                 return found
         image = _decode_any(data, preprocessing, name)
@@ -193,8 +193,19 @@ def _check_pixels(height, width, preprocessing, name):
         )
 
 
-def _decode_jpeg(data, preprocessing, name, allocate):
-    """The fast way for the usual JPEG; None for one that Pillow has to judge."""
+def decode_jpeg(data, preprocessing, name, allocate):
+    """The fast way for the usual JPEG: (image, (height, width) of its file).
+
+    Args:
+        data, preprocessing, name: as `decode` takes them.
+        allocate: function (name, shape) -> uint8 array to write to.
+
+    Returns:
+        None for a JPEG that Pillow has to judge.
+
+    Raises:
+        ImageError: a part is missing, or it has too many pixels.
+    """
     try:
         height, width, color, _ = simplejpeg.decode_jpeg_header(data)
         _check_pixels(height, width, preprocessing, name)

@@ -83,7 +83,8 @@ def replacing(path):
     content or the new one, never a part. The name keeps its ending.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    partial = os.path.join(folder, f".partial-{name}")
+    # The end alone: with the whole of a long name it would be longer than a file system takes.
+    partial = os.path.join(folder, f".partial-{name[-60:]}")
     try:
         yield partial
         flush(partial)

@@ -115,13 +115,13 @@ def read_samples(folder, label_names, labels_path="label.json"):
     images, texts = _list(folder)
     # Sorted by stem and not by name, so that two images of one stem are neighbours.
     images.sort()
-    images.sort(key=_stem)
+    images.sort(key=stem)
     _check_stems(folder, images)
     labels = np.empty(len(images), np.int32)
     missing = []
     for number, name in enumerate(images):
         try:
-            labels[number] = _read_label(folder, name, label_names, labels_path)
+            labels[number] = read_label(folder, name, label_names, labels_path)
         except FileNotFoundError:
             missing.append(name)
     if missing:
@@ -130,9 +130,9 @@ def read_samples(folder, label_names, labels_path="label.json"):
             f"same stem: {first_ten(missing)}"
         )
     if texts != len(images):
-        stems = {_stem(name) for name in images}
+        stems = {stem(name) for name in images}
         alone = sorted(
-            name for name in os.listdir(folder) if _is_text(name) and _stem(name) not in stems
+            name for name in os.listdir(folder) if is_text(name) and stem(name) not in stems
         )
         if alone:
             raise InputError(
@@ -144,7 +144,7 @@ def read_samples(folder, label_names, labels_path="label.json"):
 
 def write_sample(folder, image_name, label):
     """Writes the text file of the image `image_name` in `folder`."""
-    with open(os.path.join(folder, _stem(image_name) + ".txt"), "w", encoding="utf-8") as file:
+    with open(os.path.join(folder, stem(image_name) + ".txt"), "w", encoding="utf-8") as file:
         file.write(f"{image_name}, {label}\n")
 
 
@@ -211,11 +211,13 @@ def content_hash(data, part=0):
     return int.from_bytes(hashlib.sha256(data).digest()[8 * part : 8 * part + 8], "big")
 
 
-def _stem(name):
+def stem(name):
+    """A file name without its last ending: what image and text file share."""
     return os.path.splitext(name)[0]
 
 
-def _is_text(name):
+def is_text(name):
+    """Whether a file name is that of a text file, and not a hidden one."""
     return name.endswith(".txt") and not name.startswith(".")
 
 
@@ -230,7 +232,7 @@ def _list(folder):
                     continue
                 if name.lower().endswith(EXTENSIONS):
                     images.append(name)
-                elif _is_text(name):
+                elif is_text(name):
                     texts += 1
                 elif entry.is_dir():
                     folders += 1
@@ -258,7 +260,7 @@ def _check_stems(folder, images):
     twice = [
         f"{one} and {two}"
         for one, two in zip(images, images[1:])
-        if _stem(one) == _stem(two)
+        if stem(one) == stem(two)
     ]
     if twice:
         raise InputError(
@@ -267,8 +269,14 @@ def _check_stems(folder, images):
         )
 
 
-def _read_label(folder, image, label_names, labels_path):
-    path = f"{folder}{os.sep}{_stem(image)}.txt"
+def read_label(folder, image, label_names, labels_path):
+    """The class id in the text file of one image; arguments as `read_samples` takes them.
+
+    Raises:
+        FileNotFoundError: there is no text file.
+        InputError: it does not name the image and a class.
+    """
+    path = f"{folder}{os.sep}{stem(image)}.txt"
     try:
         descriptor = os.open(path, os.O_RDONLY)  # half the time of open() on small files
     except FileNotFoundError:

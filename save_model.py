@@ -89,17 +89,12 @@ def export(run, compare=difference_here, tolerance=TOLERANCE):
     fitted = run_calibration(run)
     import_keras()
     exact_float32()
-    import pretrained
-    from model import build_model
-
-    options = run.options
-    model = build_model(classes=len(run.labels), **run_folder.architecture(options))
-    pretrained.load(model, run.file(run_folder.BEST))
+    model = best_model(run)
 
     folder = run.file(run_folder.MODEL)
     partial = folder + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
-    _write_saved_model(model, options.input_size, partial)
+    _write_saved_model(model, run.options.input_size, partial)
     _write_description(run, partial, fitted)
 
     images = np.stack([load(file, run.preprocessing) for file in files])
@@ -113,6 +108,16 @@ def export(run, compare=difference_here, tolerance=TOLERANCE):
         )
     run_folder.replace_folder(partial, folder)
     return {"model": folder, "checked_images": len(files), "difference": difference}
+
+
+def best_model(run):
+    """The Keras model of a `run_folder.Run` with its best weights; `import_keras` comes before."""
+    import pretrained
+    from model import build_model
+
+    model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
+    pretrained.load(model, run.file(run_folder.BEST))
+    return model
 
 
 def _read_check(run):

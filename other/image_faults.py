@@ -122,7 +122,7 @@ def look(path, small=False):
 
 def _jpeg(data, path):
     """(picture in an array of `scratch`, faults); raises ImageError."""
-    found = preprocess._decode_jpeg(data, WHOLE, path, scratch)
+    found = preprocess.decode_jpeg(data, WHOLE, path, scratch)
     if found is not None:
         return found[0], _extension("JPEG", path)
     # Printing colours, or something that the decoder complained about

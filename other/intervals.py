@@ -50,6 +50,13 @@ def bootstrap(statistic, matrix, level=0.95, rounds=ROUNDS, seed=0):
     return float(low), float(high)
 
 
+def macro_precision(matrix):
+    """Mean precision of the classes that have images, from a matrix as `bootstrap` takes it."""
+    present = matrix.sum(axis=1) > 0
+    predicted = matrix.sum(axis=0)[: len(matrix)]
+    return float((np.diagonal(matrix) / np.maximum(predicted, 1))[present].mean())
+
+
 def macro_recall(matrix):
     """Mean recall of the classes that have images, from a matrix as `bootstrap` takes it."""
     images = matrix.sum(axis=1)

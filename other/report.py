@@ -166,18 +166,11 @@ def with_intervals(measured, matrix, images, top_k):
     for name in ("accuracy", f"top_{top_k}_accuracy"):
         found[name] = intervals.proportion(round(measured[name] * count), count)
     full = np.column_stack([matrix, images - matrix.sum(axis=1)])
-    for name, statistic in (("macro_precision", macro_precision),
+    for name, statistic in (("macro_precision", intervals.macro_precision),
                             ("macro_recall", intervals.macro_recall),
                             ("macro_f1", intervals.macro_f1)):
         found[name] = intervals.bootstrap(statistic, full)
     return {name: Score(measured[name], *interval) for name, interval in found.items()}
-
-
-def macro_precision(matrix):
-    """Mean precision of the classes that have images, from a matrix as `bootstrap` takes it."""
-    present = matrix.sum(axis=1) > 0
-    predicted = matrix.sum(axis=0)[: len(matrix)]
-    return float((np.diagonal(matrix) / np.maximum(predicted, 1))[present].mean())
 
 
 def class_rows(measured, matrix):

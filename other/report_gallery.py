@@ -5,12 +5,12 @@ import os
 import cv2
 import numpy as np
 
-import run_folder
 from backend import import_keras
 from errors import ImageError
 from other import page
 from other.confusion_matrix import NO_ANSWER
 from preprocess import Preprocessing, load
+from save_model import best_model
 
 MOST_ERRORS, MOST_SUSPECTS = 24, 48
 THUMBNAIL = 160  # pixels
@@ -57,13 +57,9 @@ def heat_maps(run, images, classes):
     """`grad_cam` of a run's best weights; None where Keras does not compute with TensorFlow."""
     if import_keras().backend.backend() != "tensorflow":
         return None
-    import pretrained
-    from model import build_model
     from other.grad_cam import grad_cam
 
-    model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
-    pretrained.load(model, run.file(run_folder.BEST))
-    return grad_cam(model, images, classes)
+    return grad_cam(best_model(run), images, classes)
 
 
 def doubtful(suspects, answers):

@@ -21,7 +21,7 @@ import run
 import run_folder
 from errors import ImageError, InputError
 from other import intervals, label_suspects, provenance, report_gallery
-from other.report import macro_precision
+from other.intervals import macro_precision
 from preprocess import Preprocessing
 from samples import read_samples, write_sample
 from save_model import FORMAT
