@@ -54,12 +54,17 @@ def surest_errors(answers, preprocessing, run):
 
 
 def heat_maps(run, images, classes):
-    """`grad_cam` of a run's best weights; None where Keras does not compute with TensorFlow."""
+    """`grad_cam` of a run's best weights; None where there is none to be had.
+
+    That is where Keras does not compute with TensorFlow, and where the last feature map is one
+    place, as of images of 32 pixels: it cannot tell one from another.
+    """
     if import_keras().backend.backend() != "tensorflow":
         return None
     from other.grad_cam import grad_cam
 
-    return grad_cam(best_model(run), images, classes)
+    found = grad_cam(best_model(run), images, classes)
+    return found if found[0].size > 1 else None
 
 
 def doubtful(suspects, answers):

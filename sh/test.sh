@@ -5,5 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash sh/setup.sh test
 
+# A browser for the tests that open a page; without one they are skipped and say so.
+if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+  echo "installing chromium for the tests that open a page ..." >&2
+  { timeout 120 apt-get update && timeout 300 apt-get install -y --no-install-recommends chromium; } \
+    >/dev/null 2>&1 || echo "chromium could not be installed: those tests will be skipped" >&2
+fi
+
 .venv/bin/ruff check .
 .venv/bin/python -m pytest "$@"
