@@ -25,7 +25,9 @@ def main(options):
     check_labels(options.data, labels, f"the labels of {path}")
     samples = read_samples(options.data, labels, f"the labels of {path}")
     top_k = check_top_k(options.top_k, len(labels), TOP_K)
-    classifier = Classifier.load(path, options.devices or ("all" if options.multigpu else None))
+    classifier = Classifier.load(
+        path, options.devices or ("all" if options.multigpu else None), runtime=options.runtime
+    )
     classifier.tta = options.tta
     probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
     scores = measure(samples.labels, probabilities, labels, top_k)

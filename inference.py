@@ -14,12 +14,15 @@ from tqdm import tqdm
 
 import calibration
 import run_folder
+import runtimes
 from backend import import_keras
 from devices import predict_over, tensorflow_strategy
-from errors import ImageError, InputError, first_ten
+from errors import ImageError, InputError
+from exported_model import SELF_TEST, check_description, checksum, read_description
+from job import say
 from options import show
-from preprocess import EXTENSIONS, Preprocessing, load
-from save_model import FORMAT, INPUT, OUTPUT, best_model, checksum, run_calibration
+from preprocess import EXTENSIONS, load
+from save_model import best_model, run_calibration
 from test_time_augmentation import views
 
 TOP_K = 3
@@ -31,7 +34,7 @@ def main(options):
     check_csv(options.csv)
     path = run_folder.find(options.run, options.save_dir)
     count = check_top_k(options.top_k, len(known_labels(path)), TOP_K)
-    classifier = Classifier.load(path)
+    classifier = Classifier.load(path, runtime=options.runtime)
     classifier.tta = options.tta
     results, failed = [], []
     answers = classifier.stream(paths, options.batch_size, options.workers)
@@ -64,10 +67,12 @@ class Classifier:
         preprocessing: `preprocess.Preprocessing` of its images.
         tta: which views of an image are averaged, as `views` takes it.
         calibration: `calibration.Calibration` of its answers, or None.
+        runtime: (key of `runtimes.RUNTIMES`, precision), or None where Keras computes.
     """
 
     tta = "none"
     calibration = None
+    runtime = None
 
     def __init__(self, labels, preprocessing, predict):
         self.labels = labels
@@ -75,7 +80,7 @@ class Classifier:
         self._predict = predict
 
     @classmethod
-    def load(cls, path, devices=None, calibrated=True):
+    def load(cls, path, devices=None, calibrated=True, runtime="auto"):
         """Opens an exported model or a run.
 
         From a run, its exported model is taken where there is one made from its
@@ -85,25 +90,28 @@ class Classifier:
             path: as `run_folder.find` gives it.
             devices: those of this machine to spread images over, as --devices names them;
                 a run's best weights are then taken in any case. None is one.
+            runtime: a key of `runtimes.RUNTIMES`, which computes an exported model in float32;
+                "auto" is the fastest that is installed and passes the model's self-test, in
+                bfloat16 where the processor has it and the export showed the same answers.
             calibrated: False leaves the probabilities as the network gives them.
 
         Raises:
             InputError: files are missing, changed, or do not fit together.
         """
         fitted = known_calibration(path) if calibrated else None
-        classifier = cls._load(path, devices)
+        classifier = cls._load(path, devices, runtime)
         classifier.calibration = fitted
         return classifier
 
     @classmethod
-    def _load(cls, path, devices):
+    def _load(cls, path, devices, runtime):
         if run_folder.is_exported(path):
             if devices:
                 raise InputError(
                     f"--devices: {path} is an exported model, which computes on one device; name "
                     "its run"
                 )
-            return cls._load_exported(path)
+            return cls._load_exported(path, runtime)
         run = run_folder.read(path)
         if devices:
             return cls._load_run(run, devices)
@@ -111,29 +119,21 @@ class Classifier:
         if run_folder.is_exported(exported):
             weights = read_description(exported).get("weights")
             if weights == checksum(run.file(run_folder.BEST)):
-                return cls._load_exported(exported)
+                return cls._load_exported(exported, runtime)
+        if runtime != "auto":
+            raise InputError(
+                f"--runtime: {runtime}: {path} has no exported model of its best weights; --mode "
+                "export makes one"
+            )
         return cls._load_run(run)
 
     @classmethod
-    def _load_exported(cls, folder):
+    def _load_exported(cls, folder, runtime):
         description = read_description(folder)
-        labels, preprocessing = _check_description(folder, description)
-        import_keras()
-        import tensorflow as tf
-
-        loaded = tf.saved_model.load(folder)
-        serve = loaded.signatures["serving_default"]
-        outputs = serve.structured_outputs[OUTPUT].shape[-1]
-        if outputs != len(labels):
-            raise InputError(
-                f"{folder}: {run_folder.MODEL_FILE} has {len(labels)} labels, the model "
-                f"{outputs} outputs"
-            )
-
-        def predict(x, keep=loaded):  # the signature alone would let its variables go
-            return serve(**{INPUT: tf.constant(x)})[OUTPUT].numpy()
-
-        return cls(labels, preprocessing, predict)
+        labels, preprocessing = check_description(folder, description)
+        classifier = cls(labels, preprocessing, None)
+        classifier.runtime, classifier._predict = _open(folder, description, runtime)
+        return classifier
 
     @classmethod
     def _load_run(cls, run, devices=None):
@@ -224,6 +224,69 @@ class Classifier:
             pool.shutdown(cancel_futures=True)
 
 
+def _open(folder, description, wanted):
+    """((runtime, precision), predict) of an exported model, after its self-test."""
+    formats = description.get("formats", {"savedmodel": {}})
+    if wanted != "auto" and wanted not in formats:
+        raise InputError(
+            f"--runtime: {wanted}: {folder} has no file for it; it has {', '.join(formats)}; "
+            "--mode export makes others"
+        )
+    problems = []
+    for name, precision in _candidates(formats, wanted):
+        try:
+            predict = runtimes.open_model(folder, name, precision)
+            _self_test(folder, description, predict, precision)
+        except InputError as error:
+            problems.append(error)
+            continue
+        for problem in problems:
+            say(f"note: {problem}; {name} takes its place")
+        return (name, precision), predict
+    raise problems[0]
+
+
+def _candidates(formats, wanted):
+    """(runtime, precision) of what may compute the model, the fastest first."""
+    if wanted != "auto":
+        return [(wanted, "float32")]
+    found = []
+    for name in runtimes.RUNTIMES:
+        if name in formats and runtimes.is_installed(name):
+            if "bfloat16" in formats[name] and runtimes.has_bfloat16():
+                found.append((name, "bfloat16"))
+            found.append((name, "float32"))
+    if not found:
+        packages = [runtime.package for name, runtime in runtimes.RUNTIMES.items()
+                    if name in formats]
+        raise InputError(
+            "--runtime: nothing that could compute the model is installed; pip install "
+            + " or ".join(packages)
+        )
+    return found
+
+
+def _self_test(folder, description, predict, precision):
+    """Refuses a runtime that answers otherwise than the trained model did."""
+    labels = len(description["labels"])
+    path = os.path.join(folder, SELF_TEST)
+    if not os.path.exists(path):
+        return
+    with np.load(path, allow_pickle=False) as file:
+        image, expected = file["image"], file["probabilities"]
+    found = np.asarray(predict(image[None]))[0]
+    if len(found) != labels:
+        raise InputError(
+            f"{folder}: {run_folder.MODEL_FILE} has {labels} labels, the model {len(found)} outputs"
+        )
+    difference = float(np.abs(found - expected).max())
+    if not difference <= runtimes.SELF_TEST_TOLERANCE[precision]:
+        raise InputError(
+            f"{folder}: fails its self-test in {precision}: a probability differs by "
+            f"{difference:.1e}, allowed is {runtimes.SELF_TEST_TOLERANCE[precision]:g}"
+        )
+
+
 def find_images(patterns):
     """The image files that paths, folders and patterns name, each once, in order.
 
@@ -272,7 +335,7 @@ def known_labels(path):
     """The class names of a run or of an exported model."""
     if not run_folder.is_exported(path):
         return run_folder.read(path).labels
-    return _check_description(path, read_description(path))[0]
+    return check_description(path, read_description(path))[0]
 
 
 def known_calibration(path):
@@ -292,46 +355,6 @@ def known_calibration(path):
         description["calibration"], description.get("labels", ()), description.get("weights"),
         os.path.join(path, run_folder.MODEL_FILE),
     )
-
-
-def read_description(folder):
-    """The model.json of an exported model, a dict whose content is not checked yet.
-
-    Raises:
-        InputError: there is none, or it is no JSON object.
-    """
-    path = os.path.join(folder, run_folder.MODEL_FILE)
-    try:
-        with open(path, encoding="utf-8") as file:
-            description = json.load(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(description, dict):
-        raise InputError(f"{path}: is not the description of an exported model")
-    return description
-
-
-def _check_description(folder, description):
-    """Labels and preprocessing of an exported model whose files are all as they were."""
-    path = os.path.join(folder, run_folder.MODEL_FILE)
-    if description.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: has format {description.get('format')!r}; this version reads {FORMAT}"
-        )
-    try:
-        labels = tuple(description["labels"])
-        files = description["files"]
-        settings = description["preprocessing"]
-        preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
-        missing = [name for name in files if not os.path.isfile(os.path.join(folder, name))]
-        if missing:
-            raise InputError(f"{folder}: files are missing: {first_ten(missing)}")
-        changed = [name for name in files if checksum(os.path.join(folder, name)) != files[name]]
-        if changed:
-            raise InputError(f"{folder}: files have changed since export: {first_ten(changed)}")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: is not complete: {error!r}") from None
-    return labels, preprocessing
 
 
 def _table(results):

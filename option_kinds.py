@@ -64,6 +64,13 @@ def _color(text):
     return tuple(parts)
 
 
+def _formats(text):
+    parts = text.strip("()[]").replace(" ", "").split(",")
+    if len(set(parts)) < len(parts) or not set(parts) <= {"savedmodel", "onnx", "openvino"}:
+        raise ValueError
+    return tuple(parts)
+
+
 def _shares(text):
     parts = [float(part) for part in text.strip("()[]").split(",")]
     if len(parts) not in (2, 3) or min(parts) <= 0 or abs(sum(parts) - 1) > 1e-6:
@@ -126,6 +133,7 @@ NORMALIZATION = Kind(_normalization, "a file of --mode mean_std, or its six numb
                      "standard deviations of red, green and blue", "FILE")
 SHARES = Kind(_shares, "two or three numbers above 0 that add up to 1, such as 0.8,0.1,0.1",
               "X,X,X")
+FORMATS = Kind(_formats, "some of savedmodel, onnx, openvino, with commas between", "NAMES")
 DEVICES = Kind(_devices, "all, GPUs by number such as gpu:0,gpu:1, or cpu:N, the processor as N "
                "devices", "DEVICES")
 ADDRESS = Kind(_address, "HOST:PORT", "HOST:PORT")

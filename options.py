@@ -18,6 +18,7 @@ from option_kinds import (
     COLOR,
     DEVICES,
     FOLDER,
+    FORMATS,
     NORMALIZATION,
     PATH,
     RUN,
@@ -204,6 +205,14 @@ _option("process_id", whole(0, 65535), None, "which of them this is, from 0", "D
 _option("run", RUN, None, "the run, or an exported model", "Run")
 _option("runs", RUN, None, "two runs or exported models, the second measured against the first",
         "Run", many=True)
+_option("formats", FORMATS, ("savedmodel", "onnx", "openvino"), "what the exported model can be "
+        "computed by: TensorFlow, ONNX Runtime, OpenVINO", "Run")
+_option("min_agreement", number(0, 1), 0.995,
+        "least share of images with the same answer for which OpenVINO may compute in bfloat16 by "
+        "itself, where the processor does", "Run")
+_option("runtime", choice("auto", "openvino", "onnx", "savedmodel"), "auto",
+        "what computes an exported model; auto takes the fastest, the others compute in float32",
+        "Model")
 _option("save_dir", FOLDER, "save_h5_model", "where runs are kept", "Run")
 _option("log_dir", FOLDER, "log_file", "where TensorBoard files are kept", "Run")
 _option("overwrite", YES_NO, False, "replace a run of the same name", "Run")
@@ -261,15 +270,16 @@ MODES = {
         (),
     ),
     "eval": Mode(
-        ("data", "workers", "batch_size", "tta", "multigpu", "devices", "run", "save_dir",
-         "top_k", "csv", "record", *_COMMON),
+        ("data", "workers", "batch_size", "tta", "runtime", "multigpu", "devices", "run",
+         "save_dir", "top_k", "csv", "record", *_COMMON),
         {"batch_size": {"default": 32, "help": "images the model takes at once"},
          "csv": {"help": "file for the table with one row an image",
                  "shown": "eval.csv in the run's folder"}},
         ("run", "data"),
     ),
     "predict": Mode(
-        ("image", "workers", "batch_size", "tta", "run", "save_dir", "top_k", "csv", *_COMMON),
+        ("image", "workers", "batch_size", "tta", "runtime", "run", "save_dir", "top_k", "csv",
+         *_COMMON),
         {"batch_size": {"default": 32, "help": "images the model takes at once"},
          "top_k": {"shown": "3, or all where there are fewer"}},
         ("run", "image"),
@@ -280,6 +290,10 @@ MODES = {
          "multigpu": {"help": "of a run that several devices trained: proves in a process of its "
                               "own, which sees one device, that the model is the same there"}},
         ("run",),
+    ),
+    "export": Mode(
+        ("run", "save_dir", "formats", "min_agreement", *_COMMON),
+        {"run": {"help": "the run to export"}}, ("run",),
     ),
     "backbones": Mode(_COMMON, {}, ()),
     "fetch_weights": Mode(("backbone", *_COMMON),

@@ -20,6 +20,7 @@ MODES = {
     "eval": ("eval", "measure a run or an exported model on labelled images"),
     "predict": ("inference", "name the classes of images"),
     "save_pb": ("save_model", "export a run as a SavedModel that serves by itself"),
+    "export": ("save_model", "export a run for TensorFlow, ONNX Runtime and OpenVINO"),
     "backbones": ("other.backbone_table", "list the backbones: size, cost, weights"),
     "fetch_weights": ("other.fetch_weights", "bring a backbone's ImageNet weights to this machine"),
     "preview": ("other.preview", "write a picture of a training batch as the model sees it"),

@@ -6,7 +6,6 @@ plain TensorFlow opens it without this project.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -16,20 +15,27 @@ import sys
 import numpy as np
 
 import calibration
+import conversion
+import gate
 import run_folder
+import runtimes
 from backend import exact_float32, import_keras
-from errors import InputError, RunError
-from preprocess import load
+from errors import ImageError, InputError, RunError
+from exported_model import FORMAT, SELF_TEST, checksum
+from preprocess import EXTENSIONS, load
+from runtimes import INPUT, OUTPUT
 
-FORMAT = 1  # of model.json; a reader refuses a newer one
 SIGNATURES = ("serving_default", "predict_image")
-INPUT, OUTPUT = "input_img", "output_score"
 TOLERANCE = 1e-4  # on probabilities, between the training's device and this one
+MIN_AGREEMENT = 0.995
+MOST_IMAGES = 256  # that were not trained on, beside those of check/
 
 
 def main(options):
-    """`--mode save_pb`."""
-    report(export(find(options)), options)
+    """`--mode export`, and `--mode save_pb`, which names no formats."""
+    chosen = {name: getattr(options, name) for name in ("formats", "min_agreement")
+              if hasattr(options, name)}
+    report(export(find(options), **chosen), options)
 
 
 def find(options):
@@ -45,45 +51,51 @@ def report(result, options, where=""):
     if options.json:
         print(json.dumps(result))
         return
-    check = os.path.join(os.path.dirname(result["model"]), run_folder.CHECK)
     print(
         f"{result['model']}: equal to the trained model to {result['difference']:.1e} on "
-        f"{result['checked_images']} images of {check}{where}"
+        f"{result['checked_images']} images{where}"
     )
+    for name, precisions in result["formats"].items():
+        for precision, found in precisions.items():
+            agreement = f", same class for {found['agreement']:.1%}" if "agreement" in found else ""
+            print(f"  {name:<10} {precision:<8} to {found['difference']:.1e}{agreement}")
 
 
-def difference_here(folder, images, expected):
-    """Largest difference over both signatures, opened again with plain TensorFlow.
+def prove(folder, run, formats, files, expected):
+    """How far each format is from the trained model, in each precision it can compute in.
 
-    Args:
-        folder: of the SavedModel.
-        images: uint8 (N, S, S, 3).
-        expected: float32 (N, C), the probabilities.
+    Returns:
+        dict of format -> dict of precision -> as `gate.judge` gives it.
     """
-    import tensorflow as tf
+    what = [(name, precision) for name in formats
+            for precision in runtimes.RUNTIMES[name].precisions
+            if precision == "float32" or runtimes.has_bfloat16()]
+    found = {name: {} for name in formats}
+    for (name, precision), rows in zip(what, gate.apart(folder, what, files, run.preprocessing)):
+        found[name][precision] = gate.judge(expected, rows)
+    return found
 
-    loaded = tf.saved_model.load(folder)
-    answers = [
-        loaded.signatures[name](tf.constant(images))[OUTPUT].numpy() for name in SIGNATURES
-    ]
-    return float(np.abs(answers - expected).max())  # NumPy's, which lets no NaN pass
 
-
-def export(run, compare=difference_here, tolerance=TOLERANCE):
+def export(run, formats=("savedmodel",), prove=prove, tolerance=TOLERANCE,
+           min_agreement=MIN_AGREEMENT):
     """Exports a run and publishes it as `RUN/model/` once it has proved itself.
 
     Args:
         run: `run_folder.Run`.
-        compare: a function like `difference_here`.
-        tolerance: largest difference allowed.
+        formats: keys of `runtimes.RUNTIMES`.
+        prove: a function like `prove`.
+        tolerance: largest difference allowed to what computes in float32, on probabilities.
+        min_agreement: least share of images with the same likeliest class for which a runtime
+            may compute in bfloat16 by itself.
 
     Returns:
-        dict: model (path), checked_images, difference (largest, on probabilities).
+        dict: model (path), checked_images, difference (the largest in float32, on probabilities),
+        and formats, as model.json has them.
 
     Raises:
         InputError: files of the run are missing or do not fit together.
-        RunError: the exported model answers differently; it is kept beside, and
-            what was published before stays.
+        RunError: the exported model answers differently, or a format lacks an operation; what
+            was published before stays, and what was made is kept beside it.
     """
     files, expected = _read_check(run)
     fitted = run_calibration(run)
@@ -94,20 +106,84 @@ def export(run, compare=difference_here, tolerance=TOLERANCE):
     folder = run.file(run_folder.MODEL)
     partial = folder + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
-    _write_saved_model(model, run.options.input_size, partial)
-    _write_description(run, partial, fitted)
+    os.makedirs(partial)
+    _write_formats(model, formats, partial)
+    np.savez_compressed(os.path.join(partial, SELF_TEST),
+                        image=load(files[0], run.preprocessing), probabilities=expected[0])
+    more = validation_images(run, files)
+    if more:
+        files = files + more
+        expected = np.concatenate([expected, _predict(model, more, run.preprocessing)])
+    found = prove(partial, run, formats, files, expected)
+    for format in found.values():
+        if "bfloat16" in format and format["bfloat16"]["agreement"] < min_agreement:
+            format.pop("bfloat16")
+    _write_description(run, partial, fitted, found)
 
-    images = np.stack([load(file, run.preprocessing) for file in files])
-    difference = compare(partial, images, expected)
-    if not difference <= tolerance:  # also when it is not a number
+    differences = {name: found[name]["float32"]["difference"] for name in found}
+    worst = max(differences, key=lambda name: (differences[name] != differences[name],
+                                               differences[name]))
+    if not differences[worst] <= tolerance:  # also when it is not a number
         rejected = folder + ".rejected"
         run_folder.replace_folder(partial, rejected)
         raise RunError(
-            f"{rejected}: not published: its probabilities differ by {difference:.1e} from those "
-            f"in {run.file(run_folder.CHECK)}; allowed is {tolerance:g}"
+            f"{rejected}: not published: the probabilities of {worst} differ by "
+            f"{differences[worst]:.1e} from those of the trained model, in "
+            f"{run.file(run_folder.CHECK)} or computed now; allowed is {tolerance:g}"
         )
     run_folder.replace_folder(partial, folder)
-    return {"model": folder, "checked_images": len(files), "difference": difference}
+    return {"model": folder, "checked_images": len(files), "difference": differences[worst],
+            "formats": found}
+
+
+def validation_images(run, known):
+    """Image files that the run was not trained on, spread over their folder, at most `MOST_IMAGES`.
+
+    None where the folders are gone; those of the names in `known` are left out.
+    """
+    trained, _ = run_folder.read_margins(run.path)
+    place = run.options.val_data or run.options.train_data
+    try:
+        names = sorted(name for name in os.listdir(place) if name.lower().endswith(EXTENSIONS))
+    except OSError:
+        return []
+    if not run.options.val_data and not trained:  # it does not say which those are
+        return []
+    there = os.path.realpath(place)
+    left_out = {os.path.basename(file) for file in known}
+    paths = [os.path.join(place, name) for name in names
+             if name not in left_out and os.path.join(there, name) not in trained]
+    found = []
+    count = min(len(paths), MOST_IMAGES)
+    for position in np.unique(np.linspace(0, len(paths) - 1, count).astype(int)):
+        try:
+            load(paths[position], run.preprocessing)
+            found.append(paths[position])
+        except ImageError:
+            continue
+    return found
+
+
+def _predict(model, files, preprocessing):
+    """Probabilities by the Keras model, in batches of one shape."""
+    rows = []
+    for first in range(0, len(files), gate.BATCH):
+        images = np.stack([load(file, preprocessing) for file in files[first : first + gate.BATCH]])
+        full = np.resize(images, (gate.BATCH, *images.shape[1:]))
+        rows.append(np.asarray(model.predict_on_batch(full))[: len(images)])
+    return np.concatenate(rows)
+
+
+def _write_formats(model, formats, folder):
+    if "savedmodel" in formats:
+        _write_saved_model(model, model.input.shape[1], folder)
+    if {"onnx", "openvino"} & set(formats):
+        path = os.path.join(folder, runtimes.RUNTIMES["onnx"].file)
+        conversion.to_onnx(model, path, INPUT, OUTPUT)
+        if "openvino" in formats:
+            conversion.to_openvino(path, os.path.join(folder, runtimes.RUNTIMES["openvino"].file))
+        if "onnx" not in formats:
+            os.unlink(path)
 
 
 def best_model(run):
@@ -155,7 +231,7 @@ def _write_saved_model(model, size, folder):
         archive.write_out(folder, verbose=False)
 
 
-def _write_description(run, folder, fitted):
+def _write_description(run, folder, fitted, formats):
     """Writes model.json, last of all: it lists every other file with its checksum."""
     import keras
     import tensorflow as tf
@@ -173,6 +249,7 @@ def _write_description(run, folder, fitted):
         "run": os.path.basename(os.path.abspath(run.path)),
         "backbone": run.options.backbone,
         "labels": list(run.labels),
+        "formats": formats,
         "preprocessing": {**preprocessing, "fill_color": list(preprocessing["fill_color"])},
         "calibration": calibration.describe(fitted, run.labels) if fitted else None,
         "weights": checksum(run.file(run_folder.BEST)),
@@ -201,9 +278,3 @@ def run_calibration(run):
     if not os.path.exists(path):
         return None
     return calibration.read(path, run.labels, checksum(run.file(run_folder.BEST)))
-
-
-def checksum(path):
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

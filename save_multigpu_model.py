@@ -15,6 +15,7 @@ import numpy as np
 import save_model
 from backend import has_gpu, import_keras
 from errors import RunError
+from preprocess import load
 
 TOLERANCE = 1e-5  # on probabilities; the same float32 sums in another order differ by less
 # argv: the SavedModel, the images, where the answers go
@@ -25,8 +26,12 @@ import tensorflow as tf
 tf.config.experimental.enable_tensor_float_32_execution(False)
 folder, images, answers = sys.argv[1:]
 model = tf.saved_model.load(folder)
-x = tf.constant(np.load(images))
-np.save(answers, [s(input_img=x)["output_score"].numpy() for s in model.signatures.values()])
+x = np.load(images)
+np.save(answers, [
+    np.concatenate([serve(input_img=tf.constant(x[first : first + 16]))["output_score"].numpy()
+                    for first in range(0, len(x), 16)])
+    for serve in model.signatures.values()
+])
 """
 
 
@@ -38,21 +43,26 @@ def main(options):
     if has_gpu():
         sights["one GPU"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
-    def compare(folder, images, expected):
-        return float(np.max([  # NumPy's, which lets no NaN pass
+    def prove(folder, run, formats, files, expected):
+        images = np.stack([load(file, run.preprocessing) for file in files])
+        difference = np.max([  # NumPy's, which lets no NaN pass
             difference_apart(folder, images, expected, sight) for sight in sights.values()
-        ]))
+        ])
+        return {"savedmodel": {"float32": {"difference": float(difference)}}}
 
-    result = save_model.export(run, compare, TOLERANCE)
+    result = save_model.export(run, prove=prove, tolerance=TOLERANCE)
     save_model.report(
         result, options, f", in a process of its own that sees only {', and only '.join(sights)}"
     )
 
 
 def difference_apart(folder, images, expected, visible):
-    """As `save_model.difference_here`, in a fresh process.
+    """Largest difference over both signatures, with plain TensorFlow in a fresh process.
 
     Args:
+        folder: of the SavedModel.
+        images: uint8 (N, S, S, 3).
+        expected: float32 (N, C), the probabilities.
         visible: the GPUs that it sees, as CUDA_VISIBLE_DEVICES says it; "" is none.
 
     Raises:

@@ -13,7 +13,8 @@ import calibration
 import run_folder
 from errors import InputError, first_ten
 from eval import answered_line, measure_answered, predict
-from inference import Classifier, known_labels, read_description
+from exported_model import read_description
+from inference import Classifier, known_labels
 from job import say
 from other.calibration_error import expected_calibration_error
 from other.label_suspects import trained_on

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+import gate
 from samples import write_label_names, write_sample
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -35,6 +36,17 @@ def write_samples(folder, per_class, colors=COLORS, ending=".png", seed=0, size=
             write_sample(folder, name, label)
     write_label_names(folder, list(colors))
     return str(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def gate_in_this_process():
+    """Exports prove themselves without a process of their own, which takes seconds each.
+
+    `command` starts a process that does so as users have it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "apart", gate.answers)
+        yield
 
 
 @pytest.fixture

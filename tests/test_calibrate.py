@@ -15,6 +15,7 @@ from sklearn.calibration import _TemperatureScaling
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_curve
 
 import calibration
+import exported_model
 import inference
 import run
 import run_folder
@@ -52,9 +53,9 @@ def make_exported(path, labels=LABELS, weights=b"weights"):
     os.makedirs(path)
     (path.parent / "for_checksum").write_bytes(weights)
     description = {
-        "format": save_model.FORMAT, "labels": list(labels),
+        "format": exported_model.FORMAT, "labels": list(labels),
         "preprocessing": {"size": 32, "resize": "letterbox", "fill_color": [255, 255, 255]},
-        "calibration": None, "weights": save_model.checksum(path.parent / "for_checksum"),
+        "calibration": None, "weights": exported_model.checksum(path.parent / "for_checksum"),
         "files": {}, "kept": "as it is",
     }
     (path / run_folder.MODEL_FILE).write_text(json.dumps(description))
@@ -66,7 +67,7 @@ def tables(monkeypatch):
     """Run or exported model -> the table that it answers from, (N, C); filled by the tests."""
     found = {}
 
-    def load(cls, path, devices):
+    def load(cls, path, devices, runtime):
         def predict(x):
             return found[path][x[:, 16, 16, 0] + 256 * x[:, 16, 16, 1].astype(int)]
 
@@ -261,7 +262,7 @@ def test_calibrate(fitted, tables, tmp_path, capsys):
     assert stored == {
         "temperature": result["temperature"], "precision": 0.8, "images": 300,
         "thresholds": {each["label"]: each["threshold"] for each in result["classes"]},
-        "weights": save_model.checksum(os.path.join(path, run_folder.BEST)),
+        "weights": exported_model.checksum(os.path.join(path, run_folder.BEST)),
         "applied_by": "the reader, not the graph",
     }
     description = read(os.path.join(exported, "model.json"))

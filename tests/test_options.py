@@ -18,7 +18,8 @@ from other import demo_data
 # What a mode cannot do without.
 REQUIRED = {
     "train": [], "eval": ["--run", "r", "--data", "d"], "predict": ["--run", "r", "--image", "i"],
-    "save_pb": ["--run", "r"], "dir2txt": ["--source", "s", "--target", "t"], "demo_data": [],
+    "save_pb": ["--run", "r"], "export": ["--run", "r"], "demo_data": [],
+    "dir2txt": ["--source", "s", "--target", "t"],
     "backbones": [], "fetch_weights": [], "preview": [], "txt2dir": [],
     "mean_std": ["--source", "s"], "statistics": ["--source", "s"],
     "confusion_matrix": ["--run", "r"], "audit": ["--source", "s"], "clean": [],
@@ -299,7 +300,7 @@ def test_files_that_cannot_be_read(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("words, facts", [
-    (["--mode", "trian"], ["'trian' is not a mode", "train, eval, predict, save_pb, backbones",
+    (["--mode", "trian"], ["'trian' is not a mode", "train, eval, predict, save_pb, export",
                            "did you mean train?"]),
     (["--mode"], ["--mode '' is not a mode"]),
     (["--mode="], ["--mode '' is not a mode"]),

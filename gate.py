@@ -1,0 +1,94 @@
+"""The proof that an exported model answers as the trained one does.
+
+A fresh process opens each of its formats and goes from the bytes of real images to
+probabilities, which are compared with those of the trained model. What computes in float32
+has to agree to 1e-4; what computes in less is only told of, by how often the likeliest class
+is the same.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+import runtimes
+from errors import ImageError, RunError
+from preprocess import Preprocessing, load
+
+BATCH = 16
+
+
+def answers(folder, what, files, preprocessing):
+    """float32 (len(what), N, C): what each of the exported model's formats says.
+
+    Args:
+        folder: of the exported model.
+        what: list of (key of `runtimes.RUNTIMES`, precision).
+        files: N image files.
+        preprocessing: `Preprocessing` of the model.
+    """
+    images = np.stack([load(file, preprocessing) for file in files])
+    found = []
+    for name, precision in what:
+        predict = runtimes.open_model(folder, name, precision)
+        found.append(np.concatenate([
+            predict(images[first : first + BATCH]) for first in range(0, len(images), BATCH)
+        ]))
+    return np.array(found, np.float32)
+
+
+def apart(folder, what, files, preprocessing):
+    """As `answers`, in a fresh process.
+
+    Raises:
+        RunError: it fails there; with what it said.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        path = os.path.join(scratch, "answers.npy")
+        task = {"folder": os.path.abspath(folder), "what": what, "path": path,
+                "files": [os.path.abspath(file) for file in files],
+                "preprocessing": preprocessing._asdict()}
+        process = subprocess.run(
+            [sys.executable, os.path.abspath(__file__)], input=json.dumps(task),
+            capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        if process.returncode:
+            said = process.stderr.strip().splitlines() or [f"status {process.returncode}"]
+            raise RunError(f"{folder}: not published: in a fresh process it fails: {said[-1]}")
+        return np.load(path)
+
+
+def judge(expected, found):
+    """How far answers are from those of the trained model.
+
+    Args:
+        expected, found: float32 (N, C), probabilities.
+
+    Returns:
+        dict of difference, the largest of a probability, NaN where one is none, and agreement,
+        the share of images with the same likeliest class.
+    """
+    return {
+        # NumPy's max lets no NaN pass.
+        "difference": float(np.abs(found - expected).max()),
+        "agreement": float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+    }
+
+
+def main():
+    """What the fresh process does: a task on standard input."""
+    task = json.load(sys.stdin)
+    settings = task["preprocessing"]
+    preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
+    try:
+        found = answers(task["folder"], task["what"], task["files"], preprocessing)
+    except (ImageError, RunError) as error:
+        sys.exit(str(error))
+    np.save(task["path"], found)
+
+
+if __name__ == "__main__":
+    main()

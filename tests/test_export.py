@@ -1,0 +1,366 @@
+"""Export for ONNX Runtime and OpenVINO: conversion, runtimes, the gate, and what auto takes."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT, write_image, write_samples
+
+import conversion
+import efficientnet.model as network
+import exported_model
+import gate
+import inference
+import preprocess
+import run
+import runtimes
+from errors import InputError, RunError
+
+FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))
+
+
+def go(*words):
+    """Runs `python run.py WORDS` in this process: status, standard output and error."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = run.main([str(word) for word in words])
+    return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A tiny run exported to every format, and a folder of images it has not seen."""
+    place = tmp_path_factory.mktemp("made")
+    train, val = write_samples(place / "train", 4), write_samples(place / "val", 6, seed=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "STAGES", FEW_BLOCKS)
+        result = go(
+            "--mode", "train", "--train_data", train, "--val_data", val, "--run", "tiny",
+            "--weights", "none", "--input_size", 32, "--batch_size", 4, "--epochs", 1,
+            "--save_dir", place / "runs", "--log_dir", place / "logs",
+        )
+        assert result.status == 0, result.err
+        result = go("--mode", "export", "--run", place / "runs" / "tiny", "--json")
+        assert result.status == 0, result.err
+    return SimpleNamespace(run=place / "runs" / "tiny", model=place / "runs" / "tiny" / "model",
+                           val=val, result=json.loads(result.out))
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """The exported folder somewhere else, to be damaged."""
+    return shutil.copytree(made.model, tmp_path / "model")
+
+
+def describe(folder, **changes):
+    """Changes model.json, and brings its checksums up to date."""
+    path = os.path.join(folder, "model.json")
+    with open(path) as file:
+        description = json.load(file)
+    description.update(changes)
+    for name in description["files"]:
+        description["files"][name] = exported_model.checksum(os.path.join(folder, name))
+    with open(path, "w") as file:
+        json.dump(description, file)
+
+
+def val_images(made):
+    settings = preprocess.Preprocessing(32)
+    names = sorted(name for name in os.listdir(made.val) if name.endswith(".png"))
+    return np.stack([preprocess.load(os.path.join(made.val, name), settings) for name in names])
+
+
+# --- conversion -----------------------------------------------------------------------
+
+
+def convert(model, folder):
+    """The answers of ONNX Runtime and OpenVINO to five random images, and the model's own."""
+    x = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
+    conversion.to_onnx(model, str(folder / "model.onnx"), runtimes.INPUT, runtimes.OUTPUT)
+    conversion.to_openvino(str(folder / "model.onnx"), str(folder / "model.xml"))
+    answers = [runtimes.open_model(str(folder), name)(x) for name in ("onnx", "openvino")]
+    return answers, np.asarray(model.predict_on_batch(x))
+
+
+def small_model(middle):
+    inputs = keras.Input((16, 16, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Conv2D(8, 3, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(middle(x))
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("middle", [
+    keras.layers.Conv2D(8, 3, groups=4),  # a function of its own in Keras's graph
+    keras.layers.Activation("gelu"),  # erfc, which ONNX lacks
+    keras.layers.DepthwiseConv2D(3),
+], ids=["groups", "gelu", "depthwise"])
+def test_both_runtimes_answer_as_keras(middle, tmp_path):
+    answers, expected = convert(small_model(middle), tmp_path)
+    for answer in answers:
+        assert answer.shape == (5, 3) and np.abs(answer - expected).max() < 1e-5
+
+
+def test_the_onnx_file_names_its_input_and_output(made):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(made.model / "model.onnx"))
+    [taken], [given] = session.get_inputs(), session.get_outputs()
+    assert (taken.name, taken.type, taken.shape) == ("input_img", "tensor(uint8)",
+                                                     ["images", 32, 32, 3])
+    assert (given.name, given.shape) == ("output_score", ["images", 3])
+
+
+def test_what_onnx_lacks_is_named(tmp_path):
+    class Spectrum(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.fft2((x, keras.ops.zeros_like(x)))[1]
+
+    with pytest.raises(RunError, match="onnx: has no .*Imag"):
+        convert(small_model(Spectrum()), tmp_path)
+
+
+# --- runtimes -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3, 32, 33, 70])
+def test_batches_of_any_size(made, count):
+    """OpenVINO fills up and splits them; ONNX Runtime takes them as they are."""
+    x = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), np.uint8)
+    one, two = (runtimes.open_model(str(made.model), name)(x) for name in ("openvino", "onnx"))
+    assert one.shape == two.shape == (count, 3)
+    assert np.abs(one - two).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_threads_get_their_own_answers(made, name):
+    predict = runtimes.open_model(str(made.model), name)
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
+    expected = predict(images)
+    found, failed = {}, []
+
+    def work(number):
+        try:
+            for turn in range(20):
+                position = (number + turn) % 16
+                found[number, turn] = position, predict(images[position : position + 1])[0]
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and len(found) == 120
+    for position, row in found.values():
+        assert np.abs(row - expected[position]).max() < 1e-5
+
+
+@pytest.mark.parametrize("name, file", [("openvino", "model.xml"), ("onnx", "model.onnx")])
+def test_a_file_that_is_none(copy, name, file):
+    (copy / file).write_bytes(b"nothing")
+    with pytest.raises(InputError, match=f"{file}: cannot be opened"):
+        runtimes.open_model(str(copy), name)
+
+
+def test_a_runtime_that_is_not_installed(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(InputError, match="openvino is not installed; pip install openvino"):
+        runtimes.open_model(str(made.model), "openvino")
+
+
+# --- the gate -------------------------------------------------------------------------
+
+
+def test_every_format_is_close_to_the_trained_model(made):
+    assert set(made.result["formats"]) == {"savedmodel", "onnx", "openvino"}
+    assert made.result["difference"] < 1e-4
+    # 16 of the 18 validation images are in check/, the other two in their folder.
+    assert made.result["checked_images"] == 18
+    with open(made.model / "model.json") as file:
+        assert json.load(file)["formats"] == made.result["formats"]
+
+
+def test_judging():
+    expected = np.array([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [0.2, 0.8]])
+    found = np.array([[0.6, 0.4], [0.55, 0.45], [0.9, 0.1], [0.2, 0.8]])
+    assert gate.judge(expected, found) == {"difference": pytest.approx(0.15), "agreement": 0.75}
+    assert np.isnan(gate.judge(expected, found * [[np.nan], [1], [1], [1]])["difference"])
+
+
+def test_in_a_process_of_its_own_the_answers_are_the_same(made):
+    """Without the stand-in that the other tests have; and what goes wrong there is told."""
+    files = [os.path.join(made.val, "img_0_0.png"), os.path.join(made.val, "img_2_5.png")]
+    what, settings = [("onnx", "float32"), ("openvino", "float32")], preprocess.Preprocessing(32)
+    assert gate.apart is gate.answers  # the stand-in
+    task = {"folder": str(made.model), "what": what, "files": files,
+            "preprocessing": settings._asdict(), "path": str(made.run / "answers.npy")}
+    process = subprocess.run([sys.executable, "gate.py"], input=json.dumps(task), text=True,
+                             cwd=ROOT, capture_output=True)
+    assert process.returncode == 0, process.stderr
+    found = np.load(made.run / "answers.npy")
+    os.unlink(made.run / "answers.npy")
+    assert np.array_equal(found, gate.answers(str(made.model), what, files, settings))
+    task["files"] = [str(made.run / "gone.png")]
+    process = subprocess.run([sys.executable, "gate.py"], input=json.dumps(task), text=True,
+                             cwd=ROOT, capture_output=True)
+    assert process.returncode == 1 and "gone.png" in process.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("wrong", [0.01, np.nan])
+def test_what_answers_otherwise_is_not_published(made, tmp_path, monkeypatch, wrong):
+    """By one runtime alone: the older export stays, the new one is kept aside."""
+    path = shutil.copytree(made.run, tmp_path / "tiny")
+    before = exported_model.checksum(path / "model" / "model.json")
+
+    def answers(*task):
+        found = right(*task)
+        found[1, 3] += wrong
+        return found
+
+    right = gate.answers
+    monkeypatch.setattr(gate, "apart", answers)
+    monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
+    result = go("--mode", "export", "--run", path, "--formats", "savedmodel,onnx")
+    assert result.status == 1
+    assert "not published" in result.err and "onnx" in result.err.splitlines()[-1]
+    assert exported_model.checksum(path / "model" / "model.json") == before
+    assert (path / "model.rejected" / "model.onnx").exists()
+
+
+def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monkeypatch):
+    path = shutil.copytree(made.run, tmp_path / "tiny")
+
+    def answers(folder, what, *task):
+        found = right(folder, [(name, "float32") for name, _ in what], *task)
+        number = what.index(("openvino", "bfloat16"))
+        found[number, 0] = np.roll(found[number, 0], 1)
+        return found
+
+    right = gate.answers
+    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(gate, "apart", answers)
+    monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
+    for least, kept in ((0.995, {"float32"}), (0.9, {"float32", "bfloat16"})):
+        result = go("--mode", "export", "--run", path, "--formats", "openvino", "--json",
+                    "--min_agreement", least)
+        assert result.status == 0, result.err
+        assert set(json.loads(result.out)["formats"]["openvino"]) == kept
+        # What is not asked for does not stay from before.
+        assert not (path / "model" / "model.onnx").exists()
+        assert not (path / "model" / "saved_model.pb").exists()
+
+
+# --- what is taken --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnx", "savedmodel"])
+def test_each_runtime_answers_as_the_trained_model(made, name):
+    found = inference.Classifier.load(str(made.model), runtime=name)
+    assert found.runtime == (name, "float32")
+    x = val_images(made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "STAGES", FEW_BLOCKS)
+        trained = inference.Classifier._load_run(inference.run_folder.read(str(made.run)))
+    assert np.abs(found.probabilities(x) - trained.probabilities(x)).max() < 1e-4
+
+
+FORMATS = {"savedmodel": {"float32": {}}, "onnx": {"float32": {}},
+           "openvino": {"float32": {}, "bfloat16": {}}}
+
+
+@pytest.mark.parametrize("formats, installed, half, expected", [
+    (FORMATS, {"openvino", "onnx", "savedmodel"}, True,
+     [("openvino", "bfloat16"), ("openvino", "float32"), ("onnx", "float32"),
+      ("savedmodel", "float32")]),
+    (FORMATS, {"openvino", "onnx"}, False, [("openvino", "float32"), ("onnx", "float32")]),
+    ({**FORMATS, "openvino": {"float32": {}}}, {"openvino"}, True, [("openvino", "float32")]),
+    (FORMATS, {"savedmodel"}, True, [("savedmodel", "float32")]),
+])
+def test_the_order_of_auto(monkeypatch, formats, installed, half, expected):
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: name in installed)
+    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: half)
+    assert inference._candidates(formats, "auto") == expected
+
+
+def test_nothing_installed(monkeypatch):
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
+    with pytest.raises(InputError, match="pip install openvino or onnxruntime$"):
+        inference._candidates({"onnx": {}, "openvino": {}}, "auto")
+
+
+def test_auto_goes_on_to_the_next_and_says_so(copy, capsys):
+    (copy / "model.xml").write_text("nothing")
+    describe(copy)
+    assert inference.Classifier.load(str(copy)).runtime == ("onnx", "float32")
+    assert "model.xml" in (note := capsys.readouterr().err) and "onnx takes its place" in note
+    with pytest.raises(InputError, match="model.xml"):
+        inference.Classifier.load(str(copy), runtime="openvino")
+
+
+@pytest.mark.parametrize("wrong", [0.01, np.nan])
+def test_the_self_test_finds_another_answer(copy, monkeypatch, wrong):
+    """Of each runtime: there is none left to take."""
+    opened = runtimes.open_model
+    monkeypatch.setattr(runtimes, "open_model",
+                        lambda *task: lambda x: opened(*task)(x) + np.float32(wrong))
+    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
+    with pytest.raises(InputError, match="fails its self-test in float32"):
+        inference.Classifier.load(str(copy))
+
+
+def test_a_runtime_without_its_file(copy, made):
+    os.unlink(copy / "model.onnx")
+    description = json.loads((copy / "model.json").read_text())
+    files = {k: v for k, v in description["files"].items() if k != "model.onnx"}
+    formats = {k: v for k, v in description["formats"].items() if k != "onnx"}
+    describe(copy, files=files, formats=formats)
+    result = go("--mode", "predict", "--run", copy, "--runtime", "onnx", "--image", made.val)
+    assert result.status == 2
+    assert "--runtime: onnx" in result.err and "it has savedmodel, openvino" in result.err
+
+
+def test_a_run_without_an_export_has_no_runtime_to_choose(made, tmp_path):
+    path = shutil.copytree(made.run, tmp_path / "tiny")
+    shutil.rmtree(path / "model")
+    result = go("--mode", "predict", "--run", path, "--runtime", "onnx", "--image", made.val)
+    assert result.status == 2 and "--mode export makes one" in result.err
+
+
+def test_predict_does_not_import_tensorflow(made):
+    """In a process of its own, of the run and of the exported folder."""
+    script = (
+        "import sys, runpy\nsys.argv = ['run.py', *sys.argv[1:]]\n"
+        "try:\n    runpy.run_path('run.py', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    sys.exit(end.code or len({'tensorflow', 'keras', 'jax'} & set(sys.modules)))"
+    )
+    image = os.path.join(made.val, "img_1_0.png")
+    process = subprocess.run(
+        [sys.executable, "-c", script, "--mode", "predict", "--run", str(made.run), "--image",
+         image, "--json"], cwd=ROOT, capture_output=True, text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    [answer] = json.loads(process.stdout)
+    loaded = inference.Classifier.load(str(made.model))
+    expected = loaded.classify([image], 3)[0]
+    for found, wanted in zip(answer["predictions"], expected):
+        assert found["label"] == wanted["label"]
+        assert found["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
+
+
+def test_an_image_written_elsewhere_is_read_from_its_bytes(made, tmp_path):
+    write_image(tmp_path / "one.jpg", (200, 40, 40), (90, 70))
+    loaded = inference.Classifier.load(str(made.model), runtime="onnx")
+    from_path = loaded.classify([str(tmp_path / "one.jpg")])
+    assert from_path == loaded.classify([(tmp_path / "one.jpg").read_bytes()])
