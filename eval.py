@@ -28,7 +28,7 @@ def main(options):
     classifier = Classifier.load(
         path, options.devices or ("all" if options.multigpu else None), runtime=options.runtime
     )
-    classifier.tta = options.tta
+    classifier.set_views(options.tta)
     probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
     scores = measure(samples.labels, probabilities, labels, top_k)
     if classifier.calibration:

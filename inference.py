@@ -35,7 +35,7 @@ def main(options):
     path = run_folder.find(options.run, options.save_dir)
     count = check_top_k(options.top_k, len(known_labels(path)), TOP_K)
     classifier = Classifier.load(path, runtime=options.runtime)
-    classifier.tta = options.tta
+    classifier.set_views(options.tta)
     results, failed = [], []
     answers = classifier.stream(paths, options.batch_size, options.workers)
     bar = tqdm(answers, "predicting", len(paths), unit=" images", leave=False, disable=None)
@@ -143,6 +143,13 @@ class Classifier:
             model = best_model(run)
         predict = predict_over(model, strategy) if strategy else model.predict_on_batch
         return cls(run.labels, run.preprocessing, predict)
+
+    def set_views(self, tta):
+        """Averages over views of each image, as `test_time_augmentation.views` takes them."""
+        self.tta = tta
+        if tta != "none" and self.calibration:
+            say(f"note: the calibration was fitted without --tta {tta}; probabilities and "
+                "thresholds hold only roughly")
 
     def probabilities(self, x):
         """uint8 (N, S, S, 3), as `preprocess.load` gives it -> float32 (N, C)."""

@@ -303,9 +303,13 @@ def read_margins(path):
         with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
             images = {row[0]: (position, int(row[1]))
                       for position, row in enumerate(csv.reader(file))}
-        rows = [np.load(os.path.join(folder, name), allow_pickle=False)
-                for name in sorted(os.listdir(folder)) if name.endswith(".npy")]
-        margins = np.array(rows, np.float32).reshape(len(rows), len(images))
+        rows = {int(name[:-4]): np.load(os.path.join(folder, name), allow_pickle=False)
+                for name in os.listdir(folder)
+                if name.endswith(".npy") and name[:-4].isdecimal()}  # no partial one
+        # An epoch on several devices has left none.
+        margins = np.full((max(rows, default=0), len(images)), np.nan, np.float32)
+        for epoch, row in rows.items():
+            margins[epoch - 1] = row
     except (OSError, ValueError, IndexError, EOFError) as error:
         raise InputError(f"{folder}: cannot be read: {error}") from None
     return images, margins

@@ -29,8 +29,16 @@ def exact_groups(images):
     }
 
 
-def judge(images, groups, findings):
-    """Findings about pictures that are the same, from `groups`: position -> group."""
+def judge(images, groups, findings, alike):
+    """Findings about pictures that are the same.
+
+    Args:
+        images: list of `Image`.
+        groups: position -> group, of those that show the same, some only through others.
+        findings: `other.findings.Findings`, to add to.
+        alike: function of two of `images`: whether they show the same by themselves. Only such a
+            one may go, or of a series of photos the first alone would stay.
+    """
     members = defaultdict(list)
     for position, group in sorted(groups.items()):
         members[group].append(images[position])
@@ -45,10 +53,11 @@ def judge(images, groups, findings):
             for each in together:
                 there, others = ("training", training) if each.part else ("validation", validation)
                 findings.add("leak", each.path, f"{there} has it too: {others[0].path}", group,
-                             each.label, not each.part and _can_go(each, validation))
+                             each.label, not each.part and _can_go(each, validation)
+                             and any(alike(each, one) for one in validation))
         else:
-            _duplicates(training, findings)
-        _duplicates(validation, findings)
+            _duplicates(training, findings, alike)
+        _duplicates(validation, findings, alike)
 
 
 def _conflict(together, findings):
@@ -59,18 +68,18 @@ def _conflict(together, findings):
                      f"is {each.label} here and {other.label} as {other.path}", group, each.label)
 
 
-def _duplicates(together, findings):
+def _duplicates(together, findings, alike):
     """Copies of one class in one folder: all but the best may go."""
     twins = defaultdict(list)
     for each in together:
         twins[each.look.digest].append(each)
-    best = [_keep_best("exact_duplicate", "has the bytes of", each, findings)
+    best = [_keep_best("exact_duplicate", "has the bytes of", each, findings, alike)
             for each in twins.values()]
     if best:
-        _keep_best("near_duplicate", "shows the same as", best, findings)
+        _keep_best("near_duplicate", "shows the same as", best, findings, alike)
 
 
-def _keep_best(kind, what, together, findings):
+def _keep_best(kind, what, together, findings, alike):
     """The best of `together`; where there are others, findings about all."""
     best = max(together, key=lambda each: (
         not os.path.islink(each.path), each.look.sound, each.look.pixels, each.look.bytes
@@ -78,11 +87,12 @@ def _keep_best(kind, what, together, findings):
     if len(together) > 1:
         group = next(findings.groups)
         for each in together:
-            detail = f"{what} {best.path}"
+            near = alike(each, best)
+            detail = f"{what} {best.path}" + ("" if near else ", through others: look at both")
             if each is best:
                 detail = f"is the one to keep of {len(together)}"
             findings.add(kind, each.path, detail, group, each.label,
-                         each is not best and _can_go(each, [best]))
+                         each is not best and near and _can_go(each, [best]))
     return best
 
 

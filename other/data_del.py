@@ -38,7 +38,8 @@ def main(options):
     parts = [("--source", options.source)]
     if options.val_data:
         parts.append(("--val_data", options.val_data))
-    folders = [read_folder(path, option) for option, path in parts]
+    # Absolute, so that clean finds the same files wherever it is called.
+    folders = [read_folder(os.path.abspath(path), option) for option, path in parts]
     _check_places(folders, options)
     findings, images, pictures = audit(
         folders, options.labels, options.near_duplicates, options.workers
@@ -138,7 +139,13 @@ def audit(folders, labels_path=None, near=True, workers=1):
     if positions:
         found = near_duplicates.groups(near_duplicates.describe(pictures[: len(positions)]))
         groups.update(zip(positions, (positions[number] for number in found)))
-    copies.judge(images, groups, findings)
+    rows = {images[position].path: number for number, position in enumerate(positions)}
+
+    def alike(one, two):  # others of a group are so only through a third
+        return one.look.digest == two.look.digest or near_duplicates.alike(
+            pictures[rows[one.path]], pictures[rows[two.path]])
+
+    copies.judge(images, groups, findings, alike)
     return findings, len(images), {each.path for each in images if each.look.digest}
 
 

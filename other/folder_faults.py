@@ -100,10 +100,13 @@ def layout(folder, findings):
     if folder.by_class:
         return
     stems = Counter(map(samples.stem, folder.images))
+    # The label of a photo in a format that is not read is kept for when it is converted.
+    kept = set(map(samples.stem, folder.others))
     for name in folder.texts:
         if samples.stem(name) not in stems:
             findings.add("orphan_text", os.path.join(folder.path, name),
-                         "no image has its stem")
+                         "no image that can be read has its stem",
+                         remove=samples.stem(name) not in kept)
     shared = defaultdict(list)
     for name in folder.images:
         if stems[samples.stem(name)] > 1:

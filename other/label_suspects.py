@@ -7,13 +7,13 @@ tells (Northcutt et al. 2021, "Confident Learning: Estimating Uncertainty in Dat
 section 3.1).
 """
 
-import csv
 import os
 from typing import NamedTuple
 
 import numpy as np
 
 import run_folder
+from other.provenance import read_results
 
 GENERALISES = 0.7  # of the best validation accuracy: from there on an epoch's margins count
 
@@ -74,8 +74,30 @@ def find(path, samples, probabilities, undecodable=()):
 def trained_on(path, samples):
     """bool (N,): the images that the run learnt from, whatever their label was then."""
     images, _ = run_folder.read_margins(path)
+    return np.array([each is not None for each in _recorded(images, samples)], bool)
+
+
+def unjudged(path, samples):
+    """How many images the run learnt from without leaving margins for their label.
+
+    That is so after training with --mixup or --cutmix or on several devices, for an image that
+    was not drawn, and where the label has been changed since.
+    """
+    seen, margins = _training(path, samples)
+    return int((seen & np.isnan(margins)).sum())
+
+
+def _recorded(images, samples):
+    """For each sample what the run has recorded of its image, (position, class id), or None.
+
+    Where the folder trained on is gone, one that has all of its images' names takes its place.
+    """
     folder = os.path.realpath(samples.folder)
-    return np.array([os.path.join(folder, name) in images for name in samples.names], bool)
+    if images and not any(map(os.path.isdir, {os.path.dirname(path) for path in images})):
+        names = {os.path.basename(path): value for path, value in images.items()}
+        if names.keys() <= set(samples.names):
+            return [names.get(name) for name in samples.names]
+    return [images.get(os.path.join(folder, name)) for name in samples.names]
 
 
 def confident(true, probabilities):
@@ -127,19 +149,21 @@ def _training(path, samples):
     seen, means = np.zeros(len(samples.names), bool), np.full(len(samples.names), np.nan)
     if not images:
         return seen, means
-    folder = os.path.realpath(samples.folder)
     columns = np.full(len(seen), -1)
-    for position, (name, label) in enumerate(zip(samples.names, samples.labels)):
-        column, trained_label = images.get(os.path.join(folder, name), (-1, None))
-        seen[position] = column >= 0
-        if trained_label == label:  # corrected since, its margins are another label's
-            columns[position] = column
+    for position, found in enumerate(_recorded(images, samples)):
+        seen[position] = found is not None
+        # Where the label was corrected since, the margins are another label's.
+        if found and found[1] == samples.labels[position]:
+            columns[position] = found[0]
     if len(margins):
-        with open(os.path.join(path, run_folder.RESULTS), encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))[: len(margins)]
+        rows = read_results(path)
+        if not rows:
+            return seen, means
         epochs = telling_epochs(
-            [float(row["accuracy"]) for row in rows], [float(row["val_accuracy"]) for row in rows]
+            [row["accuracy"] for row in rows], [row["val_accuracy"] for row in rows]
         )
+        recorded = np.flatnonzero(np.isfinite(margins).any(axis=1))
+        epochs = epochs[np.isin(epochs, recorded)]
         chosen = margins[epochs][:, columns]
         drawn = np.isfinite(chosen)
         sums, counts = np.where(drawn, chosen, 0).sum(axis=0), drawn.sum(axis=0)

@@ -123,3 +123,9 @@ def _alike(pictures, pairs):
         one, two = (pictures[part[:, side]].astype(np.float32) for side in (0, 1))
         alike[start : start + BLOCK] = np.abs(one - two).mean(axis=(1, 2, 3)) <= MOST_DIFFERENCE
     return alike
+
+
+def alike(one, two):
+    """Whether two pictures, as `describe` takes them, show the same by themselves."""
+    bits = np.bitwise_count(perceptual_hash(one) ^ perceptual_hash(two))
+    return bool(bits <= MOST_BITS and _alike(np.stack([one, two]), np.array([[0, 1]]))[0])

@@ -81,6 +81,10 @@ def clean(findings, target="quarantine", delete=False, dry_run=False):
         if not delete and os.path.join(os.path.realpath(target), "").startswith(inside):
             raise InputError(f"--target: {target} lies in {folder}, which is being cleaned; name "
                              "a folder outside it")
+        beside = os.path.dirname(os.path.realpath(target)) == os.path.dirname(inside.rstrip(os.sep))
+        if not delete and beside and not _has_texts(folder):
+            raise InputError(f"--target: {target} would stand among the folders of the classes, as "
+                             f"one of them, beside {folder}; name a folder elsewhere")
     result = {"files": files, "folder": None, "manifest": None, "dry_run": dry_run}
     if not files or dry_run:
         return result
@@ -224,6 +228,12 @@ def _with_texts(files):
         if ending.lower() in EXTENSIONS and there and not needed:
             together[text] = None
     return list(together)
+
+
+def _has_texts(folder):
+    """Whether a folder is in the sample format, and not that of one class."""
+    return any(entry.name.endswith(".txt") or entry.name == "label.json"
+               for entry in os.scandir(folder))
 
 
 def _new_folder(target):

@@ -154,7 +154,8 @@ def apply(changes, folder, run):
     bar = tqdm(changes, "relabelling", unit=" labels", leave=False, disable=None)
     for done, change in enumerate(bar):
         try:
-            run_folder.write_text(change.text, change.content)
+            # Through a link its file is written, and the link stays.
+            run_folder.write_text(os.path.realpath(change.text), change.content)
         except OSError as error:
             names = first_ten(each.path for each in changes[:done]) or "none"
             raise RunError(

@@ -85,6 +85,7 @@ def main(options):
     values = {
         **_measured(answers), **_epochs(epochs),
         "mistakes": mistakes, "explained": explained, "suspects": len(suspects),
+        "unjudged": label_suspects.unjudged(path, samples) if run else 0,
         "doubtful": report_gallery.doubtful(suspects, answers),
         "name": os.path.basename(os.path.abspath(path)), "run": run, "data": options.data,
         "calibrated": classifier.calibration is not None,
@@ -216,6 +217,7 @@ def _targets(target, path):
     for file in (target, stem + ".csv"):
         if os.path.exists(file) and not os.path.isfile(file):
             raise InputError(f"--target: {file} is not a file that could be replaced")
+    _check_table(stem + ".csv", target)
     return target, stem + ".csv"
 
 
@@ -265,11 +267,27 @@ def _write(target, table, html, suspects, answers):
         raise InputError(f"--target: {target} cannot be written: {error.strerror}") from None
 
 
+def _check_table(table, target):
+    """Refuses to write the table over a file that is none."""
+    try:
+        with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            first = file.readline()
+    except OSError:
+        return
+    if "new_label" not in first:
+        raise InputError(f"--target: {target}: the table beside it would replace {table}, which is "
+                         "no such table; choose another name")
+
+
 def _keep_filled_in(table):
     """Puts an earlier table aside in which somebody has filled in new labels."""
     try:
         with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            filled = any((row.get("new_label") or "").strip() for row in csv.DictReader(file))
+            reader = csv.DictReader(file)
+            # Another header: not ours, or saved by a spreadsheet in a way of its own
+            filled = tuple(reader.fieldnames or ()) != COLUMNS or any(
+                (row["new_label"] or "").strip() for row in reader
+            )
     except FileNotFoundError:
         return
     if filled:

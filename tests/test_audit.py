@@ -16,7 +16,8 @@ from PIL import Image
 
 import run as front_door
 from errors import InputError
-from other import data_del, image_faults
+from other import copies, data_del, image_faults
+from other.findings import Findings
 from samples import write_label_names, write_sample
 
 NAMES = ["glass", "metal", "paper"]
@@ -667,3 +668,44 @@ def test_labels_that_are_given_must_be_good(source, tmp_path):
     assert "is not JSON" in refused("--source", source, "--labels", tmp_path / "label.json",
                                     "--target", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_of_a_series_only_what_resembles_the_one_kept_may_go():
+    """Ten frames of one group, of which only neighbours are alike; the fifth is the best."""
+    images = [
+        copies.Image(f"{number}.jpg", "glass", part, image_faults.Look(
+            digest=f"{number} {part}", pixels=100 + 10 * (number == 4), bytes=1,
+        ))
+        for part in (0, 1) for number in range(10)
+    ]
+
+    def neighbours(one, two):
+        return abs(int(one.path[0]) - int(two.path[0])) <= 1
+
+    found = Findings()
+    copies.judge(images[:10], dict.fromkeys(range(10), 0), found, neighbours)
+    assert {row["kind"] for row in found.rows} == {"near_duplicate"}
+    assert [row["path"][0] for row in found.rows if row["action"]] == ["3", "5"]
+    through = [row["path"][0] for row in found.rows if "through others" in row["detail"]]
+    assert through == ["0", "1", "2", "6", "7", "8", "9"]
+    # Training has all ten frames, validation the last: only what is alike to that may go.
+    found = Findings()
+    chosen = [*images[:10], images[19]]
+    copies.judge(chosen, dict.fromkeys(range(11), 0), found, neighbours)
+    assert [row["path"][0] for row in found.rows if row["action"]] == ["8", "9"]
+
+
+def test_the_label_of_a_photo_in_another_format_is_not_to_go(source):
+    (source / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    write_sample(source, "phone.heic", 1)
+    write_sample(source, "gone.jpg", 1)
+    rows = {os.path.basename(row["path"]): row for row in audit(source)}
+    assert rows["phone.txt"]["kind"] == rows["gone.txt"]["kind"] == "orphan_text"
+    assert (rows["phone.txt"]["action"], rows["gone.txt"]["action"]) == ("", "remove")
+
+
+def test_paths_hold_wherever_one_stands(source, monkeypatch):
+    put(source, "empty.jpg", b"")
+    monkeypatch.chdir(source.parent)
+    [row] = audit("source", status=3)
+    assert row["path"] == str(source / "empty.jpg")

@@ -364,3 +364,21 @@ def test_a_relative_source_works_from_the_same_place(tmp_path, monkeypatch):
     assert run("--csv", "audit/findings.csv") == 0
     assert sorted(os.listdir("quarantine/0001/files/source")) == ["empty.jpg", "empty.txt"]
     assert not os.path.exists("source/empty.jpg")
+
+
+def test_a_quarantine_among_the_classes_is_refused(data, findings, capsys):
+    """Its folder would be one more class."""
+    before = state(data)
+    assert front_door.main(["--mode", "clean", "--csv", findings, "--target",
+                            str(data / "quarantine")]) == 0
+    # data/a and data/b hold text files, so they are two data sets, not two classes.
+    assert state(data) != before
+    for name in ("a", "b"):
+        for text in (data / name).glob("*.txt"):
+            text.unlink()
+    (data / "a" / "5.jpg").write_bytes(b"5")
+    more = table(findings + "2", (str(data / "a" / "5.jpg"), "remove"))
+    assert front_door.main(["--mode", "clean", "--csv", more, "--target",
+                            str(data / "more")]) == 2
+    assert "among the folders of the classes" in capsys.readouterr().err
+    assert (data / "a" / "5.jpg").exists() and not (data / "more").exists()

@@ -137,8 +137,8 @@ def run(tmp_path):
         run_folder.write_margins(tmp_path, epoch, np.array(row, np.float16))
     with open(tmp_path / "results.csv", "w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["epoch", "accuracy", "val_accuracy"])
-        writer.writerows([(1, 0.5, 0.5), (2, 0.7, 0.9), (3, 0.8, 0.9)])
+        writer.writerow(["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"])
+        writer.writerows([(1, 1, 0.5, 1, 0.5, 1), (2, 1, 0.7, 1, 0.9, 1), (3, 1, 0.8, 1, 0.9, 1)])
     return SimpleNamespace(path=str(tmp_path), samples=samples)
 
 
@@ -197,3 +197,37 @@ def test_damaged_margins_are_refused(run, damage):
             np.save(path, np.zeros(3, np.float16))
     with pytest.raises(InputError, match="margins"):
         label_suspects.find(run.path, run.samples, PROBABILITIES)
+
+
+def test_images_without_margins_are_counted(run):
+    """Of d nothing was drawn in the epochs that count; the others have margins or were not seen."""
+    assert label_suspects.unjudged(run.path, run.samples) == 1
+    for name in os.listdir(os.path.join(run.path, "margins")):
+        if name.endswith(".npy"):
+            os.unlink(os.path.join(run.path, "margins", name))
+    assert label_suspects.unjudged(run.path, run.samples) == 4
+
+
+def test_margins_belong_to_the_epoch_in_their_name(run):
+    """The second epoch left none, as on several devices; a part of a file counts for nothing."""
+    folder = os.path.join(run.path, "margins")
+    os.unlink(os.path.join(folder, "00002.npy"))
+    with open(os.path.join(folder, ".partial-00004.npy"), "wb") as file:
+        file.write(b"cut")
+    found = label_suspects.find(run.path, run.samples.select(np.arange(4)), PROBABILITIES[:4])
+    assert [(each.position, each.score) for each in found] == [(2, -1)]
+
+
+def test_a_run_without_results_judges_nothing_by_margins(run):
+    os.unlink(os.path.join(run.path, "results.csv"))
+    samples = run.samples.select(np.arange(4))
+    assert label_suspects.find(run.path, samples, PROBABILITIES[:4]) == []
+    assert label_suspects.unjudged(run.path, samples) == 4
+
+
+def test_a_folder_that_was_moved_is_known_by_its_names(run, tmp_path):
+    """Only where it has all of them, and the old one is gone."""
+    moved = run.samples._replace(folder=str(tmp_path / "moved"))
+    os.rename(run.samples.folder, moved.folder)
+    assert label_suspects.trained_on(run.path, moved).tolist() == [True] * 4 + [False]
+    assert not label_suspects.trained_on(run.path, moved.select(np.arange(3))).any()

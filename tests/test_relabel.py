@@ -215,3 +215,13 @@ def test_folders_refused(place, monkeypatch, capsys):
         json.dump({"0": "cat", "1": "dog", "2": "cow"}, file)
     assert main(place) == 2
     assert "names other classes than the labels of" in capsys.readouterr().err
+
+
+def test_a_linked_text_file_stays_a_link(place, tmp_path):
+    text = os.path.join(place.data, "img_0_0.txt")
+    os.rename(text, tmp_path / "elsewhere.txt")
+    os.symlink(tmp_path / "elsewhere.txt", text)
+    write(place, ("img_0_0.png", LABELS[0], LABELS[1]))
+    assert main(place) == 0
+    assert os.path.islink(text)
+    assert (tmp_path / "elsewhere.txt").read_text() == "img_0_0.png, 1\n"

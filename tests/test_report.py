@@ -392,3 +392,25 @@ def test_damaged_results(small, text):
     (path / "results.csv").write_text(text)
     with pytest.raises(InputError, match="results.csv: is not what a training writes"):
         provenance.read_results(str(path))
+
+
+def test_a_table_over_another_file_is_refused(tmp_path, monkeypatch, capsys):
+    """The run's own results.csv above all."""
+    data = write_samples(tmp_path / "data", 2, COLORS)
+    path = make_run(tmp_path / "run", list(COLORS))
+    assert report(monkeypatch, path, data, answers(6), "--target", path / "results.html") == 2
+    assert "results.csv" in capsys.readouterr().err
+    assert (path / "results.csv").read_text() == RESULTS and not (path / "results.html").exists()
+
+
+def test_images_without_margins_are_named(tmp_path, monkeypatch):
+    data = write_samples(tmp_path / "data", 2, {**COLORS, "more": (9, 9, 9)})
+    path = make_run(tmp_path / "run", [*COLORS, "more"])
+    samples = read_samples(data, [*COLORS, "more"])
+    run_folder.write_trained_on(str(path), samples.select(np.arange(4)))
+    assert report(monkeypatch, path, data, answers(8)) == 0
+    text = " ".join((path / "report.html").read_text().split())
+    assert "Nothing is said of 4 images" in text
+    run_folder.write_margins(str(path), 1, np.ones(4, np.float16))
+    assert report(monkeypatch, path, data, answers(8)) == 0
+    assert "Nothing is said of" not in " ".join((path / "report.html").read_text().split())
