@@ -80,4 +80,5 @@ def to_openvino(onnx_path, path):
     """Writes an ONNX file as OpenVINO's: `path` (.xml), and the weights beside it (.bin)."""
     import openvino
 
-    openvino.save_model(openvino.convert_model(onnx_path), path, compress_to_fp16=False)
+    # Not convert_model, which reports to its maker over the network.
+    openvino.save_model(openvino.Core().read_model(onnx_path), path, compress_to_fp16=False)

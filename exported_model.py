@@ -46,6 +46,9 @@ def check_description(folder, description):
         labels = tuple(description["labels"])
         files = description["files"]
         settings = description["preprocessing"]
+        formats = description.get("formats", {"savedmodel": {}})
+        if not formats or not all(isinstance(each, dict) for each in (formats, *formats.values())):
+            raise TypeError("formats")
         preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
         missing = [name for name in files if not os.path.isfile(os.path.join(folder, name))]
         if missing:

@@ -15,10 +15,11 @@ import tempfile
 import numpy as np
 
 import runtimes
-from errors import ImageError, RunError
+from errors import InputError, RunError
 from preprocess import Preprocessing, load
 
 BATCH = 16
+SIGNATURES_DIFFER = 1e-5  # at most, on probabilities: they are one graph
 
 
 def answers(folder, what, files, preprocessing):
@@ -29,6 +30,10 @@ def answers(folder, what, files, preprocessing):
         what: list of (key of `runtimes.RUNTIMES`, precision).
         files: N image files.
         preprocessing: `Preprocessing` of the model.
+
+    Raises:
+        InputError: a format cannot be opened, or an image not decoded.
+        RunError: the SavedModel's two signatures differ.
     """
     images = np.stack([load(file, preprocessing) for file in files])
     found = []
@@ -37,6 +42,11 @@ def answers(folder, what, files, preprocessing):
         found.append(np.concatenate([
             predict(images[first : first + BATCH]) for first in range(0, len(images), BATCH)
         ]))
+        if name == "savedmodel":
+            other = runtimes.open_savedmodel(folder, signature="predict_image")
+            difference = np.abs(other(images[:BATCH]) - found[-1][:BATCH]).max()
+            if not difference <= SIGNATURES_DIFFER:
+                raise RunError(f"its two signatures differ by {difference:.1e}")
     return np.array(found, np.float32)
 
 
@@ -56,7 +66,8 @@ def apart(folder, what, files, preprocessing):
             capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
         if process.returncode:
-            said = process.stderr.strip().splitlines() or [f"status {process.returncode}"]
+            said = process.stderr.strip().splitlines() if process.returncode > 0 else []
+            said = said or [f"status {process.returncode}, as of a process that was killed"]
             raise RunError(f"{folder}: not published: in a fresh process it fails: {said[-1]}")
         return np.load(path)
 
@@ -85,8 +96,8 @@ def main():
     preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
     try:
         found = answers(task["folder"], task["what"], task["files"], preprocessing)
-    except (ImageError, RunError) as error:
-        sys.exit(str(error))
+    except (InputError, RunError) as error:
+        sys.exit(" ".join(str(error).split()))
     np.save(task["path"], found)
 
 

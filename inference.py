@@ -15,7 +15,7 @@ from tqdm import tqdm
 import calibration
 import run_folder
 import runtimes
-from backend import import_keras
+from backend import has_gpu, import_keras
 from devices import predict_over, tensorflow_strategy
 from errors import ImageError, InputError
 from exported_model import SELF_TEST, check_description, checksum, read_description
@@ -34,7 +34,7 @@ def main(options):
     check_csv(options.csv)
     path = run_folder.find(options.run, options.save_dir)
     count = check_top_k(options.top_k, len(known_labels(path)), TOP_K)
-    classifier = Classifier.load(path, runtime=options.runtime)
+    classifier = Classifier.load(path, runtime=options.runtime, half=True)
     classifier.set_views(options.tta)
     results, failed = [], []
     answers = classifier.stream(paths, options.batch_size, options.workers)
@@ -80,7 +80,7 @@ class Classifier:
         self._predict = predict
 
     @classmethod
-    def load(cls, path, devices=None, calibrated=True, runtime="auto"):
+    def load(cls, path, devices=None, calibrated=True, runtime="auto", half=False):
         """Opens an exported model or a run.
 
         From a run, its exported model is taken where there is one made from its
@@ -91,27 +91,28 @@ class Classifier:
             devices: those of this machine to spread images over, as --devices names them;
                 a run's best weights are then taken in any case. None is one.
             runtime: a key of `runtimes.RUNTIMES`, which computes an exported model in float32;
-                "auto" is the fastest that is installed and passes the model's self-test, in
-                bfloat16 where the processor has it and the export showed the same answers.
+                "auto" is the fastest that is installed and passes the model's self-test.
+            half: let "auto" compute in bfloat16 where the processor has it and the export showed
+                the same answers; what measures a model leaves it off.
             calibrated: False leaves the probabilities as the network gives them.
 
         Raises:
             InputError: files are missing, changed, or do not fit together.
         """
         fitted = known_calibration(path) if calibrated else None
-        classifier = cls._load(path, devices, runtime)
+        classifier = cls._load(path, devices, runtime, half)
         classifier.calibration = fitted
         return classifier
 
     @classmethod
-    def _load(cls, path, devices, runtime):
+    def _load(cls, path, devices, runtime, half):
         if run_folder.is_exported(path):
             if devices:
                 raise InputError(
                     f"--devices: {path} is an exported model, which computes on one device; name "
                     "its run"
                 )
-            return cls._load_exported(path, runtime)
+            return cls._load_exported(path, runtime, half)
         run = run_folder.read(path)
         if devices:
             return cls._load_run(run, devices)
@@ -119,7 +120,7 @@ class Classifier:
         if run_folder.is_exported(exported):
             weights = read_description(exported).get("weights")
             if weights == checksum(run.file(run_folder.BEST)):
-                return cls._load_exported(exported, runtime)
+                return cls._load_exported(exported, runtime, half)
         if runtime != "auto":
             raise InputError(
                 f"--runtime: {runtime}: {path} has no exported model of its best weights; --mode "
@@ -128,11 +129,11 @@ class Classifier:
         return cls._load_run(run)
 
     @classmethod
-    def _load_exported(cls, folder, runtime):
+    def _load_exported(cls, folder, runtime, half):
         description = read_description(folder)
         labels, preprocessing = check_description(folder, description)
         classifier = cls(labels, preprocessing, None)
-        classifier.runtime, classifier._predict = _open(folder, description, runtime)
+        classifier.runtime, classifier._predict = _open(folder, description, runtime, half)
         return classifier
 
     @classmethod
@@ -231,7 +232,7 @@ class Classifier:
             pool.shutdown(cancel_futures=True)
 
 
-def _open(folder, description, wanted):
+def _open(folder, description, wanted, half):
     """((runtime, precision), predict) of an exported model, after its self-test."""
     formats = description.get("formats", {"savedmodel": {}})
     if wanted != "auto" and wanted not in formats:
@@ -240,27 +241,34 @@ def _open(folder, description, wanted):
             "--mode export makes others"
         )
     problems = []
-    for name, precision in _candidates(formats, wanted):
+    for name, precision in _candidates(formats, wanted, half):
         try:
             predict = runtimes.open_model(folder, name, precision)
             _self_test(folder, description, predict, precision)
         except InputError as error:
             problems.append(error)
             continue
-        for problem in problems:
+        for problem in dict.fromkeys(map(str, problems)):
             say(f"note: {problem}; {name} takes its place")
         return (name, precision), predict
     raise problems[0]
 
 
-def _candidates(formats, wanted):
+def _candidates(formats, wanted, half):
     """(runtime, precision) of what may compute the model, the fastest first."""
     if wanted != "auto":
         return [(wanted, "float32")]
     found = []
-    for name in runtimes.RUNTIMES:
+    names = list(runtimes.RUNTIMES)
+    # TensorFlow alone uses a GPU; it takes seconds to import, so not without a sign of one.
+    if os.path.exists("/dev/nvidia0") and "savedmodel" in formats:
+        if runtimes.is_installed("savedmodel"):
+            import_keras()
+            if has_gpu():
+                names.sort(key=lambda name: name != "savedmodel")
+    for name in names:
         if name in formats and runtimes.is_installed(name):
-            if "bfloat16" in formats[name] and runtimes.has_bfloat16():
+            if half and "bfloat16" in formats[name] and runtimes.has_bfloat16():
                 found.append((name, "bfloat16"))
             found.append((name, "float32"))
     if not found:
@@ -277,15 +285,27 @@ def _self_test(folder, description, predict, precision):
     """Refuses a runtime that answers otherwise than the trained model did."""
     labels = len(description["labels"])
     path = os.path.join(folder, SELF_TEST)
-    if not os.path.exists(path):
-        return
-    with np.load(path, allow_pickle=False) as file:
-        image, expected = file["image"], file["probabilities"]
-    found = np.asarray(predict(image[None]))[0]
+    size = description["preprocessing"]["size"]
+    image, expected = np.zeros((size, size, 3), np.uint8), None  # of an older export
+    try:
+        if os.path.exists(path):
+            with np.load(path, allow_pickle=False) as file:
+                image, expected = file["image"], file["probabilities"]
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    try:
+        found = np.asarray(predict(image[None]))[0]
+    except Exception as error:  # each runtime has errors of its own
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{folder}: fails its self-test in {precision}: {reason}") from None
     if len(found) != labels:
         raise InputError(
             f"{folder}: {run_folder.MODEL_FILE} has {labels} labels, the model {len(found)} outputs"
         )
+    if expected is None:
+        return
+    if expected.shape != found.shape:
+        raise InputError(f"{path}: does not hold {labels} probabilities")
     difference = float(np.abs(found - expected).max())
     if not difference <= runtimes.SELF_TEST_TOLERANCE[precision]:
         raise InputError(

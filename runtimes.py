@@ -40,15 +40,16 @@ class Runtime(NamedTuple):
     precisions: tuple = ("float32",)
 
 
-def open_savedmodel(folder, precision="float32"):
-    """TensorFlow, with the SavedModel."""
+def open_savedmodel(folder, precision="float32", signature="serving_default"):
+    """TensorFlow, with one of the SavedModel's signatures."""
     from backend import import_keras
 
     import_keras()
     import tensorflow as tf
 
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # it is compared with others
     loaded = tf.saved_model.load(folder)
-    serve = loaded.signatures["serving_default"]
+    serve = loaded.signatures[signature]
 
     def predict(x, keep=loaded):  # the signature alone would let its variables go
         return serve(**{INPUT: tf.constant(x)})[OUTPUT].numpy()
@@ -99,15 +100,15 @@ class open_openvino:
             x = np.concatenate([x, np.repeat(x[-1:], size - count, axis=0)])
         requests = self.local.__dict__.setdefault("requests", {})
         if size not in requests:
-            requests[size] = self._compile(size, x.shape[1:]).create_infer_request()
+            requests[size] = self._compile(size).create_infer_request()
         answer = requests[size].infer({0: np.ascontiguousarray(x)}, share_inputs=True)
         return np.array(answer[0][:count])  # the request writes to its own memory again
 
-    def _compile(self, size, shape):
+    def _compile(self, size):
         with self.lock:
             if size not in self.compiled:
                 model = self.model.clone()
-                model.reshape([size, *shape])
+                model.reshape([size, *list(model.input(0).partial_shape)[1:]])
                 self.compiled[size] = self.core.compile_model(model, "CPU", self.settings)
             return self.compiled[size]
 
@@ -131,9 +132,12 @@ def has_bfloat16():
     """Whether OpenVINO computes in bfloat16 on this processor (AMX, AVX-512 BF16)."""
     if not is_installed("openvino"):
         return False
-    import openvino
+    try:
+        import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except Exception:  # installed but broken; opening it says why
+        return False
 
 
 def open_model(folder, name, precision="float32"):
@@ -150,7 +154,7 @@ def open_model(folder, name, precision="float32"):
     runtime = RUNTIMES[name]
     try:
         return runtime.open(folder, precision)
-    except ImportError:
+    except ModuleNotFoundError:
         raise InputError(
             f"--runtime: {name}: {runtime.module} is not installed; pip install {runtime.package}"
         ) from None

@@ -28,6 +28,7 @@ from runtimes import INPUT, OUTPUT
 SIGNATURES = ("serving_default", "predict_image")
 TOLERANCE = 1e-4  # on probabilities, between the training's device and this one
 MIN_AGREEMENT = 0.995
+ENOUGH_IMAGES = 100  # below that an agreement says little
 MOST_IMAGES = 256  # that were not trained on, beside those of check/
 
 
@@ -116,9 +117,11 @@ def export(run, formats=("savedmodel",), prove=prove, tolerance=TOLERANCE,
         expected = np.concatenate([expected, _predict(model, more, run.preprocessing)])
     found = prove(partial, run, formats, files, expected)
     for format in found.values():
-        if "bfloat16" in format and format["bfloat16"]["agreement"] < min_agreement:
+        half = format.get("bfloat16")
+        same = half and half["agreement"] >= min_agreement and half["difference"] < 1
+        if half and not (same and len(files) >= ENOUGH_IMAGES):
             format.pop("bfloat16")
-    _write_description(run, partial, fitted, found)
+    _write_description(run, partial, fitted, found, len(files))
 
     differences = {name: found[name]["float32"]["difference"] for name in found}
     worst = max(differences, key=lambda name: (differences[name] != differences[name],
@@ -141,7 +144,10 @@ def validation_images(run, known):
 
     None where the folders are gone; those of the names in `known` are left out.
     """
-    trained, _ = run_folder.read_margins(run.path)
+    try:
+        trained, _ = run_folder.read_margins(run.path)
+    except InputError:
+        trained = {}
     place = run.options.val_data or run.options.train_data
     try:
         names = sorted(name for name in os.listdir(place) if name.lower().endswith(EXTENSIONS))
@@ -231,7 +237,7 @@ def _write_saved_model(model, size, folder):
         archive.write_out(folder, verbose=False)
 
 
-def _write_description(run, folder, fitted, formats):
+def _write_description(run, folder, fitted, formats, checked):
     """Writes model.json, last of all: it lists every other file with its checksum."""
     import keras
     import tensorflow as tf
@@ -250,6 +256,7 @@ def _write_description(run, folder, fitted, formats):
         "backbone": run.options.backbone,
         "labels": list(run.labels),
         "formats": formats,
+        "checked_images": checked,
         "preprocessing": {**preprocessing, "fill_color": list(preprocessing["fill_color"])},
         "calibration": calibration.describe(fitted, run.labels) if fitted else None,
         "weights": checksum(run.file(run_folder.BEST)),

@@ -73,7 +73,7 @@ from model import build_model
 model = build_model(classes=6, **run_folder.architecture(given))
 model.save_weights(os.path.join(path, run_folder.BEST))
 from preprocess import load
-photos = {photos[:16]!r}
+photos = {photos[:128]!r}
 check = os.path.join(path, run_folder.CHECK)
 os.makedirs(check)
 settings = run_folder.preprocessing(given)
@@ -103,7 +103,7 @@ def milliseconds(predict, x, rounds=40):
 
 def one_image(folder, photo):
     """Time for one image, by each runtime and by what `auto` takes."""
-    found, automatic = {}, Classifier.load(folder)
+    found, automatic = {}, Classifier.load(folder, half=True)
     x = load(photo, automatic.preprocessing)[None]
     found["auto"] = " ".join(automatic.runtime)
     found["auto_ms"] = milliseconds(automatic.probabilities, x)
@@ -120,7 +120,7 @@ def one_image(folder, photo):
 
 def whole_folder(folder, photos):
     """Images a second through `stream`, against decoding first and predicting then."""
-    loaded = Classifier.load(folder)
+    loaded = Classifier.load(folder, half=True)
     for _ in loaded.stream(photos[:64], BATCH, THREADS):  # compiles the batches' size
         pass
     through, apart = [], []

@@ -674,7 +674,7 @@ def test_of_a_series_only_what_resembles_the_one_kept_may_go():
     """Ten frames of one group, of which only neighbours are alike; the fifth is the best."""
     images = [
         copies.Image(f"{number}.jpg", "glass", part, image_faults.Look(
-            digest=f"{number} {part}", pixels=100 + 10 * (number == 4), bytes=1,
+            [], f"{number} {part}", pixels=100 + 10 * (number == 4), bytes=1,
         ))
         for part in (0, 1) for number in range(10)
     ]

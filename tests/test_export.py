@@ -23,8 +23,10 @@ import inference
 import preprocess
 import run
 import runtimes
+import save_model
 from errors import InputError, RunError
 
+APART = gate.apart  # before the tests' stand-in takes its place
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))
 
 
@@ -248,6 +250,7 @@ def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monk
         return found
 
     right = gate.answers
+    monkeypatch.setattr(save_model, "ENOUGH_IMAGES", 18)
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
     monkeypatch.setattr(gate, "apart", answers)
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
@@ -290,13 +293,15 @@ FORMATS = {"savedmodel": {"float32": {}}, "onnx": {"float32": {}},
 def test_the_order_of_auto(monkeypatch, formats, installed, half, expected):
     monkeypatch.setattr(runtimes, "is_installed", lambda name: name in installed)
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: half)
-    assert inference._candidates(formats, "auto") == expected
+    assert inference._candidates(formats, "auto", True) == expected
+    single = [each for each in expected if each[1] == "float32"]
+    assert inference._candidates(formats, "auto", False) == single  # what measures
 
 
 def test_nothing_installed(monkeypatch):
     monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
     with pytest.raises(InputError, match="pip install openvino or onnxruntime$"):
-        inference._candidates({"onnx": {}, "openvino": {}}, "auto")
+        inference._candidates({"onnx": {}, "openvino": {}}, "auto", True)
 
 
 def test_auto_goes_on_to_the_next_and_says_so(copy, capsys):
@@ -352,7 +357,7 @@ def test_predict_does_not_import_tensorflow(made):
     )
     assert process.returncode == 0, process.stderr
     [answer] = json.loads(process.stdout)
-    loaded = inference.Classifier.load(str(made.model))
+    loaded = inference.Classifier.load(str(made.model), half=True)
     expected = loaded.classify([image], 3)[0]
     for found, wanted in zip(answer["predictions"], expected):
         assert found["label"] == wanted["label"]
@@ -364,3 +369,70 @@ def test_an_image_written_elsewhere_is_read_from_its_bytes(made, tmp_path):
     loaded = inference.Classifier.load(str(made.model), runtime="onnx")
     from_path = loaded.classify([str(tmp_path / "one.jpg")])
     assert from_path == loaded.classify([(tmp_path / "one.jpg").read_bytes()])
+
+
+def test_half_precision_needs_enough_images(made):
+    """18 are too few, and how many they were stands in model.json."""
+    assert set(made.result["formats"]["openvino"]) == {"float32"}
+    assert json.loads((made.model / "model.json").read_text())["checked_images"] == 18
+
+
+def test_two_signatures_that_differ_are_not_published(made, monkeypatch):
+    opened = runtimes.open_savedmodel
+
+    def other(folder, precision="float32", signature="serving_default"):
+        predict = opened(folder, precision, signature)
+        return lambda x: predict(x) + np.float32(0.01 * (signature == "predict_image"))
+
+    monkeypatch.setattr(runtimes, "open_savedmodel", other)
+    files = [os.path.join(made.val, "img_0_0.png")]
+    with pytest.raises(RunError, match="two signatures differ by 1.0e-02"):
+        gate.answers(str(made.model), [("savedmodel", "float32")], files,
+                     preprocess.Preprocessing(32))
+
+
+def test_a_gate_that_is_killed_says_so(made, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(
+        returncode=-9, stderr="W0000 some warning of TensorFlow's\n"))
+    with pytest.raises(RunError, match="status -9, as of a process that was killed$"):
+        APART(str(made.model), [], [], preprocess.Preprocessing(32))
+
+
+@pytest.mark.parametrize("damage", ["formats", "null", "cut", "shape"])
+def test_damage_is_refused_in_one_line(copy, made, damage):
+    if damage in ("formats", "null"):
+        describe(copy, formats=["onnx"] if damage == "formats" else {"onnx": None})
+    elif damage == "cut":
+        (copy / "self_test.npz").write_bytes(b"PK")
+        describe(copy)
+    else:
+        np.savez(copy / "self_test.npz", image=np.zeros((32, 32, 3), np.uint8),
+                 probabilities=np.zeros(2))
+        describe(copy)
+    result = go("--mode", "predict", "--run", copy, "--image", made.val)
+    assert result.status == 2, result.err
+    assert result.err.splitlines()[-1].startswith(f"run.py: {copy}")
+
+
+def test_an_export_without_a_self_test_still_has_to_fit_its_labels(copy):
+    os.unlink(copy / "self_test.npz")
+    description = json.loads((copy / "model.json").read_text())
+    files = {k: v for k, v in description["files"].items() if k != "self_test.npz"}
+    describe(copy, files=files)
+    assert inference.Classifier.load(str(copy)).runtime == ("openvino", "float32")
+    describe(copy, files=files, labels=["a", "b"])
+    with pytest.raises(InputError, match="has 2 labels, the model 3 outputs"):
+        inference.Classifier.load(str(copy))
+
+
+def test_a_broken_runtime_lets_the_next_one_in(copy, monkeypatch, capsys):
+    """One that opens and fails at the first image."""
+    def broken(folder, precision):
+        def predict(x):
+            raise RuntimeError("no such instruction")
+        return predict
+
+    openvino = runtimes.RUNTIMES["openvino"]._replace(open=broken)
+    monkeypatch.setitem(runtimes.RUNTIMES, "openvino", openvino)
+    assert inference.Classifier.load(str(copy)).runtime == ("onnx", "float32")
+    assert "no such instruction; onnx takes its place" in capsys.readouterr().err
