@@ -38,12 +38,15 @@ def answers(folder, what, files, preprocessing):
     images = np.stack([load(file, preprocessing) for file in files])
     found = []
     for name, precision in what:
-        predict = runtimes.open_model(folder, name, precision)
+        others = []
+        if name == "savedmodel":
+            predict, *others = runtimes.signatures(folder).values()
+        else:
+            predict = runtimes.open_model(folder, name, precision)
         found.append(np.concatenate([
             predict(images[first : first + BATCH]) for first in range(0, len(images), BATCH)
         ]))
-        if name == "savedmodel":
-            other = runtimes.open_savedmodel(folder, signature="predict_image")
+        for other in others:
             difference = np.abs(other(images[:BATCH]) - found[-1][:BATCH]).max()
             if not difference <= SIGNATURES_DIFFER:
                 raise RunError(f"its two signatures differ by {difference:.1e}")

@@ -40,8 +40,13 @@ class Runtime(NamedTuple):
     precisions: tuple = ("float32",)
 
 
-def open_savedmodel(folder, precision="float32", signature="serving_default"):
-    """TensorFlow, with one of the SavedModel's signatures."""
+def open_savedmodel(folder, precision="float32"):
+    """TensorFlow, with the SavedModel."""
+    return signatures(folder)["serving_default"]
+
+
+def signatures(folder):
+    """dict of the SavedModel's signatures -> predict."""
     from backend import import_keras
 
     import_keras()
@@ -49,12 +54,11 @@ def open_savedmodel(folder, precision="float32", signature="serving_default"):
 
     tf.config.experimental.enable_tensor_float_32_execution(False)  # it is compared with others
     loaded = tf.saved_model.load(folder)
-    serve = loaded.signatures[signature]
 
-    def predict(x, keep=loaded):  # the signature alone would let its variables go
+    def predict(serve, x, keep=loaded):  # the signature alone would let its variables go
         return serve(**{INPUT: tf.constant(x)})[OUTPUT].numpy()
 
-    return predict
+    return {name: functools.partial(predict, serve) for name, serve in loaded.signatures.items()}
 
 
 def open_onnx(folder, precision="float32"):

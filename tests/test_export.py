@@ -378,13 +378,14 @@ def test_half_precision_needs_enough_images(made):
 
 
 def test_two_signatures_that_differ_are_not_published(made, monkeypatch):
-    opened = runtimes.open_savedmodel
+    opened = runtimes.signatures
 
-    def other(folder, precision="float32", signature="serving_default"):
-        predict = opened(folder, precision, signature)
-        return lambda x: predict(x) + np.float32(0.01 * (signature == "predict_image"))
+    def other(folder):
+        found = opened(folder)
+        assert set(found) == {"serving_default", "predict_image"}
+        return {**found, "predict_image": lambda x: found["predict_image"](x) + np.float32(0.01)}
 
-    monkeypatch.setattr(runtimes, "open_savedmodel", other)
+    monkeypatch.setattr(runtimes, "signatures", other)
     files = [os.path.join(made.val, "img_0_0.png")]
     with pytest.raises(RunError, match="two signatures differ by 1.0e-02"):
         gate.answers(str(made.model), [("savedmodel", "float32")], files,
