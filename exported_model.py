@@ -1,11 +1,16 @@
-"""The description of an exported model, `model.json`: what serves it needs to know."""
+"""An exported model's folder: its description, its files unchanged, and what computes it."""
 
 import hashlib
 import json
 import os
 
+import numpy as np
+
 import run_folder
+import runtimes
+from backend import has_gpu, import_keras
 from errors import InputError, first_ten
+from job import say
 from preprocess import Preprocessing
 
 FORMAT = 1  # of model.json; a reader refuses another
@@ -35,8 +40,12 @@ def read_description(folder):
     return description
 
 
-def check_description(folder, description):
-    """Labels and preprocessing of an exported model whose files are all as they were."""
+def parse_description(folder, description):
+    """The labels, a tuple, and the `Preprocessing` of an exported model.
+
+    Raises:
+        InputError: of another format, or something is missing or of the wrong kind.
+    """
     path = os.path.join(folder, run_folder.MODEL_FILE)
     if description.get("format") != FORMAT:
         raise InputError(
@@ -44,18 +53,118 @@ def check_description(folder, description):
         )
     try:
         labels = tuple(description["labels"])
-        files = description["files"]
         settings = description["preprocessing"]
         formats = description.get("formats", {"savedmodel": {}})
-        if not formats or not all(isinstance(each, dict) for each in (formats, *formats.values())):
-            raise TypeError("formats")
+        tables = (formats, *formats.values(), description["files"])
+        if not formats or not all(isinstance(each, dict) for each in tables):
+            raise TypeError("formats or files")
         preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
-        missing = [name for name in files if not os.path.isfile(os.path.join(folder, name))]
-        if missing:
-            raise InputError(f"{folder}: files are missing: {first_ten(missing)}")
-        changed = [name for name in files if checksum(os.path.join(folder, name)) != files[name]]
-        if changed:
-            raise InputError(f"{folder}: files have changed since export: {first_ten(changed)}")
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is not complete: {error!r}") from None
     return labels, preprocessing
+
+
+def check_files(folder, description):
+    """Refuses an exported model whose files are not all as they were."""
+    files = description["files"]
+    missing = [name for name in files if not os.path.isfile(os.path.join(folder, name))]
+    if missing:
+        raise InputError(f"{folder}: files are missing: {first_ten(missing)}")
+    changed = [name for name in files if checksum(os.path.join(folder, name)) != files[name]]
+    if changed:
+        raise InputError(f"{folder}: files have changed since export: {first_ten(changed)}")
+
+
+def open_model(folder, description, wanted, half):
+    """Opens an exported model with what is to compute it, after its self-test.
+
+    Args:
+        folder: of the exported model.
+        description: as `read_description` gives it, checked.
+        wanted: a key of `runtimes.RUNTIMES`, in float32, or "auto", the fastest that works.
+        half: whether "auto" may compute in bfloat16.
+
+    Returns:
+        ((runtime, precision), function from uint8 (N, S, S, 3) to float32 (N, C)).
+
+    Raises:
+        InputError: none is there, or none passes.
+    """
+    formats = description.get("formats", {"savedmodel": {}})
+    if wanted != "auto" and wanted not in formats:
+        raise InputError(
+            f"--runtime: {wanted}: {folder} has no file for it; it has {', '.join(formats)}; "
+            "--mode export makes others"
+        )
+    problems = []
+    for name, precision in candidates(formats, wanted, half):
+        try:
+            predict = runtimes.open_model(folder, name, precision)
+            _self_test(folder, description, predict, precision)
+        except InputError as error:
+            problems.append(error)
+            continue
+        for problem in dict.fromkeys(map(str, problems)):
+            say(f"note: {problem}; {name} takes its place")
+        return (name, precision), predict
+    raise problems[0]
+
+
+def candidates(formats, wanted, half):
+    """(runtime, precision) of what may compute the model, the fastest first."""
+    if wanted != "auto":
+        return [(wanted, "float32")]
+    found = []
+    names = list(runtimes.RUNTIMES)
+    # TensorFlow alone uses a GPU; it takes seconds to import, so not without a sign of one.
+    if os.path.exists("/dev/nvidia0") and "savedmodel" in formats:
+        if runtimes.is_installed("savedmodel"):
+            import_keras()
+            if has_gpu():
+                names.sort(key=lambda name: name != "savedmodel")
+    for name in names:
+        if name in formats and runtimes.is_installed(name):
+            if half and "bfloat16" in formats[name] and runtimes.has_bfloat16():
+                found.append((name, "bfloat16"))
+            found.append((name, "float32"))
+    if not found:
+        packages = [runtime.package for name, runtime in runtimes.RUNTIMES.items()
+                    if name in formats]
+        raise InputError(
+            "--runtime: nothing that could compute the model is installed; pip install "
+            + " or ".join(packages)
+        )
+    return found
+
+
+def _self_test(folder, description, predict, precision):
+    """Refuses a runtime that answers otherwise than the trained model did."""
+    labels = len(description["labels"])
+    path = os.path.join(folder, SELF_TEST)
+    size = description["preprocessing"]["size"]
+    image, expected = np.zeros((size, size, 3), np.uint8), None  # of an older export
+    try:
+        if os.path.exists(path):
+            with np.load(path, allow_pickle=False) as file:
+                image, expected = file["image"], file["probabilities"]
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    try:
+        found = np.asarray(predict(image[None]))[0]
+    except Exception as error:  # each runtime has errors of its own
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{folder}: fails its self-test in {precision}: {reason}") from None
+    if len(found) != labels:
+        raise InputError(
+            f"{folder}: {run_folder.MODEL_FILE} has {labels} labels, the model {len(found)} outputs"
+        )
+    if expected is None:
+        return
+    if expected.shape != found.shape:
+        raise InputError(f"{path}: does not hold {labels} probabilities")
+    difference = float(np.abs(found - expected).max())
+    if not difference <= runtimes.SELF_TEST_TOLERANCE[precision]:
+        raise InputError(
+            f"{folder}: fails its self-test in {precision}: a probability differs by "
+            f"{difference:.1e}, allowed is {runtimes.SELF_TEST_TOLERANCE[precision]:g}"
+        )

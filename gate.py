@@ -38,15 +38,16 @@ def answers(folder, what, files, preprocessing):
     images = np.stack([load(file, preprocessing) for file in files])
     found = []
     for name, precision in what:
-        others = []
+        others = {}
         if name == "savedmodel":
-            predict, *others = runtimes.signatures(folder).values()
+            others = runtimes.signatures(folder)
+            predict = others.pop("serving_default")
         else:
             predict = runtimes.open_model(folder, name, precision)
         found.append(np.concatenate([
             predict(images[first : first + BATCH]) for first in range(0, len(images), BATCH)
         ]))
-        for other in others:
+        for other in others.values():
             difference = np.abs(other(images[:BATCH]) - found[-1][:BATCH]).max()
             if not difference <= SIGNATURES_DIFFER:
                 raise RunError(f"its two signatures differ by {difference:.1e}")

@@ -14,11 +14,16 @@ from tqdm import tqdm
 
 import calibration
 import run_folder
-import runtimes
-from backend import has_gpu, import_keras
+from backend import import_keras
 from devices import predict_over, tensorflow_strategy
 from errors import ImageError, InputError
-from exported_model import SELF_TEST, check_description, checksum, read_description
+from exported_model import (
+    check_files,
+    checksum,
+    open_model,
+    parse_description,
+    read_description,
+)
 from job import say
 from options import show
 from preprocess import EXTENSIONS, load
@@ -131,9 +136,12 @@ class Classifier:
     @classmethod
     def _load_exported(cls, folder, runtime, half):
         description = read_description(folder)
-        labels, preprocessing = check_description(folder, description)
+        labels, preprocessing = parse_description(folder, description)
+        check_files(folder, description)
         classifier = cls(labels, preprocessing, None)
-        classifier.runtime, classifier._predict = _open(folder, description, runtime, half)
+        classifier.runtime, classifier._predict = open_model(
+            folder, description, runtime, half
+        )
         return classifier
 
     @classmethod
@@ -232,88 +240,6 @@ class Classifier:
             pool.shutdown(cancel_futures=True)
 
 
-def _open(folder, description, wanted, half):
-    """((runtime, precision), predict) of an exported model, after its self-test."""
-    formats = description.get("formats", {"savedmodel": {}})
-    if wanted != "auto" and wanted not in formats:
-        raise InputError(
-            f"--runtime: {wanted}: {folder} has no file for it; it has {', '.join(formats)}; "
-            "--mode export makes others"
-        )
-    problems = []
-    for name, precision in _candidates(formats, wanted, half):
-        try:
-            predict = runtimes.open_model(folder, name, precision)
-            _self_test(folder, description, predict, precision)
-        except InputError as error:
-            problems.append(error)
-            continue
-        for problem in dict.fromkeys(map(str, problems)):
-            say(f"note: {problem}; {name} takes its place")
-        return (name, precision), predict
-    raise problems[0]
-
-
-def _candidates(formats, wanted, half):
-    """(runtime, precision) of what may compute the model, the fastest first."""
-    if wanted != "auto":
-        return [(wanted, "float32")]
-    found = []
-    names = list(runtimes.RUNTIMES)
-    # TensorFlow alone uses a GPU; it takes seconds to import, so not without a sign of one.
-    if os.path.exists("/dev/nvidia0") and "savedmodel" in formats:
-        if runtimes.is_installed("savedmodel"):
-            import_keras()
-            if has_gpu():
-                names.sort(key=lambda name: name != "savedmodel")
-    for name in names:
-        if name in formats and runtimes.is_installed(name):
-            if half and "bfloat16" in formats[name] and runtimes.has_bfloat16():
-                found.append((name, "bfloat16"))
-            found.append((name, "float32"))
-    if not found:
-        packages = [runtime.package for name, runtime in runtimes.RUNTIMES.items()
-                    if name in formats]
-        raise InputError(
-            "--runtime: nothing that could compute the model is installed; pip install "
-            + " or ".join(packages)
-        )
-    return found
-
-
-def _self_test(folder, description, predict, precision):
-    """Refuses a runtime that answers otherwise than the trained model did."""
-    labels = len(description["labels"])
-    path = os.path.join(folder, SELF_TEST)
-    size = description["preprocessing"]["size"]
-    image, expected = np.zeros((size, size, 3), np.uint8), None  # of an older export
-    try:
-        if os.path.exists(path):
-            with np.load(path, allow_pickle=False) as file:
-                image, expected = file["image"], file["probabilities"]
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    try:
-        found = np.asarray(predict(image[None]))[0]
-    except Exception as error:  # each runtime has errors of its own
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise InputError(f"{folder}: fails its self-test in {precision}: {reason}") from None
-    if len(found) != labels:
-        raise InputError(
-            f"{folder}: {run_folder.MODEL_FILE} has {labels} labels, the model {len(found)} outputs"
-        )
-    if expected is None:
-        return
-    if expected.shape != found.shape:
-        raise InputError(f"{path}: does not hold {labels} probabilities")
-    difference = float(np.abs(found - expected).max())
-    if not difference <= runtimes.SELF_TEST_TOLERANCE[precision]:
-        raise InputError(
-            f"{folder}: fails its self-test in {precision}: a probability differs by "
-            f"{difference:.1e}, allowed is {runtimes.SELF_TEST_TOLERANCE[precision]:g}"
-        )
-
-
 def find_images(patterns):
     """The image files that paths, folders and patterns name, each once, in order.
 
@@ -362,7 +288,7 @@ def known_labels(path):
     """The class names of a run or of an exported model."""
     if not run_folder.is_exported(path):
         return run_folder.read(path).labels
-    return check_description(path, read_description(path))[0]
+    return parse_description(path, read_description(path))[0]
 
 
 def known_calibration(path):

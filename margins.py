@@ -6,7 +6,6 @@ the Area Under the Margin Ranking", section 3. The margins are by-products of th
 steps and cost next to nothing; `other/label_suspects.py` judges by them.
 """
 
-
 import keras
 import numpy as np
 from keras import ops

@@ -111,10 +111,10 @@ def export(run, formats=("savedmodel",), prove=prove, tolerance=TOLERANCE,
     _write_formats(model, formats, partial)
     np.savez_compressed(os.path.join(partial, SELF_TEST),
                         image=load(files[0], run.preprocessing), probabilities=expected[0])
-    more = validation_images(run, files)
+    more, images = validation_images(run, files)
     if more:
         files = files + more
-        expected = np.concatenate([expected, _predict(model, more, run.preprocessing)])
+        expected = np.concatenate([expected, _predict(model, images)])
     found = prove(partial, run, formats, files, expected)
     for format in found.values():
         half = format.get("bfloat16")
@@ -143,6 +143,9 @@ def validation_images(run, known):
     """Image files that the run was not trained on, spread over their folder, at most `MOST_IMAGES`.
 
     None where the folders are gone; those of the names in `known` are left out.
+
+    Returns:
+        (list of paths, list of images as the model takes them).
     """
     try:
         trained, _ = run_folder.read_margins(run.path)
@@ -152,31 +155,31 @@ def validation_images(run, known):
     try:
         names = sorted(name for name in os.listdir(place) if name.lower().endswith(EXTENSIONS))
     except OSError:
-        return []
+        return [], []
     if not run.options.val_data and not trained:  # it does not say which those are
-        return []
+        return [], []
     there = os.path.realpath(place)
     left_out = {os.path.basename(file) for file in known}
     paths = [os.path.join(place, name) for name in names
              if name not in left_out and os.path.join(there, name) not in trained]
-    found = []
+    found, images = [], []
     count = min(len(paths), MOST_IMAGES)
     for position in np.unique(np.linspace(0, len(paths) - 1, count).astype(int)):
         try:
-            load(paths[position], run.preprocessing)
+            images.append(load(paths[position], run.preprocessing))
             found.append(paths[position])
         except ImageError:
             continue
-    return found
+    return found, images
 
 
-def _predict(model, files, preprocessing):
-    """Probabilities by the Keras model, in batches of one shape."""
+def _predict(model, images):
+    """Probabilities by the Keras model, in batches of one shape: for another it is traced anew."""
     rows = []
-    for first in range(0, len(files), gate.BATCH):
-        images = np.stack([load(file, preprocessing) for file in files[first : first + gate.BATCH]])
-        full = np.resize(images, (gate.BATCH, *images.shape[1:]))
-        rows.append(np.asarray(model.predict_on_batch(full))[: len(images)])
+    for first in range(0, len(images), gate.BATCH):
+        part = np.stack(images[first : first + gate.BATCH])
+        full = np.resize(part, (gate.BATCH, *part.shape[1:]))
+        rows.append(np.asarray(model.predict_on_batch(full))[: len(part)])
     return np.concatenate(rows)
 
 

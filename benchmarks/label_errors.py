@@ -53,7 +53,9 @@ def measure(seed):
 
         samples = read_samples(folder, read_label_names(os.path.join(folder, "label.json")))
         probabilities, _ = predict(Classifier.load(path), samples, 64, 2)
-        suspects = label_suspects.find(path, samples, probabilities)
+        suspects = label_suspects.find(
+            label_suspects.recall(path, samples), samples, probabilities
+        )
         found = {each.position for each in suspects} & set(flipped.tolist())
         return {
             "seed": seed, "flipped": len(flipped), "suspects": len(suspects),

@@ -35,24 +35,38 @@ class Suspect(NamedTuple):
     how: str
 
 
-def find(path, samples, probabilities, undecodable=()):
+class Training(NamedTuple):
+    """What a run knows of N images from its training.
+
+    Attributes:
+        seen: bool (N,), whether it learnt from the image, whatever its label was then.
+        margins: float (N,), the mean margin of its label, NaN where there is none: after training
+            with --mixup or --cutmix or on several devices, of an image that was not drawn,
+            and where the label has been changed since.
+    """
+
+    seen: np.ndarray
+    margins: np.ndarray
+
+    @property
+    def unjudged(self):
+        """How many images it learnt from without a margin for their label."""
+        return int((self.seen & np.isnan(self.margins)).sum())
+
+
+def find(training, samples, probabilities, undecodable=()):
     """The doubtful labels, most doubtful first.
 
     Args:
-        path: of the run, or None for a model whose training is not at hand.
+        training: `Training`, as `recall` gives it.
         samples: `samples.Samples`, N images.
         probabilities: float (N, C), the model's.
         undecodable: positions without probabilities.
-
-    Raises:
-        InputError: the run's margins are damaged.
     """
     true = np.asarray(samples.labels)
     answered = np.ones(len(true), bool)
     answered[list(undecodable)] = False
-    seen, margins = np.zeros(len(true), bool), np.full(len(true), np.nan)
-    if path is not None:
-        seen, margins = _training(path, samples)
+    seen, margins = training
     logarithms = np.log(np.maximum(probabilities, 1e-30))
     others = np.where(np.arange(probabilities.shape[1]) == true[:, None], -np.inf, logarithms)
     found = [
@@ -75,16 +89,6 @@ def trained_on(path, samples):
     """bool (N,): the images that the run learnt from, whatever their label was then."""
     images, _ = run_folder.read_margins(path)
     return np.array([each is not None for each in _recorded(images, samples)], bool)
-
-
-def unjudged(path, samples):
-    """How many images the run learnt from without leaving margins for their label.
-
-    That is so after training with --mixup or --cutmix or on several devices, for an image that
-    was not drawn, and where the label has been changed since.
-    """
-    seen, margins = _training(path, samples)
-    return int((seen & np.isnan(margins)).sum())
 
 
 def _recorded(images, samples):
@@ -143,12 +147,16 @@ def telling_epochs(accuracy, validation):
     return found if len(found) else np.flatnonzero(able)[:1]
 
 
-def _training(path, samples):
-    """Whether each image was trained on, and its label's mean margin, NaN where there is none."""
-    images, margins = run_folder.read_margins(path)
+def recall(path, samples):
+    """The `Training` of the run at `path`; None stands for a model whose run is not at hand.
+
+    Raises:
+        InputError: the run's margins or results are damaged.
+    """
     seen, means = np.zeros(len(samples.names), bool), np.full(len(samples.names), np.nan)
+    images, margins = run_folder.read_margins(path) if path else ({}, [])
     if not images:
-        return seen, means
+        return Training(seen, means)
     columns = np.full(len(seen), -1)
     for position, found in enumerate(_recorded(images, samples)):
         seen[position] = found is not None
@@ -158,7 +166,7 @@ def _training(path, samples):
     if len(margins):
         rows = read_results(path)
         if not rows:
-            return seen, means
+            return Training(seen, means)
         epochs = telling_epochs(
             [row["accuracy"] for row in rows], [row["val_accuracy"] for row in rows]
         )
@@ -169,4 +177,4 @@ def _training(path, samples):
         sums, counts = np.where(drawn, chosen, 0).sum(axis=0), drawn.sum(axis=0)
         known = (columns >= 0) & (counts > 0)
         means[known] = sums[known] / counts[known]
-    return seen, means
+    return Training(seen, means)

@@ -72,20 +72,20 @@ def main(options):
     check_labels(options.data, labels, f"the labels of {path}")
     samples = read_samples(options.data, labels, f"the labels of {path}")
     epochs = provenance.read_results(path) if run else []
-    seen = label_suspects.trained_on(path, samples) if run else np.zeros(len(samples.names), bool)
+    training = label_suspects.recall(path if run else None, samples)
     classifier = Classifier.load(path)
     probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
     predicted = probabilities.argmax(axis=1)
     predicted[list(errors)] = NO_ANSWER
     answers = Answers(samples, labels, probabilities, predicted, errors)
-    suspects = label_suspects.find(run and path, samples, probabilities, errors)
+    suspects = label_suspects.find(training, samples, probabilities, errors)
     mistakes, explained = report_gallery.surest_errors(answers, classifier.preprocessing, run)
     command = ["python", "run.py", "--mode", "relabel", "--run", path, "--csv",
                os.path.abspath(table)]
     values = {
         **_measured(answers), **_epochs(epochs),
         "mistakes": mistakes, "explained": explained, "suspects": len(suspects),
-        "unjudged": label_suspects.unjudged(path, samples) if run else 0,
+        "unjudged": training.unjudged,
         "doubtful": report_gallery.doubtful(suspects, answers),
         "name": os.path.basename(os.path.abspath(path)), "run": run, "data": options.data,
         "calibrated": classifier.calibration is not None,
@@ -97,7 +97,7 @@ def main(options):
     }
     scores = values["scores"]
     html = page.render("report.html", **values,
-                       warnings=_warnings(answers, run, scores["accuracy"], seen))
+                       warnings=_warnings(answers, run, scores["accuracy"], training.seen))
     _write(target, table, html, suspects, answers)
     result = {
         "images": len(samples.names),

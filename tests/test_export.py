@@ -293,15 +293,15 @@ FORMATS = {"savedmodel": {"float32": {}}, "onnx": {"float32": {}},
 def test_the_order_of_auto(monkeypatch, formats, installed, half, expected):
     monkeypatch.setattr(runtimes, "is_installed", lambda name: name in installed)
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: half)
-    assert inference._candidates(formats, "auto", True) == expected
+    assert exported_model.candidates(formats, "auto", True) == expected
     single = [each for each in expected if each[1] == "float32"]
-    assert inference._candidates(formats, "auto", False) == single  # what measures
+    assert exported_model.candidates(formats, "auto", False) == single  # what measures
 
 
 def test_nothing_installed(monkeypatch):
     monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
     with pytest.raises(InputError, match="pip install openvino or onnxruntime$"):
-        inference._candidates({"onnx": {}, "openvino": {}}, "auto", True)
+        exported_model.candidates({"onnx": {}, "openvino": {}}, "auto", True)
 
 
 def test_auto_goes_on_to_the_next_and_says_so(copy, capsys):

@@ -142,6 +142,10 @@ def run(tmp_path):
     return SimpleNamespace(path=str(tmp_path), samples=samples)
 
 
+def find(path, samples, *more, **others):
+    return label_suspects.find(label_suspects.recall(path, samples), samples, *more, **others)
+
+
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [0.05, 0.95]])
 
 
@@ -150,13 +154,13 @@ def test_of_images_trained_on_margins_tell_of_others_answers(run):
     more = Samples(run.samples.folder, [*run.samples.names, "sure"],
                    np.append(run.samples.labels, 1).astype(np.int32))
     probabilities = np.concatenate([PROBABILITIES, [[0.1, 0.9]]])
-    found = label_suspects.find(run.path, more, probabilities)
+    found = find(run.path, more, probabilities)
     assert [(each.position, each.suggested, each.how) for each in found] == [
         (4, 1, "prediction"), (2, 1, "training"), (1, 0, "training"),
     ]
     assert np.allclose([each.score for each in found], [np.log(0.05 / 0.95), -1, -0.5])
     assert label_suspects.trained_on(run.path, more).tolist() == [True] * 4 + [False] * 2
-    found = label_suspects.find(run.path, more, probabilities, undecodable=[1, 4])
+    found = find(run.path, more, probabilities, undecodable=[1, 4])
     assert [each.position for each in found] == [2]
 
 
@@ -164,7 +168,7 @@ def test_a_label_corrected_since_is_not_judged_by_the_old_ones_margins(run):
     labels = run.samples.labels.copy()
     labels[1] = 0
     samples = run.samples._replace(labels=labels)
-    assert [each.position for each in label_suspects.find(run.path, samples, PROBABILITIES)] == [2]
+    assert [each.position for each in find(run.path, samples, PROBABILITIES)] == [2]
     assert label_suspects.trained_on(run.path, samples)[1]
 
 
@@ -172,7 +176,7 @@ def test_the_same_names_in_another_folder_were_not_trained_on(run, tmp_path):
     samples = run.samples._replace(folder=str(tmp_path / "elsewhere"))
     assert not label_suspects.trained_on(run.path, samples).any()
     assert all(each.how == "prediction"
-               for each in label_suspects.find(run.path, samples, PROBABILITIES))
+               for each in find(run.path, samples, PROBABILITIES))
     # Through a link it is the same folder.
     os.symlink(run.samples.folder, tmp_path / "link")
     samples = run.samples._replace(folder=str(tmp_path / "link"))
@@ -180,7 +184,7 @@ def test_the_same_names_in_another_folder_were_not_trained_on(run, tmp_path):
 
 
 def test_without_the_run_answers_tell(run):
-    found = label_suspects.find(None, run.samples, PROBABILITIES)
+    found = find(None, run.samples, PROBABILITIES)
     assert {each.how for each in found} <= {"prediction"}
 
 
@@ -196,16 +200,16 @@ def test_damaged_margins_are_refused(run, damage):
         else:
             np.save(path, np.zeros(3, np.float16))
     with pytest.raises(InputError, match="margins"):
-        label_suspects.find(run.path, run.samples, PROBABILITIES)
+        find(run.path, run.samples, PROBABILITIES)
 
 
 def test_images_without_margins_are_counted(run):
     """Of d nothing was drawn in the epochs that count; the others have margins or were not seen."""
-    assert label_suspects.unjudged(run.path, run.samples) == 1
+    assert label_suspects.recall(run.path, run.samples).unjudged == 1
     for name in os.listdir(os.path.join(run.path, "margins")):
         if name.endswith(".npy"):
             os.unlink(os.path.join(run.path, "margins", name))
-    assert label_suspects.unjudged(run.path, run.samples) == 4
+    assert label_suspects.recall(run.path, run.samples).unjudged == 4
 
 
 def test_margins_belong_to_the_epoch_in_their_name(run):
@@ -214,15 +218,15 @@ def test_margins_belong_to_the_epoch_in_their_name(run):
     os.unlink(os.path.join(folder, "00002.npy"))
     with open(os.path.join(folder, ".partial-00004.npy"), "wb") as file:
         file.write(b"cut")
-    found = label_suspects.find(run.path, run.samples.select(np.arange(4)), PROBABILITIES[:4])
+    found = find(run.path, run.samples.select(np.arange(4)), PROBABILITIES[:4])
     assert [(each.position, each.score) for each in found] == [(2, -1)]
 
 
 def test_a_run_without_results_judges_nothing_by_margins(run):
     os.unlink(os.path.join(run.path, "results.csv"))
     samples = run.samples.select(np.arange(4))
-    assert label_suspects.find(run.path, samples, PROBABILITIES[:4]) == []
-    assert label_suspects.unjudged(run.path, samples) == 4
+    assert find(run.path, samples, PROBABILITIES[:4]) == []
+    assert label_suspects.recall(run.path, samples).unjudged == 4
 
 
 def test_a_folder_that_was_moved_is_known_by_its_names(run, tmp_path):

@@ -261,7 +261,8 @@ def test_surest_errors(made):
 
 
 def test_doubtful_labels_in_page_and_table(made):
-    suspects = label_suspects.find(str(made.path), made.samples, made.rows,
+    suspects = label_suspects.find(label_suspects.recall(str(made.path), made.samples),
+                                    made.samples, made.rows,
                                    [made.samples.names.index(BROKEN)])
     names = [made.samples.names[each.position] for each in suspects]
     assert 2 < len(names) <= 48 and made.page.all("data-suspect") == names
