@@ -458,3 +458,14 @@ def test_a_calibration_that_is_no_json(fitted, capsys):
         run_folder.write_text(os.path.join(path, "calibration.json"), content)
         status, _, err = go(capsys, "--mode", "predict", "--run", path, "--image", data)
         assert status == 2 and err.count("\n") == 1 and "calibration.json" in err
+
+
+def test_views_of_a_calibrated_model_are_told(capsys):
+    loaded = inference.Classifier(("a", "b"), Preprocessing(32), None)
+    loaded.set_views("flip")
+    assert capsys.readouterr().err == ""  # nothing was fitted
+    loaded.calibration = calibration.Calibration(1.0, np.zeros(2), 0.9, 50, "")
+    loaded.set_views("none")
+    assert capsys.readouterr().err == ""
+    loaded.set_views("five_crop")
+    assert "fitted without --tta five_crop" in capsys.readouterr().err

@@ -22,6 +22,7 @@ import gate
 import inference
 import preprocess
 import run
+import run_folder
 import runtimes
 import save_model
 from errors import InputError, RunError
@@ -194,10 +195,33 @@ def test_every_format_is_close_to_the_trained_model(made):
 
 
 def test_judging():
-    expected = np.array([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [0.2, 0.8]])
-    found = np.array([[0.6, 0.4], [0.55, 0.45], [0.9, 0.1], [0.2, 0.8]])
-    assert gate.judge(expected, found) == {"difference": pytest.approx(0.15), "agreement": 0.75}
+    expected = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])
+    found = np.array([[0.6, 0.1, 0.3], [0.55, 0.35, 0.1], [0.9, 0.0, 0.1], [0.2, 0.5, 0.3]])
+    assert gate.judge(expected, found) == {"difference": pytest.approx(0.2), "agreement": 0.75}
     assert np.isnan(gate.judge(expected, found * [[np.nan], [1], [1], [1]])["difference"])
+
+
+def test_answers_stay_when_others_are_asked_for(made):
+    x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    predict = runtimes.open_model(str(made.model), "openvino")
+    first = predict(x[:1])
+    before = first.copy()
+    assert not np.array_equal(predict(x[1:]), before) and np.array_equal(first, before)
+
+
+def test_half_precision_that_is_no_number_is_not_offered(made, tmp_path, monkeypatch):
+    """An image of class 0 would count as agreeing: the likeliest of none is the first."""
+    path = shutil.copytree(made.run, tmp_path / "tiny")
+    monkeypatch.setattr(save_model, "ENOUGH_IMAGES", 18)
+    monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
+    half = {"agreement": 1.0, "difference": np.nan}
+    right = {"agreement": 1.0, "difference": 0.0}
+    result = save_model.export(
+        run_folder.read(str(path)), ("onnx", "openvino"),
+        lambda *task: {"onnx": {"float32": right},
+                       "openvino": {"float32": right, "bfloat16": half}},
+    )
+    assert result["formats"]["openvino"] == {"float32": right}
 
 
 def test_in_a_process_of_its_own_the_answers_are_the_same(made):

@@ -218,6 +218,11 @@ def test_margins_belong_to_the_epoch_in_their_name(run):
     os.unlink(os.path.join(folder, "00002.npy"))
     with open(os.path.join(folder, ".partial-00004.npy"), "wb") as file:
         file.write(b"cut")
+    results = os.path.join(run.path, "results.csv")
+    with open(results) as file:
+        text = file.read().replace("2,1,0.7,1,0.9", "2,1,0.7,1,0.5")  # the third alone counts
+    with open(results, "w") as file:
+        file.write(text)
     found = find(run.path, run.samples.select(np.arange(4)), PROBABILITIES[:4])
     assert [(each.position, each.score) for each in found] == [(2, -1)]
 
@@ -235,3 +240,15 @@ def test_a_folder_that_was_moved_is_known_by_its_names(run, tmp_path):
     os.rename(run.samples.folder, moved.folder)
     assert label_suspects.trained_on(run.path, moved).tolist() == [True] * 4 + [False]
     assert not label_suspects.trained_on(run.path, moved.select(np.arange(3))).any()
+
+
+@pytest.mark.parametrize("devices, mixup, cutmix, kept", [
+    (1, 0, 0, 1), (2, 0, 0, 0), (1, 0.2, 0, 0), (1, 0, 1.0, 0),
+])
+def test_margins_are_kept_where_they_tell_of_a_label(devices, mixup, cutmix, kept):
+    job = SimpleNamespace(
+        options=SimpleNamespace(mixup=mixup, cutmix=cutmix),
+        training=SimpleNamespace(names=list("abc")), validation=SimpleNamespace(names=list("ab")),
+    )
+    found = margins.make(job, SimpleNamespace(spread=SimpleNamespace(devices=devices)))
+    assert len(found) == kept and all(each.values.shape == (3,) for each in found)

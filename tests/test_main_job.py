@@ -863,3 +863,12 @@ def test_the_batches_are_told_the_epoch():
     batches = SimpleNamespace(epoch=0)
     callbacks.Epochs(batches).on_epoch_begin(4)
     assert batches.epoch == 4
+
+
+def test_margins_stay_out_of_the_logs():
+    """They are no score: TensorBoard, which gets the logs next, would draw a line at 0."""
+    callback = callbacks.Epochs(SimpleNamespace(epoch=0, bad={}, samples=SimpleNamespace(names=[])))
+    callback.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=0.5)))
+    logs = {"mean_loss": 1.5, "margins": 0.0, "val_mean_loss": 2.5, "val_margins": 0.0}
+    callback.on_epoch_end(0, logs)
+    assert logs == {"loss": 1.5, "val_loss": 2.5, "learning_rate": 0.5}
