@@ -54,9 +54,9 @@ def parse_description(folder, description):
     try:
         labels = tuple(description["labels"])
         settings = description["preprocessing"]
-        formats = description.get("formats", {"savedmodel": {}})
+        formats = description.get("formats", {"savedmodel": {"float32": {}}})
         tables = (formats, *formats.values(), description["files"])
-        if not formats or not all(isinstance(each, dict) for each in tables):
+        if not formats or not all(isinstance(each, dict) and each for each in tables):
             raise TypeError("formats or files")
         preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
     except (KeyError, TypeError, AttributeError) as error:
@@ -81,8 +81,9 @@ def open_model(folder, description, wanted, half):
     Args:
         folder: of the exported model.
         description: as `read_description` gives it, checked.
-        wanted: a key of `runtimes.RUNTIMES`, in float32, or "auto", the fastest that works.
-        half: whether "auto" may compute in bfloat16.
+        wanted: a key of `runtimes.RUNTIMES`, in the fullest precision that is there, or "auto",
+            the fastest that works.
+        half: whether "auto" may compute in bfloat16, or in int8 where more is there.
 
     Returns:
         ((runtime, precision), function from uint8 (N, S, S, 3) to float32 (N, C)).
@@ -90,7 +91,7 @@ def open_model(folder, description, wanted, half):
     Raises:
         InputError: none is there, or none passes.
     """
-    formats = description.get("formats", {"savedmodel": {}})
+    formats = description.get("formats", {"savedmodel": {"float32": {}}})
     if wanted != "auto" and wanted not in formats:
         raise InputError(
             f"--runtime: {wanted}: {folder} has no file for it; it has {', '.join(formats)}; "
@@ -111,22 +112,26 @@ def open_model(folder, description, wanted, half):
 
 
 def candidates(formats, wanted, half):
-    """(runtime, precision) of what may compute the model, the fastest first."""
+    """(runtime, precision) of what may compute the model, the fastest first.
+
+    What changes answers, if little, comes after the rest where a model is measured, and bfloat16
+    never: it is a way to compute, no other model.
+    """
+    found = [(name, precision) for name, precision in runtimes.FASTEST
+             if name in formats and precision in formats[name]]
+    if not half or wanted != "auto":
+        found = [each for each in found if each[1] != "bfloat16"]
+        found.sort(key=lambda each: ("float32", "float16", "int8").index(each[1]))
     if wanted != "auto":
-        return [(wanted, "float32")]
-    found = []
-    names = list(runtimes.RUNTIMES)
+        return [each for each in found if each[0] == wanted]
+    if not runtimes.has_bfloat16():
+        found = [each for each in found if each[1] != "bfloat16"]
+    found = [each for each in found if runtimes.is_installed(each[0])]
     # TensorFlow alone uses a GPU; it takes seconds to import, so not without a sign of one.
-    if os.path.exists("/dev/nvidia0") and "savedmodel" in formats:
-        if runtimes.is_installed("savedmodel"):
-            import_keras()
-            if has_gpu():
-                names.sort(key=lambda name: name != "savedmodel")
-    for name in names:
-        if name in formats and runtimes.is_installed(name):
-            if half and "bfloat16" in formats[name] and runtimes.has_bfloat16():
-                found.append((name, "bfloat16"))
-            found.append((name, "float32"))
+    if os.path.exists("/dev/nvidia0") and ("savedmodel", "float32") in found:
+        import_keras()
+        if has_gpu():
+            found.sort(key=lambda each: each[0] != "savedmodel")
     if not found:
         packages = [runtime.package for name, runtime in runtimes.RUNTIMES.items()
                     if name in formats]

@@ -6,6 +6,7 @@ has to agree to 1e-4; what computes in less is only told of, by how often the li
 is the same.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -27,7 +28,8 @@ def answers(folder, what, files, preprocessing):
 
     Args:
         folder: of the exported model.
-        what: list of (key of `runtimes.RUNTIMES`, precision).
+        what: list of (key of `runtimes.RUNTIMES`, precision); for the SavedModel also "bytes", its
+            signature that takes files as they are: NaN for those it cannot decode.
         files: N image files.
         preprocessing: `Preprocessing` of the model.
 
@@ -37,21 +39,32 @@ def answers(folder, what, files, preprocessing):
     """
     images = np.stack([load(file, preprocessing) for file in files])
     found = []
+    signatures = runtimes.signatures(folder) if any(n == "savedmodel" for n, _ in what) else {}
     for name, precision in what:
-        others = {}
+        others = []
+        if precision == "bytes":
+            found.append(_from_bytes(signatures["predict_bytes"], files, found[-1].shape[1]))
+            continue
         if name == "savedmodel":
-            others = runtimes.signatures(folder)
-            predict = others.pop("serving_default")
+            predict, others = signatures["serving_default"], [signatures["predict_image"]]
         else:
             predict = runtimes.open_model(folder, name, precision)
         found.append(np.concatenate([
             predict(images[first : first + BATCH]) for first in range(0, len(images), BATCH)
         ]))
-        for other in others.values():
+        for other in others:
             difference = np.abs(other(images[:BATCH]) - found[-1][:BATCH]).max()
             if not difference <= SIGNATURES_DIFFER:
                 raise RunError(f"its two signatures differ by {difference:.1e}")
     return np.array(found, np.float32)
+
+
+def _from_bytes(predict, files, classes):
+    rows = np.full((len(files), classes), np.nan, np.float32)
+    for position, path in enumerate(files):
+        with open(path, "rb") as file, contextlib.suppress(Exception):  # TensorFlow has many
+            rows[position] = predict([file.read()])[0]
+    return rows
 
 
 def apart(folder, what, files, preprocessing):
@@ -76,21 +89,29 @@ def apart(folder, what, files, preprocessing):
         return np.load(path)
 
 
-def judge(expected, found):
+def judge(expected, found, labels=None):
     """How far answers are from those of the trained model.
 
     Args:
         expected, found: float32 (N, C), probabilities.
+        labels: int (N,), class ids, -1 where unknown.
 
     Returns:
-        dict of difference, the largest of a probability, NaN where one is none, and agreement,
-        the share of images with the same likeliest class.
+        dict of difference, the largest of a probability, NaN where one is none; agreement, the
+        share of images with the same likeliest class; and, where a label is known, accuracy and
+        drop, how much less that is than the trained model's.
     """
-    return {
+    same = {
         # NumPy's max lets no NaN pass.
         "difference": float(np.abs(found - expected).max()),
         "agreement": float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
     }
+    known = np.zeros(len(found), bool) if labels is None else labels >= 0
+    if known.any():
+        right, before = ((rows.argmax(axis=1)[known] == labels[known]).mean()
+                         for rows in (found, expected))
+        same.update(accuracy=float(right), drop=float(before - right))
+    return same
 
 
 def main():

@@ -64,11 +64,16 @@ def _color(text):
     return tuple(parts)
 
 
-def _formats(text):
-    parts = text.strip("()[]").replace(" ", "").split(",")
-    if len(set(parts)) < len(parts) or not set(parts) <= {"savedmodel", "onnx", "openvino"}:
-        raise ValueError
-    return tuple(parts)
+def _some_of(*values):
+    """Names with commas between, each at most once."""
+
+    def convert(text):
+        parts = text.strip("()[]").replace(" ", "").split(",")
+        if len(set(parts)) < len(parts) or not set(parts) <= set(values):
+            raise ValueError
+        return tuple(parts)
+
+    return Kind(convert, f"some of {', '.join(values)}, with commas between", "NAMES")
 
 
 def _shares(text):
@@ -122,6 +127,12 @@ def _address(text):
     return text
 
 
+def _host(text):
+    if not text or set(text) & set("/ \t@\0"):
+        raise ValueError
+    return text
+
+
 PATH = Kind(_text, "a path", "PATH")
 FOLDER = Kind(_text, "a folder", "DIR")
 RUN = Kind(_text, "a run's name below --save_dir, or the path of a run or exported model", "RUN")
@@ -133,9 +144,11 @@ NORMALIZATION = Kind(_normalization, "a file of --mode mean_std, or its six numb
                      "standard deviations of red, green and blue", "FILE")
 SHARES = Kind(_shares, "two or three numbers above 0 that add up to 1, such as 0.8,0.1,0.1",
               "X,X,X")
-FORMATS = Kind(_formats, "some of savedmodel, onnx, openvino, with commas between", "NAMES")
+FORMATS = _some_of("savedmodel", "onnx", "openvino", "litert")
+QUANTIZE = _some_of("none", "fp16", "bf16", "int8")
 DEVICES = Kind(_devices, "all, GPUs by number such as gpu:0,gpu:1, or cpu:N, the processor as N "
                "devices", "DEVICES")
+HOST = Kind(_host, "an address such as 127.0.0.1 or 0.0.0.0", "HOST")
 ADDRESS = Kind(_address, "HOST:PORT", "HOST:PORT")
 BACKBONE = Kind(_backbone, "one of " + ", ".join([*backbones.TABLE, backbones.HUB + "PRESET"]),
                 "NAME")

@@ -19,8 +19,10 @@ from option_kinds import (
     DEVICES,
     FOLDER,
     FORMATS,
+    HOST,
     NORMALIZATION,
     PATH,
+    QUANTIZE,
     RUN,
     RUN_NAME,
     SCORE_NAME,
@@ -39,7 +41,7 @@ RESIZES = ("letterbox", "crop", "stretch")
 
 
 # Kinds whose help needs no list of what is allowed: the metavariable or the text tells it
-UNTOLD = (ADDRESS, BACKBONE, PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS, YES_NO)
+UNTOLD = (ADDRESS, BACKBONE, HOST, PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS, YES_NO)
 
 
 class Option(collections.namedtuple("Option", "name kind default help group shown many")):
@@ -205,13 +207,18 @@ _option("process_id", whole(0, 65535), None, "which of them this is, from 0", "D
 _option("run", RUN, None, "the run, or an exported model", "Run")
 _option("runs", RUN, None, "two runs or exported models, the second measured against the first",
         "Run", many=True)
-_option("formats", FORMATS, ("savedmodel", "onnx", "openvino"), "what the exported model can be "
-        "computed by: TensorFlow, ONNX Runtime, OpenVINO", "Run")
+_option("format", FORMATS, ("savedmodel", "onnx", "openvino"), "what the exported model can be "
+        "computed by: TensorFlow, ONNX Runtime, OpenVINO, LiteRT", "Run")
+_option("quantize", QUANTIZE, ("none",), "bits of the weights: none (32), fp16 (16), int8 (8, with "
+        "ranges from training images), bf16 (32, and OpenVINO has to prove itself in bfloat16); "
+        "several are kept side by side", "Run")
 _option("min_agreement", number(0, 1), 0.995,
-        "least share of images with the same answer for which OpenVINO may compute in bfloat16 by "
-        "itself, where the processor does", "Run")
-_option("runtime", choice("auto", "openvino", "onnx", "savedmodel"), "auto",
-        "what computes an exported model; auto takes the fastest, the others compute in float32",
+        "least share of images with the same answer for what has fewer bits; below it bfloat16 "
+        "that was not asked for is left out, and nothing else published", "Run")
+_option("max_drop", number(0, 1), 0.01,
+        "accuracy that fewer bits may lose, on validation images", "Run")
+_option("runtime", choice("auto", "openvino", "onnx", "litert", "savedmodel"), "auto",
+        "what computes an exported model; auto takes the fastest, the others the fullest precision",
         "Model")
 _option("save_dir", FOLDER, "save_h5_model", "where runs are kept", "Run")
 _option("log_dir", FOLDER, "log_file", "where TensorBoard files are kept", "Run")
@@ -232,6 +239,37 @@ _option("record", SCORE_NAME, None,
         "add the scores to the run's metrics.json, each as NAME_ and its name", "Output")
 _option("json", YES_NO, False, "print one line of JSON on standard output, nothing else there",
         "Output")
+
+_option("model", RUN, None, "the exported model, or the run that has one", "Run")
+
+_option("host", HOST, "127.0.0.1",
+        "address to listen on; another than this machine's own needs --token_file or --no_auth",
+        "Server")
+_option("port", whole(0, 65535), 5001, "port to listen on; 0 takes a free one", "Server")
+_option("token_file", PATH, None,
+        "file with the token that each request has to bring as `Authorization: Bearer TOKEN`",
+        "Server")
+_option("no_auth", YES_NO, False, "serve whoever reaches the address, without a token", "Server")
+_option("max_batch", whole(1, 1024), 16, "waiting images that go through the model together, at "
+        "most", "Server")
+_option("max_wait_ms", number(0, 1000), 0.0,
+        "how long an image waits for others to join it while the model is free, in milliseconds",
+        "Server")
+_option("max_queue", whole(1, 100000), 128, "images that may wait; more are told to come again "
+        "(503)", "Server")
+_option("time_limit", number(0, 3600, above=True), 10.0,
+        "seconds after which a request that still waits is given up (504)", "Server")
+_option("max_megabytes", number(0, 1024, above=True), 10.0, "largest body of a request, in 10^6 "
+        "bytes", "Server")
+_option("max_megapixels", number(0, 200, above=True), 25.0, "largest image, in 10^6 pixels",
+        "Server")
+_option("max_images", whole(1, 1024), 16, "images in one request, at most", "Server")
+_option("keep_uncertain", FOLDER, None,
+        "folder for images whose likeliest class is below --keep_below, to be labelled later; "
+        "nothing is kept without it", "Server")
+_option("keep_below", number(0, 1), 0.5, "probability below which an image is kept", "Server")
+_option("keep_megabytes", number(0, 1e6, above=True), 500.0,
+        "space that kept images may take, in 10^6 bytes; then no more are kept", "Server")
 
 _option("config", PATH, None, "YAML file with options; the command line goes before it",
         "General")
@@ -292,7 +330,7 @@ MODES = {
         ("run",),
     ),
     "export": Mode(
-        ("run", "save_dir", "formats", "min_agreement", *_COMMON),
+        ("run", "save_dir", "format", "quantize", "min_agreement", "max_drop", *_COMMON),
         {"run": {"help": "the run to export"}}, ("run",),
     ),
     "backbones": Mode(_COMMON, {}, ()),
@@ -374,6 +412,24 @@ MODES = {
         {"data": {"help": "labelled images that training has not seen"},
          "batch_size": {"default": 32, "help": "images the model takes at once"}},
         ("run", "data"),
+    ),
+    "benchmark": Mode(
+        ("model", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
+        {"data": {"help": "labelled images to measure the accuracy on"},
+         "batch_size": {"default": 32, "help": "largest batch to try"},
+         "target": {"default": "benchmark", "help": "the folder for table and chart"}},
+        ("model",),
+    ),
+    "serve": Mode(
+        ("model", "runtime", "save_dir", "top_k", "host", "port", "token_file", "no_auth",
+         "workers", "max_batch", "max_wait_ms", "max_queue", "time_limit", "max_megabytes",
+         "max_megapixels", "max_images", "keep_uncertain", "keep_below", "keep_megabytes",
+         *_COMMON),
+        {"workers": {"default": 1, "shown": None, "group": "Server",
+                     "help": "processes that serve, each with a model of its own"},
+         "top_k": {"help": "classes an answer names, unless the request says",
+                   "shown": "3, or all where there are fewer"}},
+        ("model",),
     ),
     "demo_data": Mode(
         ("target", "seed", *_COMMON),

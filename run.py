@@ -21,6 +21,8 @@ MODES = {
     "predict": ("inference", "name the classes of images"),
     "save_pb": ("save_model", "export a run as a SavedModel that serves by itself"),
     "export": ("save_model", "export a run for TensorFlow, ONNX Runtime and OpenVINO"),
+    "benchmark": ("other.benchmark", "compare what an exported model can be computed by, here"),
+    "serve": ("deployment.server", "answer requests over HTTP"),
     "backbones": ("other.backbone_table", "list the backbones: size, cost, weights"),
     "fetch_weights": ("other.fetch_weights", "bring a backbone's ImageNet weights to this machine"),
     "preview": ("other.preview", "write a picture of a training batch as the model sees it"),

@@ -1,4 +1,4 @@
-"""What computes an exported model: TensorFlow, ONNX Runtime or OpenVINO.
+"""What computes an exported model: TensorFlow, ONNX Runtime, OpenVINO or LiteRT.
 
 A runtime opens its own file of the exported folder and gives a function from uint8
 (N, S, S, 3) to float32 (N, C), which several threads may call at once. Only TensorFlow's
@@ -16,9 +16,10 @@ import numpy as np
 from errors import InputError
 
 INPUT, OUTPUT = "input_img", "output_score"
+BYTES = "image_bytes"  # input of the SavedModel's signature that takes files as they are
 # On probabilities, between the trained model and a runtime on whatever machine; half precision
 # is judged by its agreement, and the self-test only finds what is broken.
-SELF_TEST_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
+SELF_TEST_TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.1, "int8": 0.3}
 BATCHES = (1, 2, 4, 8, 16, 32)  # sizes that OpenVINO compiles a model for, when first needed
 
 
@@ -28,16 +29,15 @@ class Runtime(NamedTuple):
     Attributes:
         module: what it imports.
         package: what to install for it.
-        file: of the exported folder, by which it is there.
+        files: dict of precision -> its file in the exported folder. OpenVINO reads ONNX's, too,
+            and computes in bfloat16 what is stored in float32.
         open: function (folder, precision) -> predict.
-        precisions: that it can be asked to compute in.
     """
 
     module: str
     package: str
-    file: str
+    files: dict
     open: object
-    precisions: tuple = ("float32",)
 
 
 def open_savedmodel(folder, precision="float32"):
@@ -46,7 +46,10 @@ def open_savedmodel(folder, precision="float32"):
 
 
 def signatures(folder):
-    """dict of the SavedModel's signatures -> predict."""
+    """dict of the SavedModel's signatures -> predict.
+
+    That of `predict_bytes` takes a list of files' bytes.
+    """
     from backend import import_keras
 
     import_keras()
@@ -55,10 +58,13 @@ def signatures(folder):
     tf.config.experimental.enable_tensor_float_32_execution(False)  # it is compared with others
     loaded = tf.saved_model.load(folder)
 
-    def predict(serve, x, keep=loaded):  # the signature alone would let its variables go
-        return serve(**{INPUT: tf.constant(x)})[OUTPUT].numpy()
+    def predict(serve, taken, x, keep=loaded):  # the signature alone would let its variables go
+        return serve(**{taken: tf.constant(x)})[OUTPUT].numpy()
 
-    return {name: functools.partial(predict, serve) for name, serve in loaded.signatures.items()}
+    return {
+        name: functools.partial(predict, serve, *serve.structured_input_signature[1])
+        for name, serve in loaded.signatures.items()
+    }
 
 
 def open_onnx(folder, precision="float32"):
@@ -68,7 +74,7 @@ def open_onnx(folder, precision="float32"):
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(
-        os.path.join(folder, RUNTIMES["onnx"].file), settings, providers=["CPUExecutionProvider"]
+        path_of(folder, "onnx", precision), settings, providers=["CPUExecutionProvider"]
     )
     return lambda x: session.run([OUTPUT], {INPUT: x})[0]
 
@@ -84,9 +90,9 @@ class open_openvino:
         import openvino
 
         self.core = openvino.Core()
-        self.model = self.core.read_model(os.path.join(folder, RUNTIMES["openvino"].file))
+        self.model = self.core.read_model(path_of(folder, "openvino", precision))
         # OpenVINO computes in bfloat16 by itself where the processor does.
-        hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+        hint = "bf16" if precision == "bfloat16" else "f32"
         self.settings = {"INFERENCE_PRECISION_HINT": hint}
         self.compiled = {}
         self.lock = threading.Lock()
@@ -117,13 +123,71 @@ class open_openvino:
             return self.compiled[size]
 
 
-# The fastest on a processor first: docs/benchmarks.md
+class open_litert:
+    """LiteRT (TensorFlow Lite), on the processor; one thread at a time."""
+
+    def __init__(self, folder, precision="float32"):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.interpreter = Interpreter(
+            path_of(folder, "litert", precision), num_threads=os.cpu_count()
+        )
+        self.taken = self.interpreter.get_input_details()[0]["index"]
+        self.given = self.interpreter.get_output_details()[0]["index"]
+        self.shape = None
+        self.lock = threading.Lock()
+
+    def __call__(self, x):
+        with self.lock:
+            if x.shape != self.shape:
+                self.interpreter.resize_tensor_input(self.taken, x.shape)
+                self.interpreter.allocate_tensors()
+                self.shape = x.shape
+            self.interpreter.set_tensor(self.taken, x)
+            self.interpreter.invoke()
+            return self.interpreter.get_tensor(self.given)
+
+
 RUNTIMES = {
-    "openvino": Runtime("openvino", "openvino", "model.xml", open_openvino,
-                        ("float32", "bfloat16")),
-    "onnx": Runtime("onnxruntime", "onnxruntime", "model.onnx", open_onnx),
-    "savedmodel": Runtime("tensorflow", "tensorflow", "saved_model.pb", open_savedmodel),
+    "openvino": Runtime(
+        "openvino", "openvino",
+        {"float32": "model.xml", "bfloat16": "model.xml", "float16": "model.float16.onnx",
+         "int8": "model.int8.onnx"}, open_openvino),
+    "onnx": Runtime(
+        "onnxruntime", "onnxruntime",
+        {"float32": "model.onnx", "float16": "model.float16.onnx", "int8": "model.int8.onnx"},
+        open_onnx),
+    "litert": Runtime(
+        "ai_edge_litert", "ai-edge-litert",
+        {"float32": "model.tflite", "float16": "model.float16.tflite",
+         "int8": "model.int8.tflite"}, open_litert),
+    "savedmodel": Runtime(
+        "tensorflow", "tensorflow", {"float32": "saved_model.pb"}, open_savedmodel),
 }
+# The fastest on a processor first: docs/benchmarks.md. ONNX Runtime's int8 is the slowest of all
+# but the SavedModel, and there for its size.
+FASTEST = (
+    ("openvino", "int8"), ("openvino", "bfloat16"), ("openvino", "float32"),
+    ("openvino", "float16"), ("onnx", "float32"), ("onnx", "float16"), ("litert", "int8"),
+    ("litert", "float32"), ("litert", "float16"), ("onnx", "int8"), ("savedmodel", "float32"),
+)
+
+
+def path_of(folder, name, precision):
+    """Path of the file that a runtime opens for a precision."""
+    return os.path.join(folder, RUNTIMES[name].files[precision])
+
+
+def size(folder, name, precision):
+    """Bytes of all files that a runtime needs for a precision."""
+    path = path_of(folder, name, precision)
+    others = []
+    if name == "savedmodel":
+        variables = os.path.join(folder, "variables")
+        others = [os.path.join(variables, file) for file in os.listdir(variables)]
+    elif path.endswith(".xml"):
+        others = [os.path.splitext(path)[0] + ".bin"]
+    return sum(os.path.getsize(each) for each in [path, *others])
 
 
 def is_installed(name):
@@ -165,5 +229,5 @@ def open_model(folder, name, precision="float32"):
     except Exception as error:  # each has errors of its own
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise InputError(
-            f"{os.path.join(folder, runtime.file)}: cannot be opened: {reason}"
+            f"{path_of(folder, name, precision)}: cannot be opened: {reason}"
         ) from None

@@ -5,37 +5,40 @@ takes images as they are, uint8, on any device: scaling is part of the graph, an
 plain TensorFlow opens it without this project.
 """
 
-import contextlib
 import json
 import os
 import platform
 import shutil
-import sys
 
 import numpy as np
 
 import calibration
-import conversion
+import formats
 import gate
+import known_images
 import run_folder
 import runtimes
 from backend import exact_float32, import_keras
-from errors import ImageError, InputError, RunError
+from errors import InputError, RunError
 from exported_model import FORMAT, SELF_TEST, checksum
-from preprocess import EXTENSIONS, load
-from runtimes import INPUT, OUTPUT
+from job import say
+from preprocess import load
 
-SIGNATURES = ("serving_default", "predict_image")
+SAVED_MODEL = {"savedmodel": ("float32",)}
 TOLERANCE = 1e-4  # on probabilities, between the training's device and this one
 MIN_AGREEMENT = 0.995
+MAX_DROP = 0.01
 ENOUGH_IMAGES = 100  # below that an agreement says little
-MOST_IMAGES = 256  # that were not trained on, beside those of check/
 
 
 def main(options):
-    """`--mode export`, and `--mode save_pb`, which names no formats."""
-    chosen = {name: getattr(options, name) for name in ("formats", "min_agreement")
-              if hasattr(options, name)}
+    """`--mode export`, and `--mode save_pb`, which has no options for formats."""
+    chosen = {}
+    if hasattr(options, "format"):
+        chosen = {
+            "wanted": formats.plan(options.format, options.quantize, "format" in options.given),
+            "min_agreement": options.min_agreement, "max_drop": options.max_drop,
+        }
     report(export(find(options), **chosen), options)
 
 
@@ -52,54 +55,73 @@ def report(result, options, where=""):
     if options.json:
         print(json.dumps(result))
         return
-    print(
-        f"{result['model']}: equal to the trained model to {result['difference']:.1e} on "
-        f"{result['checked_images']} images{where}"
-    )
+    near = "near the trained model"
+    if result["difference"] is not None:
+        near = f"equal to the trained model to {result['difference']:.1e}"
+    print(f"{result['model']}: {near} on {result['checked_images']} images{where}")
     for name, precisions in result["formats"].items():
         for precision, found in precisions.items():
             agreement = f", same class for {found['agreement']:.1%}" if "agreement" in found else ""
+            if "drop" in found:
+                agreement += f", accuracy {found['accuracy']:.4f} ({-found['drop']:+.4f})"
             print(f"  {name:<10} {precision:<8} to {found['difference']:.1e}{agreement}")
+    if result["from_bytes"]:
+        found = result["from_bytes"]
+        print(f"  savedmodel from bytes: same class for {found['agreement']:.1%} of "
+              f"{found['images']} images, probabilities to {found['difference']:.1e}")
 
 
-def prove(folder, run, formats, files, expected):
+def prove(folder, run, wanted, files, expected):
     """How far each format is from the trained model, in each precision it can compute in.
 
     Returns:
         dict of format -> dict of precision -> as `gate.judge` gives it.
     """
-    what = [(name, precision) for name in formats
-            for precision in runtimes.RUNTIMES[name].precisions
-            if precision == "float32" or runtimes.has_bfloat16()]
-    found = {name: {} for name in formats}
+    what = []
+    for name, precisions in wanted.items():
+        half = name == "openvino" and "float32" in precisions and runtimes.has_bfloat16()
+        what += [(name, each) for each in dict.fromkeys([*precisions, *["bfloat16"] * half])]
+        what += [(name, "bytes")] * (name == "savedmodel")
+    labels = known_images.labels(run, files)
+    found = {name: {} for name in wanted}
     for (name, precision), rows in zip(what, gate.apart(folder, what, files, run.preprocessing)):
-        found[name][precision] = gate.judge(expected, rows)
+        there = np.ones(len(rows), bool)
+        if precision == "bytes":
+            there = ~np.isnan(rows).all(axis=1)
+        if there.any():
+            found[name][precision] = {
+                **gate.judge(expected[there], rows[there], labels[there]),
+                **({"images": int(there.sum())} if precision == "bytes" else {}),
+            }
     return found
 
 
-def export(run, formats=("savedmodel",), prove=prove, tolerance=TOLERANCE,
-           min_agreement=MIN_AGREEMENT):
+def export(run, wanted=SAVED_MODEL, prove=prove, tolerance=TOLERANCE,
+           min_agreement=MIN_AGREEMENT, max_drop=MAX_DROP):
     """Exports a run and publishes it as `RUN/model/` once it has proved itself.
 
     Args:
         run: `run_folder.Run`.
-        formats: keys of `runtimes.RUNTIMES`.
+        wanted: dict of format -> precisions, as `formats.plan` gives it.
         prove: a function like `prove`.
         tolerance: largest difference allowed to what computes in float32, on probabilities.
-        min_agreement: least share of images with the same likeliest class for which a runtime
-            may compute in bfloat16 by itself.
+        min_agreement: least share of images with the same likeliest class for what has fewer
+            bits. bfloat16 that was not asked for is then only left out.
+        max_drop: accuracy that what has fewer bits may lose, on the images with a label.
 
     Returns:
-        dict: model (path), checked_images, difference (the largest in float32, on probabilities),
-        and formats, as model.json has them.
+        dict: model (path), checked_images, difference (the largest in float32, None where there
+        is no float32), and formats, as model.json has them.
 
     Raises:
         InputError: files of the run are missing or do not fit together.
         RunError: the exported model answers differently, or a format lacks an operation; what
             was published before stays, and what was made is kept beside it.
     """
-    files, expected = _read_check(run)
+    files, expected = known_images.check(run)
     fitted = run_calibration(run)
+    asked = {precision for each in wanted.values() for precision in each}
+    learned = known_images.training(run) if "int8" in asked else []
     import_keras()
     exact_float32()
     model = best_model(run)
@@ -108,69 +130,55 @@ def export(run, formats=("savedmodel",), prove=prove, tolerance=TOLERANCE,
     partial = folder + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(partial)
-    _write_formats(model, formats, partial)
+    formats.write(model, wanted, partial, run.preprocessing, learned)
     np.savez_compressed(os.path.join(partial, SELF_TEST),
                         image=load(files[0], run.preprocessing), probabilities=expected[0])
-    more, images = validation_images(run, files)
+    more, images = known_images.validation(run, files)
     if more:
         files = files + more
         expected = np.concatenate([expected, _predict(model, images)])
-    found = prove(partial, run, formats, files, expected)
-    for format in found.values():
-        half = format.get("bfloat16")
-        same = half and half["agreement"] >= min_agreement and half["difference"] < 1
-        if half and not (same and len(files) >= ENOUGH_IMAGES):
-            format.pop("bfloat16")
-    _write_description(run, partial, fitted, found, len(files))
+    found = prove(partial, run, wanted, files, expected)
+    from_bytes = found.get("savedmodel", {}).pop("bytes", None)
+    problems = []
+    for name, precision in [(format, each) for format in found for each in found[format]]:
+        problem = _problem(found[name][precision], precision, tolerance, min_agreement, max_drop)
+        if precision == "bfloat16" and precision not in wanted[name]:
+            if problem or len(files) < ENOUGH_IMAGES:
+                del found[name][precision]
+        elif problem:
+            problems.append(f"{name} in {precision} {problem}")
+    _write_description(run, partial, fitted, found, len(files), from_bytes)
 
-    differences = {name: found[name]["float32"]["difference"] for name in found}
-    worst = max(differences, key=lambda name: (differences[name] != differences[name],
-                                               differences[name]))
-    if not differences[worst] <= tolerance:  # also when it is not a number
+    if problems:
         rejected = folder + ".rejected"
         run_folder.replace_folder(partial, rejected)
         raise RunError(
-            f"{rejected}: not published: the probabilities of {worst} differ by "
-            f"{differences[worst]:.1e} from those of the trained model, in "
-            f"{run.file(run_folder.CHECK)} or computed now; allowed is {tolerance:g}"
+            f"{rejected}: not published: {'; '.join(problems)}; the trained model's answers are "
+            f"those in {run.file(run_folder.CHECK)} and of now, {len(files)} in all"
         )
+    if asked - {"float32"} and len(files) < ENOUGH_IMAGES:
+        say(f"note: {len(files)} images say little about whether fewer bits answer the same")
     run_folder.replace_folder(partial, folder)
-    return {"model": folder, "checked_images": len(files), "difference": differences[worst],
-            "formats": found}
+    full = [each["float32"]["difference"] for each in found.values() if "float32" in each]
+    return {"model": folder, "checked_images": len(files), "formats": found,
+            "from_bytes": from_bytes, "difference": max(full) if full else None}
 
 
-def validation_images(run, known):
-    """Image files that the run was not trained on, spread over their folder, at most `MOST_IMAGES`.
-
-    None where the folders are gone; those of the names in `known` are left out.
-
-    Returns:
-        (list of paths, list of images as the model takes them).
-    """
-    try:
-        trained, _ = run_folder.read_margins(run.path)
-    except InputError:
-        trained = {}
-    place = run.options.val_data or run.options.train_data
-    try:
-        names = sorted(name for name in os.listdir(place) if name.lower().endswith(EXTENSIONS))
-    except OSError:
-        return [], []
-    if not run.options.val_data and not trained:  # it does not say which those are
-        return [], []
-    there = os.path.realpath(place)
-    left_out = {os.path.basename(file) for file in known}
-    paths = [os.path.join(place, name) for name in names
-             if name not in left_out and os.path.join(there, name) not in trained]
-    found, images = [], []
-    count = min(len(paths), MOST_IMAGES)
-    for position in np.unique(np.linspace(0, len(paths) - 1, count).astype(int)):
-        try:
-            images.append(load(paths[position], run.preprocessing))
-            found.append(paths[position])
-        except ImageError:
-            continue
-    return found, images
+def _problem(found, precision, tolerance, min_agreement, max_drop):
+    """What keeps a precision from being published, "" where nothing does."""
+    difference = found["difference"]
+    if precision == "float32":
+        if difference <= tolerance:  # not so where it is no number
+            return ""
+        return f"differs by {difference:.1e}, allowed is {tolerance:g}"
+    if not np.isfinite(difference):
+        return "gives what is no number"
+    if found["agreement"] < min_agreement:
+        return (f"names the same class for {found['agreement']:.2%}, least is "
+                f"{min_agreement:.2%} (--min_agreement)")
+    if found.get("drop", 0) > max_drop:
+        return f"loses {found['drop']:.4f} of accuracy, allowed is {max_drop:g} (--max_drop)"
+    return ""
 
 
 def _predict(model, images):
@@ -183,18 +191,6 @@ def _predict(model, images):
     return np.concatenate(rows)
 
 
-def _write_formats(model, formats, folder):
-    if "savedmodel" in formats:
-        _write_saved_model(model, model.input.shape[1], folder)
-    if {"onnx", "openvino"} & set(formats):
-        path = os.path.join(folder, runtimes.RUNTIMES["onnx"].file)
-        conversion.to_onnx(model, path, INPUT, OUTPUT)
-        if "openvino" in formats:
-            conversion.to_openvino(path, os.path.join(folder, runtimes.RUNTIMES["openvino"].file))
-        if "onnx" not in formats:
-            os.unlink(path)
-
-
 def best_model(run):
     """The Keras model of a `run_folder.Run` with its best weights; `import_keras` comes before."""
     import pretrained
@@ -205,42 +201,7 @@ def best_model(run):
     return model
 
 
-def _read_check(run):
-    """The images of the run's check/ and the probabilities expected of them."""
-    table_path = run.file(run_folder.CHECK, run_folder.CHECK_FILE)
-    try:
-        with open(table_path, encoding="utf-8") as file:
-            table = json.load(file)
-        expected = np.array(list(table.values()), np.float32)
-    except FileNotFoundError:
-        raise InputError(
-            f"{table_path}: is missing: the training did not end; --resume "
-            f"{os.path.basename(run.path)} ends it"
-        ) from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{table_path}: cannot be read: {error}") from None
-    if expected.ndim != 2 or expected.shape[1] != len(run.labels) or not len(expected):
-        raise InputError(
-            f"{table_path}: does not hold {len(run.labels)} probabilities an image, one a class "
-            f"of {run.file(run_folder.LABELS)}"
-        )
-    return [run.file(run_folder.CHECK, name) for name in table], expected
-
-
-def _write_saved_model(model, size, folder):
-    import keras
-    import tensorflow as tf
-
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    signature = [tf.TensorSpec((None, size, size, 3), tf.uint8, name=INPUT)]
-    for name in SIGNATURES:
-        archive.add_endpoint(name, lambda x: {OUTPUT: model(x, training=False)}, signature)
-    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
-        archive.write_out(folder, verbose=False)
-
-
-def _write_description(run, folder, fitted, formats, checked):
+def _write_description(run, folder, fitted, found, checked, from_bytes):
     """Writes model.json, last of all: it lists every other file with its checksum."""
     import keras
     import tensorflow as tf
@@ -258,8 +219,9 @@ def _write_description(run, folder, fitted, formats, checked):
         "run": os.path.basename(os.path.abspath(run.path)),
         "backbone": run.options.backbone,
         "labels": list(run.labels),
-        "formats": formats,
+        "formats": found,
         "checked_images": checked,
+        "from_bytes": from_bytes,  # of the SavedModel's signature that takes files as they are
         "preprocessing": {**preprocessing, "fill_color": list(preprocessing["fill_color"])},
         "calibration": calibration.describe(fitted, run.labels) if fitted else None,
         "weights": checksum(run.file(run_folder.BEST)),

@@ -30,7 +30,7 @@ x = np.load(images)
 np.save(answers, [
     np.concatenate([serve(input_img=tf.constant(x[first : first + 16]))["output_score"].numpy()
                     for first in range(0, len(x), 16)])
-    for serve in model.signatures.values()
+    for serve in (model.signatures[name] for name in ("serving_default", "predict_image"))
 ])
 """
 
@@ -43,7 +43,7 @@ def main(options):
     if has_gpu():
         sights["one GPU"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 
-    def prove(folder, run, formats, files, expected):
+    def prove(folder, run, wanted, files, expected):
         images = np.stack([load(file, run.preprocessing) for file in files])
         difference = np.max([  # NumPy's, which lets no NaN pass
             difference_apart(folder, images, expected, sight) for sight in sights.values()

@@ -68,11 +68,14 @@ def examine(name):
     keras.utils.set_random_seed(0)
     model = classifier(name, max(64, known.least_size))
     losses, difference = learn(model), export_difference(model)
+    onnx = onnx_difference(model)
     if not losses[-1] < losses[0]:
         raise SystemExit(f"{name}: five steps took the loss from {losses[0]} to {losses[-1]}")
     if not difference <= 1e-5 or not np.isfinite(losses).all():
         raise SystemExit(f"{name}: the export differs by {difference}")
-    return {**result, "losses": losses, "difference": difference}
+    if not onnx <= 1e-4:
+        raise SystemExit(f"{name}: the ONNX file differs by {onnx}")
+    return {**result, "losses": losses, "difference": difference, "onnx": onnx}
 
 
 def build(name, size):
@@ -141,13 +144,35 @@ def export_difference(model, seed=1):
     return float(np.abs(found - np.asarray(model(x, training=False))).max())
 
 
+def onnx_difference(model, seed=2):
+    """Largest difference between the model's probabilities and ONNX Runtime's, on eight images."""
+    import cv2
+    import numpy as np
+
+    import gate
+    import preprocess
+    from conversion import to_onnx
+    from runtimes import INPUT, OUTPUT, RUNTIMES
+
+    size = model.input_shape[1]
+    x = np.random.default_rng(seed).integers(0, 256, (8, size, size, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        to_onnx(model, os.path.join(folder, RUNTIMES["onnx"].files["float32"]), INPUT, OUTPUT)
+        files = [os.path.join(folder, f"{number}.png") for number in range(len(x))]
+        for path, image in zip(files, x):
+            cv2.imwrite(path, image[:, :, ::-1])
+        settings = preprocess.Preprocessing(size)
+        [found] = gate.apart(folder, [("onnx", "float32")], files, settings)
+    return gate.judge(np.asarray(model(x, training=False)), found)["difference"]
+
+
 def row(name, found):
     """A line of the table in Markdown."""
     known = backbones.TABLE[name]
     return (
         f"| {name} | {found['parameters']:,} | {found['gflops']:.3f} | {known.input_size} | "
         f"{known.least_size} | {' x '.join(map(str, found['map']))} | {found['losses'][0]:.2f} "
-        f"-> {found['losses'][-1]:.2f} | {found['difference']:.0e} |"
+        f"-> {found['losses'][-1]:.2f} | {found['difference']:.0e} | {found['onnx']:.0e} |"
     )
 
 
@@ -155,7 +180,8 @@ def write(rows):
     """Puts the lines into the document, in the place of the table there."""
     head = (
         "| backbone | parameters | GFLOPs | input size | least size | last feature map | "
-        "loss in five steps | export differs by |\n|---|---|---|---|---|---|---|---|\n"
+        "loss in five steps | SavedModel differs by | ONNX differs by |\n"
+        "|---|---|---|---|---|---|---|---|---|\n"
     )
     with open(DOCUMENT, encoding="utf-8") as file:
         text = file.read()

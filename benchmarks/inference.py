@@ -86,7 +86,8 @@ for number, (photo, row) in enumerate(zip(photos, rows)):
     table[name] = [float(value) for value in row]
 run_folder.write_text(os.path.join(check, run_folder.CHECK_FILE), json.dumps(table))
 # Random weights put classes so close together that rounding decides: agreement means nothing.
-save_model.export(run_folder.read(path), ("savedmodel", "onnx", "openvino"), min_agreement=0)
+formats = dict.fromkeys(("savedmodel", "onnx", "openvino"), ("float32",))
+save_model.export(run_folder.read(path), formats, min_agreement=0)
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, stdout=sys.stderr)
     return os.path.join(place, "run", run_folder.MODEL)

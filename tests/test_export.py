@@ -217,7 +217,7 @@ def test_half_precision_that_is_no_number_is_not_offered(made, tmp_path, monkeyp
     half = {"agreement": 1.0, "difference": np.nan}
     right = {"agreement": 1.0, "difference": 0.0}
     result = save_model.export(
-        run_folder.read(str(path)), ("onnx", "openvino"),
+        run_folder.read(str(path)), {"onnx": ("float32",), "openvino": ("float32",)},
         lambda *task: {"onnx": {"float32": right},
                        "openvino": {"float32": right, "bfloat16": half}},
     )
@@ -249,15 +249,15 @@ def test_what_answers_otherwise_is_not_published(made, tmp_path, monkeypatch, wr
     path = shutil.copytree(made.run, tmp_path / "tiny")
     before = exported_model.checksum(path / "model" / "model.json")
 
-    def answers(*task):
-        found = right(*task)
-        found[1, 3] += wrong
+    def answers(folder, what, *task):
+        found = right(folder, what, *task)
+        found[what.index(("onnx", "float32")), 3] += wrong
         return found
 
     right = gate.answers
     monkeypatch.setattr(gate, "apart", answers)
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
-    result = go("--mode", "export", "--run", path, "--formats", "savedmodel,onnx")
+    result = go("--mode", "export", "--run", path, "--format", "savedmodel,onnx")
     assert result.status == 1
     assert "not published" in result.err and "onnx" in result.err.splitlines()[-1]
     assert exported_model.checksum(path / "model" / "model.json") == before
@@ -279,8 +279,8 @@ def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monk
     monkeypatch.setattr(gate, "apart", answers)
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
     for least, kept in ((0.995, {"float32"}), (0.9, {"float32", "bfloat16"})):
-        result = go("--mode", "export", "--run", path, "--formats", "openvino", "--json",
-                    "--min_agreement", least)
+        result = go("--mode", "export", "--run", path, "--format", "openvino", "--json",
+                    "--min_agreement", least, "--max_drop", 1)
         assert result.status == 0, result.err
         assert set(json.loads(result.out)["formats"]["openvino"]) == kept
         # What is not asked for does not stay from before.
@@ -325,7 +325,8 @@ def test_the_order_of_auto(monkeypatch, formats, installed, half, expected):
 def test_nothing_installed(monkeypatch):
     monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
     with pytest.raises(InputError, match="pip install openvino or onnxruntime$"):
-        exported_model.candidates({"onnx": {}, "openvino": {}}, "auto", True)
+        exported_model.candidates(
+            {"onnx": {"float32": {}}, "openvino": {"float32": {}}}, "auto", True)
 
 
 def test_auto_goes_on_to_the_next_and_says_so(copy, capsys):
@@ -406,7 +407,7 @@ def test_two_signatures_that_differ_are_not_published(made, monkeypatch):
 
     def other(folder):
         found = opened(folder)
-        assert set(found) == {"serving_default", "predict_image"}
+        assert set(found) == {"serving_default", "predict_image", "predict_bytes"}
         return {**found, "predict_image": lambda x: found["predict_image"](x) + np.float32(0.01)}
 
     monkeypatch.setattr(runtimes, "signatures", other)

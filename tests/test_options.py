@@ -25,6 +25,7 @@ REQUIRED = {
     "confusion_matrix": ["--run", "r"], "audit": ["--source", "s"], "clean": [],
     "report": ["--run", "r", "--data", "d"], "relabel": ["--run", "r", "--csv", "c"],
     "compare": ["a", "b", "--data", "d"], "calibrate": ["--run", "r", "--data", "d"],
+    "benchmark": ["--model", "m"], "serve": ["--model", "m"],
 }
 NUMBERS = [name for name, option in options._ALL.items() if option.kind.metavar in ("N", "X")]
 # Runs `python run.py` and tells afterwards what it has imported.
