@@ -1,0 +1,394 @@
+"""What the server costs: requests a second against plain Flask, LitServe, BentoML and no HTTP.
+
+    python -m benchmarks.serving --data DIR [--peers PYTHON] [--minutes N]
+
+Needs wrk. A run of random weights (EfficientNetB0) is exported and served in turn by each, with two
+cores for server and load generator together; photos of DIR are sent as multipart forms over 32
+connections. PYTHON is an interpreter with litserve, bentoml and what this project needs to
+predict; the peers decode and compute with this project's own functions, so that only the
+serving differs.
+
+ratio_to_plain_flask  requests a second of ours over Flask's with the SavedModel once a request;
+                      wrk's own processor time is taken off (goal 4.5)
+ratio_to_best_peer    over the better of LitServe and BentoML (goal 1.2)
+ratio_to_runtime      over decoding on as many threads, and the runtime at its best batch (goal 0.8)
+overhead_ms           median of one connection less decoding and the model (goal: below 3)
+ready_seconds         from start to the first answer of /readyz (goal 1.5)
+overload              answers to four times as many requests as it can serve
+memory_growth         share by which memory and open files grew after the first sixth of --minutes
+                      under load (goal 0.05)
+"""
+
+import argparse
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from benchmarks.inference import ROOT, export, milliseconds
+from inference import Classifier, find_images
+from preprocess import load
+
+CONNECTIONS, SECONDS, ROUNDS, PHOTOS, BATCH = 32, 10, 3, 64, 16
+CORES = len(os.sched_getaffinity(0))
+
+FLASK = """
+import sys
+sys.path.insert(0, {root!r})
+from flask import Flask, jsonify, request
+from preprocess import load
+from exported_model import parse_description, read_description
+import runtimes
+labels, preprocessing = parse_description({folder!r}, read_description({folder!r}))
+predict = runtimes.open_model({folder!r}, "savedmodel")
+app = Flask("plain")
+
+@app.post("/predict")
+def answer():
+    row = predict(load(request.files["image"].read(), preprocessing)[None])[0]
+    return jsonify(label=labels[int(row.argmax())], probability=float(row.max()))
+
+@app.get("/readyz")
+def ready():
+    return "ready"
+
+app.run(port={port}, threaded=True)
+"""
+LITSERVE = """
+import sys
+sys.path.insert(0, {root!r})
+import litserve
+import numpy as np
+
+class API(litserve.LitAPI):
+    def setup(self, device):
+        import runtimes
+        from preprocess import load
+        from exported_model import parse_description, read_description
+        self.labels, self.settings = parse_description({folder!r}, read_description({folder!r}))
+        self.load = load
+        self.run = runtimes.open_model({folder!r}, *{runtime!r})
+        for size in (1, 2, 4, 8, 16):
+            self.run(np.zeros((size, self.settings.size, self.settings.size, 3), np.uint8))
+    def decode_request(self, request):
+        return self.load(request["image"].file.read(), self.settings)
+    def batch(self, inputs):
+        return np.stack(inputs)
+    def predict(self, x):
+        return self.run(x)
+    def unbatch(self, rows):
+        return list(rows)
+    def encode_response(self, row):
+        return {{"label": self.labels[int(row.argmax())], "probability": float(row.max())}}
+
+if __name__ == "__main__":
+    api = API(max_batch_size=16, batch_timeout=0.002)
+    litserve.LitServer(api, accelerator="cpu", healthcheck_path="/readyz",
+                       track_requests=False).run(port={port}, generate_client_file=False,
+                                              log_level="warning")
+"""
+BENTOML = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import bentoml
+import numpy as np
+
+@bentoml.service(workers=1, traffic={{"timeout": 60}}, metrics={{"enabled": False}},
+                 logging={{"access": {{"enabled": False}}}})
+class Service:
+    def __init__(self):
+        import runtimes
+        from preprocess import load
+        from exported_model import parse_description, read_description
+        self.labels, self.settings = parse_description({folder!r}, read_description({folder!r}))
+        self.load = load
+        self.run = runtimes.open_model({folder!r}, *{runtime!r})
+        for size in (1, 2, 4, 8, 16):
+            self.run(np.zeros((size, self.settings.size, self.settings.size, 3), np.uint8))
+
+    @bentoml.api(batchable=True, max_batch_size=16, max_latency_ms=5000)
+    def predict(self, image: list[Path]) -> list[dict]:
+        rows = self.run(np.stack([self.load(path, self.settings) for path in image]))
+        return [{{"label": self.labels[int(row.argmax())], "probability": float(row.max())}}
+                for row in rows]
+"""
+LUA = """
+local bodies = {{}}
+for number = 1, {count} do
+  local file = io.open("{folder}/" .. number .. ".body", "rb")
+  bodies[number] = file:read("*all")
+  file:close()
+end
+local number = 0
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "multipart/form-data; boundary=photo"
+request = function()
+  number = number % {count} + 1
+  return wrk.format(nil, nil, nil, bodies[number])
+end
+done = function(summary, latency)
+  io.write(string.format("result %d %d %d %.3f %.3f\\n", summary.requests, summary.errors.status,
+    summary.duration, latency:percentile(50) / 1000, latency:percentile(99) / 1000))
+end
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True, help="folder of photos, or of folders of them")
+    parser.add_argument("--peers", help="Python with litserve and bentoml")
+    parser.add_argument("--minutes", type=float, default=0, help="of load for memory and files")
+    parser.add_argument("--model", help="an exported folder, in place of one made here")
+    arguments = parser.parse_args()
+    photos = find_images([os.path.join(arguments.data, "**", "*.jpg")])
+    with tempfile.TemporaryDirectory() as place:
+        folder = arguments.model or export("EfficientNetB0", photos, place)
+        folder = os.path.abspath(folder)
+        photos = photos[:: max(1, len(photos) // PHOTOS)][:PHOTOS]
+        script = write_bodies(photos, place)
+        found = measure(folder, photos, script, place, arguments)
+    for name, value in found.items():
+        print(f"{name:<24}{value:.4g}" if isinstance(value, float) else f"{name:<24}{value}")
+
+
+def measure(folder, photos, script, place, arguments):
+    classifier = Classifier.load(folder, half=True)
+    runtime = classifier.runtime
+    found = {"runtime": " ".join(runtime)}
+    bare = [without_http(classifier, photos) for _ in range(ROUNDS)]
+    found["bare_per_s"] = float(np.median(bare))
+    one = load(photos[0], classifier.preprocessing)[None]
+    data = [open(photo, "rb").read() for photo in photos]
+    settings = classifier.preprocessing
+    alone = np.median([milliseconds(lambda x: load(x, settings), each, 10) for each in data[:16]])
+    alone += milliseconds(classifier.probabilities, one)
+    servers = {"ours": [sys.executable, "deployment/server.py", "--model", folder, "--json"]}
+    texts = {"flask": (sys.executable, FLASK)}
+    if arguments.peers:
+        texts.update(litserve=(arguments.peers, LITSERVE), bentoml=(arguments.peers, BENTOML))
+    rates = {name: [] for name in [*servers, *texts]}
+    for _ in range(ROUNDS):
+        for name in rates:
+            port = free_port()
+            if name == "ours":
+                words = [*servers["ours"], "--port", str(port)]
+            else:
+                python, text = texts[name]
+                path = os.path.join(place, f"{name}_peer.py")
+                with open(path, "w") as file:
+                    file.write(text.format(root=ROOT, folder=folder, port=port, runtime=runtime))
+                words = [python, path]
+                if name == "bentoml":
+                    words = [os.path.join(os.path.dirname(python), "bentoml"), "serve",
+                             f"{name}_peer:Service", "--port", str(port),
+                             "--working-dir", place]
+            with_server(words, port, lambda: time.sleep(2))  # warms the file cache
+            began = time.perf_counter()
+            log = open(os.path.join(place, f"{name}.log"), "w")
+            process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log,
+                                       start_new_session=True)
+            try:
+                wait_ready(port, process)
+                ready = time.perf_counter() - began
+                time.sleep(2)
+                wrk(port, script, 3, CONNECTIONS)
+                result = wrk(port, script, SECONDS, CONNECTIONS)
+                rates[name].append(result["rate"])
+                print(f"{name}: {result}", file=sys.stderr, flush=True)
+                if name == "ours":
+                    found["ready_seconds"] = min(ready, found.get("ready_seconds", 99.0))
+                    found["median_ms"], found["99th_ms"] = result["median"], result["99th"]
+                    single = wrk(port, script, 4, 1)
+                    found["overhead_ms"] = float(single["median"] - alone)
+            finally:
+                end(process)
+    for name, each in rates.items():
+        found[f"{name}_per_s"] = float(np.median(each))
+    ours = found["ours_per_s"]
+    found["ratio_to_plain_flask"] = ours / found["flask_per_s"]
+    if arguments.peers:
+        found["ratio_to_best_peer"] = ours / max(found["litserve_per_s"], found["bentoml_per_s"])
+    found["ratio_to_runtime"] = ours / found["bare_per_s"]
+    found["overload"] = json.dumps(overload(servers["ours"], photos, 4 * ours))
+    if arguments.minutes:
+        found.update(soak(servers["ours"], script, arguments.minutes))
+    return found
+
+
+def with_server(words, port, work):
+    """Starts a server, does some work when it is ready, and ends it."""
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_ready(port, process)
+        return work()
+    finally:
+        end(process)
+
+
+def end(process):
+    """SIGTERM to a server that was started here, and to the processes that it has started."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    time.sleep(1)
+
+
+def free_port():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def wait_ready(port, process, seconds=60):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise SystemExit(f"{process.args}: ended with {process.returncode}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit(f"{process.args}: not ready within {seconds} s")
+
+
+def form(photo):
+    with open(photo, "rb") as file:
+        data = file.read()
+    return (b'--photo\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+            b"Content-Type: image/jpeg\r\n\r\n" + data + b"\r\n--photo--\r\n")
+
+
+def write_bodies(photos, place):
+    for number, photo in enumerate(photos, 1):
+        with open(os.path.join(place, f"{number}.body"), "wb") as file:
+            file.write(form(photo))
+    path = os.path.join(place, "post.lua")
+    with open(path, "w") as file:
+        file.write(LUA.format(count=len(photos), folder=place))
+    return path
+
+
+def wrk(port, script, seconds, connections):
+    """Requests a second, what wrk itself used of the processor taken off, and times in ms."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    output = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", script,
+         f"http://127.0.0.1:{port}/predict"], check=True, capture_output=True, text=True,
+    ).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    words = output.split("result ")[1].split()
+    requests, failed, duration = (int(word) for word in words[:3])
+    left = CORES * duration / 1e6 - used
+    return {"rate": (requests - failed) * CORES / left, "failed": failed, "wrk_cpu": used,
+            "median": float(words[3]), "99th": float(words[4])}
+
+
+def without_http(classifier, photos, count=480):
+    """Photos a second: decoding on all cores, then the model in batches, one after the other."""
+    paths = [photos[number % len(photos)] for number in range(count)]
+    classifier.probabilities(np.stack([load(path, classifier.preprocessing)
+                                       for path in paths[:BATCH]]))
+    began = time.perf_counter()
+    with ThreadPoolExecutor(CORES) as pool:
+        images = list(pool.map(lambda path: load(path, classifier.preprocessing), paths))
+    for first in range(0, count, BATCH):
+        classifier.probabilities(np.stack(images[first : first + BATCH]))
+    return count / (time.perf_counter() - began)
+
+
+def overload(words, photos, rate, seconds=15):
+    """What is answered when requests come at a rate, whether or not earlier ones are done."""
+    import asyncio
+
+    body = form(photos[0])
+    port = free_port()
+    head = (f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
+            f"boundary=photo\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode()
+
+    async def one(results):
+        began = time.perf_counter()
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head + body)
+            answer = await asyncio.wait_for(reader.read(), 60)
+            status = int(answer.split()[1]) if answer else 0
+            writer.close()
+        except (TimeoutError, OSError):
+            status = 0
+        results.append((status, time.perf_counter() - began))
+
+    async def flood(rate, seconds):
+        results, tasks = [], []
+        began = time.perf_counter()
+        while (now := time.perf_counter() - began) < seconds:
+            while len(tasks) < now * rate:
+                tasks.append(asyncio.create_task(one(results)))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*tasks)
+        return results
+
+    def work():
+        time.sleep(2)
+        asyncio.run(flood(20, 1))
+        results = asyncio.run(flood(rate, seconds))
+        after = asyncio.run(flood(20, 2))
+        served = sorted(spent for status, spent in results if status == 200)
+        refused = sorted(spent for status, spent in results if status == 503)
+        return {
+            "sent": len(results), "served": len(served), "refused": len(refused),
+            "others": len(results) - len(served) - len(refused),
+            "served_longest_s": round(served[-1], 2) if served else None,
+            "refused_median_s": round(refused[len(refused) // 2], 3) if refused else None,
+            "after_median_s": round(float(np.median([spent for _, spent in after])), 4),
+            "after_served": sum(status == 200 for status, _ in after) / len(after),
+        }
+
+    return with_server([*words, "--port", str(port)], port, work)
+
+
+def soak(words, script, minutes):
+    """Growth of memory and open files under load, after a sixth of the time."""
+    port = free_port()
+    process = subprocess.Popen([*words, "--port", str(port)], cwd=ROOT, start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_ready(port, process)
+        seconds = int(minutes * 60)
+        load_process = subprocess.Popen(
+            ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "60s", "-s", script,
+             f"http://127.0.0.1:{port}/predict"], stdout=subprocess.PIPE, text=True)
+        samples = []
+        while load_process.poll() is None:
+            with open(f"/proc/{process.pid}/statm") as file:
+                memory = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+            samples.append((memory, len(os.listdir(f"/proc/{process.pid}/fd"))))
+            time.sleep(2)
+        print(load_process.stdout.read(), file=sys.stderr)
+    finally:
+        end(process)
+    samples = samples[:-3]  # when connections end
+    settled = np.array(samples[len(samples) // 6 :])
+    first, last = settled[: len(settled) // 5].mean(axis=0), settled[-len(settled) // 5 :].mean(0)
+    return {"memory_mb": float(last[0]), "files": float(last[1]),
+            "memory_growth": float(last[0] / first[0] - 1),
+            "files_growth": float(last[1] / first[1] - 1)}
+
+
+if __name__ == "__main__":
+    main()
