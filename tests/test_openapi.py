@@ -1,0 +1,281 @@
+"""deployment/openapi.py: the document holds together, and what the application answers is in it."""
+
+import json
+import re
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from deployment import metrics, openapi
+from deployment.application import Served, Settings, State, create_application
+from deployment.batching import QueueFull
+from errors import ImageError
+
+LIMITS = {"classes": 3, "top_k": 2, "max_images": 4, "max_bytes": 5000}
+TOKEN = {"Authorization": "Bearer right token"}
+STATUSES = {
+    ("/predict", "post"): {200, 400, 401, 413, 422, 500, 503, 504},
+    ("/labels", "get"): {200, 401, 500, 503},
+    ("/metrics", "get"): {200, 401, 500},
+    ("/healthz", "get"): {200, 500},
+    ("/readyz", "get"): {200, 500, 503},
+    ("/openapi.json", "get"): {200, 500, 503},
+    ("/", "get"): {200, 500},
+}
+PROTECTED = ("/predict", "/labels", "/metrics")
+WAITING = ("/predict", "/labels", "/readyz", "/openapi.json")  # for the model
+
+
+def describe(token=True):
+    """The document as a client reads it."""
+    return json.loads(json.dumps(openapi.describe(**LIMITS, token=token), allow_nan=False))
+
+
+def operations(document):
+    return {(path, method): operation for path, methods in document["paths"].items()
+            for method, operation in methods.items()}
+
+
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int,
+         "number": (int, float)}
+CHECKS = {  # of JSON Schema's keywords, those that the document uses in answers
+    "type": lambda want, value: isinstance(value, TYPES[want]) and (
+        want == "boolean" or not isinstance(value, bool)),
+    "const": lambda want, value: value == want and type(value) is type(want),
+    "enum": lambda want, value: value in want,
+    "minimum": lambda want, value: value >= want,
+    "maximum": lambda want, value: value <= want,
+    "minItems": lambda want, value: len(value) >= want,
+    "maxItems": lambda want, value: len(value) <= want,
+    "pattern": lambda want, value: re.search(want, value) is not None,
+    "required": lambda want, value: set(want) <= set(value),
+}
+
+
+def valid(document, schema, value):
+    """Whether a value is as its schema wants it. A keyword that is not known fails the test."""
+    schema = dict(schema)
+    schema.pop("description", None)
+    if "$ref" in schema:
+        assert set(schema) == {"$ref"}
+        return valid(document, resolve(document, schema["$ref"]), value)
+    alternatives = [valid(document, each, value) for each in schema.pop("oneOf", ())]
+    parts = [valid(document, each, value) for each in schema.pop("allOf", ())]
+    items, properties = schema.pop("items", None), schema.pop("properties", {})
+    closed = schema.pop("additionalProperties", True) is False
+    return (
+        all(CHECKS[keyword](want, value) for keyword, want in schema.items())
+        and (not alternatives or sum(alternatives) == 1) and all(parts)
+        and (items is None or all(valid(document, items, each) for each in value))
+        and not (closed and set(value) - set(properties))
+        and all(valid(document, of_property, value[name])
+                for name, of_property in properties.items() if name in value)
+    )
+
+
+def resolve(document, reference):
+    found = document
+    for name in reference.removeprefix("#/").split("/"):
+        found = found[name]
+    return found
+
+
+def references(node):
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"]
+        node = node.values()
+    elif not isinstance(node, list):
+        return
+    for each in node:
+        yield from references(each)
+
+
+def check(document, described, status, headers, body):
+    """Refuses an answer that is not as described."""
+    for name, header in described["headers"].items():
+        value = headers.get(name)
+        assert value is not None, (status, name)
+        if header["schema"].get("type") == "integer":
+            value = int(value)
+        assert valid(document, header["schema"], value), (status, name, value)
+    assert not {"Retry-After", "WWW-Authenticate", "Allow"} & set(headers.keys()) - set(
+        described["headers"])
+    (media,) = described["content"]
+    assert headers["Content-Type"].split(";")[0] == media
+    value = json.loads(body) if media == "application/json" else body.decode()
+    assert valid(document, described["content"][media]["schema"], value), (status, value)
+
+
+# --- the document ---------------------------------------------------------------------------
+
+def test_it_holds_together():
+    document = describe()
+    assert document["openapi"].startswith("3.1.") and document["info"]["title"]
+    found = operations(document)
+    assert {key: set(map(int, each["responses"])) for key, each in found.items()} == STATUSES
+    names = [each["operationId"] for each in found.values()]
+    assert len(set(names)) == len(names)
+    used = set(references(document))
+    assert {reference.rsplit("/", 1)[1] for reference in used} == \
+        set(document["components"]["schemas"])
+    for reference in used:
+        assert resolve(document, reference)["type"] == "object"
+    responses = [*document["components"]["responses"].values(),
+                 *(each for key in found for each in found[key]["responses"].values())]
+    for response in responses:
+        assert response["description"] and response["headers"]["X-Request-ID"]["required"]
+
+
+def test_examples_are_valid():
+    document = describe()
+    count = 0
+    for operation in operations(document).values():
+        for response in operation["responses"].values():
+            for content in response["content"].values():
+                for example in content.get("examples", {}).values():
+                    assert valid(document, content["schema"], example["value"])
+                    count += 1
+    assert count == 2
+
+
+def test_limits():
+    predict = operations(describe())["/predict", "post"]
+    (top_k,) = predict["parameters"]
+    assert (top_k["name"], top_k["in"], top_k.get("required", False)) == ("top_k", "query", False)
+    assert top_k["schema"] == {"type": "integer", "minimum": 1, "maximum": 3, "default": 2}
+    body = predict["requestBody"]
+    assert body["required"] and "5000 bytes" in body["description"]
+    form, *raw = body["content"].values()
+    assert list(body["content"]) == ["multipart/form-data", "application/octet-stream", "image/*"]
+    image = form["schema"]["properties"]["image"]
+    assert (image["type"], image["minItems"], image["maxItems"]) == ("array", 1, 4)
+    assert form["schema"]["required"] == ["image"] and image["items"]["format"] == "binary"
+    assert [each["schema"]["maxLength"] for each in raw] == [5000, 5000]
+
+
+@pytest.mark.parametrize("token", [True, False])
+def test_a_token_is_described_where_it_is_needed(token):
+    document = describe(token)
+    for (path, _), operation in operations(document).items():
+        needed = token and path in PROTECTED
+        assert ("401" in operation["responses"]) == needed
+        assert operation.get("security") == ([{"token": []}] if needed else None)
+    assert document["components"].get("securitySchemes") == (
+        {"token": {"type": "http", "scheme": "bearer"}} if token else None)
+
+
+# --- what the application answers ---------------------------------------------------------------
+
+class Batcher:
+    """Answers images by their first byte: a row, an error, nothing at all."""
+
+    waiting = 0
+
+    def submit(self, sources):
+        if sources[0] == b"full":
+            raise QueueFull
+        futures = [Future() for _ in sources]
+        for source, future in zip(sources, futures):
+            if source == b"bad":
+                future.set_exception(ImageError("image", "is broken"))
+            elif source == b"failure":
+                future.set_exception(RuntimeError("of the model"))
+            elif source != b"slow":
+                future.set_result(np.array([0.25, 0.75, 0.0], np.float32))
+        return futures
+
+
+def client(ready=True, calibrated=False):
+    state = State()
+    classifier = SimpleNamespace(
+        labels=("cat", "dog", "狐狸"), calibration=calibrated, unknown=lambda row: True,
+        top=lambda row, count: [{"label": "dog", "id": 1, "probability": 0.75}] * count)
+    if ready:
+        state.served = Served("animals", classifier, Batcher())
+    settings = Settings(LIMITS["top_k"], LIMITS["max_images"], LIMITS["max_bytes"], 0.05,
+                        b"right token")
+    return create_application(state, settings, metrics.create()).test_client()
+
+
+def form(*images, name=b"image"):
+    head = b'--limit\r\nContent-Disposition: form-data; name="%s"; filename="a.png"\r\n\r\n'
+    parts = [head % name + image + b"\r\n" for image in images]
+    return raw(b"".join(parts) + b"--limit--\r\n", "multipart/form-data; boundary=limit")
+
+
+def raw(data, kind="image/png"):
+    return {"data": data, "content_type": kind}
+
+
+ANSWERS = [  # a request to /predict, the status, the error's code
+    ("", raw(b"good"), 200, None),
+    ("?top_k=3", raw(b"good", "application/octet-stream"), 200, None),
+    ("", form(b"good"), 200, None),
+    ("", form(b"good", b"bad", b"good"), 200, None),
+    ("", form(b"good", b"good"), 200, None),
+    ("?top_k=0", raw(b"good"), 400, "bad_request"),
+    ("?top_k=4", raw(b"good"), 400, "bad_request"),
+    ("?top_k=x", raw(b"good"), 400, "bad_request"),
+    ("", form(b"good", name=b"picture"), 400, "bad_request"),
+    ("", raw(b"--", "multipart/form-data; boundary=x"), 400, "bad_request"),
+    ("", raw(bytes(5001)), 413, "too_large"),
+    ("", form(*[b"good"] * 5), 413, "too_large"),
+    ("", raw(b"bad"), 422, "undecodable"),
+    ("", form(b"bad"), 422, "undecodable"),
+    ("", form(b"bad", b"bad"), 422, None),
+    ("", raw(b"failure"), 500, "internal"),
+    ("", raw(b"full"), 503, "queue_full"),
+    ("", raw(b"slow"), 504, "overdue"),
+]
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_predict_is_as_described(calibrated):
+    document, application = describe(), client(calibrated=calibrated)
+    described = document["paths"]["/predict"]["post"]["responses"]
+    for query, request, status, code in ANSWERS:
+        found = application.post("/predict" + query, headers=TOKEN, **request)
+        assert found.status_code == status, (query, request, found.data)
+        assert found.json.get("error", {}).get("code") == code
+        check(document, described[str(status)], status, found.headers, found.data)
+    assert {status for *_, status, _ in ANSWERS} | {401} == set(map(int, described))
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_other_routes_are_as_described(ready):
+    document, application = describe(), client(ready)
+    for (path, method), operation in operations(document).items():
+        if path == "/predict" and ready:
+            continue
+        for headers in (TOKEN, {}):
+            found = application.open(path, method=method, headers=headers)
+            expected = 200 if ready or path not in WAITING else 503
+            if path in PROTECTED and not headers:
+                expected = 401
+            assert found.status_code == expected, (path, headers)
+            check(document, operation["responses"][str(expected)], expected, found.headers,
+                  found.data)
+
+
+def test_every_route_is_described_and_every_other_refused_as_described():
+    document, application = describe(), client()
+    rules = {(rule.rule, method.lower()) for rule in application.application.url_map.iter_rules()
+             for method in rule.methods - {"HEAD", "OPTIONS"}}
+    assert rules == set(STATUSES)
+    refused = document["components"]["responses"]
+    for path, methods in document["paths"].items():
+        found = application.delete(path, headers=TOKEN)
+        assert found.status_code == 405
+        check(document, refused["method_not_allowed"], 405, found.headers, found.data)
+        allowed = {word.strip().lower() for word in found.headers["Allow"].split(",")}
+        assert allowed - {"head", "options"} == set(methods)
+    found = application.get("/nowhere")
+    assert found.status_code == 404
+    check(document, refused["not_found"], 404, found.headers, found.data)
+
+
+def test_the_document_is_served():
+    assert client().get("/openapi.json").json == describe()
