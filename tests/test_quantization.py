@@ -88,6 +88,19 @@ def test_int8_files_hold_bytes(small):
                            for each in kernels)
 
 
+def test_int8_of_litert_computes_in_int8(small):
+    """Not its weights alone: what flows between layers has 8 bits as well."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    def kinds(name):
+        found = Interpreter(str(small.model / name)).get_tensor_details()
+        return [each["dtype"] for each in found if len(each["shape"]) == 4]
+
+    assert kinds("model.tflite").count(np.int8) == 0
+    quantized = kinds("model.int8.tflite")
+    assert quantized.count(np.int8) > quantized.count(np.float32)
+
+
 @pytest.mark.parametrize("name, file", [
     ("openvino", ["model.xml", "model.bin"]), ("litert", ["model.tflite"]),
     ("savedmodel", ["saved_model.pb", "variables/variables.index",
