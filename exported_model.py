@@ -55,8 +55,10 @@ def parse_description(folder, description):
         labels = tuple(description["labels"])
         settings = description["preprocessing"]
         formats = description.get("formats", {"savedmodel": {"float32": {}}})
-        tables = (formats, *formats.values(), description["files"])
-        if not formats or not all(isinstance(each, dict) and each for each in tables):
+        tables = (formats, *formats.values())
+        if not all(isinstance(each, dict) and each for each in tables) or not isinstance(
+            description["files"], dict
+        ):
             raise TypeError("formats or files")
         preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
     except (KeyError, TypeError, AttributeError) as error:

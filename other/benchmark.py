@@ -1,0 +1,307 @@
+"""Measures what an exported model can be computed by, side by side, on this machine.
+
+Each runtime and precision has a fresh process: load time and memory are then those of its use,
+and one that crashes leaves the others.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+from tqdm import tqdm
+
+import eval as evaluation
+import run_folder
+import runtimes
+from errors import InputError, RunError
+from exported_model import candidates, check_files, parse_description, read_description
+from gate import judge
+from inference import Classifier
+from other import fonts
+from other.benchmark_table import chart, name_of, text, write_csv
+from other.charts import check_output_folder, drawing, output_folder, save
+from other.intervals import proportion
+from samples import Samples, check_labels, read_samples
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FILES = ("benchmark.csv", "benchmark.png", "benchmark.svg")
+COLUMNS = ("runtime", "precision", "auto", "problem", "bytes", "load_seconds", "milliseconds",
+           "milliseconds_95", "images_per_second", "batch_size", "peak_memory", "accuracy",
+           "accuracy_low", "accuracy_high", "agreement", "difference")
+ORDER = ("savedmodel", "onnx", "openvino", "litert")
+SECONDS = (1.5, 0.5)  # that one image, and each larger batch, is measured for, in all turns
+TURNS = 3  # batch sizes take turns, so that what else the machine does meets them all
+NOT_INSTALLED, NOT_HERE = "not installed", "not on this processor"
+
+
+def main(options):
+    """`--mode benchmark`."""
+    check_output_folder(options.target, FILES)
+    folder = find_model(options.model, options.save_dir)
+    description = read_description(folder)
+    labels, preprocessing = parse_description(folder, description)
+    check_files(folder, description)
+    samples = find_samples(folder, options.data, labels)
+    formats = description.get("formats", {"savedmodel": {"float32": {}}})
+    batches = batch_sizes(options.batch_size)
+    rows, answers, undecodable = measure_all(folder, formats, batches, samples, options.workers)
+    if samples and len(undecodable) == len(samples.names):
+        raise InputError(f"{samples.folder}: none of its {len(undecodable)} images can be decoded")
+    if samples and samples.labels is not None:
+        add_accuracy(rows, answers, samples.labels)
+    original = add_agreement(rows, answers, formats)
+    fastest = candidates(formats, "auto", True)[0]
+    for row in rows:
+        row["auto"] = (row["runtime"], row["precision"]) == fastest
+    title = f"{description.get('backbone', 'model')}, {preprocessing.size} x {preprocessing.size}"
+    with output_folder(options.target, FILES) as partial:
+        write_csv(os.path.join(partial, "benchmark.csv"), rows)
+        with drawing([fonts.FALLBACK]):
+            save(chart(rows, f"{title} pixels"), partial, "benchmark")
+    result = {
+        "model": folder, "cores": os.cpu_count(),
+        "images": len(samples.names) if samples else 0,
+        "images_from": samples.folder if samples else None,
+        "original": original, "results": rows,
+        "undecodable": [f"{os.path.join(samples.folder, name)}: {reason}"
+                        for name, reason in undecodable.items()],
+        "target": options.target,
+    }
+    print(json.dumps(result, ensure_ascii=False) if options.json else text(result))
+    failed = [row for row in rows if row["problem"] not in (None, NOT_INSTALLED, NOT_HERE)]
+    if failed:
+        more = f"; {len(failed)} of {len(rows)} failed" if len(failed) > 1 else ""
+        raise RunError(f"{name_of(failed[0])}: {failed[0]['problem']}{more}")
+
+
+def find_model(name, save_dir):
+    """The folder of an exported model, that of a run where `name` is one."""
+    path = run_folder.find(name, save_dir, "--model")
+    if run_folder.is_exported(path):
+        return path
+    folder = os.path.join(path, run_folder.MODEL)
+    if not run_folder.is_exported(folder):
+        raise InputError(f"--model: {path} has no exported model; --mode export makes one")
+    return folder
+
+
+def find_samples(folder, data, labels):
+    """The images to answer: `Samples`, without labels those of the run's check/, or None.
+
+    Args:
+        folder: of the exported model.
+        data: folder of labelled images, or None.
+        labels: class names of the model.
+    """
+    if data:
+        check_labels(data, labels, f"the labels of {folder}")
+        return read_samples(data, labels, f"the labels of {folder}")
+    check = os.path.normpath(os.path.join(folder, os.pardir, run_folder.CHECK))
+    path = os.path.join(check, run_folder.CHECK_FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = list(json.load(file))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    return Samples(check, names, None) if names else None
+
+
+def batch_sizes(largest):
+    """The batch sizes to try: powers of two below `largest`, and it."""
+    return [2**n for n in range(largest.bit_length()) if 2**n < largest] + [largest]
+
+
+def measure_all(folder, formats, batches, samples, workers):
+    """Measures every runtime and precision of an exported model.
+
+    Args:
+        folder: of the exported model.
+        formats: as model.json has them.
+        batches: list of batch sizes, 1 first.
+        samples: `Samples` to answer, or None.
+        workers: threads that decode.
+
+    Returns:
+        rows: list of dict with the keys `COLUMNS` and images_per_second_N for each batch size N,
+            as `measure` gives them; None where there is no figure, of which problem tells the
+            reason.
+        answers: list of float32 (N, C), or None, for each row.
+        undecodable: dict of image name -> why it cannot be decoded.
+    """
+    rows, answers, undecodable, warm = [], [], {}, set()
+    what = [(name, precision) for name in ORDER if name in formats for precision in formats[name]]
+    bar = tqdm(what, "measuring", leave=False, disable=None)
+    for name, precision in bar:
+        bar.set_postfix_str(f"{name} {precision}")
+        task = {"folder": os.path.abspath(folder), "name": name, "precision": precision,
+                "batches": batches, "seconds": SECONDS, "workers": workers,
+                "images": os.path.abspath(samples.folder) if samples else "",
+                "names": samples.names if samples else []}
+        rates = [f"images_per_second_{size}" for size in batches]
+        row = {**dict.fromkeys([*COLUMNS, *rates]), "runtime": name, "precision": precision}
+        found = None
+        if not runtimes.is_installed(name):
+            row["problem"] = NOT_INSTALLED
+        elif precision == "bfloat16" and not runtimes.has_bfloat16():
+            row["problem"] = NOT_HERE
+        else:
+            row["bytes"] = runtimes.size(folder, name, precision)
+            try:
+                if name not in warm:  # its libraries are not in the file cache yet
+                    warm.add(name)
+                    apart({**task, "batches": [1], "seconds": (0, 0), "names": []})
+                figures, found, undecodable = apart(task)
+                row.update(figures)
+            except RunError as error:
+                row["problem"] = str(error)
+        rows.append(row)
+        answers.append(found if samples else None)
+    return rows, answers, undecodable
+
+
+def apart(task):
+    """As `measure`, which takes what `task` holds, in a fresh process.
+
+    Raises:
+        RunError: it fails there; with what it said.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        process = subprocess.run(
+            [sys.executable, "-m", "other.benchmark", scratch], cwd=ROOT, input=json.dumps(task),
+            capture_output=True, text=True, errors="replace",
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        if process.returncode:
+            said = process.stderr.strip().splitlines() if process.returncode > 0 else []
+            said = said or [f"status {process.returncode}, as of a process that was killed"]
+            raise RunError(f"failed: {said[-1]}")
+        with open(os.path.join(scratch, "figures.json"), encoding="utf-8") as file:
+            figures, undecodable = json.load(file)
+        return figures, np.load(os.path.join(scratch, "answers.npy")), undecodable
+
+
+def measure(folder, name, precision, batches, seconds, images, names, workers):
+    """Measures one runtime in one precision in this process, which has to be fresh.
+
+    Args:
+        folder: of the exported model.
+        name, precision: as `runtimes.open_model` takes them.
+        batches: list of batch sizes, 1 first.
+        seconds: (for one image, for each larger batch) to measure.
+        images, names: folder and file names of images to answer after that.
+        workers: threads that decode those.
+
+    Returns:
+        figures: dict of load_seconds, until the first answer; milliseconds, the median for one
+            image, and milliseconds_95, the 95th percentile; images_per_second_N at each batch
+            size N; images_per_second, the best, and batch_size, where that is; peak_memory, in
+            bytes, of the process before it answers `names`, None where the system does not tell.
+        answers: float32 (N, C), a row of zeros for an image that cannot be decoded.
+        undecodable: dict of image name -> why it cannot be decoded.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    labels, preprocessing = parse_description(folder, read_description(folder))
+    shape = (batches[-1], preprocessing.size, preprocessing.size, 3)
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    start = time.perf_counter()
+    predict = runtimes.open_model(folder, name, precision)
+    predict(noise[:1])
+    figures = {"load_seconds": time.perf_counter() - start}
+    for size in batches:
+        predict(noise[:size])  # warms up
+    times = {size: [] for size in batches}
+    for _ in range(TURNS):
+        for size in batches:
+            times[size] += clock(predict, noise[:size], seconds[size > 1] / TURNS)
+    milliseconds = np.array(times[1]) * 1000
+    figures["milliseconds"] = float(np.median(milliseconds))
+    figures["milliseconds_95"] = float(np.percentile(milliseconds, 95))
+    rates = {size: float(size / np.median(times[size])) for size in batches}
+    figures["batch_size"] = max(rates, key=rates.get)
+    figures["images_per_second"] = max(rates.values())
+    figures.update({f"images_per_second_{size}": rate for size, rate in rates.items()})
+    figures["peak_memory"] = _peak_memory()
+    classifier = Classifier(labels, preprocessing, predict)
+    samples = Samples(images, names, None)
+    answers, errors = evaluation.predict(classifier, samples, batches[-1], workers)
+    return figures, answers, {names[n]: error.reason for n, error in errors.items()}
+
+
+def clock(predict, x, seconds):
+    """The seconds that each call of `predict` with `x` takes: list, of one call at least."""
+    times, end = [], time.perf_counter() + seconds
+    while not times or time.perf_counter() < end:
+        start = time.perf_counter()
+        predict(x)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _peak_memory():
+    # resource.getrusage would count what the parent held when it started this process.
+    try:
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):  # not Linux
+        return None
+
+
+def add_accuracy(rows, answers, true):
+    """Fills in accuracy and its 95 % interval; an image without an answer counts as wrong.
+
+    Args:
+        rows, answers: as `measure_all` gives them.
+        true: int (N,), class ids.
+    """
+    for row, found in zip(rows, answers):
+        if found is not None:
+            right = int((found.any(axis=1) & (found.argmax(axis=1) == true)).sum())
+            row["accuracy"] = right / len(true)
+            row["accuracy_low"], row["accuracy_high"] = proportion(right, len(true))
+
+
+def add_agreement(rows, answers, formats):
+    """Fills in agreement and difference, to the first float32 of `ORDER` that has answers.
+
+    An image without an answer is left out. Where no float32 has answers, the figures are those
+    to the trained model, from model.json.
+
+    Returns:
+        What they are to, such as "savedmodel float32", or None for the trained model.
+    """
+    original = next((n for n, row in enumerate(rows)
+                     if row["precision"] == "float32" and answers[n] is not None), None)
+    if original is None:
+        for row in rows:
+            shown = formats[row["runtime"]].get(row["precision"], {})
+            row.update({name: shown.get(name) for name in ("agreement", "difference")})
+        return None
+    answered = answers[original].any(axis=1)
+    for row, found in zip(rows, answers):
+        if found is not None:
+            row.update(judge(answers[original][answered], found[answered]))
+    return name_of(rows[original])
+
+
+def _answer():
+    """What the fresh process does: a task on standard input, the answer into a folder."""
+    scratch = sys.argv[1]
+    try:
+        figures, answers, undecodable = measure(**json.load(sys.stdin))
+    except InputError as error:
+        sys.exit(" ".join(str(error).split()))
+    np.save(os.path.join(scratch, "answers.npy"), answers)
+    with open(os.path.join(scratch, "figures.json"), "w", encoding="utf-8") as file:
+        json.dump([figures, undecodable], file)
+
+
+if __name__ == "__main__":
+    _answer()
