@@ -286,6 +286,9 @@ def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monk
         # What is not asked for does not stay from before.
         assert not (path / "model" / "model.onnx").exists()
         assert not (path / "model" / "saved_model.pb").exists()
+    # What was asked for is not left out but refused.
+    result = go("--mode", "export", "--run", path, "--format", "openvino", "--quantize", "bf16")
+    assert result.status == 1 and "openvino in bfloat16 names the same class" in result.err
 
 
 # --- what is taken --------------------------------------------------------------------
