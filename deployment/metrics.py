@@ -40,9 +40,9 @@ def create():
                         buckets=[2**power for power in range(11)], registry=registry),
         queue=Gauge("queue_images", "Images that wait", registry=registry,
                     multiprocess_mode="livesum"),
-        model=Gauge("model_info", "1 for the model that answers",
+        model=Gauge("model_info", "Processes that answer with this model",
                     ("model", "runtime", "precision"), registry=registry,
-                    multiprocess_mode="livemax"),
+                    multiprocess_mode="livesum"),
     )
     shared = registry
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

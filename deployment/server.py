@@ -27,6 +27,7 @@ SHUTDOWN = 30  # seconds in which requests under way are finished
 
 def main(options):
     """`--mode serve`."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before there is a model to load again
     token = read_token(options.token_file) if options.token_file else None
     check_host(options)
     path = run_folder.find(options.model, options.save_dir, "--model")

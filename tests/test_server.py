@@ -28,6 +28,7 @@ from PIL import Image
 import calibration
 import conversion
 import exported_model
+import options
 import preprocess
 import run
 import run_folder
@@ -39,7 +40,7 @@ from deployment.application import (
     create_application,
     split_multipart,
 )
-from deployment.batching import Batcher
+from deployment.batching import Batcher, Closed
 from deployment.kept import Keeper
 from errors import ImageError, InputError
 from inference import Classifier
@@ -392,8 +393,8 @@ def test_paths_and_methods(server):
         assert allowed in answer.headers["Allow"]
     head = requests.head(f"{server.url}/labels", timeout=20)
     assert head.status_code == 200 and head.content == b""
-    options = requests.options(f"{server.url}/predict", timeout=20)
-    assert options.status_code == 200 and "POST" in options.headers["Allow"]
+    answer = requests.options(f"{server.url}/predict", timeout=20)
+    assert answer.status_code == 200 and "POST" in answer.headers["Allow"]
 
 
 def test_headers_of_every_answer(server):
@@ -797,7 +798,10 @@ def test_sigterm_finishes_what_is_under_way(start):
 
 
 def test_sigint_ends_it_too(start):
-    server = start()
+    server = start("--max_queue", 2)
+    # More images than may wait could never be answered.
+    message = refused(server.predict(None, files=[("image", PNG)] * 3), 413, "too_large")
+    assert "2 images" in message
     assert server.end(signal.SIGINT) == (0, "")
 
 
@@ -827,12 +831,6 @@ def test_sighup_replaces_the_model_under_load(start, folder, tmp_path):
         write_model(model, ["a", "b", "c", "d"])
         server.process.send_signal(signal.SIGHUP)
         until(lambda: (200, "d") in answers[-20:])
-        running = len(os.listdir(f"/proc/{server.process.pid}/task"))
-        for count in range(2, 6):
-            server.process.send_signal(signal.SIGHUP)
-            until(lambda wanted=count: server.errors().count("loaded again") == wanted)
-        # A model that is replaced leaves no threads behind.
-        assert len(os.listdir(f"/proc/{server.process.pid}/task")) < running + 8
         with open(os.path.join(model, "model.bin"), "ab") as file:
             file.write(b"x")
         server.process.send_signal(signal.SIGHUP)
@@ -852,30 +850,70 @@ def test_sighup_replaces_the_model_under_load(start, folder, tmp_path):
     assert server.end()[0] == 0
 
 
-def test_several_processes(start):
-    server = start("--workers", 2)
+def children(process):
+    """The ids of a process's own."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True,
+                           text=True)
+    return found.stdout.split()
+
+
+def test_several_processes(start, folder, tmp_path):
+    model = shutil.copytree(folder, tmp_path / "model")
+    server = start("--workers", 2, model=model)
+
+    def serves():
+        assert [server.predict().status_code for _ in range(8)] == [200] * 8
+
+    def until(true):
+        end = time.monotonic() + 20
+        while not true():
+            assert time.monotonic() < end, server.errors()
+            time.sleep(0.02)
+
     assert server.ready["pid"] == server.process.pid
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.process.pid)],
-                              capture_output=True, text=True).stdout.split()
-    assert len(children) == 2
-    for _ in range(8):
-        assert server.predict().status_code == 200
+    first, second = children(server.process)
+    serves()
     # Any of the two tells of both.
     assert 'requests_total{route="/predict",status="200"} 8.0' in requests.get(
         f"{server.url}/metrics", timeout=20).text
-    os.kill(int(children[0]), signal.SIGKILL)
-    for _ in range(8):
-        assert server.predict().status_code == 200
-    end = time.monotonic() + 20
-    while len(found := subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(server.process.pid)], capture_output=True,
-            text=True).stdout.split()) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    assert children[1] in found and children[0] not in found
-    assert f"process {children[0]} ended with status -9" in server.errors()
+    os.kill(int(first), signal.SIGKILL)
+    serves()
+    until(lambda: b'runtime="openvino"} 2.0' in requests.get(
+        f"{server.url}/metrics", timeout=20).content)
+    [third] = set(children(server.process)) - {second}
+    assert third != first and f"process {first} ended with status -9" in server.errors()
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: server.errors().count("loaded again") == 2)
+    assert set(children(server.process)) == {second, third}
+    (model / "model.bin").unlink()
+    os.kill(int(second), signal.SIGKILL)  # there is none to take its place
+    until(lambda: "model.bin" in server.errors())
+    serves()
+    half = connected(server, b"POST /predict HTTP/1.1\nContent-Length: %d\n\n" % len(PNG))
+    time.sleep(0.1)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    with pytest.raises(ConnectionRefusedError):
+        connected(server)
+    half.sendall(PNG)
+    assert rest(half).startswith(b"HTTP/1.1 200 ")
     assert server.end() == (0, "")
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in found)
+    assert not os.path.exists(f"/proc/{third}")
+
+
+def test_a_model_that_is_replaced_is_closed(application, folder):
+    from deployment.server import _next_model
+
+    made = application()
+    old, before = made.state.served, threading.active_count()
+    parsed = options.parse("serve", ["--model", folder])
+    _next_model(parsed, folder, made.state, made.metrics)
+    with pytest.raises(Closed):
+        old.batcher.submit([PNG])
+    made.client.post("/predict", data=PNG)
+    made.state.served.batcher.close()
+    assert threading.active_count() < before
+    assert 'runtime="openvino"} 1.0' in made.client.get("/metrics").text
 
 
 def test_several_processes_and_a_model_that_is_broken(folder, tmp_path):
