@@ -3,8 +3,8 @@
 The steps are those of `preprocess`, by TensorFlow's own operations: JPEG, PNG, WebP, BMP and GIF
 (first frame), grey and transparent ones included. What TensorFlow cannot do is left out: the EXIF
 orientation is not applied, and TIFF and CMYK are refused. JPEGs are decoded whole and not at a
-reduced scale, and their colours interpolated: pixels differ from those of `preprocess` by a level or
-two in the mean.
+reduced scale, and their colours interpolated: pixels differ from those of `preprocess` by a level
+or two in the mean.
 """
 
 

@@ -268,7 +268,7 @@ _option("keep_uncertain", FOLDER, None,
         "folder for images whose likeliest class is below --keep_below, to be labelled later; "
         "nothing is kept without it", "Server")
 _option("keep_below", number(0, 1), 0.5, "probability below which an image is kept", "Server")
-_option("keep_megabytes", number(0, 1e6, above=True), 500.0,
+_option("keep_megabytes", number(0, 100000, above=True), 500.0,
         "space that kept images may take, in 10^6 bytes; then no more are kept", "Server")
 
 _option("config", PATH, None, "YAML file with options; the command line goes before it",
