@@ -408,6 +408,11 @@ def test_needs_nothing_of_the_project():
     assert names - set(sys.stdlib_module_names) == {"requests"}
 
 
+def interruptible():
+    """What a shell starts in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_as_a_command_on_its_own(serve, photos, tmp_path):
     """Copied elsewhere; Ctrl-C ends it though a request is under way."""
     begun = threading.Event()
@@ -425,7 +430,8 @@ def test_as_a_command_on_its_own(serve, photos, tmp_path):
                           cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "") and "glass" in done.stdout
     with subprocess.Popen([sys.executable, copy, photos, "--url", server.url], cwd=tmp_path,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          preexec_fn=interruptible) as process:
         assert begun.wait(20)
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)

@@ -362,7 +362,8 @@ import tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1])
 images = tf.constant(np.load(sys.argv[2]))
 found = {}
-for name, signature in loaded.signatures.items():
+for name in ("serving_default", "predict_image"):
+    signature = loaded.signatures[name]
     [[word, spec]] = signature.structured_input_signature[1].items()
     [[out, kind]] = signature.structured_outputs.items()
     found[name] = {
