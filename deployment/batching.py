@@ -39,7 +39,7 @@ class Batcher:
 
     Args:
         decode: function from an image's bytes to uint8 (S, S, 3), which raises ImageError.
-        predict: function from uint8 (N, S, S, 3) to float32 (N, C).
+        predict: function from uint8 (N, S, S, 3), which it does not keep, to float32 (N, C).
         max_batch: images that go through the model together, at most.
         max_wait: how long an image waits for others while the model is free, in seconds.
         max_queue: images that may wait, those still to be decoded among them.
@@ -54,7 +54,7 @@ class Batcher:
                  observe=lambda size, waiting: None):
         self._decode, self._predict, self._observe = decode, predict, observe
         self._max_batch, self._max_wait, self._max_queue = max_batch, max_wait, max_queue
-        self._sizes = (1,)
+        self._sizes, self._memory = (1,), None
         self._sources, self._ready = SimpleQueue(), deque()
         self._changed = threading.Condition()
         self._closing = self._decoded = False
@@ -140,13 +140,26 @@ class Batcher:
                 continue
             self._observe(len(batch), self.waiting)
             try:
-                rows = self._predict(np.stack([item.image for item in batch]))
+                rows = self._predict(self._together([item.image for item in batch]))
             except Exception as error:
                 for item in batch:
                     item.future.set_exception(error)
             else:
                 for item, row in zip(batch, rows):
                     item.future.set_result(row)
+
+    def _together(self, images):
+        """The images as one array, in memory that the next batch takes again.
+
+        Not `numpy.stack`: it lets other threads run at each image, and under load waits for them
+        a fifth of the time that the model takes.
+        """
+        if self._memory is None:
+            self._memory = np.empty((self._max_batch, *images[0].shape), np.uint8)
+        whole, size = memoryview(self._memory).cast("B"), images[0].nbytes
+        for number, image in enumerate(images):
+            whole[number * size : (number + 1) * size] = memoryview(image).cast("B")
+        return self._memory[: len(images)]
 
     def _next(self):
         """The items of the next batch; None when all is done."""
