@@ -104,8 +104,10 @@ def _send(running, number):
 
 
 def _fork(number, count, work, lifeline, ready):
-    """Starts a process; gives its id. `ready` is a file that takes what `announce` is called with,
-    or the error."""
+    """Starts a process; gives its id.
+
+    `ready` is None or the descriptor that takes, as JSON, what `work` tells or why it cannot.
+    """
     pid = os.fork()
     if pid:
         return pid
