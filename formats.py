@@ -14,7 +14,10 @@ from runtimes import BYTES, INPUT, OUTPUT
 
 SIGNATURES = ("serving_default", "predict_image")
 BYTES_SIGNATURE = "predict_bytes"
-PRECISIONS = {"none": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+PRECISIONS = {
+    "none": ("float32",), "fp16": ("float16",), "int8": ("int8",),
+    "bf16": ("float32", "bfloat16"),  # a way to compute what is stored in float32
+}
 
 
 def plan(formats, quantize, named):
@@ -31,17 +34,18 @@ def plan(formats, quantize, named):
     Raises:
         InputError: a format can do none of it, or none can do one.
     """
-    asked = [PRECISIONS[each] for each in quantize]
+    asked = list(dict.fromkeys(each for key in quantize for each in PRECISIONS[key]))
     found = {name: tuple(each for each in asked if each in runtimes.RUNTIMES[name].files)
              for name in formats}
     unable = [name for name in found if not found[name]]
     if unable and named:
-        known = ", ".join(key for key, value in PRECISIONS.items()
-                          if value in runtimes.RUNTIMES[unable[0]].files)
+        known = ", ".join(key for key, each in PRECISIONS.items()
+                          if each[-1] in runtimes.RUNTIMES[unable[0]].files)
         raise InputError(
             f"--quantize: {','.join(quantize)}: {unable[0]} has no such form; it has {known}"
         )
-    for key, precision in zip(quantize, asked):
+    for key in quantize:
+        precision = PRECISIONS[key][-1]
         if not any(precision in each for each in found.values()):
             able = ", ".join(name for name, runtime in runtimes.RUNTIMES.items()
                              if precision in runtime.files)

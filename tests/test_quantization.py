@@ -183,12 +183,14 @@ def test_plan(monkeypatch):
         "savedmodel": ("float32",), "onnx": ("float32", "int8"), "openvino": ("float32", "int8")}
     assert formats.plan(default, ("fp16",), False) == {
         "onnx": ("float16",), "openvino": ("float16",)}
-    assert formats.plan(default, ("bf16",), False) == {"openvino": ("bfloat16",)}
+    assert formats.plan(default, ("bf16",), True) == {
+        "savedmodel": ("float32",), "onnx": ("float32",), "openvino": ("float32", "bfloat16")}
 
 
 @pytest.mark.parametrize("given, quantize, message", [
     (("savedmodel", "onnx"), ("int8",), "savedmodel has no such form; it has none$"),
-    (("litert",), ("bf16",), "litert has no such form; it has none, fp16, int8$"),
+    (("litert",), ("bf16",), "bf16: needs one of the formats openvino$"),
+    (("savedmodel", "litert"), ("fp16",), "savedmodel has no such form; it has none$"),
     (("onnx",), ("none", "bf16"), "bf16: needs one of the formats openvino$"),
     (("openvino",), ("bf16",), "this processor does not compute in bfloat16"),
 ])
