@@ -1,9 +1,8 @@
 """The proof that an exported model answers as the trained one does.
 
 A fresh process opens each of its formats and goes from the bytes of real images to
-probabilities, which are compared with those of the trained model. What computes in float32
-has to agree to 1e-4; what computes in less is only told of, by how often the likeliest class
-is the same.
+probabilities, which are compared with those of the trained model. How far they may be apart is
+`save_model`'s to say.
 """
 
 import contextlib
@@ -78,15 +77,34 @@ def apart(folder, what, files, preprocessing):
         task = {"folder": os.path.abspath(folder), "what": what, "path": path,
                 "files": [os.path.abspath(file) for file in files],
                 "preprocessing": preprocessing._asdict()}
-        process = subprocess.run(
-            [sys.executable, os.path.abspath(__file__)], input=json.dumps(task),
-            capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        if process.returncode:
-            said = process.stderr.strip().splitlines() if process.returncode > 0 else []
-            said = said or [f"status {process.returncode}, as of a process that was killed"]
-            raise RunError(f"{folder}: not published: in a fresh process it fails: {said[-1]}")
+        try:
+            run_task([os.path.abspath(__file__)], task)
+        except RunError as error:
+            raise RunError(
+                f"{folder}: not published: in a fresh process it fails: {error}"
+            ) from None
         return np.load(path)
+
+
+def run_task(words, task, folder=None):
+    """Runs Python in a fresh process, with a task on its standard input.
+
+    Args:
+        words: list of str, the script or module and its arguments.
+        task: what JSON can hold.
+        folder: where it runs; default: here.
+
+    Raises:
+        RunError: it fails; with the last line that it said.
+    """
+    process = subprocess.run(
+        [sys.executable, *words], input=json.dumps(task), cwd=folder, capture_output=True,
+        text=True, errors="replace", env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    if process.returncode:
+        said = process.stderr.strip().splitlines() if process.returncode > 0 else []
+        said = said or [f"status {process.returncode}, as of a process that was killed"]
+        raise RunError(said[-1])
 
 
 def judge(expected, found, labels=None):

@@ -6,7 +6,6 @@ and one that crashes leaves the others.
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ import run_folder
 import runtimes
 from errors import InputError, RunError
 from exported_model import candidates, check_files, parse_description, read_description
-from gate import judge
+from gate import judge, run_task
 from inference import Classifier
 from other import fonts
 from other.benchmark_table import chart, name_of, text, write_csv
@@ -172,15 +171,10 @@ def apart(task):
         RunError: it fails there; with what it said.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        process = subprocess.run(
-            [sys.executable, "-m", "other.benchmark", scratch], cwd=ROOT, input=json.dumps(task),
-            capture_output=True, text=True, errors="replace",
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        if process.returncode:
-            said = process.stderr.strip().splitlines() if process.returncode > 0 else []
-            said = said or [f"status {process.returncode}, as of a process that was killed"]
-            raise RunError(f"failed: {said[-1]}")
+        try:
+            run_task(["-m", "other.benchmark", scratch], task, ROOT)
+        except RunError as error:
+            raise RunError(f"failed: {error}") from None
         with open(os.path.join(scratch, "figures.json"), encoding="utf-8") as file:
             figures, undecodable = json.load(file)
         return figures, np.load(os.path.join(scratch, "answers.npy")), undecodable
