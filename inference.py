@@ -97,8 +97,9 @@ class Classifier:
                 a run's best weights are then taken in any case. None is one.
             runtime: a key of `runtimes.RUNTIMES`, which computes an exported model in float32;
                 "auto" is the fastest that is installed and passes the model's self-test.
-            half: let "auto" compute in bfloat16 where the processor has it and the export showed
-                the same answers; what measures a model leaves it off.
+            half: let "auto" compute in int8 where the export made it, and in bfloat16 where the
+                processor has it and the export showed the same answers; what measures a model
+                leaves it off.
             calibrated: False leaves the probabilities as the network gives them.
 
         Raises:

@@ -17,9 +17,6 @@ from errors import InputError
 
 INPUT, OUTPUT = "input_img", "output_score"
 BYTES = "image_bytes"  # input of the SavedModel's signature that takes files as they are
-# On probabilities, between the trained model and a runtime on whatever machine; half precision
-# is judged by its agreement, and the self-test only finds what is broken.
-SELF_TEST_TOLERANCE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.1, "int8": 0.3}
 BATCHES = (1, 2, 4, 8, 16, 32)  # sizes that OpenVINO compiles a model for, when first needed
 
 

@@ -352,6 +352,21 @@ def test_the_self_test_finds_another_answer(copy, monkeypatch, wrong):
         inference.Classifier.load(str(copy))
 
 
+@pytest.mark.parametrize("wrong, passes", [(0.55, True), (0.65, False)])
+def test_fewer_bits_may_be_as_far_off_as_the_export_saw(copy, monkeypatch, wrong, passes):
+    """And a tenth more: what the gate has published, the self-test does not refuse."""
+    shutil.copy(copy / "model.onnx", copy / "model.int8.onnx")
+    describe(copy, formats={"onnx": {"int8": {"difference": 0.5, "agreement": 1.0}}})
+    opened = runtimes.open_model
+    monkeypatch.setattr(runtimes, "open_model",
+                        lambda *task: lambda x: opened(*task)(x) + np.float32(wrong))
+    if passes:
+        assert inference.Classifier.load(str(copy)).runtime == ("onnx", "int8")
+    else:
+        with pytest.raises(InputError, match="fails its self-test in int8.*allowed is 0.6$"):
+            inference.Classifier.load(str(copy))
+
+
 def test_a_runtime_without_its_file(copy, made):
     os.unlink(copy / "model.onnx")
     description = json.loads((copy / "model.json").read_text())
