@@ -5,7 +5,8 @@ import io
 
 import numpy as np
 
-from other.confusion_matrix import ANNOTATED, confusion_order, matrix_chart
+from other.confusion_charts import ANNOTATED, matrix_chart
+from other.confusion_matrix import confusion_order
 
 BLUE, ORANGE, GREY = "#1f6feb", "#d4781c", "#8a939c"
 

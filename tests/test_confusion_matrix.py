@@ -13,8 +13,8 @@ import inference
 import run_folder
 from errors import ImageError, InputError
 from options import parse
+from other import confusion_charts, fonts
 from other import confusion_matrix as tool
-from other import fonts
 from preprocess import Preprocessing, load
 from save_model import FORMAT
 
@@ -190,7 +190,7 @@ def test_chart_is_readable(classes):
     names = [f"a name that is far longer than any chart has room for {n}" for n in range(classes)]
     words = fonts.for_names(names)[1]
     values = np.arange(classes * classes).reshape(classes, classes) * 1000
-    figure = tool.matrix_chart(values, words, words, "images", "a note")
+    figure = confusion_charts.matrix_chart(values, words, words, "images", "a note")
     figure.draw_without_rendering()
     axes = figure.axes[0]
     boxes = [text.get_window_extent() for text in axes.get_yticklabels()]
