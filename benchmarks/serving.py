@@ -38,6 +38,7 @@ from inference import Classifier, find_images
 from preprocess import load
 
 CONNECTIONS, SECONDS, ROUNDS, PHOTOS, BATCH = 32, 10, 3, 64, 16
+FLOOD = 384  # connections of the overload, three times the queue
 CORES = len(os.sched_getaffinity(0))
 
 FLASK = """
@@ -191,7 +192,8 @@ def measure(folder, photos, script, place, arguments):
                     words = [os.path.join(os.path.dirname(python), "bentoml"), "serve",
                              f"{name}_peer:Service", "--port", str(port),
                              "--working-dir", place]
-            with_server(words, port, lambda: time.sleep(2))  # warms the file cache
+            if name == "ours" and not rates[name]:  # warms the file cache
+                with_server(words, port, lambda: time.sleep(2))
             began = time.perf_counter()
             log = open(os.path.join(place, f"{name}.log"), "w")
             process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log,
@@ -199,8 +201,8 @@ def measure(folder, photos, script, place, arguments):
             try:
                 wait_ready(port, process)
                 ready = time.perf_counter() - began
-                time.sleep(2)
-                wrk(port, script, 3, CONNECTIONS)
+                while not wrk(port, script, 3, CONNECTIONS)["rate"]:  # still warming up
+                    pass
                 result = wrk(port, script, SECONDS, CONNECTIONS)
                 rates[name].append(result["rate"])
                 print(f"{name}: {result}", file=sys.stderr, flush=True)
@@ -313,46 +315,82 @@ def without_http(classifier, photos, count=480):
 
 
 def overload(words, photos, rate, seconds=15):
-    """What is answered when requests come at a rate, whether or not earlier ones are done."""
+    """What is answered when requests come at a rate, whether or not earlier ones are done.
+
+    Each goes over a connection that is kept, as of a proxy; where all of them wait for an answer,
+    it is one that came too often for the client, and is only counted.
+    """
     import asyncio
 
     body = form(photos[0])
     port = free_port()
-    head = (f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
-            f"boundary=photo\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode()
+    request = (f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
+               f"boundary=photo\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body
 
-    async def one(results):
-        began = time.perf_counter()
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(head + body)
-            answer = await asyncio.wait_for(reader.read(), 60)
-            status = int(answer.split()[1]) if answer else 0
-            writer.close()
-        except (TimeoutError, OSError):
-            status = 0
-        results.append((status, time.perf_counter() - began))
+    class Connection(asyncio.Protocol):
+        """Sends a request and reads its answer, which is one line of head and one of length."""
 
-    async def flood(rate, seconds):
-        results, tasks = [], []
-        began = time.perf_counter()
+        def connection_made(self, transport):
+            self.transport, self.data, self.done = transport, b"", None
+
+        def send(self):
+            self.data, self.began = b"", time.perf_counter()
+            self.done = asyncio.get_running_loop().create_future()
+            self.transport.write(request)
+            return self.done
+
+        def data_received(self, data):
+            self.data += data
+            head, blank, rest = self.data.partition(b"\r\n\r\n")
+            if blank:
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                if len(rest) >= length and not self.done.done():
+                    self.done.set_result(int(head.split()[1]))
+
+        def connection_lost(self, error):
+            if self.done and not self.done.done():
+                self.done.set_result(0)
+
+    async def flood(rate, seconds, connections):
+        loop = asyncio.get_running_loop()
+        free = [(await loop.create_connection(Connection, "127.0.0.1", port))[1]
+                for _ in range(connections)]
+        results, tasks, busy = [], [], 0
+
+        async def one(connection):
+            try:
+                status = await asyncio.wait_for(connection.send(), 60)
+            except TimeoutError:
+                status = 0
+            results.append((status, time.perf_counter() - connection.began))
+            if not connection.transport.is_closing():
+                free.append(connection)
+
+        began, sent = time.perf_counter(), 0
         while (now := time.perf_counter() - began) < seconds:
-            while len(tasks) < now * rate:
-                tasks.append(asyncio.create_task(one(results)))
-            await asyncio.sleep(0.005)
+            while sent < now * rate:
+                sent += 1
+                if free:
+                    tasks.append(asyncio.create_task(one(free.pop())))
+                else:
+                    busy += 1
+            await asyncio.sleep(0.002)
         await asyncio.gather(*tasks)
-        return results
+        return results, busy
 
     def work():
         time.sleep(2)
-        asyncio.run(flood(20, 1))
-        results = asyncio.run(flood(rate, seconds))
-        after = asyncio.run(flood(20, 2))
+        asyncio.run(flood(20, 1, 4))
+        used = time.process_time()
+        results, busy = asyncio.run(flood(rate, seconds, FLOOD))
+        used = time.process_time() - used
+        after, _ = asyncio.run(flood(20, 2, 4))
         served = sorted(spent for status, spent in results if status == 200)
         refused = sorted(spent for status, spent in results if status == 503)
         return {
             "sent": len(results), "served": len(served), "refused": len(refused),
-            "others": len(results) - len(served) - len(refused),
+            "others": len(results) - len(served) - len(refused), "all_connections_busy": busy,
+            "client_cpu_s": round(used, 1),
             "served_longest_s": round(served[-1], 2) if served else None,
             "refused_median_s": round(refused[len(refused) // 2], 3) if refused else None,
             "after_median_s": round(float(np.median([spent for _, spent in after])), 4),
