@@ -5,7 +5,7 @@ import devices
 from augment import Augmentation
 from errors import InputError
 from mixing import Mixing
-from options import FOCAL_GAMMA, PROCESS
+from option_table import FOCAL_GAMMA, PROCESS
 
 # What changes a training image, with the value that leaves it as it is
 AUGMENTATION = {**Augmentation()._asdict(), **Mixing()._asdict()}

@@ -19,6 +19,7 @@ import choices
 import options as options_module
 import run_folder
 from errors import InputError, first_ten
+from option_table import PLACE
 from samples import Samples, check_labels, read_label_names, read_samples, split
 
 PROJECT_LABELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "label.json")
@@ -99,7 +100,7 @@ def _resumed(options):
     if run_folder.is_exported(path):
         raise InputError(f"--resume: {path} is an exported model; a run is needed")
     stored = run_folder.read(path, weights=None).options
-    free = {"resume", "json", "debug", "config", "workers", "save_dir", *options_module.PLACE}
+    free = {"resume", "json", "debug", "config", "workers", "save_dir", *PLACE}
     options = _with_numbers(options)
     for name in options.given - free:
         given, before = getattr(options, name), getattr(stored, name)
@@ -116,7 +117,7 @@ def _resumed(options):
         )
     run_folder.read(path)  # its best weights have to be there as well
     kept = {name: getattr(options, name)
-            for name in ("json", "debug", "resume", *options_module.PLACE)}
+            for name in ("json", "debug", "resume", *PLACE)}
     if "workers" in options.given:
         kept["workers"] = options.workers
     return stored._replace(**kept), path, checkpoint.read_state(folder)

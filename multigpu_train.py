@@ -15,7 +15,7 @@ from backend import check_jax, hidden, import_keras
 from devices import Devices, Spread, launcher, split_name, tensorflow_strategy
 from errors import InputError
 from job import fingerprint, say
-from options import PLACE
+from option_table import PLACE
 
 # Options that need not be the same in every process
 OWN = {*PLACE, "workers", "json", "debug", "config", "run", "given"}

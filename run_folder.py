@@ -28,6 +28,7 @@ import yaml
 
 import options as options_module
 from errors import InputError
+from option_table import PLACE
 from preprocess import Preprocessing
 from samples import read_label_names, write_label_names
 
@@ -187,7 +188,7 @@ def create(path, options, labels, overwrite):
         key: list(value) if isinstance(value, tuple) else value
         for key, value in options._asdict().items()
         if key not in ("given", "config", "debug", "json", "overwrite", "resume",
-                       *options_module.PLACE)
+                       *PLACE)
     }
     write_label_names(path, labels)
     flush(os.path.join(path, LABELS))

@@ -10,10 +10,11 @@ from importlib import metadata
 import options as options_module
 import run_folder
 from errors import InputError
+from option_table import PLACE
 from samples import content_hash
 
 # Of no meaning for what a run is: nothing keeps them
-NOT_KEPT = ("config", "debug", "json", "overwrite", "resume", *options_module.PLACE)
+NOT_KEPT = ("config", "debug", "json", "overwrite", "resume", *PLACE)
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv-python-headless")
 
 

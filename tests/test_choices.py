@@ -2,6 +2,7 @@
 
 import pytest
 
+import option_table
 import options
 from choices import AUGMENTATION, check
 from errors import InputError
@@ -50,6 +51,6 @@ def test_contradictions(size, words, facts):
 def test_cached_features_switch_augmentation_off():
     found = checked("--cache_features", "--freeze_epochs", "2")
     assert {name: getattr(found, name) for name in AUGMENTATION} == AUGMENTATION
-    assert set(AUGMENTATION) == set(options._AUGMENTATION)
+    assert set(AUGMENTATION) == set(option_table.AUGMENTATION)
     plain = options.parse("train", [])
     assert checked() == plain

@@ -10,7 +10,7 @@ from keras.src.applications import efficientnet as published
 from keras.src.legacy.saving import legacy_h5_format
 
 import model as model_module
-import options
+import option_table
 import pretrained
 from efficientnet import VARIANTS
 from efficientnet.model import efficientnet
@@ -83,7 +83,7 @@ def assert_same(found, expected):
 
 def test_every_backbone_is_an_option_and_stands_in_the_table():
     assert list(VARIANTS) == list(PUBLISHED)
-    assert set(VARIANTS) <= set(options.BACKBONES)
+    assert set(VARIANTS) <= set(option_table.BACKBONES)
     for name in VARIANTS:
         assert callable(getattr(keras.applications, name))  # names are Keras's class names
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 from conftest import ROOT, command
 
+import option_table
 import options
 import run
 from errors import InputError, RunError
@@ -27,7 +28,8 @@ REQUIRED = {
     "compare": ["a", "b", "--data", "d"], "calibrate": ["--run", "r", "--data", "d"],
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
 }
-NUMBERS = [name for name, option in options._ALL.items() if option.kind.metavar in ("N", "X")]
+NUMBERS = [name for name, option in option_table.OPTIONS.items()
+           if option.kind.metavar in ("N", "X")]
 # Runs `python run.py` and tells afterwards what it has imported.
 PROBE = """
 import json, runpy, sys
@@ -201,7 +203,7 @@ def test_options_are_frozen():
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_out_of_range(capsys, tmp_path, name):
-    mode, option = holder(name), options._ALL[name]
+    mode, option = holder(name), option_table.OPTIONS[name]
     low, high = map(float, re.findall(r"-?[\d.]+", option.kind.allowed))
     wrong = ["nan", "inf", "-inf", "1e999", "many", "", "1,5", low - 1, high + 1, str(low - 1e-9)]
     if option.kind.metavar == "N":
@@ -222,7 +224,7 @@ def test_numbers_out_of_range(capsys, tmp_path, name):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_ends_of_a_range_are_allowed(name):
-    mode, option = holder(name), options._ALL[name]
+    mode, option = holder(name), option_table.OPTIONS[name]
     low, high = re.findall(r"-?[\d.]+", option.kind.allowed)
     ends = [low] * ("above" not in option.kind.allowed) + [high] * (
         "below" not in option.kind.allowed

@@ -20,6 +20,7 @@ import cluster
 import devices
 import efficientnet.model as network
 import inference
+import option_table
 import options
 import preprocess
 import pretrained
@@ -180,7 +181,7 @@ def test_one_process_writes_the_run_folder(trained):
     assert run_folder.read_metrics(run.path)["epochs"] == EPOCHS
     assert run.options.backend == "jax"
     # Where a training ran is no part of what it is.
-    assert run.options.given.isdisjoint(options.PLACE)
+    assert run.options.given.isdisjoint(option_table.PLACE)
     assert not [name for name in os.listdir(run.path) if "partial" in name]
 
 
