@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__
                         "docs", "backbones.md")
 START, END = "<!-- table -->\n", "<!-- end of table -->\n"
 STEPS, BATCH, CLASSES = 5, 4, 3
+LOG_LINE = re.compile(r"$|[IWE]\d{4} ")  # TensorFlow's own, which come after what matters
 
 
 def main(argv=None):
@@ -43,7 +45,8 @@ def main(argv=None):
         )
         if found.returncode:
             failed.append(name)
-            print(f"{name}: {found.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+            said = [line for line in found.stderr.splitlines() if not LOG_LINE.match(line)]
+            print(f"{name}: status {found.returncode}: {said[-1] if said else ''}", file=sys.stderr)
             continue
         rows.append(row(name, json.loads(found.stdout.splitlines()[-1])))
         print(rows[-1], flush=True)
