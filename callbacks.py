@@ -15,7 +15,7 @@ from tqdm import tqdm
 import checkpoint
 import margins
 import run_folder
-from errors import InputError, RunError
+from errors import DivergedError, ImageError, InputError, first_ten
 
 # A metric beside Keras's own mean of the loss, which counts images that weigh nothing and,
 # over several devices, those of smaller parts more.
@@ -44,9 +44,12 @@ class Epochs(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
-            raise RunError(
-                f"the loss became {logs['loss']} in epoch {self.epoch + 1}, step {batch + 1}; "
-                "a lower --learning_rate or more --warmup_epochs usually helps"
+            names = self.batches.samples.names
+            images = [names[position] for position in self.batches.rows(batch)[0]]
+            raise DivergedError(
+                f"the loss became {logs['loss']} in epoch {self.epoch + 1}, step {batch + 1}, "
+                f"with {first_ten(images)}; a lower --learning_rate, more --warmup_epochs or "
+                "--clipnorm 1 usually helps"
             )
 
     def on_epoch_end(self, epoch, logs=None):
@@ -87,20 +90,26 @@ def uses_average(model):
 
 
 class RunWriter(keras.callbacks.Callback):
-    """Keeps the run folder: results, best and last weights, the checkpoint, patience.
+    """Keeps the run folder: checkpoints, results, best and last weights; and patience.
+
+    An epoch is done with its checkpoint. Weights and results follow from that: they are
+    written after it, and again by a training that goes on from there.
 
     Args:
         whole: the run's model; the one that is fitted may be a part of it.
         path: the run's folder.
         patience: epochs without a better score before training stops; 0 is never.
         data: fingerprint of the data, for the checkpoint.
-        state: the state of a checkpoint to go on from, or None.
+        start: the `checkpoint.Checkpoint` to go on from, or None.
         began: when the training began, as `time.monotonic` has it.
         writes: whether this process writes; another only follows.
         thaws: epochs after which a frozen backbone begins to train; patience counts from there.
+        keep: how many epochs' weights to keep, the best ones.
+        batches: `ImageBatches` whose undecodable images the checkpoint remembers.
     """
 
-    def __init__(self, whole, path, patience, data, state, began, writes=True, thaws=0):
+    def __init__(self, whole, path, patience, data, start, began, writes=True, thaws=0, keep=1,
+                 batches=()):
         super().__init__()
         self.whole = whole
         # Without the optimizer, which Keras would store with a compiled model's weights.
@@ -110,12 +119,24 @@ class RunWriter(keras.callbacks.Callback):
         self.writes = writes
         self.thaws = thaws
         self.data = data
-        state = state or {"history": [], "best_epoch": 0, "seconds": 0.0}
-        self.history = state["history"]
-        self.best_epoch = state["best_epoch"]
-        self.seconds = state["seconds"]  # of training, up to the last complete epoch
-        self.saved = len(self.history)  # epochs that a checkpoint holds
+        self.keep = keep
+        self.batches = batches
+        self.go_on(start)
         self.before = began - self.seconds
+
+    def go_on(self, start):
+        """Takes the state of a `checkpoint.Checkpoint`; of None, that of a beginning."""
+        state = start.state if start else {
+            "history": [], "best_epoch": 0, "seconds": 0.0, "halvings": 0, "bad": [],
+        }
+        self.history = list(state["history"])
+        self.best_epoch = state["best_epoch"]
+        self.seconds = state["seconds"]  # of training, up to the last checkpoint
+        self.halvings = state["halvings"]  # of the learning rate, after losses that were no number
+        for part, bad in zip(self.batches, state["bad"]):
+            part.bad = {position: ImageError(*error) for position, *error in bad}
+        self.saved = (start.epochs, start.steps) if start else None  # what a checkpoint holds
+        self.saved_at = time.monotonic()
 
     @property
     def best(self):
@@ -133,36 +154,77 @@ class RunWriter(keras.callbacks.Callback):
             "history": self.history,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
+            "halvings": self.halvings,
+            "bad": [
+                [(position, error.name, error.reason) for position, error in part.bad.items()]
+                for part in self.batches
+            ],
         }
+
+    def save(self, model, steps=0, metrics=()):
+        """Writes a checkpoint, in the process that writes.
+
+        Args:
+            model: the one that is fitted, with its optimizer.
+            steps: steps into the epoch that follows those of the history.
+            metrics: list of arrays, the variables of its metrics.
+        """
+        self.seconds = time.monotonic() - self.before
+        if self.writes:
+            checkpoint.save(
+                os.path.join(self.path, run_folder.CHECKPOINT), len(self.history), steps,
+                self.whole, model.optimizer, metrics, self.state(),
+            )
+            self.saved = len(self.history), steps
+        self.saved_at = time.monotonic()
+
+    def published(self):
+        """Whether weights and results are those of all epochs of the history."""
+        try:
+            with open(os.path.join(self.path, run_folder.RESULTS), encoding="utf-8") as file:
+                return file.read() == self._table()
+        except OSError:
+            return False
+
+    def publish(self, model):
+        """Writes weights and results of an epoch whose checkpoint has just been saved or loaded."""
+        with averaged(model):  # in every process: it assigns variables that all share
+            if self.writes:
+                self._write_weights()
+        if self.writes:
+            run_folder.write_text(os.path.join(self.path, run_folder.RESULTS), self._table())
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, **{name: float(logs[name]) for name in COLUMNS[1:]}}
         self.history.append(row)
-        better = self.best_epoch == 0 or _score(row) > _score(self.best)
-        if better:
+        if self.best_epoch == 0 or _score(row) > _score(self.best):
             self.best_epoch = epoch + 1
-        self.seconds = time.monotonic() - self.before
-        with averaged(self.model):  # in every process: it assigns variables that all share
-            if self.writes:
-                self._write_weights(better)
-        if self.writes:
-            run_folder.write_text(os.path.join(self.path, run_folder.RESULTS), self._table())
-            # Last: as long as it is not there, this epoch counts as not done and is repeated.
-            checkpoint.save(
-                os.path.join(self.path, run_folder.CHECKPOINT), self.whole, self.model.optimizer,
-                self.state(),
-            )
-            self.saved = epoch + 1
+        self.save(self.model)
+        self.publish(self.model)
         if self._out_of_patience():
             self.model.stop_training = True
 
-    def _write_weights(self, better):
-        last = os.path.join(self.path, run_folder.LAST)
+    def _write_weights(self):
+        last, epochs = os.path.join(self.path, run_folder.LAST), len(self.history)
         with run_folder.replacing(last) as partial:
             self.weights.save_weights(partial)
-        if better:
-            with run_folder.replacing(os.path.join(self.path, run_folder.BEST)) as partial:
-                shutil.copyfile(last, partial)  # a tenth of the time that Keras takes to write it
+        if self.best_epoch == epochs:
+            _copy(last, os.path.join(self.path, run_folder.BEST))
+        if self.keep > 1:
+            self._keep_best(last, epochs)
+
+    def _keep_best(self, last, epoch):
+        """Leaves the weights of the best epochs in the folder for them, those of `epoch` too."""
+        folder = os.path.join(self.path, run_folder.KEPT)
+        os.makedirs(folder, exist_ok=True)
+        ranked = sorted(self.history, key=_score, reverse=True)  # stable: the earlier of equals
+        wanted = {f"{row['epoch']:05}.weights.h5": row["epoch"] for row in ranked[: self.keep]}
+        for name in os.listdir(folder):
+            if name not in wanted:
+                os.unlink(os.path.join(folder, name))
+        for name, number in wanted.items():
+            if number == epoch:
+                _copy(last, os.path.join(folder, name))
 
     def _out_of_patience(self):
         since = len(self.history) - max(self.best_epoch, self.thaws)
@@ -174,6 +236,12 @@ class RunWriter(keras.callbacks.Callback):
         writer.writeheader()
         writer.writerows(self.history)
         return text.getvalue()
+
+
+def _copy(source, target):
+    """A tenth of the time that Keras takes to write the same weights."""
+    with run_folder.replacing(target) as partial:
+        shutil.copyfile(source, partial)
 
 
 def _score(row):
@@ -188,10 +256,12 @@ class Progress(keras.callbacks.Callback):
         batch_size: images a step.
         epochs: epochs in all.
         done: epochs done before this start.
+        steps: steps of the next one that are done, too.
     """
 
-    def __init__(self, images, batch_size, epochs, done=0):
+    def __init__(self, images, batch_size, epochs, done=0, steps=0):
         super().__init__()
+        self.steps = steps
         self.images, self.batch_size = images, batch_size
         self.epochs, self.done = epochs, done
         self.began = time.monotonic()
@@ -219,12 +289,13 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.bar.close()
         now = time.monotonic()
+        computed, self.steps = self.images - self.steps * self.batch_size, 0
         left = (now - self.began) / (epoch + 1 - self.done) * (self.epochs - epoch - 1)
         scores = "  ".join(f"{name} {logs[name]:.4f}" for name in COLUMNS[1:5] if name in logs)
         print(
             f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {scores}  "
             f"rate {logs['learning_rate']:.2g}  "
-            f"{self.images / (self.trained - self.epoch_began):.0f} images/s  "
+            f"{max(computed, 0) / (self.trained - self.epoch_began):.0f} images/s  "
             f"{now - self.epoch_began:.0f} s  left {clock(left)}",
             file=sys.stderr, flush=True,
         )

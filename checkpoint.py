@@ -1,66 +1,128 @@
-"""A checkpoint, complete or absent, and going on from it.
+"""Checkpoints, each complete or absent, and going on from the newest that is whole.
 
-One file holds every variable of model and optimizer, the states of random layers
-and what the training loop knows, so that no two of them can disagree. It is a
-NumPy archive of plain arrays, read without pickle.
+One file holds every variable of model and optimizer, the states of random layers, the
+metrics of an epoch under way and what the training loop knows, so that no two of them can
+disagree. It is a NumPy archive of plain arrays, read without pickle, with the SHA-256 of
+all that behind it. Its name tells how far it is: `EPOCHS-STEPS.npz`, complete epochs and
+steps into the next. The last two are kept.
 """
 
+import hashlib
 import json
 import os
+import re
 import zipfile
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from errors import InputError
+from errors import DivergedError, InputError
 from run_folder import replacing
 
-FILE = "last.npz"
-# What NumPy and zipfile raise on an archive that is cut or changed, wherever that is
-DAMAGE = (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RuntimeError)
+KEPT = 2
+NAME = re.compile(r"(\d{5,})-(\d{7,})\.npz")
+HASH_BYTES = hashlib.sha256().digest_size
 
 
-def save(folder, model, optimizer, state):
-    """Writes the checkpoint of `folder`.
+class Checkpoint(NamedTuple):
+    """A checkpoint that has been read through and is whole.
+
+    Attributes:
+        path: its file.
+        epochs: complete epochs.
+        steps: steps into the next epoch.
+        state: what else `save` was given, as JSON has it.
+    """
+
+    path: str
+    epochs: int
+    steps: int
+    state: Any
+
+
+def save(folder, epochs, steps, model, optimizer, metrics, state):
+    """Writes a checkpoint and removes those before the last two.
 
     Args:
         folder: path of the run's `checkpoint/`, made if missing.
+        epochs: complete epochs.
+        steps: steps into the next epoch.
         model: a Keras model.
         optimizer: the one that trains it, or a part of it, with its variables built.
+        metrics: list of arrays, the variables of the metrics of the epoch under way.
         state: what else going on needs, as JSON can hold it.
+
+    Returns:
+        path of the file.
+
+    Raises:
+        DivergedError: a variable is no longer a number; nothing is written.
+        OSError: the file cannot be written; those before are untouched.
     """
+    arrays = {}
+    for kind, values in (("v", _variables(model, optimizer)), ("m", metrics)):
+        for number, value in enumerate(values):
+            arrays[f"{kind}{number:05}"] = array = np.asarray(value)
+            if kind == "v" and array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise DivergedError(f"{value.path} is no longer a number everywhere")
     os.makedirs(folder, exist_ok=True)
-    variables = _variables(model, optimizer)
-    arrays = {f"{number:05}": np.asarray(value) for number, value in enumerate(variables)}
-    with replacing(os.path.join(folder, FILE)) as partial, open(partial, "wb") as file:
-        np.savez(file, state=np.array(json.dumps(state)), **arrays)
+    path = os.path.join(folder, f"{epochs:05}-{steps:07}.npz")
+    with replacing(path) as partial:
+        with open(partial, "wb") as file:
+            np.savez(file, state=np.array(json.dumps(state)), **arrays)
+        with open(partial, "r+b") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.write(digest)  # the file's end is where reading has stopped
+    for _, old in _files(folder)[:-KEPT]:
+        os.unlink(old)
+    return path
 
 
-def read_state(folder):
-    """The state that `save` was given.
+def newest(folder, report):
+    """The newest whole checkpoint of a folder, or None where there is none at all.
+
+    Args:
+        folder: path of a run's `checkpoint/`.
+        report: called with a line for each one that is damaged.
 
     Raises:
-        InputError: no checkpoint, or a damaged one.
+        InputError: there are some, all damaged.
     """
-    with _open(folder) as arrays:
-        return json.loads(str(arrays["state"]))
+    damaged = None
+    for (epochs, steps), path in reversed(_files(folder)):
+        try:
+            state = _state(path)
+        except InputError as error:
+            report(f"note: {error}")
+            damaged = damaged or error
+            continue
+        return Checkpoint(path, epochs, steps, state)
+    if damaged:
+        raise InputError(f"{damaged}; no other one is left")
+    return None
 
 
-def load(folder, model, optimizer):
-    """Sets every variable of model and optimizer to the checkpoint's.
+def load(path, model, optimizer):
+    """Sets every variable of model and optimizer to those of a checkpoint's file.
+
+    Returns:
+        List of arrays, what `save` was given as `metrics`.
 
     Raises:
-        InputError: it is damaged, or of another model.
+        InputError: the file is of another model.
     """
     variables = _variables(model, optimizer)
-    with _open(folder) as arrays:
-        names = [f"{number:05}" for number in range(len(variables))]
-        fits = set(arrays.files) == {"state", *names} and all(
+    with np.load(path, allow_pickle=False) as arrays:  # `newest` has found it whole
+        names = [f"v{number:05}" for number in range(len(variables))]
+        metrics = sorted(name for name in arrays.files if name[0] == "m")
+        fits = {*names, *metrics, "state"} == set(arrays.files) and all(
             arrays[name].shape == tuple(variable.shape) for name, variable in zip(names, variables)
         )
         if not fits:
-            raise InputError(f"{os.path.join(folder, FILE)}: belongs to another model")
+            raise InputError(f"{path}: belongs to another model")
         for name, variable in zip(names, variables):
             variable.assign(arrays[name])
+        return [arrays[name] for name in metrics]
 
 
 def _variables(model, optimizer):
@@ -68,22 +130,36 @@ def _variables(model, optimizer):
     return [*model.variables, *optimizer.variables]
 
 
-class _open:
-    """The archive as a context; whatever is wrong with it becomes an InputError."""
+def _files(folder):
+    """((epochs, steps), path) of the checkpoints of a folder, the oldest first."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
+    found = [match for match in map(NAME.fullmatch, names) if match]
+    return sorted((tuple(map(int, each.groups())), os.path.join(folder, each[0])) for each in found)
 
-    def __init__(self, folder):
-        self.path = os.path.join(folder, FILE)
 
-    def __enter__(self):
-        try:
-            self.arrays = np.load(self.path, allow_pickle=False)
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: is missing: no epoch was completed") from None
-        except DAMAGE as error:
-            raise InputError(f"{self.path}: is damaged: {error}") from None
-        return self.arrays
+def _state(path):
+    """The state in a file whose content is what was written.
 
-    def __exit__(self, kind, error, trace):
-        self.arrays.close()
-        if kind and issubclass(kind, DAMAGE):
-            raise InputError(f"{self.path}: is damaged: {error}") from None
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        with open(path, "rb") as file:
+            left = max(0, os.fstat(file.fileno()).st_size - HASH_BYTES)
+            digest = hashlib.sha256()
+            while left and (part := file.read(min(left, 1 << 20))):
+                digest.update(part)
+                left -= len(part)
+            if file.read() != digest.digest():
+                raise InputError(f"{path}: is damaged: its checksum does not match its content")
+        with np.load(path, allow_pickle=False) as arrays:
+            return json.loads(str(arrays["state"]))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:  # whole, but something else
+        raise InputError(f"{path}: is damaged: {error}") from None

@@ -18,7 +18,7 @@ def make_model(job):
 
     model = build_model(
         classes=len(job.labels),
-        weights="none" if job.state else job.options.weights,
+        weights="none" if job.checkpoint else job.options.weights,
         **run_folder.architecture(job.options),
     )
     if job.options.sync_batchnorm and keras.backend.backend() == "tensorflow":
@@ -26,16 +26,17 @@ def make_model(job):
     return model
 
 
-def compile_model(model, job, stage, steps, devices, margins=()):
+def compile_model(model, job, stage, steps, devices, margins=(), halvings=0):
     """Compiles a model for a stage.
 
     Args:
         model: a Keras model.
         job: the `Job`.
-        stage: `train.Stage`.
+        stage: `stages.Stage`.
         steps: steps an epoch.
         devices: `devices.Devices` to train on.
         margins: `margins.Margins`, none or one.
+        halvings: how often the learning rate is halved.
     """
     import keras
 
@@ -54,7 +55,7 @@ def compile_model(model, job, stage, steps, devices, margins=()):
     model.compile(
         optimizer=make_optimizer(
             options.optimizer,
-            step_rate(options) * (FROZEN_RATE if stage.frozen else 1),
+            step_rate(options) * (FROZEN_RATE if stage.frozen else 1) * 0.5**halvings,
             (stage.last - stage.first) * steps,
             round(warmup * steps),
             options.weight_decay,

@@ -7,6 +7,7 @@ and the queue does not depend on how Keras iterates.
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -14,7 +15,7 @@ import numpy as np
 
 from augment import Augmentation, augment
 from devices import ONE
-from errors import ImageError, InputError
+from errors import ImageError, InputError, RunError, StuckError
 from image_policy import ImagePolicy
 from mixing import Mixing, mix
 from preprocess import load
@@ -52,6 +53,7 @@ class ImageBatches(keras.utils.PyDataset):
         workers: threads that decode.
         queue: batches read ahead.
         max_bad: share of the samples that may be undecodable.
+        time_limit: seconds that a batch may take; 0 is no limit.
         report: called with one line for each image that cannot be decoded.
     """
 
@@ -71,6 +73,7 @@ class ImageBatches(keras.utils.PyDataset):
         workers=1,
         queue=4,
         max_bad=1.0,
+        time_limit=0.0,
         report=None,
     ):
         if sampler == "balanced" and not shuffle:
@@ -89,13 +92,17 @@ class ImageBatches(keras.utils.PyDataset):
         self.seed = seed
         self.queue = queue
         self.max_bad = max_bad
+        self.time_limit = time_limit or None
         self.report = report or (lambda line: None)
         self.bad = {}  # position of an undecodable sample -> its ImageError
         self.error = None  # why the data set refused; Keras would wrap it beyond recognition
+        self.passed = 0, 0  # (epoch, steps): those before are not read, and batches of zeros
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
         self._lock = threading.Lock()
         self._ahead = {}
         self._given = None, None  # (epoch, index) and batch given last
+        self._reading = {}  # thread -> (when it began, path of the image it reads)
+        self._began = None  # the first epoch that was read
         self._policy = ImagePolicy(self.mixing)
         self._epoch = 0
         self._make_order()
@@ -122,14 +129,15 @@ class ImageBatches(keras.utils.PyDataset):
         given, batch = self._given
         if given == (self._epoch, index):
             return batch  # Keras looks at the first batch before it begins
+        if self._epoch == self.passed[0] and index < self.passed[1]:
+            return tuple(map(np.zeros_like, self._empty(self._places(index)[0])))
         with self._lock:
             for number in range(index, min(index + 1 + self.queue, len(self))):
                 if number not in self._ahead:
                     self._ahead[number] = self._start(number)
             batch, tasks = self._ahead.pop(index)
             epoch = self._epoch
-        for task in tasks:
-            task.result()
+        self._wait(tasks)
         if self.error:
             raise self.error
         draw = (self.seed, epoch, index, self.spread.process, MIX)
@@ -158,8 +166,21 @@ class ImageBatches(keras.utils.PyDataset):
         return first + rows, real
 
     def close(self):
-        """Ends the threads; work not yet begun is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Ends the threads; work not yet begun is dropped, a thread that is stuck left alone."""
+        self._pool.shutdown(wait=not isinstance(self.error, StuckError), cancel_futures=True)
+
+    def _wait(self, tasks):
+        until = None if self.time_limit is None else time.monotonic() + self.time_limit
+        for task in tasks:
+            try:
+                task.result(None if until is None else max(0, until - time.monotonic()))
+            except TimeoutError:
+                _, path = min(list(self._reading.values()), default=(0, self.samples.folder))
+                self.error = StuckError(
+                    f"{path}: was not read within {self.time_limit:g} s (--data_time_limit); the "
+                    "disk or network it lies on may be stuck"
+                )
+                raise self.error from None
 
     def _make_order(self):
         count = len(self.samples.names)
@@ -197,15 +218,14 @@ class ImageBatches(keras.utils.PyDataset):
         return np.concatenate(drawn, axis=1).astype(np.int32)
 
     def _start(self, index):
+        if self._began is None:
+            self._began = self._epoch
         places, real = self._places(index)
         positions, repeats = self._order[places], self._repeats[places]
-        size = self.preprocessing.size
-        x = np.empty((len(positions), size, size, 3), np.uint8)
-        y = np.full(
-            (len(positions), self.classes), self.label_smoothing / self.classes, np.float32
-        )
+        x, y, weights = self._empty(places)
+        y[:] = self.label_smoothing / self.classes
         y[np.arange(len(positions)), self.samples.labels[positions]] += 1 - self.label_smoothing
-        weights = real.astype(np.float32)
+        weights[:] = real
         tasks = [
             self._pool.submit(
                 self._fill, x, weights, positions, repeats,
@@ -215,16 +235,25 @@ class ImageBatches(keras.utils.PyDataset):
         ]
         return (x, y, weights), tasks
 
+    def _empty(self, rows):
+        """(x, y, weights) of as many rows, with whatever is in the memory."""
+        size = self.preprocessing.size
+        shapes = ((size, size, 3), np.uint8), ((self.classes,), np.float32), ((), np.float32)
+        return tuple(np.empty((len(rows), *shape), dtype) for shape, dtype in shapes)
+
     def _fill(self, x, weights, positions, repeats, rows, epoch):
         for row in rows:
             position = int(positions[row])
             path = os.path.join(self.samples.folder, self.samples.names[position])
+            self._reading[threading.get_ident()] = time.monotonic(), path
             try:
                 load(path, self.preprocessing, out=x[row])
             except ImageError as error:
-                self._count_bad(position, error)
+                self._count_bad(position, path, epoch, error)
                 x[row], weights[row] = 0, 0
                 continue
+            finally:
+                del self._reading[threading.get_ident()]
             # A fourth number 0 counts as none: the first time is (seed, epoch, position).
             draw = (self.seed, epoch, position, int(repeats[row]))
             if self.augmentation:
@@ -236,14 +265,16 @@ class ImageBatches(keras.utils.PyDataset):
                     np.random.default_rng((*draw, AUGMIX)),
                 )
 
-    def _count_bad(self, position, error):
+    def _count_bad(self, position, path, epoch, error):
         with self._lock:
             if position in self.bad:
                 return
             self.bad[position] = error
             count, total = len(self.bad), len(self.samples.names)
             if count > self.max_bad * total and self.error is None:
-                self.error = InputError(
+                # What could be read before, or listed, has changed since: no wrong input.
+                changed = epoch > self._began or not os.path.exists(path)
+                self.error = (RunError if changed else InputError)(
                     f"{count} of {total} images cannot be decoded, more than --max_bad "
                     f"{self.max_bad:g} allows; the last: {error}"
                 )

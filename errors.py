@@ -32,6 +32,14 @@ class RunError(Exception):
     status = 1
 
 
+class DivergedError(RunError):
+    """A training whose loss or weights are no longer numbers."""
+
+
+class StuckError(RunError):
+    """A file that is not read within the time it may take; its thread cannot be ended."""
+
+
 def first_ten(names):
     """The first ten of `names` for a message, and how many more there are."""
     names = list(names)

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 import backbones
-import checkpoint
 import choices
 import options as options_module
 import run_folder
+from checkpoint import Checkpoint, newest
 from errors import InputError, first_ten
-from option_table import PLACE
+from option_table import KEEPING, PLACE
 from samples import Samples, check_labels, read_label_names, read_samples, split
 
 PROJECT_LABELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "label.json")
@@ -36,7 +36,7 @@ class Job(NamedTuple):
         path: the run's folder.
         labels: tuple of str, the class names.
         training, validation: `Samples`.
-        state: of the checkpoint that a run goes on from, or None.
+        checkpoint: the `Checkpoint` that a run goes on from, or None.
     """
 
     options: tuple
@@ -44,7 +44,7 @@ class Job(NamedTuple):
     labels: tuple
     training: Samples
     validation: Samples
-    state: dict | None
+    checkpoint: Checkpoint | None
 
 
 def prepare(options):
@@ -53,15 +53,15 @@ def prepare(options):
     Returns:
         a `Job`; its options have the input size, rates and name filled in.
     """
-    state = None
+    start = None
     if options.resume is not None:
-        options, path, state = _resumed(options)
+        options, path, start = _resumed(options)
     data = options.train_data
     labels_path = options.labels or find_labels(data)
     labels = read_label_names(labels_path)
     if len(labels) < 2:
         raise InputError(f"{labels_path}: has one class; a classifier needs at least 2")
-    if state is None:
+    if options.resume is None:
         options = _resolve(options)
         path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     choices.check_place(options)
@@ -84,8 +84,8 @@ def prepare(options):
     if not counts.all():
         empty = [labels[number] for number in np.flatnonzero(counts == 0)]
         say(f"note: no training image has the class {first_ten(empty)}")
-    job = Job(options, path, labels, training, validation, state)
-    if state and state["data"] != fingerprint(job):
+    job = Job(options, path, labels, training, validation, start)
+    if start and start.state["data"] != fingerprint(job):
         raise InputError(
             f"--resume: the images or labels have changed since {path} was started; train a new "
             f"run on them, with --weights {os.path.join(path, run_folder.BEST)} to start from what "
@@ -95,32 +95,44 @@ def prepare(options):
 
 
 def _resumed(options):
-    """The run's own options, with which those given must agree; its path; its state."""
+    """The options to go on with; the run's path; the `Checkpoint` to go on from, or None."""
     path = run_folder.find(options.resume, options.save_dir, "--resume")
     if run_folder.is_exported(path):
         raise InputError(f"--resume: {path} is an exported model; a run is needed")
     stored = run_folder.read(path, weights=None).options
-    free = {"resume", "json", "debug", "config", "workers", "save_dir", *PLACE}
+    run_folder.check_idle(path)
     options = _with_numbers(options)
-    for name in options.given - free:
-        given, before = getattr(options, name), getattr(stored, name)
-        if given != before:
-            raise InputError(
-                f"--{name}: {options_module.show(given)} is not what {path} was started with, "
-                f"{options_module.show(before)}; a run goes on with its own options"
-            )
-    folder = os.path.join(path, run_folder.CHECKPOINT)
-    if not os.path.exists(os.path.join(folder, checkpoint.FILE)):
+    free = {"resume", "json", "debug", "config", "save_dir", "force", *PLACE, *KEEPING}
+    changed = {
+        name: getattr(options, name) for name in options.given - free
+        if getattr(options, name) != getattr(stored, name)
+        and not (name == "epochs" and options.epochs > stored.epochs)
+    }
+    if changed and (not options.force or "run" in changed):
         raise InputError(
-            f"--resume: {path} completed no epoch; start it anew with --run "
+            f"--{(name := min(changed))}: {options_module.show(changed[name])} is not what {path} "
+            f"was started with, {options_module.show(getattr(stored, name))}; a run goes on with "
+            "its own options, or with --force"
+        )
+    for name, value in changed.items():
+        say(f"note: --force: --{name} {options_module.show(value)} instead of "
+            f"{options_module.show(getattr(stored, name))}")
+    kept = {*(options.given & {*KEEPING, "epochs"}), *PLACE, "json", "debug", "resume", "given"}
+    found = stored._replace(**changed, **{name: getattr(options, name) for name in kept})
+    start = newest(os.path.join(path, run_folder.CHECKPOINT), say)
+    if start:
+        lost = start.state["best_epoch"] not in (0, start.epochs)
+        if lost and not os.path.exists(os.path.join(path, run_folder.BEST)):
+            raise InputError(f"{path}: is not a complete run: {run_folder.BEST} is missing")
+    elif os.path.exists(os.path.join(path, run_folder.RESULTS)):
+        raise InputError(
+            f"--resume: {path} has results but no checkpoint; start it anew with --run "
             f"{os.path.basename(path)} --overwrite"
         )
-    run_folder.read(path)  # its best weights have to be there as well
-    kept = {name: getattr(options, name)
-            for name in ("json", "debug", "resume", *PLACE)}
-    if "workers" in options.given:
-        kept["workers"] = options.workers
-    return stored._replace(**kept), path, checkpoint.read_state(folder)
+    else:
+        say(f"{path} has no checkpoint yet: it starts anew")
+        check_weights(found.weights)
+    return found, path, start
 
 
 def _resolve(options):

@@ -79,9 +79,10 @@ def one_of_several(job):
         )
     devices = _spread_over_jax_devices(options.devices)
     values = {f"--{name}": getattr(options, name) for name in options._fields if name not in OWN}
-    values |= {"the images or labels": fingerprint(job), "the checkpoint": job.state}
+    values["the images or labels"] = fingerprint(job)
+    values["the checkpoint"] = job.checkpoint and job.checkpoint[1:]  # its path may differ
     cluster.agree(values, devices.spread.process)
-    if not job.state and options.weights == "imagenet":
+    if not job.checkpoint and options.weights == "imagenet":
         _fetch_in_turns(options.backbone, devices.spread)
     return devices
 

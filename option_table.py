@@ -212,8 +212,21 @@ _option("save_dir", FOLDER, "save_h5_model", "where runs are kept", "Run")
 _option("log_dir", FOLDER, "log_file", "where TensorBoard files are kept", "Run")
 _option("overwrite", YES_NO, False, "replace a run of the same name", "Run")
 _option("resume", RUN, None,
-        "go on with this run from its last complete epoch, with the options it was started with",
+        "go on with this run from where it stopped, with the options it was started with; "
+        "--epochs may be more", "Run")
+_option("force", YES_NO, False, "let --resume go on with other options than it was started with",
         "Run")
+_option("checkpoint_minutes", number(0, 10000), 10.0,
+        "a checkpoint is written after each epoch, and in between after so many minutes; 0 is "
+        "never in between", "Run")
+_option("keep", whole(1, 1000), 1,
+        "epochs whose weights are kept, the best ones; from 2 on in the run's folder best/", "Run")
+_option("nan_policy", choice("stop", "restore"), "stop",
+        "where the loss is no longer a number: stop, or go back to the last checkpoint and on at "
+        "half the learning rate, three times at most", "Training")
+_option("data_time_limit", number(0, 100000), 300.0,
+        "seconds that reading a batch may take before training stops and names the file; 0 is "
+        "no limit", "Data")
 
 _option("tta", choice("none", "flip", "five_crop"), "none",
         "average over views of each image: it and its mirror image, or its four corners and its "
@@ -278,19 +291,23 @@ AUGMENTATION = ("horizontal_flip", "vertical_flip", "shift", "rotation", "zoom",
 PROCESS = ("coordinator", "num_processes", "process_id")
 # Where a training runs, not what it computes: going on may change them.
 PLACE = ("multigpu", "devices", *PROCESS)
+# What a training keeps and when it gives up, not what it computes: as free
+KEEPING = ("checkpoint_minutes", "keep", "nan_policy", "data_time_limit", "workers")
 
 MODES = {
     "train": Mode(
         ("train_data", "val_data", "val_fraction", "labels", "max_bad", "workers",
+         "data_time_limit",
          "backbone", "weights", "input_size", "resize", "fill_color", "dropout", "drop_connect",
          "attention", "block_attention", "pooling", "bilinear_dim", "norm", "normalize",
          "batch_size", "epochs", "learning_rate", "optimizer", "weight_decay", "warmup_epochs",
-         "label_smoothing", "loss", "focal_gamma", "class_weights", "sampler",
+         "label_smoothing", "loss", "focal_gamma", "class_weights", "sampler", "nan_policy",
          "freeze_epochs", "cache_features", "layer_decay", "clipnorm", "accumulate", "ema",
          "mixed_precision", "jit", "scale_lr", "patience", "seed",
          *AUGMENTATION,
          "multigpu", "devices", "sync_batchnorm", "backend", *PROCESS,
-         "run", "save_dir", "log_dir", "overwrite", "resume", *_COMMON),
+         "run", "save_dir", "log_dir", "overwrite", "resume", "force", "checkpoint_minutes",
+         "keep", *_COMMON),
         {"run": {"kind": RUN_NAME, "help": "name of the run to make",
                  "shown": "BACKBONE-DATE-TIME"}},
         (),
@@ -419,6 +436,7 @@ MODES = {
                    "shown": "3, or all where there are fewer"}},
         ("model",),
     ),
+    "doctor": Mode(("save_dir", "log_dir", *_COMMON), {}, ()),
     "demo_data": Mode(
         ("target", "seed", *_COMMON),
         {"target": {"default": "datasets/digits"},

@@ -5,8 +5,9 @@
       label.json         the class names
       results.csv        a row an epoch, nothing that a clock decides
       best.weights.h5    highest validation accuracy, then lowest validation loss
+      best/              the weights of the --keep best epochs, where it is more than one
       last.weights.h5    after the last epoch
-      checkpoint/        what going on needs beyond them
+      checkpoint/        the last two checkpoints, from which training goes on
       metrics.json       the scores
       calibration.json   temperature and thresholds, where --mode calibrate has fitted them
       margins/           the images trained on, and how sure the model was of each label
@@ -18,6 +19,7 @@ Every file appears whole or not at all. Nothing here needs Keras.
 
 import contextlib
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -36,6 +38,7 @@ OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv",
 BEST, LAST = "best.weights.h5", "last.weights.h5"
 CALIBRATION = "calibration.json"
 CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
+KEPT = "best"  # folder of the weights that --keep keeps
 CHECK_FILE = "probabilities.json"  # in CHECK: image file -> its probabilities
 TRAINED_ON = "images.csv"  # in MARGINS: image file, class id
 MODEL_FILE = "model.json"  # what makes a folder an exported model
@@ -159,6 +162,7 @@ def check_new(save_dir, name, overwrite):
             f"--resume {name} to go on with it"
         )
     _check_replaceable(path)
+    check_idle(path)
     if os.path.exists(save_dir) and not os.path.isdir(save_dir):
         raise InputError(f"--save_dir: {save_dir} is a file; a folder is needed")
     return path
@@ -174,28 +178,76 @@ def _check_replaceable(path):
 
 
 def create(path, options, labels, overwrite):
-    """Makes the folder of a new run; an old run there is removed if `overwrite`."""
-    if overwrite and os.path.lexists(path):
+    """Makes the folder of a new run; an old run there is replaced if `overwrite`."""
+    if os.path.lexists(path):
+        if not overwrite:
+            raise InputError(f"--run: {path} exists")
         _check_replaceable(path)
-        shutil.rmtree(path)
+        check_idle(path)
+    partial = os.path.join(
+        os.path.dirname(os.path.abspath(path)),
+        f".partial-{os.path.basename(path)[-60:]}-{os.getpid()}",
+    )
     try:
-        os.makedirs(path)
-    except FileExistsError:
-        raise InputError(f"--run: {path} exists") from None
+        os.makedirs(partial)
     except OSError as error:
         raise InputError(f"--save_dir: {path} cannot be made: {error.strerror}") from None
+    try:
+        write_label_names(partial, labels)
+        flush(os.path.join(partial, LABELS))
+        write_options(partial, options)
+        if os.path.lexists(path):
+            replace_folder(partial, path)
+        else:
+            os.rename(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_options(path, options):
+    """Writes the options that a run in the folder `path` is trained with."""
     values = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in options._asdict().items()
-        if key not in ("given", "config", "debug", "json", "overwrite", "resume",
+        if key not in ("given", "config", "debug", "json", "overwrite", "resume", "force",
                        *PLACE)
     }
-    write_label_names(path, labels)
-    flush(os.path.join(path, LABELS))
-    # Last: it is what makes the folder a run.
     write_text(
         os.path.join(path, OPTIONS), yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     )
+
+
+@contextlib.contextmanager
+def locked(path, kind=fcntl.LOCK_EX):
+    """A context in which no other process trains the run in the folder `path`.
+
+    The lock is of label.json, which nothing replaces; it ends with its process, however
+    that ends.
+
+    Raises:
+        InputError: another process has it.
+    """
+    try:
+        file = open(os.path.join(path, LABELS), "r+b" if kind == fcntl.LOCK_EX else "rb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{path}: another process trains this run; wait for its end, or name another run"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def check_idle(path):
+    """Refuses a run that another process trains."""
+    if os.path.exists(os.path.join(path, LABELS)):
+        with locked(path, fcntl.LOCK_SH):  # several may look at the same time
+            pass
 
 
 def find(name, save_dir, option="--run"):

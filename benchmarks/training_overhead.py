@@ -50,7 +50,7 @@ def measure(source, target, asked):
     import callbacks
     import compiling
     import options as options_module
-    import train
+    import stages
     from devices import ONE, Devices
     from job import prepare
     from other.data_reconstruction_dir2txt import convert
@@ -66,9 +66,9 @@ def measure(source, target, asked):
     count = min(asked.images, len(job.training.names)) // batch_size * batch_size
     chosen = np.random.default_rng(0).permutation(len(job.training.names))[:count]
     job = job._replace(training=job.training.select(chosen))
-    training, _ = train.make_batches(job, ONE)
+    training, _ = stages.make_batches(job, ONE)
     model = compiling.make_model(job)
-    compiling.compile_model(model, job, train.stages(job.options)[0], len(training), Devices())
+    compiling.compile_model(model, job, stages.stages(job.options)[0], len(training), Devices())
     clock = make_clock(model, training)
     model.fit(
         training.dataset(), epochs=asked.epochs, shuffle=False, verbose=0,

@@ -5,11 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from conftest import COLORS, ROOT, write_image, write_samples
 
+import checkpoint
 import inference
 import job
 import options
@@ -373,7 +374,6 @@ def test_a_run_whose_labels_are_damaged(refused, folder, made):
 
 
 @pytest.mark.parametrize("words, facts", [
-    (["--epochs", 31], ["--epochs: 31", "30"]),
     (["--batch_size", 8], ["--batch_size: 8", "16"]),
     (["--seed", 1], ["--seed: 1", "0"]),
     (["--horizontal_flip", "no"], ["--horizontal_flip: no", "yes"]),
@@ -386,29 +386,40 @@ def test_resume_with_another_option(refused, made, words, facts):
 
 def test_resume_with_another_option_in_a_file(refused, made, tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("epochs: 31\n")
+    file.write_text("batch_size: 31\n")
     line = refused("train", "--resume", "made", "--config", file)
-    assert_facts(line, "epochs", "31", "30")
+    assert_facts(line, "batch_size", "31", "16")
 
 
-def test_resume_without_a_checkpoint(refused, made):
-    os.rmdir(made / "checkpoint")
+def test_resume_with_results_and_no_checkpoint(refused, made):
+    (made / "results.csv").write_text("epoch\n1\n")
     line = refused("train", "--resume", "made")
-    assert_facts(line, "--resume", made, "no epoch", "--run made --overwrite")
+    assert_facts(line, "--resume", made, "no checkpoint", "--run made --overwrite")
 
 
-def test_resume_with_an_empty_checkpoint_folder(refused, made):
-    line = refused("train", "--resume", "made")
-    assert_facts(line, made)
+def test_resume_without_the_best_weights(refused, made):
+    os.makedirs(made / "checkpoint", exist_ok=True)
+    leave_checkpoint(made, 3, {"best_epoch": 2})
+    os.unlink(made / "best.weights.h5")
+    assert_facts(refused("train", "--resume", "made"), made, "best.weights.h5 is missing")
 
 
-def leave_checkpoint(done):
+def test_resume_with_fewer_epochs(refused, made):
+    line = refused("train", "--resume", "made", "--epochs", 29)
+    assert_facts(line, "--epochs: 29", made, "30", "--force")
+
+
+def test_resume_as_another_run(refused, made):
+    """Not with --force either: it names the folder."""
+    line = refused("train", "--resume", "made", "--run", "other", "--force")
+    assert_facts(line, "--run: other", "made")
+
+
+def leave_checkpoint(path, epochs, state):
     """What resuming looks for before it builds the model: state and best weights."""
-    folder = os.path.join(done.path, "checkpoint")
-    os.mkdir(folder)
-    state = json.dumps({"data": job.fingerprint(done)})
-    np.savez(os.path.join(folder, "last.npz"), state=np.array(state))
-    with open(os.path.join(done.path, "best.weights.h5"), "w"):
+    nothing = SimpleNamespace(variables=[])
+    checkpoint.save(os.path.join(path, "checkpoint"), epochs, 0, nothing, nothing, [], state)
+    with open(os.path.join(path, "best.weights.h5"), "w"):
         pass
 
 
@@ -422,7 +433,7 @@ def test_resume_takes_the_data_it_began_with(tmp_path, folder, monkeypatch):
     first = job.prepare(options.parse("train", ["--run", "first"]))
     assert (len(first.training.names), len(first.validation.names)) == (12, 6)
     run_folder.create(first.path, first.options, first.labels, False)
-    leave_checkpoint(first)
+    leave_checkpoint(first.path, 1, {"data": job.fingerprint(first), "best_epoch": 1})
     again = job.prepare(options.parse("train", ["--resume", "first"]))
     assert (len(again.training.names), len(again.validation.names)) == (12, 6)
     assert job.fingerprint(again) == job.fingerprint(first)

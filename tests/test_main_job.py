@@ -675,18 +675,45 @@ def interrupt_in_a_step(patch):
 
 
 def interrupt_before_the_checkpoint(patch):
-    """Ctrl-C when weights and results of the second epoch are there, the checkpoint is not."""
+    """Stopped when the second epoch is trained and its checkpoint is not there."""
     save = checkpoint.save
 
-    def interrupted(folder, model, optimizer, state):
-        if len(state["history"]) == 2:
+    def interrupted(folder, epochs, *rest):
+        if epochs == 2:
             raise KeyboardInterrupt
-        save(folder, model, optimizer, state)
+        return save(folder, epochs, *rest)
 
     patch.setattr(checkpoint, "save", interrupted)
 
 
-@pytest.mark.parametrize("interrupt", [interrupt_in_a_step, interrupt_before_the_checkpoint])
+def interrupt_after_the_checkpoint(patch):
+    """Stopped when the second epoch's checkpoint is there, weights and results are not."""
+    publish = callbacks.RunWriter.publish
+
+    def interrupted(self, model):
+        if len(self.history) == 2:
+            raise KeyboardInterrupt
+        publish(self, model)
+
+    patch.setattr(callbacks.RunWriter, "publish", interrupted)
+
+
+def interrupt_after_the_last_checkpoint(patch):
+    """The same with the last epoch, after which nothing is left to train."""
+    publish = callbacks.RunWriter.publish
+
+    def interrupted(self, model):
+        if len(self.history) == 3:
+            raise KeyboardInterrupt
+        publish(self, model)
+
+    patch.setattr(callbacks.RunWriter, "publish", interrupted)
+
+
+@pytest.mark.parametrize("interrupt", [
+    interrupt_in_a_step, interrupt_before_the_checkpoint, interrupt_after_the_checkpoint,
+    interrupt_after_the_last_checkpoint,
+])
 def test_going_on_gives_what_training_at_once_gives(little, data, tmp_path, few_blocks, interrupt):
     path = tmp_path / "runs" / "little"
     with pytest.MonkeyPatch.context() as patch:
@@ -779,15 +806,14 @@ def test_no_network_ends_in_a_line_that_says_what_to_do(data, tmp_path, few_bloc
 # --- best epoch and patience ----------------------------------------------------------
 
 
-def write_epochs(path, patience, scores, state=None, **settings):
+def write_epochs(path, patience, scores, start=None, **settings):
     """Gives a run's writer some epochs; returns it and the epoch after which it stopped."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    writer = callbacks.RunWriter(model, str(path), patience, "data", state, 0.0, **settings)
+    writer = callbacks.RunWriter(model, str(path), patience, "data", start, 0.0, **settings)
     writer.set_model(model)
-    start = len(writer.history)
-    for epoch, (accuracy, loss) in enumerate(scores, start):
+    for epoch, (accuracy, loss) in enumerate(scores, len(writer.history)):
         model.layers[0].bias.assign([epoch + 1.0])
         model.stop_training = False
         writer.on_epoch_end(epoch, {
@@ -835,15 +861,15 @@ def test_patience_waits_for_the_frozen_backbone(tmp_path, thaws, stopped):
 
 def test_a_process_that_does_not_write_follows(tmp_path):
     writer, stopped = write_epochs(tmp_path, 2, WORSE, writes=False)
-    assert stopped == 4 and writer.best_epoch == 2 and writer.saved == 0
+    assert stopped == 4 and writer.best_epoch == 2 and writer.saved is None
     assert os.listdir(tmp_path) == []
 
 
 def test_patience_goes_on_after_a_stop(tmp_path):
     writer, _ = write_epochs(tmp_path, 3, WORSE[:3])
-    state = checkpoint.read_state(str(tmp_path / "checkpoint"))
-    assert state["best_epoch"] == 2
-    again, stopped = write_epochs(tmp_path, 3, WORSE[3:], state)
+    start = checkpoint.newest(str(tmp_path / "checkpoint"), pytest.fail)
+    assert (start.epochs, start.steps, start.state["best_epoch"]) == (3, 0, 2)
+    again, stopped = write_epochs(tmp_path, 3, WORSE[3:], start)
     assert stopped == 5 and again.best_epoch == 2
     assert again.finished(100) and again.finished(5) and not writer.finished(100)
     assert [row["epoch"] for row in rows(tmp_path / run_folder.RESULTS)] == list("12345")
@@ -851,12 +877,17 @@ def test_patience_goes_on_after_a_stop(tmp_path):
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_training(loss):
-    callback = callbacks.Epochs(SimpleNamespace(epoch=0))
+    batches = SimpleNamespace(
+        epoch=0, samples=SimpleNamespace(names=[f"img_{number}.png" for number in range(30)]),
+        rows=lambda batch: (np.arange(4 * batch, 4 * batch + 4), np.ones(4, bool)),
+    )
+    callback = callbacks.Epochs(batches)
     callback.on_epoch_begin(4)
     callback.on_train_batch_end(0, {"loss": 1e30})
     with pytest.raises(RunError) as error:
         callback.on_train_batch_end(6, {"loss": loss})
-    for fact in (f"the loss became {loss}", "epoch 5", "step 7", "--learning_rate"):
+    for fact in (f"the loss became {loss}", "epoch 5", "step 7", "--learning_rate",
+                 "img_24.png, img_25.png, img_26.png, img_27.png;"):
         assert fact in str(error.value)
 
 

@@ -27,6 +27,7 @@ REQUIRED = {
     "report": ["--run", "r", "--data", "d"], "relabel": ["--run", "r", "--csv", "c"],
     "compare": ["a", "b", "--data", "d"], "calibrate": ["--run", "r", "--data", "d"],
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
+    "doctor": [],
 }
 NUMBERS = [name for name, option in option_table.OPTIONS.items()
            if option.kind.metavar in ("N", "X")]

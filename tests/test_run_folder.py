@@ -1,17 +1,22 @@
 """What a run leaves on disk: whole or not at all, found again, and gone on from."""
 
+import fcntl
+import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import checkpoint
 import options
 import run_folder
-from errors import InputError
+from errors import DivergedError, InputError
 
 LABELS = ("red", "grün", "blue")
 
@@ -224,12 +229,21 @@ def test_damaged_metrics_are_refused_and_kept(tmp_path, content):
 # --- checkpoints ----------------------------------------------------------------------
 
 
-def save(folder, model):
-    checkpoint.save(folder, model, model.optimizer, STATE)
+METRICS = [np.float32(0.25), np.arange(3, dtype=np.int32)]
+
+
+def save(folder, model, epochs=1, steps=0):
+    return checkpoint.save(folder, epochs, steps, model, model.optimizer, METRICS, STATE)
+
+
+def newest(folder):
+    """The newest whole checkpoint and what was said of others."""
+    said = []
+    return checkpoint.newest(str(folder), said.append), said
 
 
 def load(folder, model):
-    checkpoint.load(folder, model, model.optimizer)
+    return checkpoint.load(newest(folder)[0].path, model, model.optimizer)
 
 
 def network(seed, units=3):
@@ -270,14 +284,17 @@ def test_a_checkpoint_holds_every_variable(tmp_path):
     saved = variables(first)
     # Dense, BatchNorm, Dense: 8; AdamW: step, rate, and two for each of 6; one seed
     assert len(saved) == 8 + 2 + 12 + 1
-    save(folder, first)
-    assert os.listdir(folder) == ["last.npz"]
-    assert checkpoint.read_state(folder) == STATE
+    save(folder, first, 4, 17)
+    assert os.listdir(folder) == ["00004-0000017.npz"]
+    found, said = newest(folder)
+    assert (found.epochs, found.steps, found.state, said) == (4, 17, STATE, [])
     different = sum(
         a.tobytes() != b.tobytes() for (_, a), (_, b) in zip(saved, variables(other))
     )
     assert different >= 20  # all but the learning rate and untouched offsets
-    load(folder, other)
+    metrics = load(folder, other)
+    assert [each.dtype for each in metrics] == [np.float32, np.int32]
+    assert (metrics[0], list(metrics[1])) == (0.25, [0, 1, 2])
     assert_equal(variables(other), saved)
     # and both go on alike
     batch = np.ones((5, 4)), np.zeros((5, 2))
@@ -286,11 +303,19 @@ def test_a_checkpoint_holds_every_variable(tmp_path):
     assert_equal(variables(other), variables(first))
 
 
-def test_a_checkpoint_is_replaced_as_a_whole(tmp_path, monkeypatch):
-    folder = str(tmp_path)
-    first = network(2)
-    save(folder, first)
-    before = (tmp_path / "last.npz").read_bytes()
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    model = network(1)
+    for epochs, steps in ((0, 0), (0, 9), (0, 10), (1, 0), (99999, 1), (100000, 0)):
+        save(tmp_path, model, epochs, steps)
+        names = sorted(os.listdir(tmp_path))
+        found = newest(tmp_path)[0]
+        assert (found.epochs, found.steps) == (epochs, steps) and len(names) <= 2
+    assert names == ["100000-0000000.npz", "99999-0000001.npz"]
+
+
+def test_a_checkpoint_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    save(tmp_path, network(2))
+    before = (tmp_path / "00001-0000000.npz").read_bytes()
 
     def savez(file, **arrays):
         file.write(b"half")
@@ -299,79 +324,127 @@ def test_a_checkpoint_is_replaced_as_a_whole(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(np, "savez", savez)
         with pytest.raises(KeyboardInterrupt):
-            save(folder, network(3))
-    assert os.listdir(folder) == ["last.npz"]
-    assert (tmp_path / "last.npz").read_bytes() == before
+            save(tmp_path, network(3), 2)
+    assert os.listdir(tmp_path) == ["00001-0000000.npz"]
+    assert (tmp_path / "00001-0000000.npz").read_bytes() == before
 
 
-def test_no_checkpoint_is_refused(tmp_path):
-    for read in (checkpoint.read_state, lambda folder: load(folder, network(0))):
-        with pytest.raises(InputError, match="last.npz: is missing"):
-            read(str(tmp_path))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_is_not_saved(tmp_path, value):
+    model = network(1)
+    save(tmp_path, model)
+    for variable in (model.layers[0].kernel, model.optimizer.variables[-1]):
+        before = np.array(variable)
+        variable.assign(np.full(variable.shape, value))
+        with pytest.raises(DivergedError, match="no longer a number"):
+            save(tmp_path, model, 2)
+        variable.assign(before)
+    assert os.listdir(tmp_path) == ["00001-0000000.npz"]
+
+
+def test_no_checkpoint(tmp_path):
+    assert newest(tmp_path) == newest(tmp_path / "nowhere") == (None, [])
+    (tmp_path / "00001-0000000.npz.partial").write_bytes(b"")
+    (tmp_path / "last.npz").write_bytes(b"")
+    assert newest(tmp_path) == (None, [])
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    folder, other = str(tmp_path), network(2, units=5)
-    save(folder, network(2))
+    other = network(2, units=5)
+    save(tmp_path, network(2))
     before = variables(other)
-    with pytest.raises(InputError, match="last.npz: belongs to another model"):
-        load(folder, other)
+    with pytest.raises(InputError, match="00001-0000000.npz: belongs to another model"):
+        load(tmp_path, other)
     more = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     more.compile("adamw", "mse")
     with pytest.raises(InputError, match="belongs to another model"):
-        load(folder, more)
+        load(tmp_path, more)
     assert_equal(variables(other), before)
 
 
-def read_both(folder, model):
-    checkpoint.read_state(folder)
-    load(folder, model)
+def assert_noticed(place, content):
+    """`content` in place of the newest checkpoint: named, and the one before taken."""
+    (place / "00002-0000000.npz").write_bytes(content)
+    found, said = newest(place)
+    assert found.path == str(place / "00001-0000000.npz")
+    assert len(said) == 1 and "00002-0000000.npz: is damaged: its checksum" in said[0]
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
-def test_a_cut_off_checkpoint_is_refused(tmp_path, share):
+def two_checkpoints(place):
+    """Leaves two checkpoints; the content of the newer."""
+    model = network(1, units=1000)
+    save(place, model, 1)
+    save(place, model, 2)
+    content = (place / "00002-0000000.npz").read_bytes()
+    assert len(content) > 20 * 4096
+    return content
+
+
+def test_a_checkpoint_cut_at_every_block(tmp_path):
+    content = two_checkpoints(tmp_path)
+    for length in (0, 1, 31, 32, *range(4096, len(content), 4096), len(content) - 1):
+        assert_noticed(tmp_path, content[:length])
+    assert_noticed(tmp_path, content + b"\0")
+
+
+def test_one_byte_of_a_checkpoint_flipped(tmp_path):
+    content = two_checkpoints(tmp_path)
+    places = np.random.default_rng(0).integers(0, len(content), 200)
+    for place in (0, len(content) - 1, len(content) - 32, len(content) - 33, *places):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x10
+        assert_noticed(tmp_path, damaged)
+
+
+def test_all_checkpoints_damaged(tmp_path):
     model = network(1)
-    save(str(tmp_path), model)
-    file = tmp_path / "last.npz"
-    content = file.read_bytes()
-    file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match="last.npz: is damaged"):
-        read_both(str(tmp_path), model)
-
-
-def test_a_changed_byte_is_noticed(tmp_path):
-    """Wherever it stands: refused, or without any effect (a date in the archive, say)."""
-    model = network(1)
-    save(str(tmp_path / "good"), model)
-    saved = variables(model)
-    content = (tmp_path / "good" / "last.npz").read_bytes()
-    (tmp_path / "bad").mkdir()
-    refused = 0
-    middle, table = len(content) // 2, content.index(b"PK\x01\x02")
-    places = {*range(0, len(content), 37), *range(middle, middle + 40)}
-    places |= {*range(table, table + 60), *range(len(content) - 30, len(content))}  # of contents
-    for place in sorted(places):
-        for mask in (0x01, 0x40):
-            damaged = bytearray(content)
-            damaged[place] ^= mask
-            (tmp_path / "bad" / "last.npz").write_bytes(damaged)
-            try:
-                read_both(str(tmp_path / "bad"), model)
-            except InputError as error:
-                assert "last.npz" in str(error)
-                refused += 1
-                load(str(tmp_path / "good"), model)
-            except Exception as error:
-                pytest.fail(f"byte {place} ^ {mask}: {type(error).__name__}: {error}")
-            else:
-                assert_equal(variables(model), saved)
-                assert checkpoint.read_state(str(tmp_path / "bad")) == STATE
-    assert refused > len(places)  # of two tries each
+    for epochs in (1, 2):
+        save(tmp_path, model, epochs)
+        (tmp_path / f"0000{epochs}-0000000.npz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="00002-0000000.npz: is damaged.*no other one is left"):
+        newest(tmp_path)
 
 
 def test_a_checkpoint_runs_nothing(tmp_path):
-    """Pickled objects in it are refused, not run."""
-    file = tmp_path / "last.npz"
+    """Pickled objects in it are refused, not run, with a checksum that is right, too."""
+    file = tmp_path / "00001-0000000.npz"
     np.savez(file, state=np.array([shutil.rmtree], dtype=object))
-    with pytest.raises(InputError, match="is damaged"):
-        checkpoint.read_state(str(tmp_path))
+    file.write_bytes(file.read_bytes() + hashlib.sha256(file.read_bytes()).digest())
+    with pytest.raises(InputError, match="is damaged: Object arrays cannot be loaded"):
+        newest(tmp_path)
+
+
+# --- one training a run ---------------------------------------------------------------
+
+
+def test_a_run_that_is_trained_is_left_alone(tmp_path):
+    """Even by processes that would replace it; the lock ends with its process."""
+    path = make(tmp_path, "first")
+    holder = subprocess.Popen(
+        [sys.executable, "-c",
+         f"import run_folder, time\nwith run_folder.locked({path!r}):\n"
+         "    print('locked', flush=True); time.sleep(60)"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    )
+    try:
+        assert holder.stdout.readline() == "locked\n"
+        for refused in (
+            lambda: run_folder.locked(path).__enter__(), lambda: run_folder.check_idle(path),
+            lambda: run_folder.check_new(str(tmp_path), "first", True),
+            lambda: run_folder.create(path, chosen(), LABELS, True),
+        ):
+            with pytest.raises(InputError, match="first: another process trains this run"):
+                refused()
+    finally:
+        holder.kill()
+        holder.communicate()
+    run_folder.check_idle(path)
+    with run_folder.locked(path):
+        pass
+
+
+def test_looking_disturbs_nobody(tmp_path):
+    path = make(tmp_path, "first")
+    with open(os.path.join(path, "label.json"), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        run_folder.check_idle(path)

@@ -1,0 +1,6 @@
+"""One page about this installation, to paste into a bug report."""
+
+
+def main(options):
+    """`--mode doctor`."""
+    raise NotImplementedError

@@ -1,0 +1,183 @@
+"""The stages of a training: the batches, the compiled model and `fit`, from a checkpoint or not."""
+
+import contextlib
+import os
+from typing import NamedTuple
+
+import run_folder
+from augment import Augmentation
+from compiling import compile_model
+from devices import ONE
+from errors import RunError
+from job import say
+from mixing import Mixing
+
+HALVINGS = 3  # of the learning rate, until --nan_policy restore gives up
+
+
+class Stage(NamedTuple):
+    """Epochs that train the same weights: from `first`, counted from 0, to before `last`."""
+
+    first: int
+    last: int
+    frozen: bool
+
+
+def stages(options):
+    """The stages of a training: the frozen backbone's, if wanted, and that of all weights."""
+    freeze, epochs = options.freeze_epochs, options.epochs
+    found = (Stage(0, freeze, True), Stage(freeze, epochs, False))
+    return [stage for stage in found if stage.first < stage.last]
+
+
+def train_stages(job, devices, model, training, validation, writer, *rest):
+    """Trains all stages, or what a checkpoint leaves of them.
+
+    Args:
+        job: the `job.Job`.
+        devices: `devices.Devices`.
+        model: the run's model, not compiled.
+        training, validation: `ImageBatches`.
+        writer: the `callbacks.RunWriter`.
+        rest: callbacks, the writer among them; the model's `margins.Margins`, none or one.
+
+    Raises:
+        DivergedError: loss or weights are no longer numbers.
+    """
+    options, start = job.options, job.checkpoint
+    if writer.finished(options.epochs) and writer.published():
+        return
+    for stage in stages(options):
+        if start and not _holds(stage, start):
+            continue
+        _train_stage(job, devices, stage, start, model, training, validation, writer, *rest)
+        start = None
+        if writer.finished(options.epochs):
+            return
+
+
+def _holds(stage, start):
+    """Whether a stage is the one that a checkpoint was written in."""
+    if start.steps or not start.epochs:
+        return stage.first <= start.epochs < stage.last
+    return stage.first < start.epochs <= stage.last
+
+
+def back(job, writer, error):
+    """The job from its last checkpoint on, at half the rate; refused where that has been enough."""
+    from checkpoint import newest
+
+    if job.options.nan_policy == "stop":
+        raise error
+    if writer.halvings == HALVINGS:
+        raise RunError(f"{error} (with the learning rate halved {HALVINGS} times)") from None
+    start = newest(os.path.join(job.path, run_folder.CHECKPOINT), say)
+    halvings = writer.halvings + 1
+    writer.go_on(start)
+    writer.halvings = halvings
+    say(f"{error}; --nan_policy restore: back to epoch {start.epochs}, step {start.steps}, with "
+        f"the learning rate halved ({halvings} of {HALVINGS})")
+    return job._replace(checkpoint=start)
+
+
+def _train_stage(job, devices, stage, start, model, training, validation, writer, watchers,
+                 margins):
+    import keras
+
+    import callbacks
+    import checkpoint
+    import fine_tuning
+    import pausing
+
+    options = job.options
+    with fine_tuning.frozen(model) if stage.frozen else contextlib.nullcontext():
+        part = model
+        if stage.frozen and options.cache_features:
+            body, part = fine_tuning.split(model, devices)
+        with devices.scope():
+            compile_model(
+                part, job, stage, len(training), devices, margins, writer.halvings
+            )
+        metrics = []
+        if start:
+            metrics = checkpoint.load(start.path, model, part.optimizer)
+            training.passed = start.epochs, start.steps
+            if start.epochs and not start.steps:
+                writer.publish(part)
+            if start.epochs == stage.last or writer.finished(options.epochs):
+                # What Keras does when a training ends.
+                part.optimizer.finalize_variable_values(part.trainable_variables)
+                return
+            if start.steps and keras.backend.backend() == "tensorflow" and not devices.strategy:
+                pausing.build_metrics(part, len(job.labels))  # elsewhere `fit` does
+        elif not stage.first:
+            writer.save(part)  # what a loss that is no number goes back to
+        if part is not model:
+            training, validation = _cache_features(job, body, training, validation)
+        averaging = [keras.callbacks.SwapEMAWeights()] if callbacks.uses_average(part) else []
+        charts = [keras.callbacks.TensorBoard(
+            os.path.join(options.log_dir, os.path.basename(job.path)), write_graph=False,
+        )] if devices.main else []
+        with pausing.Interruptions() as interruptions:
+            pauses = pausing.Pauses(
+                writer, interruptions, options.checkpoint_minutes, start, metrics
+            )
+            part.fit(
+                training.dataset(),
+                validation_data=validation.dataset(),
+                initial_epoch=start.epochs if start else stage.first,
+                epochs=stage.last,
+                shuffle=False,  # the batches have an order of their own
+                verbose=0,
+                callbacks=[*watchers, pauses, *averaging, *charts],
+            )
+
+
+def _cache_features(job, body, *orders):
+    """The `FeatureBatches` of training and validation, in the order of theirs."""
+    from fine_tuning import FeatureBatches
+
+    images = make_batches(job, ONE, augmented=False)
+    try:
+        return [FeatureBatches(body, *pair, job.path) for pair in zip(images, orders)]
+    finally:
+        for batches in images:
+            batches.close()
+
+
+def make_batches(job, spread, augmented=True):
+    """(training, validation) batches of a job, two `ImageBatches`, for the devices of `spread`.
+
+    Without augmentation the training's are in the samples' order, too.
+    """
+    from data_gen_label import ImageBatches
+
+    options = job.options
+    common = {
+        "classes": len(job.labels),
+        "batch_size": options.batch_size,
+        "preprocessing": run_folder.preprocessing(options),
+        "seed": options.seed,
+        "spread": spread,
+        "workers": options.workers,
+        "time_limit": options.data_time_limit,
+        "report": say,
+    }
+    changed = {
+        "shuffle": True,
+        "sampler": options.sampler,
+        "augmentation": _chosen(Augmentation, options),
+        "mixing": _chosen(Mixing, options),
+    }
+    training = ImageBatches(
+        job.training,
+        label_smoothing=options.label_smoothing,
+        max_bad=options.max_bad,
+        **(changed if augmented else {}),
+        **common,
+    )
+    return training, ImageBatches(job.validation, **common)
+
+
+def _chosen(kind, options):
+    return kind(*(getattr(options, name) for name in kind._fields))
