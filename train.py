@@ -116,10 +116,8 @@ def _fit(job, devices, started):
             except DivergedError as error:
                 job = back(job, writer, error)
     except BaseException as error:
-        epochs, steps = writer.saved or (0, 0)
-        if devices.main and (epochs or steps):
-            say(f"stopped; --resume {os.path.basename(job.path)} goes on after epoch {epochs}"
-                + (f", step {steps}" if steps else ""))
+        if devices.main:
+            _say_stopped(job, writer)
         # Keras wraps an error of a data set beyond recognition.
         refused = training.error or validation.error
         if refused and isinstance(error, Exception):
@@ -185,6 +183,18 @@ def _start_run(job):
         logs = os.path.join(options.log_dir, os.path.basename(job.path))
         for part in ("train", "validation"):  # what TensorBoard's callback makes, nothing else
             shutil.rmtree(os.path.join(logs, part), ignore_errors=True)
+
+
+def _say_stopped(job, writer):
+    epochs, steps = writer.saved or (0, 0)
+    if not epochs and not steps:
+        return
+    best = ""
+    if writer.history:
+        best = (f"; best so far: epoch {writer.best['epoch']} with val_accuracy "
+                f"{writer.best['val_accuracy']:.4f}")
+    say(f"stopped{best}; --resume {os.path.basename(job.path)} goes on after epoch {epochs}"
+        + (f", step {steps}" if steps else ""))
 
 
 def _announce(job, devices, model, steps, done, passed):

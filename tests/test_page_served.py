@@ -1,0 +1,52 @@
+"""The page in a browser, from the real server: a picture's answer, an error, a token."""
+
+import pytest
+from browser import Browser, needs_chromium
+from test_page import finished, give, texts
+from test_server import LABELS, PNG, Process, by_hand, write_model
+
+pytestmark = needs_chromium
+TOKEN = "a token of 24 characters"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def browser(place):
+    browser = Browser(place / "profile")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(place):
+    (place / "token").write_text(TOKEN)
+    process = Process(place, "--model", write_model(place / "model"), "--token_file",
+                      place / "token", "--max_megabytes", "0.2")
+    yield process
+    process.kill()
+
+
+def test_from_a_picture_to_its_label(browser, server):
+    browser.open(f"{server.url}/")
+    browser.wait("document.getElementById('login').open")
+    browser.evaluate(f"document.querySelector('#login input').value = '{TOKEN}'")
+    browser.evaluate("document.querySelector('#login form').requestSubmit()")
+    browser.wait("!document.getElementById('login').open")
+    give(browser, "drop", ("bright.png", PNG))
+    finished(browser)
+    order = sorted(zip(by_hand((10, 60, 110, 200)), LABELS), reverse=True)[:3]
+    assert texts(browser, ".bars .label") == [label for _, label in order]
+    assert texts(browser, ".percent") == [f"{share:.1%}" for share, _ in order]
+    give(browser, "paste", ("broken.png", PNG[:60]))
+    finished(browser, 2)
+    (error,) = texts(browser, ".error[role=alert]")
+    assert "broken.png" in error or "decoded" in error
+    give(browser, "drop", ("large.png", PNG + bytes(300_000)))
+    finished(browser, 3)
+    assert len(texts(browser, ".error[role=alert]")) == 2
+    assert "0.2" in texts(browser, ".error[role=alert]")[0]
+    assert browser.problems == []
