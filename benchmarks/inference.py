@@ -33,6 +33,7 @@ from preprocess import load
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BATCH, THREADS, ROUNDS = 16, 2, 3
+FORMATS = ("savedmodel", "onnx", "openvino")
 
 
 def main():
@@ -86,7 +87,7 @@ for number, (photo, row) in enumerate(zip(photos, rows)):
     table[name] = [float(value) for value in row]
 run_folder.write_text(os.path.join(check, run_folder.CHECK_FILE), json.dumps(table))
 # Random weights put classes so close together that rounding decides: agreement means nothing.
-formats = dict.fromkeys(("savedmodel", "onnx", "openvino"), ("float32",))
+formats = dict.fromkeys({FORMATS}, ("float32",))
 save_model.export(run_folder.read(path), formats, min_agreement=0)
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, stdout=sys.stderr)
@@ -110,7 +111,7 @@ def one_image(folder, photo):
     x = load(photo, automatic.preprocessing)[None]
     found["auto"] = " ".join(automatic.runtime)
     found["auto_ms"] = milliseconds(automatic.probabilities, x)
-    for name in runtimes.RUNTIMES:
+    for name in FORMATS:
         loaded = Classifier.load(folder, runtime=name)
         found[f"{name}_ms"] = milliseconds(loaded.probabilities, x)
         if name != "savedmodel":
