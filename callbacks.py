@@ -161,19 +161,19 @@ class RunWriter(keras.callbacks.Callback):
             ],
         }
 
-    def save(self, model, steps=0, metrics=()):
+    def save(self, model, steps=0, metrics=None):
         """Writes a checkpoint, in the process that writes.
 
         Args:
             model: the one that is fitted, with its optimizer.
             steps: steps into the epoch that follows those of the history.
-            metrics: list of arrays, the variables of its metrics.
+            metrics: dict of path -> array, the variables of its metrics, within an epoch.
         """
         self.seconds = time.monotonic() - self.before
         if self.writes:
             checkpoint.save(
                 os.path.join(self.path, run_folder.CHECKPOINT), len(self.history), steps,
-                self.whole, model.optimizer, metrics, self.state(),
+                self.whole, model.optimizer, metrics or {}, self.state(),
             )
             self.saved = len(self.history), steps
         self.saved_at = time.monotonic()

@@ -21,6 +21,7 @@ from run_folder import replacing
 
 KEPT = 2
 NAME = re.compile(r"(\d{5,})-(\d{7,})\.npz")
+METRICS = "metrics/"  # before the names of their arrays
 HASH_BYTES = hashlib.sha256().digest_size
 
 
@@ -49,7 +50,7 @@ def save(folder, epochs, steps, model, optimizer, metrics, state):
         steps: steps into the next epoch.
         model: a Keras model.
         optimizer: the one that trains it, or a part of it, with its variables built.
-        metrics: list of arrays, the variables of the metrics of the epoch under way.
+        metrics: dict of path -> array, the variables of the metrics of the epoch under way.
         state: what else going on needs, as JSON can hold it.
 
     Returns:
@@ -59,12 +60,11 @@ def save(folder, epochs, steps, model, optimizer, metrics, state):
         DivergedError: a variable is no longer a number; nothing is written.
         OSError: the file cannot be written; those before are untouched.
     """
-    arrays = {}
-    for kind, values in (("v", _variables(model, optimizer)), ("m", metrics)):
-        for number, value in enumerate(values):
-            arrays[f"{kind}{number:05}"] = array = np.asarray(value)
-            if kind == "v" and array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise DivergedError(f"{value.path} is no longer a number everywhere")
+    arrays = {METRICS + path: value for path, value in metrics.items()}
+    for number, variable in enumerate(_variables(model, optimizer)):
+        arrays[f"{number:05}"] = array = np.asarray(variable)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DivergedError(f"{variable.path} is no longer a number everywhere")
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{epochs:05}-{steps:07}.npz")
     with replacing(path) as partial:
@@ -106,15 +106,15 @@ def load(path, model, optimizer):
     """Sets every variable of model and optimizer to those of a checkpoint's file.
 
     Returns:
-        List of arrays, what `save` was given as `metrics`.
+        Dict of path -> array, what `save` was given as `metrics`.
 
     Raises:
         InputError: the file is of another model.
     """
     variables = _variables(model, optimizer)
     with np.load(path, allow_pickle=False) as arrays:  # `newest` has found it whole
-        names = [f"v{number:05}" for number in range(len(variables))]
-        metrics = sorted(name for name in arrays.files if name[0] == "m")
+        names = [f"{number:05}" for number in range(len(variables))]
+        metrics = [name for name in arrays.files if name.startswith(METRICS)]
         fits = {*names, *metrics, "state"} == set(arrays.files) and all(
             arrays[name].shape == tuple(variable.shape) for name, variable in zip(names, variables)
         )
@@ -122,7 +122,7 @@ def load(path, model, optimizer):
             raise InputError(f"{path}: belongs to another model")
         for name, variable in zip(names, variables):
             variable.assign(arrays[name])
-        return [arrays[name] for name in metrics]
+        return {name.removeprefix(METRICS): arrays[name] for name in metrics}
 
 
 def _variables(model, optimizer):

@@ -39,6 +39,13 @@ class Margins(keras.metrics.Metric):
         self.values.assign(ops.slice_update(values, ops.reshape(self.count, (1,)), margins))
         self.count.assign(self.count + ops.shape(margins)[0])
 
+    def unknown(self, rows):
+        """The variables' values, by their paths, after so many rows that were not looked at."""
+        return {
+            self.values.path: np.full(self.values.shape, np.nan, np.float32),
+            self.count.path: np.int32(rows),
+        }
+
     def result(self):
         return 0.0  # a metric has to give a number; what counts are the values
 

@@ -62,10 +62,10 @@ class Pauses(keras.callbacks.Callback):
         interruptions: `Interruptions`.
         minutes: between two checkpoints; 0 is only where a signal asks for one.
         start: the `checkpoint.Checkpoint` to go on from, or None.
-        metrics: list of arrays, the variables of its metrics.
+        metrics: dict of path -> array, the variables of its metrics.
     """
 
-    def __init__(self, writer, interruptions, minutes, start=None, metrics=()):
+    def __init__(self, writer, interruptions, minutes, start=None, metrics=None):
         super().__init__()
         self.writer = writer
         self.interruptions = interruptions
@@ -77,8 +77,8 @@ class Pauses(keras.callbacks.Callback):
         self.passed = self.steps = 0
         if self.start and self.start.steps and epoch == self.start.epochs:
             self.passed = self.steps = self.start.steps
-            for variable, value in zip(self.model.metrics_variables, self.metrics, strict=True):
-                variable.assign(value)
+            for variable in self.model.metrics_variables:
+                variable.assign(self.metrics[variable.path])
             pass_over(self.model, self.passed)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -122,10 +122,9 @@ def pass_over(model, count):
         left -= 1
         if not left:
             model.train_function = compute
-        if keras.backend.backend() == "jax":
-            return logs, arguments[0]  # the batch has been taken already
-        next(arguments[0])
-        return logs
+        *state, batches = arguments  # JAX hands its state from step to step
+        next(batches)
+        return (logs, *state) if state else logs
 
     model.train_function = step
 
@@ -139,7 +138,7 @@ def build_metrics(model, classes):
 
 def _metrics(model):
     _sync(model)
-    return [np.array(variable) for variable in model.metrics_variables]
+    return {variable.path: np.array(variable) for variable in model.metrics_variables}
 
 
 def _sync(model):

@@ -98,7 +98,7 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
             compile_model(
                 part, job, stage, len(training), devices, margins, writer.halvings
             )
-        metrics = []
+        metrics = {}
         if start:
             metrics = checkpoint.load(start.path, model, part.optimizer)
             training.passed = start.epochs, start.steps
@@ -108,6 +108,9 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
                 # What Keras does when a training ends.
                 part.optimizer.finalize_variable_values(part.trainable_variables)
                 return
+            for each in margins:  # several devices have kept none
+                rows = min(start.steps * options.batch_size, len(job.training.names))
+                metrics = {**each.unknown(rows), **metrics}
             if start.steps and keras.backend.backend() == "tensorflow" and not devices.strategy:
                 pausing.build_metrics(part, len(job.labels))  # elsewhere `fit` does
         elif not stage.first:

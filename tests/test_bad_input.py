@@ -418,7 +418,7 @@ def test_resume_as_another_run(refused, made):
 def leave_checkpoint(path, epochs, state):
     """What resuming looks for before it builds the model: state and best weights."""
     nothing = SimpleNamespace(variables=[])
-    checkpoint.save(os.path.join(path, "checkpoint"), epochs, 0, nothing, nothing, [], state)
+    checkpoint.save(os.path.join(path, "checkpoint"), epochs, 0, nothing, nothing, {}, state)
     with open(os.path.join(path, "best.weights.h5"), "w"):
         pass
 
