@@ -115,8 +115,8 @@ class Classifier:
         if run_folder.is_exported(path):
             if devices:
                 raise InputError(
-                    f"--devices: {path} is an exported model, which computes on one device; name "
-                    "its run"
+                    f"--devices, --multigpu: {path} is an exported model, which computes on one "
+                    "device; name its run"
                 )
             return cls._load_exported(path, runtime, half)
         run = run_folder.read(path)

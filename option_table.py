@@ -1,9 +1,9 @@
 """Every option of every mode: name, default, unit, allowed values, help. Nothing but the table."""
 
 import collections
-import os
 
 import backbones
+from cores import usable
 from option_kinds import (
     ADDRESS,
     BACKBONE,
@@ -56,7 +56,7 @@ _option("labels", PATH, None, "JSON file with the class names", "Data",
         "label.json in the data folder, else the project's")
 _option("max_bad", number(0, 1), 0.01,
         "share of the images that may be undecodable before training refuses", "Data")
-_option("workers", whole(1, 256), max(1, min(16, os.cpu_count() or 1)),
+_option("workers", whole(1, 256), min(16, usable()),
         "threads that decode images", "Data", "the processor's cores, at most 16")
 _option("source", FOLDER, None, "a folder with one folder of images a class", "Data")
 _option("target", FOLDER, None, "the folder to make", "Data")

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+import privacy  # noqa: F401  before any runtime
+from cores import usable
 from errors import InputError
 
 INPUT, OUTPUT = "input_img", "output_score"
@@ -127,7 +129,7 @@ class open_litert:
         from ai_edge_litert.interpreter import Interpreter
 
         self.interpreter = Interpreter(
-            path_of(folder, "litert", precision), num_threads=os.cpu_count()
+            path_of(folder, "litert", precision), num_threads=usable()
         )
         self.taken = self.interpreter.get_input_details()[0]["index"]
         self.given = self.interpreter.get_output_details()[0]["index"]

@@ -122,7 +122,7 @@ def export(run, wanted=SAVED_MODEL, prove=prove, tolerance=TOLERANCE,
     fitted = run_calibration(run)
     asked = {precision for each in wanted.values() for precision in each}
     learned = known_images.training(run) if "int8" in asked else []
-    import_keras()
+    import_keras("tensorflow")  # whatever KERAS_BACKEND says: the formats come from its graph
     exact_float32()
     model = best_model(run)
 

@@ -164,17 +164,25 @@ class Batcher:
     def _next(self):
         """The items of the next batch; None when all is done."""
         with self._changed:
-            while not self._ready:
-                if self._decoded:
+            while True:
+                self._drop_overdue()
+                left = None
+                if self._ready:
+                    left = self._ready[0].ready + self._max_wait - time.monotonic()
+                    if left <= 0 or self._closing or len(self._ready) >= self._sizes[-1]:
+                        break
+                elif self._decoded:
                     return None
-                self._changed.wait()
-            until = self._ready[0].ready + self._max_wait
-            while (len(self._ready) < self._sizes[-1] and not self._closing
-                   and (left := until - time.monotonic()) > 0):
                 self._changed.wait(left)
             count = next(size for size in self._sizes[::-1] if size <= len(self._ready))
             self.waiting -= count
             return [self._ready.popleft() for _ in range(count)]
+
+    def _drop_overdue(self):
+        """Nobody waits for these any more: they take no place, in a batch or in the queue."""
+        wanted = [item for item in self._ready if not item.future.cancelled()]
+        self.waiting -= len(self._ready) - len(wanted)
+        self._ready = deque(wanted)
 
 
 def wait(future, until):

@@ -19,6 +19,7 @@ if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import run_folder
+from cores import usable
 from errors import InputError
 
 MIN_TOKEN = 16  # characters
@@ -68,9 +69,6 @@ def serve(options, path, token, listener, announce):
     Raises:
         InputError: the first model cannot be loaded.
     """
-    # OpenVINO reports to its maker when it is imported, from a copy of this process, which would
-    # hold the port open. It does without where this package is not installed.
-    sys.modules.setdefault("openvino_telemetry", None)
     # Here, so that a wrong option is refused before they are imported.
     from deployment import listening, metrics
     from deployment.application import Settings, State, create_application, log
@@ -190,7 +188,7 @@ def _load(options, path, counted):
 
     batcher = Batcher(
         lambda source: load(source, preprocessing), classifier.probabilities, options.max_batch,
-        options.max_wait_ms / 1000, options.max_queue, _cores(), observe,
+        options.max_wait_ms / 1000, options.max_queue, usable(), observe,
     )
     return Served(name, classifier, batcher)
 
@@ -198,13 +196,6 @@ def _load(options, path, counted):
 def _blank(classifier):
     size = classifier.preprocessing.size
     return np.zeros((size, size, 3), np.uint8)
-
-
-def _cores():
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def read_token(path):

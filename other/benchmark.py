@@ -16,6 +16,7 @@ from tqdm import tqdm
 import eval as evaluation
 import run_folder
 import runtimes
+from cores import usable
 from errors import InputError, RunError
 from exported_model import candidates, check_files, parse_description, read_description
 from gate import judge, run_task
@@ -62,7 +63,7 @@ def main(options):
         with drawing([fonts.FALLBACK]):
             save(chart(rows, f"{title} pixels"), partial, "benchmark")
     result = {
-        "model": folder, "cores": os.cpu_count(),
+        "model": folder, "cores": usable(),
         "images": len(samples.names) if samples else 0,
         "images_from": samples.folder if samples else None,
         "original": original, "results": rows,

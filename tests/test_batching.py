@@ -207,6 +207,22 @@ def test_what_is_overdue_is_neither_computed_nor_counted(make, model):
     assert model.batches == [[99], [2]] and batcher.waiting == 0
 
 
+def test_what_is_overdue_takes_no_place(make, model):
+    """Neither in the batch that others wait for nor in the queue."""
+    batcher = make(max_batch=2, max_wait=5.0, max_queue=2)
+    (late,) = batcher.submit([b"1"])
+    decoded(batcher, 1)
+    with pytest.raises(Overdue):
+        wait(late, time.monotonic() + 0.05)
+    with pytest.raises(QueueFull):
+        batcher.submit([b"2", b"3", b"4"])
+    pair = batcher.submit([b"2"])
+    until(lambda: batcher.waiting == 1)
+    pair += batcher.submit([b"3"])
+    assert [wait(future, soon())[0] for future in pair] == [2, 3]
+    assert model.batches == [[2, 3]] and batcher.waiting == 0
+
+
 def test_what_is_overdue_is_not_decoded(make):
     gate, seen = threading.Event(), []
 

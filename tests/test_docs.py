@@ -63,3 +63,9 @@ def test_kubernetes_manifest_has_a_service_that_selects_its_job():
     assert service["spec"]["clusterIP"] == "None"  # headless
     command = job["spec"]["template"]["spec"]["containers"][0]["args"][0]
     assert f"--num_processes {job['spec']['completions']} " in command
+
+
+def test_the_reference_of_options_is_that_of_the_table():
+    from option_reference import text
+
+    assert read("docs/options.md") == text()
