@@ -29,8 +29,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAYERS = ["test_layers.py", "test_group_normalization.py"]
 TESTS = {
     "preprocess.py": ["test_preprocess.py"],
-    "data_gen_label.py": ["test_data_gen_label.py", "test_sampler.py", "test_mixing.py",
-                          "test_stops.py"],
+    "data_gen_label.py": ["test_data_gen_label.py", "test_sampler.py", "test_mixing.py"],
     "run_folder.py": ["test_run_folder.py", "test_bad_input.py"],
     "checkpoint.py": ["test_run_folder.py"],
     "warmup_cosine_decay_scheduler.py": ["test_schedule.py"],

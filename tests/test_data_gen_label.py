@@ -1,15 +1,18 @@
 """data_gen_label.py: what a batch holds, in which order, and what a broken image does."""
 
 import os
+import threading
+import time
 
 import keras
 import numpy as np
 import pytest
 from conftest import write_image, write_samples
 
+import data_gen_label
 from augment import Augmentation
 from data_gen_label import ImageBatches
-from errors import InputError
+from errors import InputError, RunError, StuckError
 from preprocess import Preprocessing, load
 from samples import read_samples, write_sample
 
@@ -262,6 +265,65 @@ def test_a_refusal_read_ahead_is_not_lost(folder, make):
     batches.epoch = 1
     with pytest.raises(InputError):
         epoch_of(batches, 1)
+
+
+def test_what_went_bad_meanwhile_is_no_wrong_input(folder, make):
+    """Undecodable in a later epoch than the first, or not there any more: status 1, not 2."""
+    batches = make(folder, max_bad=0.0)
+    epoch_of(batches, 3)
+    spoil(folder, "img_1_1.png")
+    with pytest.raises(RunError, match="1 of 12 .*img_1_1.png"):
+        epoch_of(batches, 4)
+    begun = make(folder, max_bad=0.1)  # one of twelve is more
+    os.unlink(os.path.join(folder, "img_0_0.png"))
+    os.unlink(os.path.join(folder, "img_1_1.png"))
+    with pytest.raises(RunError, match=r"of 12 .*img_._.\.png"):
+        epoch_of(begun, 0)
+
+
+# Going on, and waiting
+
+
+def test_batches_that_are_passed_over_are_not_read(folder, make, monkeypatch):
+    """Zeros of the right shape in the epoch that goes on; the others as ever."""
+    whole = make(folder, shuffle=True)
+    expected = [epoch_of(whole, epoch) for epoch in (1, 2)]
+    read = []
+
+    def traced(path, *rest, **more):
+        read.append(path)
+        return load(path, *rest, **more)
+
+    monkeypatch.setattr(data_gen_label, "load", traced)
+    batches = make(folder, shuffle=True)
+    batches.passed = 2, 2
+    assert same(epoch_of(batches, 1), expected[0]) and len(read) == 12
+    found = epoch_of(batches, 2)
+    assert len(read) == 14  # the last batch has two
+    for got, wanted in zip(found[:2], expected[1]):
+        for part, other in zip(got, wanted):
+            assert part.shape == other.shape and part.dtype == other.dtype and not part.any()
+    assert same(found[2:], expected[1][2:])
+
+
+def test_a_read_that_hangs_is_named(folder, make, monkeypatch):
+    gate, began = threading.Event(), time.monotonic()
+
+    def stuck(path, *rest, **more):
+        if path.endswith("img_1_1.png"):
+            gate.wait(20)
+        return load(path, *rest, **more)
+
+    monkeypatch.setattr(data_gen_label, "load", stuck)
+    batches = make(folder, time_limit=0.2, workers=3)
+    try:
+        with pytest.raises(StuckError, match="img_1_1.png: was not read within 0.2 s"):
+            epoch_of(batches, 0)
+        batches.close()  # does not wait for it
+        assert time.monotonic() - began < 10
+    finally:
+        gate.set()
+    assert same(epoch_of(make(folder, time_limit=20), 0), epoch_of(make(folder), 0))
 
 
 # Through Keras
