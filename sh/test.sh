@@ -13,4 +13,5 @@ if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id 
 fi
 
 .venv/bin/ruff check .
-.venv/bin/python -m pytest "$@"
+# A file's tests share what they have trained, so they stay together.
+.venv/bin/python -m pytest -n 2 --dist loadfile "$@"

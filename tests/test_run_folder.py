@@ -1,5 +1,6 @@
 """What a run leaves on disk: whole or not at all, found again, and gone on from."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,6 +18,7 @@ import checkpoint
 import options
 import run_folder
 from errors import DivergedError, InputError
+from samples import Samples
 
 LABELS = ("red", "grün", "blue")
 
@@ -127,6 +129,50 @@ def test_what_belongs_to_one_command_is_not_stored(tmp_path):
     found = run_folder.read(path, weights=None).options
     assert (found.json, found.debug, found.overwrite) == (False, False, False)
     assert (found.config, found.resume) == (None, None)
+
+
+def test_a_run_with_the_longest_name_a_file_system_takes(tmp_path):
+    path = make(tmp_path, "n" * 255)
+    assert os.listdir(tmp_path) == ["n" * 255]
+    assert run_folder.read(path, weights=None).labels == LABELS
+
+
+def test_a_run_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--save_dir: .*file/first cannot be made: Not a dir"):
+        make(tmp_path / "file", "first")
+
+
+def test_a_folder_to_make_must_not_hold_anything(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "dead").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    for name in ("new", "empty"):
+        run_folder.check_building(str(tmp_path / name))
+    for name in ("link", "dead", "file", "full"):
+        with pytest.raises(InputError, match=f"--target: .*{name} exists"):
+            run_folder.check_building(str(tmp_path / name))
+
+
+def test_margins_come_back_with_their_epochs(tmp_path):
+    """Epochs that have left none are NaN; what was not finished does not count."""
+    samples = Samples(str(tmp_path), ["a.png", "b ü.png"], np.array([2, 0], np.int32))
+    run_folder.write_trained_on(str(tmp_path), samples)
+    for epoch, row in ((0, [0.5, -1.0]), (2, [1.5, np.nan])):
+        run_folder.write_margins(str(tmp_path), epoch, np.array(row, np.float16))
+    folder = tmp_path / "margins"
+    assert sorted(os.listdir(folder)) == ["00001.npy", "00003.npy", "images.csv"]
+    (folder / ".partial-00004.npy").write_bytes(b"half")
+    images, margins = run_folder.read_margins(str(tmp_path))
+    place = os.path.realpath(tmp_path)
+    assert images == {f"{place}/a.png": (0, 2), f"{place}/b ü.png": (1, 0)}
+    np.testing.assert_array_equal(
+        margins, np.array([[0.5, -1.0], [np.nan, np.nan], [1.5, np.nan]], np.float32)
+    )
+    assert run_folder.read_margins(str(tmp_path / "nowhere"))[1].shape == (0, 0)
 
 
 def test_a_run_that_exists_is_not_made_again(tmp_path):
@@ -442,6 +488,25 @@ def test_a_run_that_is_trained_is_left_alone(tmp_path):
     run_folder.check_idle(path)
     with run_folder.locked(path):
         pass
+
+
+def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):
+    path = make(tmp_path, "first")
+
+    def flock(file, kind):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with run_folder.locked(path):
+        pass
+
+
+def test_a_run_that_cannot_be_opened(tmp_path):
+    path = make(tmp_path, "first")
+    os.unlink(os.path.join(path, "label.json"))
+    os.mkdir(os.path.join(path, "label.json"))
+    with pytest.raises(InputError, match="first: cannot be opened: Is a directory"):
+        run_folder.check_idle(path)
 
 
 def test_looking_disturbs_nobody(tmp_path):
