@@ -15,7 +15,7 @@ from tqdm import tqdm
 import checkpoint
 import margins
 import run_folder
-from errors import DivergedError, ImageError, InputError, first_ten
+from errors import DivergedError, ImageError, InputError, RunError, first_ten
 
 # A metric beside Keras's own mean of the loss, which counts images that weigh nothing and,
 # over several devices, those of smaller parts more.
@@ -61,9 +61,11 @@ class Epochs(keras.callbacks.Callback):
         bad = sum(len(part.bad) for part in self.parts)
         total = sum(len(part.samples.names) for part in self.parts)
         if bad > self.max_bad * total:
-            raise InputError(
+            *_, last = [error for part in self.parts for error in part.bad.copy().values()]
+            # What was listed and is there no more is no wrong input.
+            raise (InputError if os.path.exists(last.name) else RunError)(
                 f"{bad} of {total} images cannot be decoded, more than --max_bad "
-                f"{self.max_bad:g} allows"
+                f"{self.max_bad:g} allows; the last: {last}"
             )
 
 
@@ -156,7 +158,8 @@ class RunWriter(keras.callbacks.Callback):
             "seconds": self.seconds,
             "halvings": self.halvings,
             "bad": [
-                [(position, error.name, error.reason) for position, error in part.bad.items()]
+                [(position, error.name, error.reason)
+                 for position, error in part.bad.copy().items()]  # threads may add to it
                 for part in self.batches
             ],
         }
@@ -207,6 +210,10 @@ class RunWriter(keras.callbacks.Callback):
     def _write_weights(self):
         last, epochs = os.path.join(self.path, run_folder.LAST), len(self.history)
         with run_folder.replacing(last) as partial:
+            # HDF5 crashes where the disk is full; this raises an OSError.
+            run_folder.reserve(partial, sum(
+                4096 + 8 * math.prod(variable.shape) for variable in self.weights.variables
+            ))
             self.weights.save_weights(partial)
         if self.best_epoch == epochs:
             _copy(last, os.path.join(self.path, run_folder.BEST))

@@ -7,6 +7,7 @@ all that behind it. Its name tells how far it is: `EPOCHS-STEPS.npz`, complete e
 steps into the next. The last two are kept.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -45,7 +46,7 @@ def save(folder, epochs, steps, model, optimizer, metrics, state):
     """Writes a checkpoint and removes those before the last two.
 
     Args:
-        folder: path of the run's `checkpoint/`, made if missing.
+        folder: path of the run's `checkpoint/`, made if missing in the run's folder.
         epochs: complete epochs.
         steps: steps into the next epoch.
         model: a Keras model.
@@ -65,7 +66,8 @@ def save(folder, epochs, steps, model, optimizer, metrics, state):
         arrays[f"{number:05}"] = array = np.asarray(variable)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DivergedError(f"{variable.path} is no longer a number everywhere")
-    os.makedirs(folder, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder)  # not its parents: a run that was removed does not come back
     path = os.path.join(folder, f"{epochs:05}-{steps:07}.npz")
     with replacing(path) as partial:
         with open(partial, "wb") as file:
@@ -75,6 +77,9 @@ def save(folder, epochs, steps, model, optimizer, metrics, state):
             file.write(digest)  # the file's end is where reading has stopped
     for _, old in _files(folder)[:-KEPT]:
         os.unlink(old)
+    for name in os.listdir(folder):
+        if name.startswith(".partial-"):  # of a process that was killed
+            os.unlink(os.path.join(folder, name))
     return path
 
 

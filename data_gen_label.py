@@ -20,6 +20,7 @@ from image_policy import ImagePolicy
 from mixing import Mixing, mix
 from preprocess import load
 
+CLOSING = 5.0  # seconds that images under way may take when the batches are closed
 SLICE = 4  # images a task: enough to make the hand-over cheap, few enough to spread a batch
 # Last number of a generator's seed, so that no two uses of randomness share one.
 MIX, RANDAUGMENT, AUGMIX, CLASS_ORDER = 1, 2, 3, 4
@@ -167,7 +168,10 @@ class ImageBatches(keras.utils.PyDataset):
 
     def close(self):
         """Ends the threads; work not yet begun is dropped, a thread that is stuck left alone."""
-        self._pool.shutdown(wait=not isinstance(self.error, StuckError), cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        until = time.monotonic() + CLOSING
+        while self._reading and time.monotonic() < until:
+            time.sleep(0.001)
 
     def _wait(self, tasks):
         until = None if self.time_limit is None else time.monotonic() + self.time_limit

@@ -1,5 +1,6 @@
 """Training the head of a frozen backbone, on its features computed once if wanted."""
 
+import os
 import tempfile
 
 import keras
@@ -76,6 +77,9 @@ class FeatureBatches(keras.utils.PyDataset):
         self.order = order
         count = len(images.samples.names)
         self._file = tempfile.TemporaryFile(dir=folder)  # gone with the process, whatever happens
+        size = 4 * count * int(np.prod(body.output.shape[1:]))
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._file.fileno(), 0, size)  # or a full disk ends the process
         self._x = np.memmap(self._file, np.float32, "w+", shape=(count, *body.output.shape[1:]))
         self._y = np.zeros((count, images.classes), np.float32)
         self._weights = np.zeros(count, np.float32)

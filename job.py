@@ -185,7 +185,7 @@ def read_normalization(path):
         numbers = [float(each) for name in ("mean", "standard_deviation") for each in found[name]]
     except FileNotFoundError:
         raise InputError(f"--normalize: {path}: no such file; --mode mean_std makes it") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(
             f"--normalize: {path}: is not a file of --mode mean_std: {error!r}"
         ) from None

@@ -169,13 +169,17 @@ def _convert(option, text, source):
     if option.many and isinstance(text, list):
         return tuple(_convert(option, part, source) for part in text)
     try:
-        return option.kind.convert(str(text))
+        text = str(text)
+    except ValueError:  # Python writes out no integer of thousands of digits
+        text = "a number too long to be shown"
+    try:
+        return option.kind.convert(text)
     except (ValueError, KeyError, OverflowError):
         close = ""
         if option.kind.allowed.startswith("one of "):
-            close = nearest(str(text), option.kind.allowed[7:].split(", "))
+            close = nearest(text, option.kind.allowed[7:].split(", "))
         raise InputError(
-            f"{source}{option.name}: {str(text)!r} is not allowed: it takes "
+            f"{source}{option.name}: {text!r} is not allowed: it takes "
             f"{option.kind.allowed}{close}"
         ) from None
 
@@ -186,12 +190,17 @@ def read_yaml(path):
 
     try:
         with open(path, encoding="utf-8-sig") as file:
-            values = yaml.safe_load(file)
+            text = file.read()
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
+            raise InputError(f"{path}: must not use aliases (*NAME); options are plain lines")
+        values = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML raises more than its own errors where a tag does not fit its value.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError,
+            RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or "cannot be read"

@@ -76,7 +76,8 @@ class Pauses(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.passed = self.steps = 0
         if self.start and self.start.steps and epoch == self.start.epochs:
-            self.passed = self.steps = self.start.steps
+            # With --force the batches may be larger, and fewer.
+            self.passed = self.steps = min(self.start.steps, self.params["steps"])
             for variable in self.model.metrics_variables:
                 variable.assign(self.metrics[variable.path])
             pass_over(self.model, self.passed)

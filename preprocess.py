@@ -27,6 +27,7 @@ from scratch import scratch
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 MAX_PIXELS = 200_000_000
+MAX_SCANS = 100  # of a progressive JPEG
 
 # Each worker thread decodes its own image; OpenCV's threads on top only get in the way.
 cv2.setNumThreads(0)
@@ -103,6 +104,9 @@ def _decode(data, preprocessing, name, allocate):
     """The upright image, and the (height, width) that its file has."""
     if not data:
         raise ImageError(name, "the file is empty")
+    # Each costs a pass over the whole image and next to no bytes; encoders write about ten.
+    if (scans := bytes(data).count(b"\xff\xda")) > MAX_SCANS and bytes(data[:2]) == b"\xff\xd8":
+        raise ImageError(name, f"has {scans} scans; at most {MAX_SCANS} are decoded")
     try:
         if bytes(data[:3]) == b"\xff\xd8\xff":
             found = decode_jpeg(data, preprocessing, name, allocate)

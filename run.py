@@ -133,4 +133,8 @@ def leave(status):
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    try:
+        code = main(sys.argv[1:])
+    except SystemExit as end:  # SIGTERM
+        code = end.code
+    leave(code)

@@ -99,6 +99,14 @@ def replacing(path):
             os.unlink(partial)
 
 
+def reserve(path, size):
+    """Raises an OSError where the disk has no room for a file of so many bytes at `path`."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(0)
+
+
 def flush(path):
     """Waits until a file's content, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -66,7 +66,7 @@ def read_label_names(path):
         raise InputError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text") from None
-    except RecursionError:
+    except (RecursionError, ValueError):  # a number of thousands of digits, say
         raise InputError(f"{path}: is not a flat JSON object") from None
     if not isinstance(names, dict) or not names:
         raise InputError(f'{path}: must hold ids with names, as {{"0": "cat", "1": "dog"}}')

@@ -98,6 +98,8 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
             compile_model(
                 part, job, stage, len(training), devices, margins, writer.halvings
             )
+        for each in margins:
+            each.reset_state()  # Keras resets what a compiled model has used already, only
         metrics = {}
         if start:
             metrics = checkpoint.load(start.path, model, part.optimizer)

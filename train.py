@@ -62,16 +62,16 @@ def fit(options, start=one_device):
     say("starting Keras ...")
     devices = start(job)
     with contextlib.ExitStack() as stack:
-        if devices.main:
-            if not job.checkpoint:
-                _start_run(job)
-            stack.enter_context(run_folder.locked(job.path))
-            if job.checkpoint:
-                run_folder.write_options(job.path, job.options)
-        return _fit(job, devices, started)
+        try:
+            return _fit(job, devices, started, stack)
+        except Exception as error:
+            told = explain(error, job.path)
+            if told is error:
+                raise
+            raise told from error
 
 
-def _fit(job, devices, started):
+def _fit(job, devices, started, stack):
     import keras
 
     import callbacks
@@ -79,6 +79,7 @@ def _fit(job, devices, started):
 
     options = job.options
     _check_devices(options, devices)
+    stored = job  # the run keeps what was asked for, not what these devices made of it
     options = options._replace(sync_batchnorm=_synchronized(options, devices.spread))
     job = job._replace(options=options)
     use_precision(options.mixed_precision, float16=devices.strategy is None)
@@ -86,6 +87,12 @@ def _fit(job, devices, started):
     training, validation = make_batches(job, devices.spread)
     with devices.scope():
         model = make_model(job)
+    if devices.main:
+        if not job.checkpoint:
+            _start_run(stored)
+        stack.enter_context(run_folder.locked(job.path))
+        if job.checkpoint:
+            run_folder.write_options(job.path, stored.options)
     thaws = options.freeze_epochs if options.freeze_epochs < options.epochs else 0
     writer = callbacks.RunWriter(
         model, job.path, options.patience, fingerprint(job), job.checkpoint, started,
@@ -122,10 +129,7 @@ def _fit(job, devices, started):
         refused = training.error or validation.error
         if refused and isinstance(error, Exception):
             raise refused from None
-        told = explain(error, job.path)
-        if told is error:
-            raise
-        raise told from error
+        raise
     finally:
         training.close()
         validation.close()

@@ -171,6 +171,8 @@ def read_removals(path):
                              "remove or nothing")
         if not action:
             continue
+        if "\0" in row["path"]:
+            raise InputError(f"{path}:{line}: {row['path']!r} is not a path")
         folder, name = os.path.split(row["path"])
         # Whatever way a path is spelt, but a link as a last part stands for itself
         file = os.path.join(os.path.realpath(folder), name)

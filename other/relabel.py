@@ -91,6 +91,8 @@ def read(path, labels, labels_path):
                     f"{place}: {column} is {name!r}, which is no class of {labels_path}; allowed: "
                     f"{first_ten(labels)}{nearest(name, labels)}"
                 )
+        if "\0" in row["path"]:
+            raise InputError(f"{path}: {row['path']!r} is not a path")
         image = os.path.join(os.path.dirname(os.path.abspath(path)), row["path"])
         folder, name = os.path.split(image)
         folder = os.path.realpath(folder)

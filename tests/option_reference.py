@@ -13,8 +13,8 @@ HEAD = """# Options
 Every option of every mode, as `python run.py --mode MODE --help` lists them. Written by
 `python -m tests.option_reference` from `option_table.py`; a test keeps the two together.
 
-All modes take `--json` (one line of JSON on standard output), `--config FILE.yaml` (options from a file, a line each) and
-`--debug` (the traceback of an error).
+All modes take `--json` (one line of JSON on standard output), `--config FILE.yaml` (options from a
+file, a line each) and `--debug` (the traceback of an error).
 """
 
 

@@ -6,7 +6,7 @@ from test_page import finished, give, texts
 from test_server import LABELS, PNG, Process, by_hand, write_model
 
 pytestmark = needs_chromium
-TOKEN = "a token of 24 characters"
+TOKEN = "a-token-of-24-characters"
 
 
 @pytest.fixture(scope="module")

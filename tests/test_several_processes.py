@@ -207,8 +207,8 @@ def test_a_killed_process_ends_the_other_and_resuming_finishes(place, lost):
     processes[lost].communicate()
 
     folder = str(place.runs / name / run_folder.CHECKPOINT)
-    start = checkpoint.newest(folder, pytest.fail)
-    assert 1 <= start.epochs == len(start.state["history"]) < epochs
+    found = checkpoint.newest(folder, pytest.fail)
+    assert 1 <= found.epochs == len(found.state["history"]) < epochs
     if lost == 0:
         return
     again = start(("--mode", "train", "--resume", name, "--save_dir", place.runs,
