@@ -123,18 +123,18 @@ def _say(message, status):
     return status
 
 
-def leave(status):
-    """Ends the process; a thread that is stuck in reading a file would keep it alive."""
+def leave(argv):
+    """Runs one command and ends the process, which a thread stuck in reading would keep alive."""
+    try:
+        status = main(argv)
+    except SystemExit as end:  # --help, and SIGTERM
+        status = end.code
     if any(thread.name.startswith("decode") for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+        os._exit(status or 0)
     sys.exit(status)
 
 
 if __name__ == "__main__":
-    try:
-        code = main(sys.argv[1:])
-    except SystemExit as end:  # SIGTERM
-        code = end.code
-    leave(code)
+    leave(sys.argv[1:])

@@ -30,7 +30,7 @@ import callbacks, checkpoint, data_gen_label, efficientnet.model as network, run
 network.STAGES = (network.Stage{tuple(ONE_BLOCK[0])},)
 """
 END = """
-run.leave(run.main(sys.argv[1:]))
+run.leave(sys.argv[1:])
 """
 # The disk becomes full after the checkpoint of so many epochs.
 FILLING = f"""
