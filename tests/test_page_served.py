@@ -48,5 +48,5 @@ def test_from_a_picture_to_its_label(browser, server):
     give(browser, "drop", ("large.png", PNG + bytes(300_000)))
     finished(browser, 3)
     assert len(texts(browser, ".error[role=alert]")) == 2
-    assert "0.2" in texts(browser, ".error[role=alert]")[0]
+    assert "200,000 bytes" in texts(browser, ".error[role=alert]")[0]
     assert browser.problems == []
