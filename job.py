@@ -121,8 +121,10 @@ def _resumed(options):
     found = stored._replace(**changed, **{name: getattr(options, name) for name in kept})
     start = newest(os.path.join(path, run_folder.CHECKPOINT), say)
     if start:
-        lost = start.state["best_epoch"] not in (0, start.epochs)
-        if lost and not os.path.exists(os.path.join(path, run_folder.BEST)):
+        best = start.state["best_epoch"]
+        # The best weights of an epoch that has just ended are made again from its checkpoint.
+        needed = best and (best != start.epochs or start.steps)
+        if needed and not os.path.exists(os.path.join(path, run_folder.BEST)):
             raise InputError(f"{path}: is not a complete run: {run_folder.BEST} is missing")
     elif os.path.exists(os.path.join(path, run_folder.RESULTS)):
         raise InputError(

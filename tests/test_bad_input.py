@@ -399,9 +399,11 @@ def test_resume_with_results_and_no_checkpoint(refused, made):
 
 def test_resume_without_the_best_weights(refused, made):
     os.makedirs(made / "checkpoint", exist_ok=True)
-    leave_checkpoint(made, 3, {"best_epoch": 2})
-    os.unlink(made / "best.weights.h5")
-    assert_facts(refused("train", "--resume", "made"), made, "best.weights.h5 is missing")
+    for epochs, steps in ((3, 0), (2, 5)):
+        leave_checkpoint(made, epochs, {"best_epoch": 2}, steps)
+        os.unlink(made / "best.weights.h5")
+        assert_facts(refused("train", "--resume", "made"), made, "best.weights.h5 is missing")
+        shutil.rmtree(made / "checkpoint")
 
 
 def test_resume_with_fewer_epochs(refused, made):
@@ -415,10 +417,10 @@ def test_resume_as_another_run(refused, made):
     assert_facts(line, "--run: other", "made")
 
 
-def leave_checkpoint(path, epochs, state):
+def leave_checkpoint(path, epochs, state, steps=0):
     """What resuming looks for before it builds the model: state and best weights."""
     nothing = SimpleNamespace(variables=[])
-    checkpoint.save(os.path.join(path, "checkpoint"), epochs, 0, nothing, nothing, {}, state)
+    checkpoint.save(os.path.join(path, "checkpoint"), epochs, steps, nothing, nothing, {}, state)
     with open(os.path.join(path, "best.weights.h5"), "w"):
         pass
 
