@@ -171,8 +171,6 @@ def test_a_second_signal_ends_at_once(data, tmp_path, wholes):
         result = go(*words(data, tmp_path), *CACHED)
     assert result.status == 143 and checkpoints(path)[-1] == "00001-0000000.npz", result.err
     done("--resume", path)
-    # Fails: what nothing stopped has wrong margins for the second epoch. Its `Margins` still
-    # count the validation of the first stage, as compiling again does not reset them.
     assert_same_run(wholes(*CACHED), path)
 
 
@@ -245,8 +243,6 @@ def test_another_option_needs_force(copy):
 
 
 def test_other_batches_within_an_epoch(copy):
-    # Fails: two steps of 4 images are more than an epoch of one step of 12, and what is left of
-    # them to pass over takes a step from the next epoch, which then has loss 0.
     result = go("--resume", copy, "--force", "--batch_size", 12)
     assert result.status == 2 or all(float(row["loss"]) for row in rows(copy / "results.csv"))
 

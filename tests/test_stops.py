@@ -171,7 +171,6 @@ def test_a_full_disk_while_weights_or_features_are_written(data, disk, tmp_path,
             said = [process.communicate(timeout=60)[1] for process in (weights, features)]
         assert_whole(other / "runs" / "run", "00000-0000000.npz")
     assert_whole(disk / "runs" / "run", "00002-0000000.npz")
-    # Fails: HDF5 ends the process with a segmentation fault, the mapped features with SIGBUS.
     assert (weights.returncode, features.returncode) == (1, 1), said
     assert all("No space left" in text.splitlines()[-1] for text in said)
     (disk / "filler").unlink()
@@ -193,7 +192,6 @@ def test_a_disk_that_is_full_at_the_end(data, disk, wholes, monkeypatch):
     done("--resume", disk / "runs" / "run")
     assert_same_run(wholes(), disk / "runs" / "run")
     for result in results:
-        # Fails: only what `train_stages` raises is explained.
         assert_told(result, 1, "No space left", "MB free")
 
 
@@ -212,8 +210,6 @@ def test_a_file_that_may_not_grow(data, tmp_path):
 
 @pytest.mark.parametrize("more", [(), ("--mixup", 0.4)], ids=["plain", "mixed"])
 def test_a_run_folder_that_goes_away(data, tmp_path, more):
-    # Fails without margins: the next checkpoint makes the folder again, and what is left at the
-    # end, with status 0, is no run.
     path = tmp_path / "runs" / "run"
     with at(1, "train", 1, lambda: shutil.rmtree(path)):
         result = go(*words(data, tmp_path), *more)
@@ -263,7 +259,6 @@ def test_an_image_that_goes_bad(data, tmp_path, name, spoil, more, status):
     path = tmp_path / "runs" / "run"
     assert result.err.count("left out: ") == 1
     if status:
-        # Fails for validation images: their share is an InputError, which names no file.
         assert_told(result, status, str(copied / name), "--max_bad 0.01")
         return assert_whole(path, "00001-0000000.npz")
     assert result.status == 0, result.err
@@ -280,14 +275,13 @@ def test_a_read_that_never_ends(data, tmp_path):
     name = sorted(path.name for path in (data / "train").glob("*.png"))[last]
 
     def training(how, *more):
-        return start("-c", BEGIN + HANGING + END, name, how, "--mode", "train",
-                     *words(data, tmp_path, how), *more)
+        return start("-c", BEGIN + HANGING + END, name, how, *more, *words(data, tmp_path, how))
 
-    with training("limit", "--data_time_limit", 2) as limited, training("signal") as stopped:
+    limit = ("--mode", "train", "--data_time_limit", 2)
+    with training("limit", *limit) as limited, training("signal", "--mode", "train") as stopped:
         for process in (limited, stopped):
             assert process.stdout.readline() == "step\n"
         line = limited.communicate(timeout=15)[1].splitlines()[-1]
-        # Fails: closing the batches waits for the thread, and so would the end of Python.
         said = stopped.communicate(timeout=15)[1]
     assert limited.returncode == 1
     assert f"{data / 'train' / name}: was not read within 2 s (--data_time_limit)" in line
