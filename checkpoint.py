@@ -65,7 +65,10 @@ def save(folder, epochs, steps, model, optimizer, metrics, state):
     for number, variable in enumerate(_variables(model, optimizer)):
         arrays[f"{number:05}"] = array = np.asarray(variable)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DivergedError(f"{variable.path} is no longer a number everywhere")
+            raise DivergedError(
+                f"{variable.path} is no longer a number everywhere; a lower --learning_rate "
+                "usually helps"
+            )
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder)  # not its parents: a run that was removed does not come back
     path = os.path.join(folder, f"{epochs:05}-{steps:07}.npz")

@@ -86,7 +86,6 @@ class Pauses(keras.callbacks.Callback):
         if batch + 1 > self.passed:
             self.steps = batch + 1
             if self._due():
-                _sync(self.model)
                 self._pause(_metrics(self.model))
 
     def on_test_begin(self, logs=None):
@@ -94,7 +93,6 @@ class Pauses(keras.callbacks.Callback):
 
     def on_test_batch_end(self, batch, logs=None):
         if self._due():
-            _sync(self.model)
             with averaged(self.model):  # which swaps: validation has the average in the model
                 self._pause(self.trained)
 
@@ -138,11 +136,4 @@ def build_metrics(model, classes):
 
 
 def _metrics(model):
-    _sync(model)
     return {variable.path: np.array(variable) for variable in model.metrics_variables}
-
-
-def _sync(model):
-    """Brings what JAX has computed into the model's variables."""
-    if keras.backend.backend() == "jax":
-        model.jax_state_sync()

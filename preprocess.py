@@ -104,11 +104,11 @@ def _decode(data, preprocessing, name, allocate):
     """The upright image, and the (height, width) that its file has."""
     if not data:
         raise ImageError(name, "the file is empty")
-    # Each costs a pass over the whole image and next to no bytes; encoders write about ten.
-    if (scans := bytes(data).count(b"\xff\xda")) > MAX_SCANS and bytes(data[:2]) == b"\xff\xd8":
-        raise ImageError(name, f"has {scans} scans; at most {MAX_SCANS} are decoded")
     try:
         if bytes(data[:3]) == b"\xff\xd8\xff":
+            # Each costs a pass over the whole image and next to no bytes; encoders write about ten.
+            if (scans := bytes(data).count(b"\xff\xda")) > MAX_SCANS:
+                raise ImageError(name, f"has {scans} scans; at most {MAX_SCANS} are decoded")
             found = decode_jpeg(data, preprocessing, name, allocate)
             if found is not None:
                 return found

@@ -22,7 +22,8 @@ def explain(error, path):
     text = f"{type(error).__name__}: {error}"
     lower = text.lower()
     if isinstance(error, OSError) or any(sign in lower for sign in NO_SPACE):
-        place = getattr(error, "filename", None) or path
+        # Of copying, the second is what could not be written.
+        place = getattr(error, "filename2", None) or getattr(error, "filename", None) or path
         reason = getattr(error, "strerror", None) or text
         return RunError(f"{place}: cannot be written: {reason}{_space(path)}")
     if isinstance(error, MemoryError):

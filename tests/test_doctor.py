@@ -212,13 +212,13 @@ def test_folders(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("text, expected", [
     ("/data/home/joe/runs: no", "~/runs: no"), ("'/data/home/joe'", "'~'"),
     ("/data/home/joey/runs", "/data/home/joey/runs"), ("/disk/joe/x", "/disk/USER/x"),
-    ("/tmp/of-joe/x and joe", "/tmp/of-USER/x and joe"), ("/data/work/a.py, b", "./a.py, b"),
+    ("/tmp/of-joe/x and joe", "/tmp/of-USER/x and joe"), ("/data/project/a.py, b", "./a.py, b"),
     ("joe 1.0", "joe 1.0"), ("/backup/data/home/joe", "/backup/data/home/USER"),
 ])
 def test_private(monkeypatch, text, expected):
     monkeypatch.setenv("HOME", "/data/home/joe")
     monkeypatch.setenv("LOGNAME", "joe")
-    monkeypatch.setattr(os, "getcwd", lambda: "/data/work")
+    monkeypatch.setattr(os, "getcwd", lambda: "/data/project")
     assert doctor.private(text) == expected
 
 

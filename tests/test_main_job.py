@@ -686,12 +686,12 @@ def interrupt_before_the_checkpoint(patch):
     patch.setattr(checkpoint, "save", interrupted)
 
 
-def interrupt_after_the_checkpoint(patch):
-    """Stopped when the second epoch's checkpoint is there, weights and results are not."""
+def interrupt_after_the_checkpoint(patch, epochs=2):
+    """Stopped when an epoch's checkpoint is there, its weights and results are not."""
     publish = callbacks.RunWriter.publish
 
     def interrupted(self, model):
-        if len(self.history) == 2:
+        if len(self.history) == epochs:
             raise KeyboardInterrupt
         publish(self, model)
 
@@ -699,15 +699,8 @@ def interrupt_after_the_checkpoint(patch):
 
 
 def interrupt_after_the_last_checkpoint(patch):
-    """The same with the last epoch, after which nothing is left to train."""
-    publish = callbacks.RunWriter.publish
-
-    def interrupted(self, model):
-        if len(self.history) == 3:
-            raise KeyboardInterrupt
-        publish(self, model)
-
-    patch.setattr(callbacks.RunWriter, "publish", interrupted)
+    """The same, and nothing is left to train."""
+    interrupt_after_the_checkpoint(patch, 3)
 
 
 @pytest.mark.parametrize("interrupt", [
