@@ -13,5 +13,6 @@ if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id 
 fi
 
 .venv/bin/ruff check .
-# A file's tests share what they have trained, so they stay together.
-.venv/bin/python -m pytest -n 2 --dist loadfile "$@"
+# A file's tests share what they have trained, so they stay together. A process that dies ends the
+# suite, which names the test; started again, it was seen to hang.
+.venv/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 "$@"
