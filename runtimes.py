@@ -78,6 +78,19 @@ def open_onnx(folder, precision="float32"):
     return lambda x: session.run([OUTPUT], {INPUT: x})[0]
 
 
+@functools.cache
+def core():
+    """OpenVINO's `Core`, the only one of this process and as long as it lives.
+
+    For processors with AMX its plugin gives the thread that loads it another stack for signals,
+    and unmaps that when it goes. Of two plugins the second puts back the stack of the first: if
+    that has gone, the next signal that Python handles ends the process with a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class open_openvino:
     """OpenVINO, on the processor, for batches of fixed sizes: twice as fast as for any size.
 
@@ -86,10 +99,7 @@ class open_openvino:
     """
 
     def __init__(self, folder, precision="float32"):
-        import openvino
-
-        self.core = openvino.Core()
-        self.model = self.core.read_model(path_of(folder, "openvino", precision))
+        self.model = core().read_model(path_of(folder, "openvino", precision))
         # OpenVINO computes in bfloat16 by itself where the processor does.
         hint = "bf16" if precision == "bfloat16" else "f32"
         self.settings = {"INFERENCE_PRECISION_HINT": hint}
@@ -118,7 +128,7 @@ class open_openvino:
             if size not in self.compiled:
                 model = self.model.clone()
                 model.reshape([size, *list(model.input(0).partial_shape)[1:]])
-                self.compiled[size] = self.core.compile_model(model, "CPU", self.settings)
+                self.compiled[size] = core().compile_model(model, "CPU", self.settings)
             return self.compiled[size]
 
 
@@ -200,9 +210,7 @@ def has_bfloat16():
     if not is_installed("openvino"):
         return False
     try:
-        import openvino
-
-        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except Exception:  # installed but broken; opening it says why
         return False
 
