@@ -19,7 +19,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
+from PIL import Image
 
 from errors import ImageError
 from scratch import scratch
@@ -28,6 +28,12 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 MAX_PIXELS = 200_000_000
 MAX_SCANS = 100  # of a progressive JPEG
+# Bytes that decoding may take. Measured bytes a pixel: a plain JPEG is reduced as it is read, one
+# of several scans is gathered whole first (before Pillow, in four colours), WebP's decoder keeps
+# four copies, of other formats Pillow keeps one.
+MAX_MEMORY = 450_000_000
+PLAIN_JPEG, SEVERAL_SCANS, PILLOW, PILLOW_SEVERAL_SCANS, PILLOW_WEBP = 1, 6, 5, 13, 17
+TILE = 1 << 20  # pixels that are converted at a time, of what is not a JPEG
 
 # Each worker thread decodes its own image; OpenCV's threads on top only get in the way.
 cv2.setNumThreads(0)
@@ -45,7 +51,8 @@ class Preprocessing(NamedTuple):
         resize: "letterbox" (whole image, bars in the fill colour), "crop" (the
             middle, cut to a square) or "stretch" (distorted to a square).
         fill_color: (red, green, blue), 0-255, of bars and transparent pixels.
-        max_pixels: an image with more is refused before it is decoded.
+        max_pixels: an image with more is refused before it is decoded, as is one that
+            would take more than `MAX_MEMORY`.
     """
 
     size: int
@@ -83,12 +90,13 @@ def load(source, preprocessing, name=None, out=None):
 
 
 def decode(data, preprocessing, name="image"):
-    """Decodes an image, upright, at the file's size or, for large JPEGs, nearer to S.
+    """Decodes an image, upright, at the file's size or, for large ones, nearer to S.
 
     Args:
         data: bytes of the file.
         preprocessing: a `Preprocessing`; JPEGs are decoded at the smallest scale of
-            libjpeg (eighths) that is not below what `fit` needs.
+            libjpeg (eighths) that is not below what `fit` needs, others of more than
+            a megapixel at a whole fraction that is not below twice of it.
         name: what errors call the image.
 
     Returns:
@@ -112,8 +120,7 @@ def _decode(data, preprocessing, name, allocate):
             found = decode_jpeg(data, preprocessing, name, allocate)
             if found is not None:
                 return found
-        image = _decode_any(data, preprocessing, name)
-        return image, image.shape[:2]
+        return _decode_any(data, preprocessing, name)
     except ImageError:
         raise
     except Exception as error:  # decoders raise whatever comes to their mind
@@ -189,12 +196,10 @@ def _resize(image, out):
         out[...] = result
 
 
-def _check_pixels(height, width, preprocessing, name):
-    if height * width > preprocessing.max_pixels:
-        raise ImageError(
-            name,
-            f"has {width} x {height} pixels, more than the {preprocessing.max_pixels:,} allowed",
-        )
+def _check_pixels(height, width, cost, preprocessing, name):
+    most = min(preprocessing.max_pixels, MAX_MEMORY // cost)
+    if height * width > most:
+        raise ImageError(name, f"has {width} x {height} pixels, more than the {most:,} allowed")
 
 
 def decode_jpeg(data, preprocessing, name, allocate):
@@ -212,10 +217,10 @@ def decode_jpeg(data, preprocessing, name, allocate):
     """
     try:
         height, width, color, _ = simplejpeg.decode_jpeg_header(data)
-        _check_pixels(height, width, preprocessing, name)
         if color not in ("YCbCr", "Gray", "RGB"):
             return None  # CMYK and YCCK, often stored inverted: Pillow knows how
-        orientation = _jpeg_orientation(data)
+        orientation, cost = _jpeg_segments(data)
+        _check_pixels(height, width, cost, preprocessing, name)
         rows, columns = target_size(height, width, preprocessing)
         least = {"min_height": min(rows, height), "min_width": min(columns, width)}
         shape = simplejpeg.decode_jpeg_header(data, **least)[:2] + (3,)
@@ -228,23 +233,30 @@ def decode_jpeg(data, preprocessing, name, allocate):
     return _turn(image, orientation), shape
 
 
-def _jpeg_orientation(data):
-    """The EXIF orientation of a JPEG, 1 where there is none.
+def _jpeg_segments(data):
+    """(EXIF orientation, 1 where there is none; bytes a pixel) of a JPEG.
 
     Walks the segments itself: having Pillow look takes as long as a third of the decoding.
     """
-    position = 2
-    while position + 10 <= len(data) and data[position] == 0xFF and data[position + 1] >= 0xDB:
+    position, orientation, colors = 2, 1, 255
+    while position + 10 <= len(data) and data[position] == 0xFF and data[position + 1] >= 0xC0:
+        marker = data[position + 1]
         length = int.from_bytes(data[position + 2 : position + 4], "big")
-        if data[position + 1] == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
+        if marker in (0xC0, 0xC1):  # not progressive
+            colors = data[position + 9]
+        elif marker == 0xDA:
+            if data[position + 4] >= colors:
+                return orientation, PLAIN_JPEG
+            break
+        elif marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
             exif = Image.Exif()
             try:
                 exif.load(bytes(data[position + 4 : position + 2 + length]))
-                return exif.get(0x0112, 1)
+                orientation = exif.get(0x0112, 1)
             except Exception:  # a damaged EXIF block is no reason to refuse the picture
-                return 1
+                pass
         position += 2 + length
-    return 1
+    return orientation, SEVERAL_SCANS
 
 
 def _turn(image, orientation):
@@ -256,28 +268,68 @@ def _turn(image, orientation):
 
 
 def _decode_any(data, preprocessing, name):
+    """Pillow's way: (upright image, (height, width) of its file), large ones at a reduced scale."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        _check_pixels(image.height, image.width, preprocessing, name)
+        cost = PILLOW_WEBP if image.format == "WEBP" else PILLOW
+        if image.info.get("progressive"):
+            cost = PILLOW_SEVERAL_SCANS
+        _check_pixels(image.height, image.width, cost, preprocessing, name)
         image.load()
         try:
-            image = ImageOps.exif_transpose(image)
+            orientation = image.getexif().get(0x0112, 1)
         except Exception:  # as above: damaged EXIF
-            pass
-        if image.mode.startswith("I;16"):
-            values = np.asarray(image).astype(np.uint32)
-            grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-            rgb = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
-            if isinstance(image.info.get("transparency"), int):
-                rgb[values == image.info["transparency"]] = preprocessing.fill_color
-            return rgb
+            orientation = 1
         if image.mode in ("I", "F"):
             raise ImageError(
                 name,
                 "cannot be decoded: has 32 bits a pixel with no defined white; "
                 "save it with 8 or 16 bits",
             )
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            ground = Image.new("RGBA", image.size, preprocessing.fill_color + (255,))
-            image = Image.alpha_composite(ground, image)
-        return np.asarray(image.convert("RGB"))
+        if image.height * image.width > TILE:
+            found = _in_tiles(image, preprocessing)
+        else:
+            found = _rgb(image, preprocessing.fill_color)
+        shape = image.width, image.height
+    return _turn(found, orientation), shape if orientation in (5, 6, 7, 8) else shape[::-1]
+
+
+def _in_tiles(image, preprocessing):
+    """uint8 RGB of a large Pillow image, reduced on the way; whole, it takes 22 bytes a pixel.
+
+    By whole numbers, and to no less than twice of what `fit` needs; for "crop" only the middle.
+    """
+    width, height = image.size
+    rows, columns = target_size(height, width, preprocessing)
+    left = top = 0
+    if preprocessing.resize == "crop":
+        side = min(width, height)
+        left, top, width, height = (width - side) // 2, (height - side) // 2, side, side
+        rows = columns = preprocessing.size
+    down, across = max(1, height // (2 * rows)), max(1, width // (2 * columns))
+    found = np.empty((-(-height // down), -(-width // across), 3), np.uint8)
+    wide = max(1, min(found.shape[1], TILE // (down * across)))
+    tall = max(1, TILE // (down * across * wide))
+    for row in range(0, found.shape[0], tall):
+        for column in range(0, found.shape[1], wide):
+            out = found[row : row + tall, column : column + wide]
+            x, y = left + column * across, top + row * down
+            box = (x, y, min(x + wide * across, left + width), min(y + tall * down, top + height))
+            tile = _rgb(image.crop(box), preprocessing.fill_color)
+            out[...] = cv2.resize(tile, out.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return found
+
+
+def _rgb(image, fill_color):
+    """uint8 (height, width, 3) of a loaded Pillow image of any colour mode."""
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.uint32)
+        grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+        rgb = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+        if isinstance(image.info.get("transparency"), int):
+            rgb[values == image.info["transparency"]] = fill_color
+        return rgb
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, fill_color + (255,))
+        image = Image.alpha_composite(ground, image)
+    return np.asarray(image.convert("RGB"))

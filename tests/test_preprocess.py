@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+import preprocess
 from errors import ImageError
 from preprocess import FORMATS, Preprocessing, decode, fit, load
 
@@ -396,7 +397,40 @@ def test_reduced_jpeg_is_close_to_pillow(resize, box):
     assert difference(inside, pillow).max() <= 4
 
 
-# The limit on pixels
+@pytest.mark.parametrize("tile", [1, 700, 4096, 9973])
+@pytest.mark.parametrize("resize, box", [
+    ("letterbox", None), ("crop", (200, 0, 800, 600)), ("stretch", None)
+])
+def test_large_images_are_reduced_in_tiles(monkeypatch, tile, resize, box):
+    monkeypatch.setattr(preprocess, "TILE", tile)
+    picture = smooth(600, 1000)
+    size = (100, 60) if resize == "letterbox" else (100, 100)
+    pillow = Image.fromarray(picture).resize(size, Image.Resampling.BOX, box)
+    image = load(encode(picture), Preprocessing(100, resize, FILL))
+    inside = image[20:80] if resize == "letterbox" else image
+    assert difference(inside, pillow).max() <= 2
+
+
+def test_tiles_lose_no_pixel(monkeypatch):
+    """Not reduced, but turned and over the fill colour: sides that no tile divides."""
+    monkeypatch.setattr(preprocess, "TILE", 300)
+    picture = np.random.default_rng(0).integers(0, 256, (67, 101, 4), np.uint8)
+    picture[..., 3] = np.where(picture[..., 3] < 99, 0, 255)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # a quarter clockwise shows it upright
+    image = load(encode(picture, exif=exif), Preprocessing(101, "letterbox", FILL))
+    upright = np.rot90(np.where(picture[..., 3:] > 0, picture[..., :3], FILL), -1)
+    assert np.array_equal(image[:, 17:84], upright)
+
+
+def test_a_long_line_is_reduced_in_tiles(monkeypatch):
+    monkeypatch.setattr(preprocess, "TILE", 1000)
+    picture = np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 1000)[None, :, None]
+    image = load(encode(picture.repeat(3, axis=2)), Preprocessing(25, "stretch"))
+    assert np.array_equal(image[12, :, 0], np.arange(0, 250, 10))
+
+
+# The limits on pixels and memory
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -413,10 +447,70 @@ def test_pixel_limit_holds_for_cmyk_jpeg():
         load(data, Preprocessing(4, max_pixels=95))
 
 
+def with_thumbnail(data, thumbnail):
+    """A JPEG with another in an application's segment before its own."""
+    return data[:2] + b"\xff\xe2" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + data[2:]
+
+
+def in_turn():
+    """A JPEG that is not progressive but has a scan a colour: its frame, then a table, then those.
+
+    Made of three grey ones of 8 x 8 pixels, whose tables all are the same.
+    """
+    def parts(data):
+        found, position = {}, 2
+        while data[position + 1] != 0xDA:
+            end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+            found.setdefault(data[position + 1], b"")
+            found[data[position + 1]] += data[position:end]
+            position = end
+        return found, data[position + 10 : -2]
+
+    grey = [parts(encode(np.full((8, 8), value, np.uint8), "JPEG")) for value in (76, 85, 255)]
+    tables = grey[0][0]
+    frame = b"\xff\xc0\x00\x11\x08\x00\x08\x00\x08\x03" + b"".join(
+        bytes((number, 0x11, 0)) for number in (1, 2, 3))
+    scans = b"".join(
+        b"\xff\xda\x00\x08\x01" + bytes((number, 0)) + b"\x00\x3f\x00" + data
+        for number, (_, data) in zip((1, 2, 3), grey))
+    return b"\xff\xd8" + tables[0xDB] + frame + tables[0xC4] + scans + b"\xff\xd9"
+
+
+SMALL = smooth(8, 8)
+PLAIN, GATHERED = encode(SMALL, "JPEG"), encode(SMALL, "JPEG", progressive=True)
+CMYK = Image.new("CMYK", (8, 8))
+COSTS = {  # bytes a pixel, rounded up: what reading 26 to 75 megapixels was seen to take
+    "plain": (PLAIN, 1),
+    "progressive": (GATHERED, 6),
+    "a scan a colour": (in_turn(), 6),
+    "plain, its thumbnail progressive": (with_thumbnail(PLAIN, GATHERED), 1),
+    "progressive, its thumbnail plain": (with_thumbnail(GATHERED, PLAIN), 6),
+    "CMYK": (encode(CMYK, "JPEG"), 5),
+    "CMYK, progressive": (encode(CMYK, "JPEG", progressive=True), 13),
+    "PNG": (encode(SMALL), 5),
+    "WebP": (encode(SMALL, "WEBP"), 17),
+}
+
+
+@pytest.mark.parametrize("kind", COSTS)
+def test_memory_limit(monkeypatch, kind):
+    data, cost = COSTS[kind]
+    monkeypatch.setattr(preprocess, "MAX_MEMORY", 64 * cost)
+    load(data, Preprocessing(4))
+    monkeypatch.setattr(preprocess, "MAX_MEMORY", 64 * cost - 1)
+    with pytest.raises(ImageError, match="has 8 x 8 pixels, more than the 63 allowed"):
+        load(data, Preprocessing(4))
+
+
+def test_a_scan_a_colour_is_decoded():
+    # Y 76, Cb 85, Cr 255 is red in JFIF's colours
+    assert difference(whole(in_turn()), np.full((8, 8, 3), (254, 0, 0))).max() <= 4
+
+
 def test_giant_png_is_refused_before_decoding():
     # The file has a hundred bytes: a decoder would complain of the missing pixels instead.
     data = raw_png(50_000, 60_000, 8, 2, b"\0" * 10)
-    with pytest.raises(ImageError, match="50000 x 60000 pixels, more than the 200,000,000"):
+    with pytest.raises(ImageError, match="50000 x 60000 pixels, more than the 90,000,000"):
         load(data, Preprocessing(8))
 
 
