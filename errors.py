@@ -6,7 +6,14 @@ line) where it stands.
 """
 
 
-class InputError(Exception):
+class PlainError(Exception):
+    """An error of one line, though a name in it holds a separator of lines, as file names may."""
+
+    def __init__(self, message):
+        super().__init__(" ".join(str(message).splitlines()))
+
+
+class InputError(PlainError):
     """Wrong usage or bad input: what a user can cause and can put right."""
 
     status = 2
@@ -26,7 +33,7 @@ class ImageError(InputError):
         self.reason = reason
 
 
-class RunError(Exception):
+class RunError(PlainError):
     """What failed while running although the input was right: a download, a check."""
 
     status = 1

@@ -26,6 +26,7 @@ from option_table import MODES, OPTIONS
 
 # Kinds whose help needs no list of what is allowed: the metavariable or the text tells it
 UNTOLD = (ADDRESS, BACKBONE, HOST, PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS, YES_NO)
+MAX_LEVELS = 10  # of brackets in a YAML file; options have two
 
 
 def nearest(word, known):
@@ -191,8 +192,16 @@ def read_yaml(path):
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
-            raise InputError(f"{path}: must not use aliases (*NAME); options are plain lines")
+        level = 0
+        for token in yaml.scan(text, yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):
+                raise InputError(f"{path}: must not use aliases (*NAME); options are plain lines")
+            if isinstance(token, yaml.ScalarToken):
+                token.value.encode()  # half a character, which an escape may give, is no text
+            level += token.id in ("[", "{", "<block mapping start>", "<block sequence start>")
+            level -= token.id in ("]", "}", "<block end>")
+            if level > MAX_LEVELS:  # the deeper, the longer PyYAML takes for each
+                raise InputError(f"{path}: has more than {MAX_LEVELS} levels of brackets")
         values = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
@@ -228,6 +237,9 @@ def _check_keys(found, mode, known, path):
         if known[name].many:
             value = value if isinstance(value, list) else [value]
         elif isinstance(value, (list, tuple)):
-            value = ",".join(map(str, value))
+            try:
+                value = ",".join(map(str, value))
+            except ValueError:  # a number of more digits than Python writes
+                raise InputError(f"{path}: {name}: has a number of too many digits") from None
         values[name] = value
     return values

@@ -3,6 +3,9 @@
 import pytest
 from fuzz_inputs import IMAGES, TEXTS, case, finds, fuzz
 
+import options
+from errors import ImageError, InputError, RunError
+
 
 def fuzzed(*counts, **limits):
     """The results, none of which is a find."""
@@ -29,3 +32,23 @@ def test_a_case_is_a_function_of_seed_kind_and_number(kind):
     first = [case(0, kind, number)[0] for number in range(1, 5)]
     assert first == [case(0, kind, number)[0] for number in range(1, 5)]
     assert first != [case(1, kind, number)[0] for number in range(1, 5)]
+
+
+@pytest.mark.parametrize("text, part", [
+    ("source: [0x" + "f" * 5000 + "]", "source: has a number of too many digits"),
+    ("split: " + "[" * 100_000, "has more than 10 levels of brackets"),
+    ("- " * 2000, "has more than 10 levels of brackets"),
+    ('source: "\\ud800"', "is not YAML"),
+    ("source: &a [x]\ntarget: *a", "must not use aliases"),
+], ids=["digits", "brackets", "lists", "half a character", "alias"])
+def test_what_takes_an_options_file_too_far(tmp_path, text, part):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=part):
+        options.parse("dir2txt", ["--config", str(tmp_path / "config.yaml")])
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r\n", "\x1c", "\u2028"])
+def test_an_error_is_one_line_whatever_it_names(separator):
+    for error in (InputError(f"a{separator}b  c"), RunError(f"a{separator}b  c")):
+        assert str(error) == "a b  c"
+    assert str(ImageError(f"a{separator}b", "is none")) == "a b: is none"
