@@ -238,7 +238,7 @@ def _jpeg_segments(data):
 
     Walks the segments itself: having Pillow look takes as long as a third of the decoding.
     """
-    position, orientation, colors = 2, 1, 255
+    position, orientation, colors = 2, None, 255
     while position + 10 <= len(data) and data[position] == 0xFF and data[position + 1] >= 0xC0:
         marker = data[position + 1]
         length = int.from_bytes(data[position + 2 : position + 4], "big")
@@ -246,17 +246,18 @@ def _jpeg_segments(data):
             colors = data[position + 9]
         elif marker == 0xDA:
             if data[position + 4] >= colors:
-                return orientation, PLAIN_JPEG
+                return orientation or 1, PLAIN_JPEG
             break
-        elif marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
+        elif (marker == 0xE1 and orientation is None  # the first of several counts
+              and data[position + 4 : position + 10] == b"Exif\0\0"):
             exif = Image.Exif()
             try:
                 exif.load(bytes(data[position + 4 : position + 2 + length]))
                 orientation = exif.get(0x0112, 1)
             except Exception:  # a damaged EXIF block is no reason to refuse the picture
-                pass
+                orientation = 1
         position += 2 + length
-    return orientation, SEVERAL_SCANS
+    return orientation or 1, SEVERAL_SCANS
 
 
 def _turn(image, orientation):
@@ -271,7 +272,7 @@ def _decode_any(data, preprocessing, name):
     """Pillow's way: (upright image, (height, width) of its file), large ones at a reduced scale."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         cost = PILLOW_WEBP if image.format == "WEBP" else PILLOW
-        if image.info.get("progressive"):
+        if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
             cost = PILLOW_SEVERAL_SCANS
         _check_pixels(image.height, image.width, cost, preprocessing, name)
         image.load()

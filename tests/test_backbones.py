@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, command
 
 import backbones
-from benchmarks.backbones import build, classifier, export_difference, learn, learned, multiply_adds
+from benchmarks.backbones import build, classifier, export_difference, learn, multiply_adds
 from errors import InputError
 from imagenet_weights import cache_folder, imagenet_file
 from other import backbone_table, fetch_weights
@@ -96,7 +96,8 @@ def test_it_learns_and_its_export_gives_the_same_numbers(name):
     keras.utils.set_random_seed(0)
     model = classifier(name, backbones.TABLE[name].least_size)
     assert min(model.get_layer("avg_pool").input.shape[1:3]) >= 1
-    assert learned(learn(model))
+    losses = learn(model)
+    assert losses[-1] < losses[0]
     if name not in ("DenseNet121", "NASNetMobile"):  # their export alone takes half a minute
         assert export_difference(model) <= 1e-5
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 import preprocess
 from errors import ImageError
@@ -233,6 +233,20 @@ def test_exif_orientation_out_of_range_changes_nothing(orientation):
     assert whole(encode(stored, "JPEG", exif=exif(orientation))).shape == stored.shape
 
 
+@pytest.mark.parametrize("first, second", [(6, 3), (3, 6), (1, 6)])
+def test_the_first_of_two_exif_blocks_counts(first, second):
+    def block(orientation):
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        content = b"Exif\0\0" + exif.tobytes()[6 if exif.tobytes()[:4] == b"Exif" else 0 :]
+        return b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
+
+    data = encode(smooth(24, 40), "JPEG")
+    data = data[:2] + block(first) + block(second) + data[2:]
+    pillow = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert difference(whole(data), pillow).max() <= 2
+
+
 def test_damaged_exif_is_no_reason_to_refuse():
     block = b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xab" * 40
     image = whole(encode(smooth(16, 24), "JPEG", exif=block))
@@ -411,6 +425,14 @@ def test_large_images_are_reduced_in_tiles(monkeypatch, tile, resize, box):
     assert difference(inside, pillow).max() <= 2
 
 
+def test_a_tall_image_is_cropped_in_tiles(monkeypatch):
+    monkeypatch.setattr(preprocess, "TILE", 700)
+    picture = smooth(1000, 600)
+    pillow = Image.fromarray(picture).resize((100, 100), Image.Resampling.BOX, (0, 200, 600, 800))
+    image = load(encode(picture), Preprocessing(100, "crop", FILL))
+    assert difference(image, pillow).max() <= 2
+
+
 def test_tiles_lose_no_pixel(monkeypatch):
     """Not reduced, but turned and over the fill colour: sides that no tile divides."""
     monkeypatch.setattr(preprocess, "TILE", 300)
@@ -479,6 +501,8 @@ def in_turn():
 SMALL = smooth(8, 8)
 PLAIN, GATHERED = encode(SMALL, "JPEG"), encode(SMALL, "JPEG", progressive=True)
 CMYK = Image.new("CMYK", (8, 8))
+TEXT = PngImagePlugin.PngInfo()
+TEXT.add_text("progressive", "1")
 COSTS = {  # bytes a pixel, rounded up: what reading 26 to 75 megapixels was seen to take
     "plain": (PLAIN, 1),
     "progressive": (GATHERED, 6),
@@ -488,6 +512,7 @@ COSTS = {  # bytes a pixel, rounded up: what reading 26 to 75 megapixels was see
     "CMYK": (encode(CMYK, "JPEG"), 5),
     "CMYK, progressive": (encode(CMYK, "JPEG", progressive=True), 13),
     "PNG": (encode(SMALL), 5),
+    "PNG that says it is progressive": (encode(SMALL, pnginfo=TEXT), 5),
     "WebP": (encode(SMALL, "WEBP"), 17),
 }
 
