@@ -23,22 +23,21 @@ import argparse
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from benchmarks.inference import ROOT, export, milliseconds
+from benchmarks.overload import overload
+from benchmarks.server_process import free_port, running
 from inference import Classifier, find_images
 from preprocess import load
 
 CONNECTIONS, SECONDS, ROUNDS, PHOTOS, BATCH = 32, 10, 5, 64, 16
-FLOOD = 384  # connections of the overload, three times the queue
 CORES = len(os.sched_getaffinity(0))
 
 FLASK = """
@@ -165,23 +164,22 @@ def measure(folder, photos, script, place, arguments):
     classifier = Classifier.load(folder, half=True)
     runtime = classifier.runtime
     found = {"runtime": " ".join(runtime)}
-    rates = {"bare": []}
     one = load(photos[0], classifier.preprocessing)[None]
     data = [open(photo, "rb").read() for photo in photos]
     settings = classifier.preprocessing
     alone = np.median([milliseconds(lambda x: load(x, settings), each, 10) for each in data[:16]])
     alone += milliseconds(classifier.probabilities, one)
-    servers = {"ours": [sys.executable, "deployment/server.py", "--model", folder, "--json"]}
+    ours = [sys.executable, "deployment/server.py", "--model", folder, "--json"]
     texts = {"flask": (sys.executable, FLASK)}
     if arguments.peers:
         texts.update(litserve=(arguments.peers, LITSERVE), bentoml=(arguments.peers, BENTOML))
-    rates.update({name: [] for name in [*servers, *texts]})
+    rates = {name: [] for name in ["bare", "ours", *texts]}
     for _ in range(ROUNDS):
         rates["bare"].append(without_http(classifier, photos))
-        for name in [*servers, *texts]:
+        for name in ["ours", *texts]:
             port = free_port()
             if name == "ours":
-                words = [*servers["ours"], "--port", str(port)]
+                words = [*ours, "--port", str(port)]
             else:
                 python, text = texts[name]
                 path = os.path.join(place, f"{name}_peer.py")
@@ -193,13 +191,10 @@ def measure(folder, photos, script, place, arguments):
                              f"{name}_peer:Service", "--port", str(port),
                              "--working-dir", place]
             if name == "ours" and not rates[name]:  # warms the file cache
-                with_server(words, port, lambda: time.sleep(2))
+                with running(words, port):
+                    time.sleep(2)
             began = time.perf_counter()
-            log = open(os.path.join(place, f"{name}.log"), "w")
-            process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log,
-                                       start_new_session=True)
-            try:
-                wait_ready(port, process)
+            with open(os.path.join(place, f"{name}.log"), "w") as log, running(words, port, log):
                 ready = time.perf_counter() - began
                 while not wrk(port, script, 3, CONNECTIONS)["rate"]:  # still warming up
                     pass
@@ -211,8 +206,6 @@ def measure(folder, photos, script, place, arguments):
                     found["median_ms"], found["99th_ms"] = result["median"], result["99th"]
                     single = wrk(port, script, 4, 1)
                     found["overhead_ms"] = float(single["median"] - alone)
-            finally:
-                end(process)
     for name, each in rates.items():
         found[f"{name}_per_s"] = float(np.median(each))
     # Of each round, since a rented machine changes its speed from one to the next.
@@ -220,57 +213,15 @@ def measure(folder, photos, script, place, arguments):
     if arguments.peers:
         peers["best_peer"] = ["litserve", "bentoml"]
     for title, names in peers.items():
-        ratios = [ours / max(others) for ours, *others in zip(
+        ratios = [rate / max(others) for rate, *others in zip(
             rates["ours"], *(rates[name] for name in names))]
         found[f"ratio_to_{title}"] = float(np.median(ratios))
         found[f"ratios_to_{title}"] = " ".join(f"{ratio:.2f}" for ratio in ratios)
-    flood = overload(servers["ours"], photos, 4 * found["ours_per_s"])
+    flood = overload(ours, form(photos[0]), 4 * found["ours_per_s"])
     found["overload"] = json.dumps(flood)
     if arguments.minutes:
-        found.update(soak(servers["ours"], script, arguments.minutes))
+        found.update(soak(ours, script, arguments.minutes))
     return found
-
-
-def with_server(words, port, work):
-    """Starts a server, does some work when it is ready, and ends it."""
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        wait_ready(port, process)
-        return work()
-    finally:
-        end(process)
-
-
-def end(process):
-    """SIGTERM to a server that was started here, and to the processes that it has started."""
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    time.sleep(1)
-
-
-def free_port():
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
-def wait_ready(port, process, seconds=60):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise SystemExit(f"{process.args}: ended with {process.returncode}")
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.02)
-    raise SystemExit(f"{process.args}: not ready within {seconds} s")
 
 
 def form(photo):
@@ -319,99 +270,10 @@ def without_http(classifier, photos, count=480):
     return count / (time.perf_counter() - began)
 
 
-def overload(words, photos, rate, seconds=15):
-    """What is answered when requests come at a rate, whether or not earlier ones are done.
-
-    Each goes over a connection that is kept, as of a proxy; where all of them wait for an answer,
-    it is one that came too often for the client, and is only counted.
-    """
-    import asyncio
-
-    body = form(photos[0])
-    port = free_port()
-    request = (f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
-               f"boundary=photo\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body
-
-    class Connection(asyncio.Protocol):
-        """Sends a request and reads its answer, which is one line of head and one of length."""
-
-        def connection_made(self, transport):
-            self.transport, self.data, self.done = transport, b"", None
-
-        def send(self):
-            self.data, self.began = b"", time.perf_counter()
-            self.done = asyncio.get_running_loop().create_future()
-            self.transport.write(request)
-            return self.done
-
-        def data_received(self, data):
-            self.data += data
-            head, blank, rest = self.data.partition(b"\r\n\r\n")
-            if blank:
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                if len(rest) >= length and not self.done.done():
-                    self.done.set_result(int(head.split()[1]))
-
-        def connection_lost(self, error):
-            if self.done and not self.done.done():
-                self.done.set_result(0)
-
-    async def flood(rate, seconds, connections):
-        loop = asyncio.get_running_loop()
-        free = [(await loop.create_connection(Connection, "127.0.0.1", port))[1]
-                for _ in range(connections)]
-        results, tasks, busy = [], [], 0
-
-        async def one(connection):
-            try:
-                status = await asyncio.wait_for(connection.send(), 60)
-            except TimeoutError:
-                status = 0
-            results.append((status, time.perf_counter() - connection.began))
-            if not connection.transport.is_closing():
-                free.append(connection)
-
-        began, sent = time.perf_counter(), 0
-        while (now := time.perf_counter() - began) < seconds:
-            while sent < now * rate:
-                sent += 1
-                if free:
-                    tasks.append(asyncio.create_task(one(free.pop())))
-                else:
-                    busy += 1
-            await asyncio.sleep(0.002)
-        await asyncio.gather(*tasks)
-        return results, busy
-
-    def work():
-        time.sleep(2)
-        asyncio.run(flood(20, 1, 4))
-        used = time.process_time()
-        results, busy = asyncio.run(flood(rate, seconds, FLOOD))
-        used = time.process_time() - used
-        after, _ = asyncio.run(flood(20, 2, 4))
-        served = sorted(spent for status, spent in results if status == 200)
-        refused = sorted(spent for status, spent in results if status == 503)
-        return {
-            "sent": len(results), "served": len(served), "refused": len(refused),
-            "others": len(results) - len(served) - len(refused), "all_connections_busy": busy,
-            "client_cpu_s": round(used, 1),
-            "served_longest_s": round(served[-1], 2) if served else None,
-            "refused_median_s": round(refused[len(refused) // 2], 3) if refused else None,
-            "after_median_s": round(float(np.median([spent for _, spent in after])), 4),
-            "after_served": sum(status == 200 for status, _ in after) / len(after),
-        }
-
-    return with_server([*words, "--port", str(port)], port, work)
-
-
 def soak(words, script, minutes):
     """Growth of memory and open files under load, after a sixth of the time."""
     port = free_port()
-    process = subprocess.Popen([*words, "--port", str(port)], cwd=ROOT, start_new_session=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_ready(port, process)
+    with running([*words, "--port", str(port)], port) as process:
         seconds = int(minutes * 60)
         load_process = subprocess.Popen(
             ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "60s", "-s", script,
@@ -423,8 +285,6 @@ def soak(words, script, minutes):
             samples.append((memory, len(os.listdir(f"/proc/{process.pid}/fd"))))
             time.sleep(2)
         print(load_process.stdout.read(), file=sys.stderr)
-    finally:
-        end(process)
     samples = samples[:-3]  # when connections end
     settled = np.array(samples[len(samples) // 6 :])
     first, last = settled[: len(settled) // 5].mean(axis=0), settled[-len(settled) // 5 :].mean(0)
