@@ -4,7 +4,7 @@
 
 Each backbone, in a process of its own, is built at its usual size, where parameters and
 multiply-adds are counted. A small classifier on it, at the smallest size of at least 64
-pixels, without dropout, takes five steps of Adam on one batch of 4 images of noise, which
+pixels, without dropout, takes five steps of Adam on one batch of 12 images of noise, which
 must lower the loss; its SavedModel must give the same probabilities to 1e-5. --write puts
 the table into docs/backbones.md.
 """
