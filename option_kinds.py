@@ -52,9 +52,8 @@ def _text(text):
 
 
 def _yes_no(text):
-    return {"yes": True, "y": True, "true": True, "no": False, "n": False, "false": False}[
-        text.lower()
-    ]
+    return {"yes": True, "y": True, "true": True, "on": True,
+            "no": False, "n": False, "false": False, "off": False}[text.lower()]
 
 
 def _color(text):
@@ -78,7 +77,7 @@ def _some_of(*values):
 
 def _shares(text):
     parts = [float(part) for part in text.strip("()[]").split(",")]
-    if len(parts) not in (2, 3) or min(parts) <= 0 or abs(sum(parts) - 1) > 1e-6:
+    if len(parts) not in (2, 3) or min(parts) <= 0 or not abs(sum(parts) - 1) <= 1e-6:  # nor nan
         raise ValueError
     return tuple(parts)
 

@@ -189,6 +189,14 @@ def read_yaml(path):
     """A YAML file's mapping, or an InputError that names the file and the line."""
     import yaml  # 20 ms that --help does not need
 
+    class Loader(yaml.SafeLoader):
+        """Values stay the texts that the command line would take: `off`, `1.10` and `007`, too."""
+
+        yaml_implicit_resolvers = {
+            first: [(tag, pattern) for tag, pattern in known if tag.endswith(":null")]
+            for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
     try:
         with open(path, encoding="utf-8-sig") as file:
             text = file.read()
@@ -202,7 +210,7 @@ def read_yaml(path):
             level -= token.id in ("]", "}", "<block end>")
             if level > MAX_LEVELS:  # the deeper, the longer PyYAML takes for each
                 raise InputError(f"{path}: has more than {MAX_LEVELS} levels of brackets")
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -236,6 +244,8 @@ def _check_keys(found, mode, known, path):
             raise InputError(f"{path}: {name}: takes {known[name].kind.allowed}, not a mapping")
         if known[name].many:
             value = value if isinstance(value, list) else [value]
+            if any(part is None or isinstance(part, (list, dict)) for part in value):
+                raise InputError(f"{path}: {name}: takes values or one list of them, not {value}")
         elif isinstance(value, (list, tuple)):
             try:
                 value = ",".join(map(str, value))

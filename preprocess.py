@@ -9,10 +9,12 @@ How unusual pictures are understood:
 - Grey, palette, CMYK and other colour modes become RGB.
 - 16 bits a channel are scaled to 8, not clipped.
 - Transparent pixels show the fill colour.
+- Of a TIFF whose 0 is white, 0 is white.
 - 32-bit integers and floats are refused: they have no defined white.
 """
 
 import io
+import re
 import warnings
 from typing import NamedTuple
 
@@ -27,13 +29,18 @@ from scratch import scratch
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 MAX_PIXELS = 200_000_000
+MAX_SIDE = 1_000_000  # a row is the least that is converted at a time
 MAX_SCANS = 100  # of a progressive JPEG
 # Bytes that decoding may take. Measured bytes a pixel: a plain JPEG is reduced as it is read, one
 # of several scans is gathered whole first (before Pillow, in four colours), WebP's decoder keeps
-# four copies, of other formats Pillow keeps one.
+# four copies, of other formats Pillow keeps one (and libtiff a strip).
 MAX_MEMORY = 450_000_000
 PLAIN_JPEG, SEVERAL_SCANS, PILLOW, PILLOW_SEVERAL_SCANS, PILLOW_WEBP = 1, 6, 5, 13, 17
-TILE = 1 << 20  # pixels that are converted at a time, of what is not a JPEG
+BAND = 1 << 20  # pixels that are converted at a time, of what is not a JPEG
+
+BITS, PHOTOMETRIC, ROWS_PER_STRIP, TILE_LENGTH = 258, 262, 278, 323  # tags of TIFF
+# Of a JPEG, by which its decoder finds the next part; FF 00 and FF D0 to D7 belong to a scan.
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 # Each worker thread decodes its own image; OpenCV's threads on top only get in the way.
 cv2.setNumThreads(0)
@@ -96,7 +103,7 @@ def decode(data, preprocessing, name="image"):
         data: bytes of the file.
         preprocessing: a `Preprocessing`; JPEGs are decoded at the smallest scale of
             libjpeg (eighths) that is not below what `fit` needs, others of more than
-            a megapixel at a whole fraction that is not below twice of it.
+            a megapixel at a scale that is not below twice of it.
         name: what errors call the image.
 
     Returns:
@@ -115,8 +122,11 @@ def _decode(data, preprocessing, name, allocate):
     try:
         if bytes(data[:3]) == b"\xff\xd8\xff":
             # Each costs a pass over the whole image and next to no bytes; encoders write about ten.
-            if (scans := bytes(data).count(b"\xff\xda")) > MAX_SCANS:
-                raise ImageError(name, f"has {scans} scans; at most {MAX_SCANS} are decoded")
+            # Counted as bytes first: a film behind the picture has these, too, but is seldom there.
+            if bytes(data).count(b"\xff\xda") > MAX_SCANS:
+                scans = sum(marker == 0xDA for marker, _ in _jpeg_parts(data))
+                if scans > MAX_SCANS:
+                    raise ImageError(name, f"has {scans} scans; at most {MAX_SCANS} are decoded")
             found = decode_jpeg(data, preprocessing, name, allocate)
             if found is not None:
                 return found
@@ -197,7 +207,11 @@ def _resize(image, out):
 
 
 def _check_pixels(height, width, cost, preprocessing, name):
-    most = min(preprocessing.max_pixels, MAX_MEMORY // cost)
+    if max(height, width) > MAX_SIDE:
+        raise ImageError(
+            name, f"has {width} x {height} pixels; a side may have {MAX_SIDE:,} at most"
+        )
+    most = min(preprocessing.max_pixels, int(MAX_MEMORY / cost))
     if height * width > most:
         raise ImageError(name, f"has {width} x {height} pixels, more than the {most:,} allowed")
 
@@ -238,42 +252,63 @@ def _jpeg_segments(data):
 
     Walks the segments itself: having Pillow look takes as long as a third of the decoding.
     """
-    position, orientation, colors = 2, None, 255
-    while position + 10 <= len(data) and data[position] == 0xFF and data[position + 1] >= 0xC0:
-        marker = data[position + 1]
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
+    orientation, colors = None, 255
+    for marker, start in _jpeg_parts(data):
         if marker in (0xC0, 0xC1):  # not progressive
-            colors = data[position + 9]
+            colors = data[start + 7] if start + 7 < len(data) else 255
         elif marker == 0xDA:
-            if data[position + 4] >= colors:
+            if start + 2 < len(data) and data[start + 2] >= colors:
                 return orientation or 1, PLAIN_JPEG
             break
         elif (marker == 0xE1 and orientation is None  # the first of several counts
-              and data[position + 4 : position + 10] == b"Exif\0\0"):
+              and data[start + 2 : start + 8] == b"Exif\0\0"):
             exif = Image.Exif()
+            end = start + int.from_bytes(data[start : start + 2], "big")
             try:
-                exif.load(bytes(data[position + 4 : position + 2 + length]))
+                exif.load(bytes(data[start + 2 : end]))
                 orientation = exif.get(0x0112, 1)
             except Exception:  # a damaged EXIF block is no reason to refuse the picture
                 orientation = 1
-        position += 2 + length
     return orientation or 1, SEVERAL_SCANS
+
+
+def _jpeg_parts(data):
+    """(marker, position of its length) of each part of a JPEG up to its end, as libjpeg finds them.
+
+    A second picture or a film may follow in the file.
+    """
+    position = 2
+    while (found := MARKER.search(data, position)) and found[1] != b"\xd9":
+        yield found[1][0], found.end()
+        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
+        position = found.end() + max(2, length)
 
 
 def _turn(image, orientation):
     """Applies the EXIF orientation 1-8; anything else counts as 1."""
-    if orientation in (5, 6, 7, 8):
-        image = cv2.transpose(image)
+    turned = cv2.transpose(image) if orientation in (5, 6, 7, 8) else None
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
-    return image if flip is None else cv2.flip(image, flip)
+    if flip is None:
+        return image if turned is None else turned
+    return cv2.flip(image, flip) if turned is None else cv2.flip(turned, flip, dst=turned)
 
 
 def _decode_any(data, preprocessing, name):
     """Pillow's way: (upright image, (height, width) of its file), large ones at a reduced scale."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         cost = PILLOW_WEBP if image.format == "WEBP" else PILLOW
-        if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
+        if image.format in ("JPEG", "MPO") and _jpeg_segments(data)[1] == SEVERAL_SCANS:
             cost = PILLOW_SEVERAL_SCANS
+        grey = 0, 65535  # black and white of 16 bits
+        if image.format == "TIFF":
+            bits, photometric = image.tag_v2.get(BITS, (1,)), image.tag_v2.get(PHOTOMETRIC)
+            grey = (0, 2 ** bits[0] - 1)[:: -1 if photometric == 0 else 1]
+            if image.tile and image.tile[0][0] == "libtiff":
+                strip = image.tag_v2.get(TILE_LENGTH) or image.tag_v2.get(ROWS_PER_STRIP)
+                share = min(1, (strip or image.height) / image.height)
+                cost += share * sum(bits) / 8
+        elif image.format == "PNG":
+            _scale_transparency(image)
         _check_pixels(image.height, image.width, cost, preprocessing, name)
         image.load()
         try:
@@ -286,18 +321,19 @@ def _decode_any(data, preprocessing, name):
                 "cannot be decoded: has 32 bits a pixel with no defined white; "
                 "save it with 8 or 16 bits",
             )
-        if image.height * image.width > TILE:
-            found = _in_tiles(image, preprocessing)
+        if image.height * image.width > BAND:
+            found = _in_bands(image, preprocessing, grey)
         else:
-            found = _rgb(image, preprocessing.fill_color)
+            found = _rgb(image, preprocessing.fill_color, grey)
         shape = image.width, image.height
     return _turn(found, orientation), shape if orientation in (5, 6, 7, 8) else shape[::-1]
 
 
-def _in_tiles(image, preprocessing):
+def _in_bands(image, preprocessing, grey):
     """uint8 RGB of a large Pillow image, reduced on the way; whole, it takes 22 bytes a pixel.
 
-    By whole numbers, and to no less than twice of what `fit` needs; for "crop" only the middle.
+    To no less than twice of what `fit` needs, by areas; for "crop" only the middle. Bands of whole
+    rows are made narrower and then all of them lower; where the height shrinks more, the other way.
     """
     width, height = image.size
     rows, columns = target_size(height, width, preprocessing)
@@ -306,26 +342,40 @@ def _in_tiles(image, preprocessing):
         side = min(width, height)
         left, top, width, height = (width - side) // 2, (height - side) // 2, side, side
         rows = columns = preprocessing.size
-    down, across = max(1, height // (2 * rows)), max(1, width // (2 * columns))
-    found = np.empty((-(-height // down), -(-width // across), 3), np.uint8)
-    wide = max(1, min(found.shape[1], TILE // (down * across)))
-    tall = max(1, TILE // (down * across * wide))
-    for row in range(0, found.shape[0], tall):
-        for column in range(0, found.shape[1], wide):
-            out = found[row : row + tall, column : column + wide]
-            x, y = left + column * across, top + row * down
-            box = (x, y, min(x + wide * across, left + width), min(y + tall * down, top + height))
-            tile = _rgb(image.crop(box), preprocessing.fill_color)
-            out[...] = cv2.resize(tile, out.shape[1::-1], interpolation=cv2.INTER_AREA)
-    return found
+    rows, columns = min(height, 2 * rows), min(width, 2 * columns)
+    upright = height * columns > width * rows
+    across, along = (height, width) if upright else (width, height)
+    step = max(1, BAND // across)
+    found = np.empty((rows, width, 3) if upright else (height, columns, 3), np.uint8)
+    for start in range(0, along, step):
+        end = min(start + step, along)
+        box = (start, 0, end, height) if upright else (0, start, width, end)
+        box = (left + box[0], top + box[1], left + box[2], top + box[3])
+        band = _rgb(image.crop(box), preprocessing.fill_color, grey)
+        out = found[:, start:end] if upright else found[start:end]
+        out[...] = cv2.resize(band, out.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return cv2.resize(found, (columns, rows), interpolation=cv2.INTER_AREA)
 
 
-def _rgb(image, fill_color):
-    """uint8 (height, width, 3) of a loaded Pillow image of any colour mode."""
+def _scale_transparency(image):
+    """Gives the transparent colour of a PNG the 8 bits that Pillow gives its pixels."""
+    color, kind = image.info.get("transparency"), image.tile[0][3] if image.tile else None
+    if isinstance(color, int) and kind in ("L;2", "L;4"):
+        image.info["transparency"] = color * (85 if kind == "L;2" else 17)
+    elif isinstance(color, tuple) and kind == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in color)
+
+
+def _rgb(image, fill_color, grey):
+    """uint8 (height, width, 3) of a loaded Pillow image of any colour mode.
+
+    `grey` are the values of black and white in an image of 16 bits.
+    """
     if image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.uint32)
-        grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-        rgb = cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+        values = np.asarray(image).astype(np.int32)
+        levels = (np.abs(values - grey[0]) * 255 + max(grey) // 2) // max(grey)
+        levels = np.minimum(levels, 255).astype(np.uint8)
+        rgb = cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB)
         if isinstance(image.info.get("transparency"), int):
             rgb[values == image.info["transparency"]] = fill_color
         return rgb

@@ -78,7 +78,9 @@ def open_onnx(folder, precision="float32"):
     return lambda x: session.run([OUTPUT], {INPUT: x})[0]
 
 
-@functools.cache
+_core_lock = threading.Lock()
+
+
 def core():
     """OpenVINO's `Core`, the only one of this process and as long as it lives.
 
@@ -86,6 +88,12 @@ def core():
     and unmaps that when it goes. Of two plugins the second puts back the stack of the first: if
     that has gone, the next signal that Python handles ends the process with a segmentation fault.
     """
+    with _core_lock:  # what is only cached is made once a thread when several ask at a time
+        return _core()
+
+
+@functools.cache
+def _core():
     import openvino
 
     return openvino.Core()

@@ -199,7 +199,7 @@ def test_signals_still_arrive_when_models_have_gone(made):
 
 def test_a_runtime_that_is_not_installed(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr(runtimes, "core", runtimes.core.__wrapped__)  # others have imported it
+    monkeypatch.setattr(runtimes, "_core", runtimes._core.__wrapped__)  # others have imported it
     with pytest.raises(InputError, match="openvino is not installed; pip install openvino"):
         runtimes.open_model(str(made.model), "openvino")
 

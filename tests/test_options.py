@@ -150,6 +150,16 @@ def test_defaults_are_those_of_the_design():
     ("fill_color: [1, 2, 3]", (1, 2, 3)),
     ("fill_color: 1,2,3", (1, 2, 3)),
     ("run: 2024", "2024"),
+    ("run: 1.10", "1.10"),  # a number, an octal one, minutes and a day to YAML
+    ("run: 007", "007"),
+    ("run: 12_30", "12_30"),
+    ("run: 2024-01-02", "2024-01-02"),
+    ("epochs: 010", 10),
+    ("jit: off", "off"),
+    ("jit: on", "on"),
+    ("overwrite: on", True),
+    ("learning_rate: ~", None),
+    ("learning_rate:", None),
     ("weights: none", "none"),
     ("\ufeffepochs: 3", 3),  # with a byte order mark
 ])
@@ -172,6 +182,20 @@ def test_several_values_in_yaml_and_on_the_command_line(tmp_path):
     assert options.parse("predict", ["--run", "r", "--config", str(file)]).image == ("a.jpg",)
     found = options.parse("predict", ["--image", "a.jpg", "b.jpg", "--run", "r"])
     assert found.image == ("a.jpg", "b.jpg")
+
+
+@pytest.mark.parametrize("text", ["[[a.jpg, b.jpg], c.jpg]", "[{a: 1}]", "[a.jpg, null]"])
+def test_a_list_in_a_list_is_refused(tmp_path, text):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"image: {text}\n")
+    with pytest.raises(InputError, match="image: takes values or one list of them"):
+        options.parse("predict", ["--run", "r", "--config", str(file)])
+
+
+@pytest.mark.parametrize("text", ["nan,nan", "0.5,nan", "nan,0.5,0.5", "0.5,0.6", "1,0", "inf,0.1"])
+def test_shares_that_do_not_add_up_are_refused(text):
+    with pytest.raises(InputError, match=f"--split: '{text}' is not allowed"):
+        options.parse("dir2txt", ["--source", "a", "--target", "b", "--split", text])
 
 
 @pytest.mark.parametrize("words, value", [

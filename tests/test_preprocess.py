@@ -161,6 +161,40 @@ def test_transparent_grey_value_shows_the_fill_colour(depth):
     assert whole(data).tolist() == [[list(FILL), [200] * 3]]
 
 
+@pytest.mark.parametrize("depth, pixels, key", [
+    (2, 0b11100000, 3), (4, 0b11111010, 15),  # then 2 of two bits, 10 of four: two thirds
+])
+def test_transparent_grey_value_of_few_bits_shows_the_fill_colour(depth, pixels, key):
+    data = raw_png(2, 1, depth, 0, bytes((0, pixels)), chunk(b"tRNS", struct.pack(">H", key)))
+    assert whole(data).tolist() == [[list(FILL), [170] * 3]]
+
+
+def test_transparent_colour_of_16_bits_shows_the_fill_colour():
+    one, two = (2571, 51401, 300), (51401, 2571, 44)
+    data = raw_png(2, 1, 16, 2, b"\0" + struct.pack(">6H", *one, *two),
+                   chunk(b"tRNS", struct.pack(">3H", *one)))
+    assert whole(data).tolist() == [[list(FILL), [200, 10, 0]]]
+
+
+def raw_tiff(width, bits, photometric, content):
+    """A grey TIFF of one row, made by hand; `content` are its samples, little-endian."""
+    tags = ((256, width), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 122),
+            (277, 1), (278, 1), (279, len(content)))
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + content
+
+
+@pytest.mark.parametrize("bits, photometric, content, expected", [
+    (16, 1, struct.pack("<3H", 0, 25700, 65535), [0, 100, 255]),
+    (16, 0, struct.pack("<3H", 0, 25700, 65535), [255, 155, 0]),  # TIFF 6.0, WhiteIsZero
+    (12, 1, bytes((0xFF, 0xF0, 0x00, 0x64, 0x60)), [255, 0, 100]),  # 4095, 0, 1606, four bits
+    (8, 0, bytes((0, 100, 255)), [255, 155, 0]),
+])
+def test_grey_tiff(bits, photometric, content, expected):
+    assert whole(raw_tiff(3, bits, photometric, content))[0].tolist() == [
+        [value] * 3 for value in expected]
+
+
 def test_one_bit_images():
     pixels = np.array([[True, False, True], [False, False, True]])
     for kind in ("PNG", "BMP", "TIFF"):
@@ -245,6 +279,14 @@ def test_the_first_of_two_exif_blocks_counts(first, second):
     data = data[:2] + block(first) + block(second) + data[2:]
     pillow = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     assert difference(whole(data), pillow).max() <= 2
+
+
+def test_fill_bytes_before_a_marker_are_passed_over():
+    """ITU-T T.81, B.1.1.2: any number of FF may stand before a marker."""
+    data = encode(smooth(16, 24), "JPEG", exif=exif(6))
+    at = data.index(b"\xff\xe1")
+    assert whole(data[:at] + b"\xff\xff" + data[at:]).shape == (24, 16, 3)
+    assert preprocess._jpeg_segments(data[:at] + b"\xff" + data[at:]) == (6, 1)
 
 
 def test_damaged_exif_is_no_reason_to_refuse():
@@ -416,7 +458,7 @@ def test_reduced_jpeg_is_close_to_pillow(resize, box):
     ("letterbox", None), ("crop", (200, 0, 800, 600)), ("stretch", None)
 ])
 def test_large_images_are_reduced_in_tiles(monkeypatch, tile, resize, box):
-    monkeypatch.setattr(preprocess, "TILE", tile)
+    monkeypatch.setattr(preprocess, "BAND", tile)
     picture = smooth(600, 1000)
     size = (100, 60) if resize == "letterbox" else (100, 100)
     pillow = Image.fromarray(picture).resize(size, Image.Resampling.BOX, box)
@@ -426,7 +468,7 @@ def test_large_images_are_reduced_in_tiles(monkeypatch, tile, resize, box):
 
 
 def test_a_tall_image_is_cropped_in_tiles(monkeypatch):
-    monkeypatch.setattr(preprocess, "TILE", 700)
+    monkeypatch.setattr(preprocess, "BAND", 700)
     picture = smooth(1000, 600)
     pillow = Image.fromarray(picture).resize((100, 100), Image.Resampling.BOX, (0, 200, 600, 800))
     image = load(encode(picture), Preprocessing(100, "crop", FILL))
@@ -435,7 +477,7 @@ def test_a_tall_image_is_cropped_in_tiles(monkeypatch):
 
 def test_tiles_lose_no_pixel(monkeypatch):
     """Not reduced, but turned and over the fill colour: sides that no tile divides."""
-    monkeypatch.setattr(preprocess, "TILE", 300)
+    monkeypatch.setattr(preprocess, "BAND", 300)
     picture = np.random.default_rng(0).integers(0, 256, (67, 101, 4), np.uint8)
     picture[..., 3] = np.where(picture[..., 3] < 99, 0, 255)
     exif = Image.Exif()
@@ -445,8 +487,40 @@ def test_tiles_lose_no_pixel(monkeypatch):
     assert np.array_equal(image[:, 17:84], upright)
 
 
+def area_average(image, height, width):
+    """Each pixel the mean of the part of the image that it covers, pixels cut at its edges."""
+    def weights(count, size):
+        edges = np.arange(size + 1) * count / size
+        inside = np.minimum(edges[1:, None], np.arange(1, count + 1)) - np.maximum(
+            edges[:-1, None], np.arange(count))
+        return np.maximum(inside, 0) * size / count
+
+    return np.einsum("hy,wx,yxc->hwc", weights(image.shape[0], height),
+                     weights(image.shape[1], width), image.astype(float))
+
+
+@pytest.mark.parametrize("height, width", [(199, 151), (151, 199), (127, 127), (70, 2000),
+                                           (2000, 70), (50, 3001)])
+@pytest.mark.parametrize("resize", ["letterbox", "crop", "stretch"])
+def test_large_images_are_averaged_by_area(monkeypatch, height, width, resize):
+    """Noise, whose sides nothing divides: a shift by a part of a pixel would be seen."""
+    monkeypatch.setattr(preprocess, "BAND", 1000)
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    size = 23
+    image = load(encode(picture), Preprocessing(size, resize, FILL))
+    if resize == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        picture = picture[top : top + side, left : left + side]
+    elif resize == "letterbox":
+        rows, columns = preprocess.target_size(height, width, Preprocessing(size))
+        top, left = (size - rows) // 2, (size - columns) // 2
+        image = image[top : top + rows, left : left + columns]
+    assert np.abs(image - area_average(picture, *image.shape[:2])).max() <= 1.5
+
+
 def test_a_long_line_is_reduced_in_tiles(monkeypatch):
-    monkeypatch.setattr(preprocess, "TILE", 1000)
+    monkeypatch.setattr(preprocess, "BAND", 1000)
     picture = np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 1000)[None, :, None]
     image = load(encode(picture.repeat(3, axis=2)), Preprocessing(25, "stretch"))
     assert np.array_equal(image[12, :, 0], np.arange(0, 250, 10))
@@ -474,7 +548,7 @@ def with_thumbnail(data, thumbnail):
     return data[:2] + b"\xff\xe2" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + data[2:]
 
 
-def in_turn():
+def in_turn(between=b""):
     """A JPEG that is not progressive but has a scan a colour: its frame, then a table, then those.
 
     Made of three grey ones of 8 x 8 pixels, whose tables all are the same.
@@ -495,7 +569,7 @@ def in_turn():
     scans = b"".join(
         b"\xff\xda\x00\x08\x01" + bytes((number, 0)) + b"\x00\x3f\x00" + data
         for number, (_, data) in zip((1, 2, 3), grey))
-    return b"\xff\xd8" + tables[0xDB] + frame + tables[0xC4] + scans + b"\xff\xd9"
+    return b"\xff\xd8" + tables[0xDB] + between + frame + tables[0xC4] + scans + b"\xff\xd9"
 
 
 SMALL = smooth(8, 8)
@@ -507,6 +581,7 @@ COSTS = {  # bytes a pixel, rounded up: what reading 26 to 75 megapixels was see
     "plain": (PLAIN, 1),
     "progressive": (GATHERED, 6),
     "a scan a colour": (in_turn(), 6),
+    "a scan a colour, for Pillow": (in_turn(bytes(4)), 13),
     "plain, its thumbnail progressive": (with_thumbnail(PLAIN, GATHERED), 1),
     "progressive, its thumbnail plain": (with_thumbnail(GATHERED, PLAIN), 6),
     "CMYK": (encode(CMYK, "JPEG"), 5),
@@ -514,6 +589,10 @@ COSTS = {  # bytes a pixel, rounded up: what reading 26 to 75 megapixels was see
     "PNG": (encode(SMALL), 5),
     "PNG that says it is progressive": (encode(SMALL, pnginfo=TEXT), 5),
     "WebP": (encode(SMALL, "WEBP"), 17),
+    "TIFF": (encode(SMALL, "TIFF"), 5),
+    "TIFF, packed in one strip": (encode(SMALL, "TIFF", compression="tiff_adobe_deflate"), 8),
+    "TIFF, packed in two strips": (
+        encode(SMALL, "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: 4}), 6.5),
 }
 
 
@@ -522,7 +601,7 @@ def test_memory_limit(monkeypatch, kind):
     data, cost = COSTS[kind]
     monkeypatch.setattr(preprocess, "MAX_MEMORY", 64 * cost)
     load(data, Preprocessing(4))
-    monkeypatch.setattr(preprocess, "MAX_MEMORY", 64 * cost - 1)
+    monkeypatch.setattr(preprocess, "MAX_MEMORY", 64 * cost - 0.1)
     with pytest.raises(ImageError, match="has 8 x 8 pixels, more than the 63 allowed"):
         load(data, Preprocessing(4))
 
@@ -530,6 +609,33 @@ def test_memory_limit(monkeypatch, kind):
 def test_a_scan_a_colour_is_decoded():
     # Y 76, Cb 85, Cr 255 is red in JFIF's colours
     assert difference(whole(in_turn()), np.full((8, 8, 3), (254, 0, 0))).max() <= 4
+
+
+@pytest.mark.parametrize("width, height", [(1_000_001, 1), (1, 1_000_001)])
+def test_a_side_without_end_is_refused(width, height):
+    data = raw_png(width, height, 8, 2, b"\0" * 10)
+    with pytest.raises(ImageError, match="a side may have 1,000,000 at most"):
+        load(data, Preprocessing(8))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_film_behind_a_picture_is_passed_over(progressive):
+    """Phones append one to a photo; by chance its bytes hold what begins a scan."""
+    data = encode(smooth(64, 64), "JPEG", progressive=progressive)
+    noise = np.random.default_rng(0).integers(0, 256, 8 << 20, np.uint8).tobytes()
+    for film in (noise, b"\xff\xda\0\2" * 101):
+        assert film.count(b"\xff\xda") > 100
+        assert np.array_equal(whole(data + film), whole(data))
+
+
+def test_more_than_100_scans_are_refused():
+    data = encode(smooth(64, 64), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    before = sum(marker == 0xDA for marker, _ in preprocess._jpeg_parts(data[:last]))
+    assert before == data[:last].count(b"\xff\xda") == 9  # what libjpeg writes, less one
+    whole(data[:last] + data[last:-2] * 91 + data[-2:])
+    with pytest.raises(ImageError, match="has 101 scans; at most 100 are decoded"):
+        whole(data[:last] + data[last:-2] * 92 + data[-2:])
 
 
 def test_giant_png_is_refused_before_decoding():
