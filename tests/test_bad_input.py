@@ -344,7 +344,7 @@ def change(path, old, new):
 @pytest.mark.parametrize("old, new, facts", [
     ("epochs: 30", "epochs: [30", []),
     ("epochs: 30", "epochs: 0", ["epochs: '0' is not allowed"]),
-    ("epochs: 30", "epochs: .nan", ["epochs: 'nan' is not allowed"]),
+    ("epochs: 30", "epochs: .nan", ["epochs: '.nan' is not allowed"]),
     ("epochs: 30", "epoch: 30", ["'epoch'", "did you mean epochs?"]),
     ("input_size: 32", "input_size: null", ["input_size is missing"]),
     ("backbone: EfficientNetB0", "backbone: ResNet5", ["'ResNet5'", "did you mean ResNet50?"]),
