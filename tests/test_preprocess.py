@@ -453,12 +453,12 @@ def test_reduced_jpeg_is_close_to_pillow(resize, box):
     assert difference(inside, pillow).max() <= 4
 
 
-@pytest.mark.parametrize("tile", [1, 700, 4096, 9973])
+@pytest.mark.parametrize("band", [1, 700, 4096, 9973])
 @pytest.mark.parametrize("resize, box", [
     ("letterbox", None), ("crop", (200, 0, 800, 600)), ("stretch", None)
 ])
-def test_large_images_are_reduced_in_tiles(monkeypatch, tile, resize, box):
-    monkeypatch.setattr(preprocess, "BAND", tile)
+def test_large_images_are_reduced_in_bands(monkeypatch, band, resize, box):
+    monkeypatch.setattr(preprocess, "BAND", band)
     picture = smooth(600, 1000)
     size = (100, 60) if resize == "letterbox" else (100, 100)
     pillow = Image.fromarray(picture).resize(size, Image.Resampling.BOX, box)
@@ -467,7 +467,7 @@ def test_large_images_are_reduced_in_tiles(monkeypatch, tile, resize, box):
     assert difference(inside, pillow).max() <= 2
 
 
-def test_a_tall_image_is_cropped_in_tiles(monkeypatch):
+def test_a_tall_image_is_cropped_in_bands(monkeypatch):
     monkeypatch.setattr(preprocess, "BAND", 700)
     picture = smooth(1000, 600)
     pillow = Image.fromarray(picture).resize((100, 100), Image.Resampling.BOX, (0, 200, 600, 800))
@@ -475,8 +475,8 @@ def test_a_tall_image_is_cropped_in_tiles(monkeypatch):
     assert difference(image, pillow).max() <= 2
 
 
-def test_tiles_lose_no_pixel(monkeypatch):
-    """Not reduced, but turned and over the fill colour: sides that no tile divides."""
+def test_bands_lose_no_pixel(monkeypatch):
+    """Not reduced, but turned and over the fill colour: sides that no band divides."""
     monkeypatch.setattr(preprocess, "BAND", 300)
     picture = np.random.default_rng(0).integers(0, 256, (67, 101, 4), np.uint8)
     picture[..., 3] = np.where(picture[..., 3] < 99, 0, 255)
@@ -519,7 +519,7 @@ def test_large_images_are_averaged_by_area(monkeypatch, height, width, resize):
     assert np.abs(image - area_average(picture, *image.shape[:2])).max() <= 1.5
 
 
-def test_a_long_line_is_reduced_in_tiles(monkeypatch):
+def test_a_long_line_is_reduced_in_bands(monkeypatch):
     monkeypatch.setattr(preprocess, "BAND", 1000)
     picture = np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 1000)[None, :, None]
     image = load(encode(picture.repeat(3, axis=2)), Preprocessing(25, "stretch"))
