@@ -144,8 +144,9 @@ def test_batches_of_any_size(made, count):
     assert np.abs(one - two).max() < 1e-5
 
 
+@pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("name", ["openvino", "onnx"])
-def test_threads_get_their_own_answers(made, name):
+def test_threads_get_their_own_answers(made, name, count):
     predict = runtimes.open_model(str(made.model), name)
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
     expected = predict(images)
@@ -154,8 +155,8 @@ def test_threads_get_their_own_answers(made, name):
     def work(number):
         try:
             for turn in range(20):
-                position = (number + turn) % 16
-                found[number, turn] = position, predict(images[position : position + 1])[0]
+                position = (number + turn) % (17 - count)
+                found[number, turn] = position, predict(images[position : position + count])
         except Exception as error:
             failed.append(error)
 
@@ -165,8 +166,8 @@ def test_threads_get_their_own_answers(made, name):
     for thread in threads:
         thread.join()
     assert not failed and len(found) == 120
-    for position, row in found.values():
-        assert np.abs(row - expected[position]).max() < 1e-5
+    for position, rows in found.values():
+        assert np.abs(rows - expected[position : position + count]).max() < 1e-5
 
 
 @pytest.mark.parametrize("name, file", [("openvino", "model.xml"), ("onnx", "model.onnx")])
