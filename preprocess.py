@@ -121,15 +121,10 @@ def _decode(data, preprocessing, name, allocate):
         raise ImageError(name, "the file is empty")
     try:
         if bytes(data[:3]) == b"\xff\xd8\xff":
-            # Each costs a pass over the whole image and next to no bytes; encoders write about ten.
-            # Counted as bytes first: a film behind the picture has these, too, but is seldom there.
-            if bytes(data).count(b"\xff\xda") > MAX_SCANS:
-                scans = sum(marker == 0xDA for marker, _ in _jpeg_parts(data))
-                if scans > MAX_SCANS:
-                    raise ImageError(name, f"has {scans} scans; at most {MAX_SCANS} are decoded")
             found = decode_jpeg(data, preprocessing, name, allocate)
             if found is not None:
                 return found
+            _check_scans(data, name)
         return _decode_any(data, preprocessing, name)
     except ImageError:
         raise
@@ -216,6 +211,15 @@ def _check_pixels(height, width, cost, preprocessing, name):
         raise ImageError(name, f"has {width} x {height} pixels, more than the {most:,} allowed")
 
 
+def _check_scans(data, name):
+    """Each costs a pass over the whole image and next to no bytes; encoders write about ten."""
+    # Counted as bytes first: a film behind the picture has these, too, but is seldom there.
+    if bytes(data).count(b"\xff\xda") > MAX_SCANS:
+        scans = sum(marker == 0xDA for marker, _ in _jpeg_parts(data))
+        if scans > MAX_SCANS:
+            raise ImageError(name, f"has {scans} scans; at most {MAX_SCANS} are decoded")
+
+
 def decode_jpeg(data, preprocessing, name, allocate):
     """The fast way for the usual JPEG: (image, (height, width) of its file).
 
@@ -234,6 +238,8 @@ def decode_jpeg(data, preprocessing, name, allocate):
         if color not in ("YCbCr", "Gray", "RGB"):
             return None  # CMYK and YCCK, often stored inverted: Pillow knows how
         orientation, cost = _jpeg_segments(data)
+        if cost != PLAIN_JPEG:
+            _check_scans(data, name)
         _check_pixels(height, width, cost, preprocessing, name)
         rows, columns = target_size(height, width, preprocessing)
         least = {"min_height": min(rows, height), "min_width": min(columns, width)}
