@@ -183,13 +183,14 @@ def test_signals_still_arrive_when_models_have_gone(made):
     Other processors would not show it, so the Cores are counted as well.
     """
     script = (
-        "import openvino, os, signal, sys, runtimes\n"
+        "import numpy, openvino, os, signal, sys, runtimes\n"
         "cores, Core = [], openvino.Core\n"
         "openvino.Core = lambda: cores.append(1) or Core()\n"
         "signal.signal(signal.SIGUSR1, lambda *_: print('arrived', len(cores)))\n"
         "models = [runtimes.open_openvino(sys.argv[1]) for _ in range(2)]\n"
         "for model in models:\n"
-        "    model._compile(1)\n"
+        "    _, *shape = model.model.input(0).partial_shape\n"
+        "    model(numpy.zeros((2, *(each.get_length() for each in shape)), 'uint8'))\n"
         "del model, models[0], models[0]\n"
         "os.kill(os.getpid(), signal.SIGUSR1)\n"
     )
