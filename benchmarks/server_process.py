@@ -29,14 +29,17 @@ def running(words, port, log=subprocess.DEVNULL):
 
 
 def end(process):
-    """SIGTERM to a server that was started here, and to the processes that it has started."""
+    """Ends a server that was started here, and the processes that it has started.
+
+    LitServe's worker outlives SIGTERM and its parent, and takes a whole core from who comes next.
+    """
     with contextlib.suppress(ProcessLookupError):  # where it has ended by itself
         os.killpg(process.pid, signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(20)
-    except subprocess.TimeoutExpired:
+    with contextlib.suppress(ProcessLookupError):  # where nothing of it is left
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
     time.sleep(1)
 
 

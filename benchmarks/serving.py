@@ -110,38 +110,40 @@ def measure(folder, photos, script, place, arguments):
             found["slow"] += 1
         return result
 
+    def served(name):
+        port = free_port()
+        if name == "ours":
+            words = [*ours, "--port", str(port)]
+        else:
+            python, text = texts[name]
+            path = os.path.join(place, f"{name}_peer.py")
+            with open(path, "w") as file:
+                file.write(text.format(root=ROOT, folder=folder, port=port, runtime=runtime))
+            words = [python, path]
+            if name == "bentoml":
+                words = [os.path.join(os.path.dirname(python), "bentoml"), "serve",
+                         f"{name}_peer:Service", "--port", str(port), "--working-dir", place]
+        began = time.perf_counter()
+        with open(os.path.join(place, f"{name}.log"), "w") as log, running(words, port, log):
+            ready = time.perf_counter() - began
+            while not wrk(port, script, 3, CONNECTIONS)["rate"]:  # still warming up
+                pass
+            result = wrk(port, script, SECONDS, CONNECTIONS)
+            if name == "ours":
+                result.update(ready=ready, single=wrk(port, script, 4, 1)["median"])
+        print(f"{name}: {result}", file=sys.stderr, flush=True)
+        return result
+
+    served("ours")  # warms the file cache
     for _ in range(ROUNDS):
         rates["bare"].append(at_full_speed(without_http, classifier, photos))
         for name in ["ours", *texts]:
-            port = free_port()
+            result = at_full_speed(served, name)
+            rates[name].append(result["rate"])
             if name == "ours":
-                words = [*ours, "--port", str(port)]
-            else:
-                python, text = texts[name]
-                path = os.path.join(place, f"{name}_peer.py")
-                with open(path, "w") as file:
-                    file.write(text.format(root=ROOT, folder=folder, port=port, runtime=runtime))
-                words = [python, path]
-                if name == "bentoml":
-                    words = [os.path.join(os.path.dirname(python), "bentoml"), "serve",
-                             f"{name}_peer:Service", "--port", str(port),
-                             "--working-dir", place]
-            if name == "ours" and not rates[name]:  # warms the file cache
-                with running(words, port):
-                    time.sleep(2)
-            began = time.perf_counter()
-            with open(os.path.join(place, f"{name}.log"), "w") as log, running(words, port, log):
-                ready = time.perf_counter() - began
-                while not wrk(port, script, 3, CONNECTIONS)["rate"]:  # still warming up
-                    pass
-                result = at_full_speed(wrk, port, script, SECONDS, CONNECTIONS)
-                rates[name].append(result["rate"])
-                print(f"{name}: {result}", file=sys.stderr, flush=True)
-                if name == "ours":
-                    found["ready_seconds"] = min(ready, found.get("ready_seconds", 99.0))
-                    found["median_ms"], found["99th_ms"] = result["median"], result["99th"]
-                    single = wrk(port, script, 4, 1)
-                    found["overhead_ms"] = float(single["median"] - alone)
+                found["ready_seconds"] = min(result["ready"], found.get("ready_seconds", 99.0))
+                found["median_ms"], found["99th_ms"] = result["median"], result["99th"]
+                found["overhead_ms"] = float(result["single"] - alone)
     for name, each in rates.items():
         found[f"{name}_per_s"] = float(np.median(each))
     found["batch_ms"] = " ".join(f"{each:.0f}" for each in (min(times), max(times)))
