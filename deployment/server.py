@@ -127,6 +127,9 @@ def serve(options, path, token, listener, announce):
     if state.keeper:
         state.keeper.close()
     log("ended")
+    # Python's own end gives signals their default again: one more would kill what ended well.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _first_model(options, path, state, counted, server, announce):

@@ -43,8 +43,8 @@ def supervise(count, listener, work, announce):
         _supervise(count, listener, work, announce)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        while signal.sigtimedwait([signal.SIGALRM], 0):  # one that waits would end this process
-            pass
+        for number in SIGNALS:  # one that waits, or still comes, would end what ended well
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -797,6 +797,30 @@ def test_sigterm_finishes_what_is_under_way(start):
     assert server.errors().splitlines()[-1].endswith(" ended")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_signals_do_not_kill_a_server_that_has_ended(folder, workers):
+    """They come when Python itself has begun to end."""
+    script = (
+        "import os, runpy, sys\n"
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, pid=os.getpid(), say=os.write):\n"
+        "        for number in 15, 2, 1:\n"
+        "            kill(pid, number)\n"
+        "        say(1, b'sent\\n')\n"
+        "last = Last()\n"
+        "sys.argv = ['deployment/server.py', *sys.argv[1:]]\n"
+        "runpy.run_path('deployment/server.py', run_name='__main__')\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "--model", folder, "--port", "0", "--workers", workers],
+        cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline().startswith("serving quarters ")
+    process.terminate()
+    out, err = process.communicate(timeout=40)
+    assert (process.returncode, out) == (0, "sent\n"), err
+
+
 def test_sigint_ends_it_too(start):
     server = start("--max_queue", 2)
     # More images than may wait could never be answered.
