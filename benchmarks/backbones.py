@@ -121,8 +121,8 @@ def multiply_adds(model):
     return total
 
 
-def learn(model, seed=0):
-    """Loss of one batch of noise before each of five steps of Adam, and after the last."""
+def learn(model, steps=STEPS, seed=0):
+    """Loss of one batch of noise before each of so many steps of Adam, and after the last."""
     import keras
     import numpy as np
 
@@ -132,7 +132,7 @@ def learn(model, seed=0):
     model.compile(  # eagerly: tracing the graph takes several times as long as the few steps
         optimizer=keras.optimizers.Adam(1e-4), loss="categorical_crossentropy", run_eagerly=True
     )
-    return [float(model.train_on_batch(x, y)) for _ in range(STEPS + 1)]
+    return [float(model.train_on_batch(x, y)) for _ in range(steps + 1)]
 
 
 def export_difference(model, seed=1):

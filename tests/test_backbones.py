@@ -86,17 +86,17 @@ def test_multiply_adds_worked_out_by_hand():
     assert multiply_adds(keras.Model(inputs, outputs)) == expected
 
 
-# EfficientNetB0, EfficientNetV2S and ResNet50V2 are left to benchmarks/backbones.py, which does
-# this for all: other members of their code are here.
+# EfficientNetB0, EfficientNetV2S, ResNet50V2 and Xception are left to benchmarks/backbones.py,
+# which does this for all: the others here have what they are made of.
 @pytest.mark.parametrize("name", [
     "EfficientNetV2B0", "ConvNeXtTiny", "DenseNet121", "InceptionV3", "MobileNet", "MobileNetV2",
-    "MobileNetV3Small", "NASNetMobile", "SEResNet50", "VGG16", "Xception",
+    "MobileNetV3Small", "NASNetMobile", "SEResNet50", "VGG16",
 ])
 def test_it_learns_and_its_export_gives_the_same_numbers(name):
     keras.utils.set_random_seed(0)
     model = classifier(name, backbones.TABLE[name].least_size)
     assert min(model.get_layer("avg_pool").input.shape[1:3]) >= 1
-    losses = learn(model)
+    losses = learn(model, 3)
     assert losses[-1] < losses[0]
     if name not in ("DenseNet121", "NASNetMobile"):  # their export alone takes half a minute
         assert export_difference(model) <= 1e-5

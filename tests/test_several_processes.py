@@ -47,6 +47,8 @@ def start(words, trace=None):
     """A training on a small network, as a process that has been started."""
     environment = {name: value for name, value in os.environ.items()
                    if name not in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL")}
+    # Compiling takes most of these trainings' time; what is compared is compiled alike.
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     if trace:
         environment["TRACE"] = str(trace)
     return subprocess.Popen(
@@ -187,7 +189,7 @@ def test_one_process_writes_the_run_folder(trained):
 
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_killed_process_ends_the_other_and_resuming_finishes(place, lost):
-    name, epochs = f"killed{lost}", 25
+    name, epochs = f"killed{lost}", 12
     words = (*place.words, "--epochs", epochs, "--run", name)
     processes = [start((*words, *more)) for more in several()]
     results = place.runs / name / run_folder.RESULTS
