@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint and the whole test suite, in .venv. Takes about 11 minutes on two cores.
+# Lint and the whole test suite, in .venv. Takes about 15 minutes on two cores.
 # usage: bash sh/test.sh [pytest's arguments]
 set -euo pipefail
 cd "$(dirname "$0")/.."
