@@ -6,7 +6,7 @@ Woo et al. 2018, "CBAM: Convolutional Block Attention Module", section 3.
 import keras
 from keras import ops
 
-from errors import InputError
+from common.errors import InputError
 
 
 @keras.saving.register_keras_serializable(package="toolkit")

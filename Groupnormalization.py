@@ -6,7 +6,7 @@ images a batch, which is what large inputs leave room for.
 
 import keras
 
-from errors import InputError
+from common.errors import InputError
 
 # What the settings of both layers have in common; the axis is the last in both.
 SHARED = (

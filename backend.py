@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 
-from errors import InputError
+from common.errors import InputError
 
 
 def import_keras(backend=None):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from errors import InputError
+from common.errors import InputError
 
 # The slope of a signed square root is infinite at 0; x / sqrt(|x| + ROOT_EPSILON) has
 # 1000 there, and differs from it by 0.5 % at 1e-4 and by less above.

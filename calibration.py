@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from errors import InputError, first_ten
+from common.errors import InputError, first_ten
 
 # The logarithm of what a softmax in float32 has rounded to 0 must stay finite.
 TINY = float(np.finfo(np.float32).tiny)

@@ -15,7 +15,8 @@ from tqdm import tqdm
 import checkpoint
 import margins
 import run_folder
-from errors import DivergedError, ImageError, InputError, RunError, first_ten
+from common.errors import DivergedError, ImageError, InputError, RunError, first_ten
+from common.files import replacing, reserve, write_text
 
 # A metric beside Keras's own mean of the loss, which counts images that weigh nothing and,
 # over several devices, those of smaller parts more.
@@ -195,7 +196,7 @@ class RunWriter(keras.callbacks.Callback):
             if self.writes:
                 self._write_weights()
         if self.writes:
-            run_folder.write_text(os.path.join(self.path, run_folder.RESULTS), self._table())
+            write_text(os.path.join(self.path, run_folder.RESULTS), self._table())
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, **{name: float(logs[name]) for name in COLUMNS[1:]}}
@@ -209,9 +210,9 @@ class RunWriter(keras.callbacks.Callback):
 
     def _write_weights(self):
         last, epochs = os.path.join(self.path, run_folder.LAST), len(self.history)
-        with run_folder.replacing(last) as partial:
+        with replacing(last) as partial:
             # HDF5 crashes where the disk is full; this raises an OSError.
-            run_folder.reserve(partial, sum(
+            reserve(partial, sum(
                 4096 + 8 * math.prod(variable.shape) for variable in self.weights.variables
             ))
             self.weights.save_weights(partial)
@@ -247,7 +248,7 @@ class RunWriter(keras.callbacks.Callback):
 
 def _copy(source, target):
     """A tenth of the time that Keras takes to write the same weights."""
-    with run_folder.replacing(target) as partial:
+    with replacing(target) as partial:
         shutil.copyfile(source, partial)
 
 

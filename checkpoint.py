@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from errors import DivergedError, InputError
-from run_folder import replacing
+from common.errors import DivergedError, InputError
+from common.files import replacing
 
 KEPT = 2
 NAME = re.compile(r"(\d{5,})-(\d{7,})\.npz")

@@ -3,7 +3,7 @@
 import backbones
 import devices
 from augment import Augmentation
-from errors import InputError
+from common.errors import InputError
 from mixing import Mixing
 from option_table import FOCAL_GAMMA, PROCESS
 

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 
 FIND_SECONDS = 60  # for the coordinator to be reached
 COME_SECONDS = 300  # for all processes to come

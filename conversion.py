@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 import privacy  # noqa: F401  before OpenVINO
-from errors import RunError
+from common.errors import RunError
 
 OPSET = 18  # of ONNX; the newest that tf2onnx writes
 

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 
 from augment import Augmentation, augment
+from common.errors import ImageError, InputError, RunError, StuckError
 from devices import ONE
-from errors import ImageError, InputError, RunError, StuckError
 from image_policy import ImagePolicy
 from mixing import Mixing, mix
 from preprocess import load

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from errors import InputError
+from common.errors import InputError
 
 # Below this many images a device, statistics of each device's own part are too noisy (Wu and
 # He 2018, "Group Normalization", figure 1: from 8 downwards the error grows by points): batch

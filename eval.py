@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 import calibration
 import run_folder
-from errors import ImageError, InputError
+from common.errors import ImageError, InputError
+from common.files import replacing
 from inference import Classifier, check_csv, check_top_k, known_labels
 from samples import check_labels, read_samples
 
@@ -154,7 +155,7 @@ def measure_answered(true, probabilities, thresholds):
 def write_csv(path, samples, probabilities, labels, errors):
     """Writes a row an image: path, true and predicted class, probability of the predicted."""
     try:
-        with run_folder.replacing(path) as partial, \
+        with replacing(path) as partial, \
                 open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "true", "predicted", "probability", "error"])

@@ -1,6 +1,5 @@
 """An exported model's folder: its description, its files unchanged, and what computes it."""
 
-import hashlib
 import json
 import os
 
@@ -9,8 +8,9 @@ import numpy as np
 import run_folder
 import runtimes
 from backend import has_gpu, import_keras
-from errors import InputError, first_ten
-from job import say
+from common.console import say
+from common.errors import InputError, first_ten
+from common.files import checksum
 from preprocess import Preprocessing
 
 FORMAT = 1  # of model.json; a reader refuses another
@@ -18,12 +18,6 @@ SELF_TEST = "self_test.npz"  # an image as the model takes it, and what it answe
 # On probabilities, between the trained model and a runtime on whatever machine. Fewer bits may be
 # as far off as the export has seen and this much more: the self-test only finds what is broken.
 TOLERANCE, TOLERANCE_OF_FEWER_BITS = 1e-3, 0.1
-
-
-def checksum(path):
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_description(folder):

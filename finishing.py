@@ -8,10 +8,11 @@ import numpy as np
 
 import run_folder
 from backend import exact_float32, use_precision
+from common.console import say
+from common.errors import ImageError, InputError
+from common.files import flush, replace_folder, write_text
 from compiling import make_model
 from devices import leave_distribution
-from errors import ImageError, InputError
-from job import say
 from preprocess import load
 
 CHECK_IMAGES = 16  # files in the run's check/
@@ -90,10 +91,10 @@ def _write_check(job, model):
     for path, row in zip(files, probabilities):
         name = os.path.basename(path)
         shutil.copyfile(path, os.path.join(partial, name))
-        run_folder.flush(os.path.join(partial, name))
+        flush(os.path.join(partial, name))
         table[name] = [float(value) for value in row]
-    run_folder.write_text(
+    write_text(
         os.path.join(partial, run_folder.CHECK_FILE),
         json.dumps(table, ensure_ascii=False, indent=1) + "\n",
     )
-    run_folder.replace_folder(partial, folder)
+    replace_folder(partial, folder)

@@ -9,7 +9,7 @@ import bytes_input
 import conversion
 import quantization
 import runtimes
-from errors import InputError
+from common.errors import InputError
 from runtimes import BYTES, INPUT, OUTPUT
 
 SIGNATURES = ("serving_default", "predict_image")

@@ -15,7 +15,7 @@ import tempfile
 import numpy as np
 
 import runtimes
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 from preprocess import Preprocessing, load
 
 BATCH = 16

@@ -15,16 +15,11 @@ from tqdm import tqdm
 import calibration
 import run_folder
 from backend import import_keras
+from common.console import say
+from common.errors import ImageError, InputError
+from common.files import checksum, replacing
 from devices import predict_over, tensorflow_strategy
-from errors import ImageError, InputError
-from exported_model import (
-    check_files,
-    checksum,
-    open_model,
-    parse_description,
-    read_description,
-)
-from job import say
+from exported_model import check_files, open_model, parse_description, read_description
 from options import show
 from preprocess import EXTENSIONS, load
 from save_model import best_model, run_calibration
@@ -330,7 +325,7 @@ def _table(results):
 
 def _write_csv(path, results, count, calibrated):
     try:
-        with run_folder.replacing(path) as partial, \
+        with replacing(path) as partial, \
                 open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             places = range(1, count + 1)

@@ -7,7 +7,6 @@ TensorFlow are imported, which takes seconds.
 import hashlib
 import json
 import os
-import sys
 import time
 from typing import NamedTuple
 
@@ -18,7 +17,8 @@ import choices
 import options as options_module
 import run_folder
 from checkpoint import Checkpoint, newest
-from errors import InputError, first_ten
+from common.console import say
+from common.errors import InputError, first_ten
 from option_table import KEEPING, PLACE
 from samples import Samples, check_labels, read_label_names, read_samples, split
 
@@ -266,8 +266,3 @@ def fingerprint(job):
         digest.update("\n".join(samples.names).encode("utf-8", "surrogateescape"))
         digest.update(samples.labels.tobytes())
     return digest.hexdigest()
-
-
-def say(line):
-    """A line for the person at the terminal; standard output is for results."""
-    print(line, file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 import run_folder
-from errors import ImageError, InputError
+from common.errors import ImageError, InputError
 from preprocess import EXTENSIONS, load
 from samples import read_label
 

@@ -7,9 +7,9 @@ import backbones
 import pretrained
 from bilinear_pooling import BilinearPooling, CompactBilinearPooling, GeMPooling
 from CBAM import CBAM
+from common.errors import InputError
 from efficientnet import VARIANTS
 from efficientnet.model import efficientnet
-from errors import InputError
 from Groupnormalization import to_group_normalization
 from imagenet_weights import imagenet_file
 

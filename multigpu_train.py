@@ -12,9 +12,10 @@ import choices
 import cluster
 import train
 from backend import check_jax, hidden, import_keras
+from common.console import say
+from common.errors import InputError
 from devices import Devices, Spread, launcher, split_name, tensorflow_strategy
-from errors import InputError
-from job import fingerprint, say
+from job import fingerprint
 from option_table import PLACE
 
 # Options that need not be the same in every process

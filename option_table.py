@@ -3,7 +3,7 @@
 import collections
 
 import backbones
-from cores import usable
+from common.cpu import usable
 from option_kinds import (
     ADDRESS,
     BACKBONE,

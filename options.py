@@ -9,7 +9,7 @@ the top, so that `--help` stays fast.
 import argparse
 import collections
 
-from errors import InputError
+from common.errors import InputError
 from option_kinds import (
     ADDRESS,
     BACKBONE,

@@ -20,7 +20,7 @@ from keras import layers
 
 import backbones
 import pretrained
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 from imagenet_weights import imagenet_file  # noqa: F401, the interface of a backbone's module
 
 MOMENTUM = 0.9

@@ -12,7 +12,7 @@ import warnings
 import h5py
 import numpy as np
 
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 from imagenet_weights import cache_folder
 
 HEAD = "predictions"  # name of the classification head in a run's model and in Keras's files

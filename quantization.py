@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from errors import RunError
+from common.errors import RunError
 
 CALIBRATION_IMAGES = 256  # of those trained on, spread evenly
 SMALLEST = 64  # numbers that a weight needs to be worth the two conversions

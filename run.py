@@ -12,8 +12,8 @@ import threading
 import traceback
 
 import options as options_module
+from common.errors import InputError, RunError
 from devices import several
-from errors import InputError, RunError
 
 # mode -> module, one line of what it is for
 MODES = {

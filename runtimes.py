@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 import privacy  # noqa: F401  before any runtime
-from cores import usable
-from errors import InputError
+from common.cpu import usable
+from common.errors import InputError
 
 INPUT, OUTPUT = "input_img", "output_score"
 BYTES = "image_bytes"  # input of the SavedModel's signature that takes files as they are

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from errors import InputError, first_ten
+from common.errors import InputError, first_ten
 from preprocess import EXTENSIONS
 
 MAX_LINE = 4096  # bytes of a text file; one line with a file name is far shorter

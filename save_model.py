@@ -19,9 +19,10 @@ import known_images
 import run_folder
 import runtimes
 from backend import exact_float32, import_keras
-from errors import InputError, RunError
-from exported_model import FORMAT, SELF_TEST, checksum
-from job import say
+from common.console import say
+from common.errors import InputError, RunError
+from common.files import checksum, flush, replace_folder, write_text
+from exported_model import FORMAT, SELF_TEST
 from preprocess import load
 
 SAVED_MODEL = {"savedmodel": ("float32",)}
@@ -151,14 +152,14 @@ def export(run, wanted=SAVED_MODEL, prove=prove, tolerance=TOLERANCE,
 
     if problems:
         rejected = folder + ".rejected"
-        run_folder.replace_folder(partial, rejected)
+        replace_folder(partial, rejected)
         raise RunError(
             f"{rejected}: not published: {'; '.join(problems)}; the trained model's answers are "
             f"those in {run.file(run_folder.CHECK)} and of now, {len(files)} in all"
         )
     if asked - {"float32"} and len(files) < ENOUGH_IMAGES:
         say(f"note: {len(files)} images say little about whether fewer bits answer the same")
-    run_folder.replace_folder(partial, folder)
+    replace_folder(partial, folder)
     full = [each["float32"]["difference"] for each in found.values() if "float32" in each]
     return {"model": folder, "checked_images": len(files), "formats": found,
             "from_bytes": from_bytes, "difference": max(full) if full else None}
@@ -208,11 +209,11 @@ def _write_description(run, folder, fitted, found, checked, from_bytes):
 
     files = {}
     for parent, _, names in os.walk(folder):
-        run_folder.flush(parent)
+        flush(parent)
         for name in names:
             path = os.path.join(parent, name)
             files[os.path.relpath(path, folder).replace(os.sep, "/")] = checksum(path)
-            run_folder.flush(path)
+            flush(path)
     preprocessing = run.preprocessing._asdict()
     description = {
         "format": FORMAT,
@@ -232,7 +233,7 @@ def _write_description(run, folder, fitted, found, checked, from_bytes):
         },
         "files": dict(sorted(files.items())),
     }
-    run_folder.write_text(
+    write_text(
         os.path.join(folder, run_folder.MODEL_FILE),
         json.dumps(description, ensure_ascii=False, indent=1) + "\n",
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 import save_model
 from backend import has_gpu, import_keras
-from errors import RunError
+from common.errors import RunError
 from preprocess import load
 
 TOLERANCE = 1e-5  # on probabilities; the same float32 sums in another order differ by less

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import run_folder
 from augment import Augmentation
+from common.console import say
+from common.errors import RunError
 from compiling import compile_model
 from devices import ONE
-from errors import RunError
-from job import say
 from mixing import Mixing
 
 HALVINGS = 3  # of the learning rate, until --nan_policy restore gives up

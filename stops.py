@@ -3,7 +3,7 @@
 import os
 import shutil
 
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 
 # How TensorFlow and XLA say that a device's memory is used up
 NO_MEMORY = ("resource_exhausted", "resourceexhausted", "out of memory", "oom when allocating")

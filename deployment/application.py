@@ -12,12 +12,12 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import parse_options_header
 
+from common.console import say
+from common.errors import ImageError
 from deployment import openapi, page
 from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
 from deployment.refusals import HEADERS, JSON, STATUS, Refused, error_body, too_large
-from errors import ImageError
 from inference import TOP_K, Classifier
-from job import say
 
 PROTECTED = ("/predict", "/labels", "/metrics")
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")

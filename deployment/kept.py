@@ -8,9 +8,9 @@ import threading
 import time
 from datetime import UTC, datetime
 
-import run_folder
+from common.errors import InputError
+from common.files import replacing, write_text
 from deployment.application import log
-from errors import InputError
 from preprocess import FORMATS
 from samples import check_labels, stem
 
@@ -40,7 +40,7 @@ class Keeper:
             check_labels(folder, labels, "the model")
             if not os.path.exists(os.path.join(folder, "label.json")):
                 table = {str(number): name for number, name in enumerate(labels)}
-                run_folder.write_text(os.path.join(folder, "label.json"),
+                write_text(os.path.join(folder, "label.json"),
                                       json.dumps(table, ensure_ascii=False, indent=1) + "\n")
         except OSError as error:
             raise InputError(
@@ -94,9 +94,9 @@ class Keeper:
         if self._used + len(source) + len(line) > self._max_bytes:
             return
         path = os.path.join(self._folder, image)
-        with run_folder.replacing(path) as partial, open(partial, "wb") as file:
+        with replacing(path) as partial, open(partial, "wb") as file:
             file.write(source)
-        run_folder.write_text(os.path.join(self._folder, stem(image) + ".txt"), line)
+        write_text(os.path.join(self._folder, stem(image) + ".txt"), line)
         self._used += len(source) + len(line)
 
 

@@ -19,8 +19,8 @@ if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 import run_folder
-from cores import usable
-from errors import InputError
+from common.cpu import usable
+from common.errors import InputError
 
 MIN_TOKEN = 16  # characters
 SHUTDOWN = 30  # seconds in which requests under way are finished

@@ -10,8 +10,8 @@ import threading
 import time
 import traceback
 
-from errors import InputError, RunError
-from job import say
+from common.console import say
+from common.errors import InputError, RunError
 
 PATIENCE = 40  # seconds after which a process that does not end is killed
 FIRST_PAUSE, LONGEST_PAUSE = 1, 30  # seconds before a process that died is replaced

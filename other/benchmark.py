@@ -16,8 +16,8 @@ from tqdm import tqdm
 import eval as evaluation
 import run_folder
 import runtimes
-from cores import usable
-from errors import InputError, RunError
+from common.cpu import usable
+from common.errors import InputError, RunError
 from exported_model import candidates, check_files, parse_description, read_description
 from gate import judge, run_task
 from inference import Classifier

@@ -11,11 +11,12 @@ import numpy as np
 
 import calibration
 import run_folder
-from errors import InputError, first_ten
+from common.console import say
+from common.errors import InputError, first_ten
+from common.files import write_text
 from eval import answered_line, measure_answered, predict
 from exported_model import read_description
 from inference import Classifier, known_labels
-from job import say
 from other.calibration_error import expected_calibration_error
 from other.label_suspects import trained_on
 from samples import check_labels, read_samples
@@ -164,7 +165,7 @@ def _write(fitted, labels, run, exported):
         }
     for file, content in contents.items():
         try:
-            run_folder.write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+            write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--run: {file} cannot be written: {error.strerror}") from None
     return list(contents)

@@ -4,8 +4,8 @@ import contextlib
 import os
 import shutil
 
-import run_folder
-from errors import InputError, first_ten
+from common.errors import InputError, first_ten
+from common.files import replace_folder
 
 DPI = 100  # pixels an inch
 
@@ -18,7 +18,7 @@ def check_output_folder(target, files):
         files: names of the files that the tool writes: a folder that holds nothing else
             is an earlier output (or empty), and may be replaced.
     """
-    # The second is where `run_folder.replace_folder` puts the old one, deleting what is there.
+    # The second is where `files.replace_folder` puts the old one, deleting what is there.
     for path in (os.path.normpath(target), os.path.normpath(target) + ".old"):
         if not os.path.lexists(path):
             continue
@@ -50,7 +50,7 @@ def output_folder(target, files):
         os.makedirs(parent, exist_ok=True)
         os.mkdir(partial)
         yield partial
-        run_folder.replace_folder(partial, target)
+        replace_folder(partial, target)
     except OSError as error:
         raise InputError(
             f"--target: {target} cannot be written: {error.strerror or error}"

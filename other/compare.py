@@ -7,10 +7,10 @@ import os
 import numpy as np
 
 import run_folder
-from errors import InputError, first_ten
+from common.console import say
+from common.errors import InputError, first_ten
 from eval import predict
 from inference import Classifier, known_labels
-from job import say
 from other.intervals import mcnemar, paired_difference, proportion
 from samples import read_label_names, read_samples
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 import run_folder
-from errors import ImageError, InputError, first_ten
+from common.errors import ImageError, InputError, first_ten
 from eval import predict
 from inference import Classifier, known_labels
 from other import fonts

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 import preprocess
-from errors import ImageError, InputError
+from common.errors import ImageError, InputError
 from other import copies, folder_faults, image_faults, near_duplicates, page
 from other.charts import check_output_folder, output_folder
 from other.findings import COLUMNS, KINDS, Findings

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from errors import ImageError, InputError, first_ten
+from common.errors import ImageError, InputError, first_ten
+from common.files import building, check_building
 from other import near_duplicates
 from other.file_transfer import Transfer
 from preprocess import EXTENSIONS, load
-from run_folder import building, check_building
 from samples import content_hash, write_label_names, write_sample
 
 HASH_PART = 1  # training splits by part 0: what is left here, it can split again

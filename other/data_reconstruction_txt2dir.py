@@ -7,8 +7,8 @@ import os
 
 from tqdm import tqdm
 
-import run_folder
-from errors import InputError, first_ten
+from common.errors import InputError, first_ten
+from common.files import building, check_building, replacing
 from job import find_labels
 from other.file_transfer import Transfer
 from preprocess import EXTENSIONS
@@ -118,7 +118,7 @@ def write_csv(path, images):
     if os.path.exists(path):
         raise InputError(f"--csv: {path} exists; choose another name")
     try:
-        with run_folder.replacing(path) as partial, \
+        with replacing(path) as partial, \
                 open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
@@ -151,11 +151,11 @@ def convert(images, target, how="copy", texts=False, dry_run=False):
     check_names({label for _, label in images})
     result = {"target": target, "images": len(images), "classes": count(images)}
     if dry_run:
-        run_folder.check_building(target)
+        check_building(target)
         return result
     transfer = Transfer(how)
     try:
-        with run_folder.building(target) as partial:
+        with building(target) as partial:
             taken = set()
             bar = tqdm(images, "converting", unit=" images", leave=False, disable=None)
             for path, label in bar:

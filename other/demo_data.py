@@ -11,8 +11,8 @@ import os
 import cv2
 import numpy as np
 
-from errors import InputError
-from run_folder import building
+from common.errors import InputError
+from common.files import building
 from samples import write_label_names, write_sample
 
 SIZE = 32  # pixels a side; the scans are enlarged so that a person can see something

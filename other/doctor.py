@@ -24,8 +24,8 @@ from pathlib import Path
 import numpy as np
 
 import backbones
-from cores import usable
-from errors import InputError, RunError
+from common.cpu import usable
+from common.errors import InputError, RunError
 from option_table import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]

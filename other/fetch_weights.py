@@ -4,7 +4,7 @@ import json
 
 import backbones
 from backend import import_keras
-from errors import InputError
+from common.errors import InputError
 from imagenet_weights import imagenet_file
 
 

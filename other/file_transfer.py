@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 
-from errors import InputError
+from common.errors import InputError
 
 
 class Transfer:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from errors import InputError
+from common.errors import InputError
 
 
 @keras.saving.register_keras_serializable(package="toolkit")

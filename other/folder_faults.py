@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 import samples
-from errors import InputError
+from common.errors import InputError
 from job import find_labels
 from preprocess import EXTENSIONS
 

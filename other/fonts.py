@@ -7,7 +7,7 @@ a line says which Debian package brings one.
 import logging
 import os
 
-from job import say
+from common.console import say
 from other.preview import FONTS
 
 FALLBACK = "DejaVu Sans"  # comes with matplotlib

@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 import preprocess
-from errors import ImageError
+from common.errors import ImageError
 from other import near_duplicates
 from scratch import scratch
 

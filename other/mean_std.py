@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-import run_folder
-from errors import ImageError, InputError, first_ten
+from common.errors import ImageError, InputError, first_ten
+from common.files import write_text
 from preprocess import EXTENSIONS, Preprocessing, decode, load
 
 SLICE = 16  # images a task, so that handing them over costs little
@@ -40,7 +40,7 @@ def main(options):
         "undecodable": [str(error) for error in errors],
     }
     try:
-        run_folder.write_text(options.target, json.dumps(result, ensure_ascii=False) + "\n")
+        write_text(options.target, json.dumps(result, ensure_ascii=False) + "\n")
     except OSError as error:
         raise InputError(
             f"--target: {options.target} cannot be written: {error.strerror}"

@@ -10,8 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 import run_folder
 from augment import Augmentation
 from backend import import_keras
-from errors import InputError
-from job import find_labels, say
+from common.console import say
+from common.errors import InputError
+from common.files import replacing
+from job import find_labels
 from mixing import Mixing
 from samples import read_label_names, read_samples
 
@@ -40,7 +42,7 @@ def main(options):
         for row, weight in zip(labels, weights)
     ]
     try:
-        with run_folder.replacing(options.target) as partial:
+        with replacing(options.target) as partial:
             draw_grid(images, captions, names).save(partial, format="PNG")
     except OSError as error:
         raise InputError(

@@ -9,7 +9,7 @@ from importlib import metadata
 
 import options as options_module
 import run_folder
-from errors import InputError
+from common.errors import InputError
 from option_table import PLACE
 from samples import content_hash
 

@@ -15,10 +15,10 @@ import stat
 
 from tqdm import tqdm
 
-from errors import InputError, RunError, first_ten
-from job import say
+from common.console import say
+from common.errors import InputError, RunError, first_ten
+from common.files import flush, replacing
 from preprocess import EXTENSIONS
-from run_folder import flush, replacing
 
 MANIFEST, FILES = "manifest.csv", "files"
 COLUMNS = ("from", "to")  # an absolute path, and one relative to the manifest

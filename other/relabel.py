@@ -12,9 +12,10 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 import run_folder
-from errors import InputError, RunError, first_ten
+from common.console import say
+from common.errors import InputError, RunError, first_ten
+from common.files import replacing, write_text
 from inference import known_labels
-from job import say
 from options import nearest
 from samples import check_labels, read_samples
 
@@ -142,7 +143,7 @@ def apply(changes, folder, run):
     """
     undo = _free(os.path.join(folder, f"relabeled-{time.strftime('%Y%m%d-%H%M%S')}"))
     try:
-        with run_folder.replacing(undo) as partial, \
+        with replacing(undo) as partial, \
                 open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
@@ -157,7 +158,7 @@ def apply(changes, folder, run):
     for done, change in enumerate(bar):
         try:
             # Through a link its file is written, and the link stays.
-            run_folder.write_text(os.path.realpath(change.text), change.content)
+            write_text(os.path.realpath(change.text), change.content)
         except OSError as error:
             names = first_ten(each.path for each in changes[:done]) or "none"
             raise RunError(

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 import run_folder
-from errors import InputError, first_ten
+from common.console import say
+from common.errors import InputError, first_ten
+from common.files import replacing, write_text
 from eval import TOP_K, measure, predict
 from inference import Classifier, check_top_k, known_labels
-from job import say
 from other import (
     fonts,
     intervals,
@@ -251,7 +252,7 @@ def _write(target, table, html, suspects, answers):
     folder = os.path.abspath(samples.folder)
     try:
         _keep_filled_in(table)
-        with run_folder.replacing(table) as partial, \
+        with replacing(table) as partial, \
                 open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
@@ -262,7 +263,7 @@ def _write(target, table, html, suspects, answers):
                     labels[each.suggested], f"{row[label]:.6g}", f"{row[each.suggested]:.6g}",
                     each.how, "",
                 ])
-        run_folder.write_text(target, html)
+        write_text(target, html)
     except OSError as error:
         raise InputError(f"--target: {target} cannot be written: {error.strerror}") from None
 

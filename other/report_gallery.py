@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from backend import import_keras
-from errors import ImageError
+from common.errors import ImageError
 from other import page
 from other.confusion_matrix import NO_ANSWER
 from preprocess import Preprocessing, load

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from errors import ImageError, first_ten
-from job import find_labels, say
+from common.console import say
+from common.errors import ImageError, first_ten
+from job import find_labels
 from other import fonts
 from other.charts import check_output_folder, drawing, output_folder, save
 from preprocess import FORMATS, MAX_PIXELS

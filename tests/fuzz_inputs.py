@@ -32,7 +32,7 @@ from PIL import Image
 import options
 import run_folder
 from benchmarks.reader import resident
-from errors import ImageError, InputError
+from common.errors import ImageError, InputError
 from job import read_normalization
 from option_table import RESIZES
 from other import quarantine, relabel

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import run as front_door
-from errors import InputError
+from common.errors import InputError
 from other import copies, data_del, image_faults
 from other.findings import Findings
 from samples import write_label_names, write_sample

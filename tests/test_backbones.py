@@ -12,7 +12,7 @@ from conftest import ROOT, command
 
 import backbones
 from benchmarks.backbones import build, classifier, export_difference, learn, multiply_adds
-from errors import InputError
+from common.errors import InputError
 from imagenet_weights import cache_folder, imagenet_file
 from other import backbone_table, fetch_weights
 

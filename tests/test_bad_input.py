@@ -18,7 +18,7 @@ import run
 import run_folder
 import save_model
 import train
-from errors import InputError
+from common.errors import InputError
 from samples import write_label_names, write_sample
 
 LABELS = tuple(COLORS)

@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from common.errors import ImageError
 from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
-from errors import ImageError
 
 SHAPE = (2, 2, 3)
 

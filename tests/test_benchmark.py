@@ -16,8 +16,8 @@ from statsmodels.stats.proportion import proportion_confint
 from test_calibrate import LABELS, done, go, make_exported, make_run, write_images
 
 import runtimes
-from errors import RunError
-from exported_model import checksum
+from common.errors import RunError
+from common.files import checksum
 from other import benchmark, benchmark_table
 from samples import write_label_names
 

@@ -20,6 +20,7 @@ import inference
 import run
 import run_folder
 import save_model
+from common.files import checksum, write_text
 from eval import measure_answered
 from options import parse
 from other import calibrate
@@ -55,7 +56,7 @@ def make_exported(path, labels=LABELS, weights=b"weights"):
     description = {
         "format": exported_model.FORMAT, "labels": list(labels),
         "preprocessing": {"size": 32, "resize": "letterbox", "fill_color": [255, 255, 255]},
-        "calibration": None, "weights": exported_model.checksum(path.parent / "for_checksum"),
+        "calibration": None, "weights": checksum(path.parent / "for_checksum"),
         "files": {}, "kept": "as it is",
     }
     (path / run_folder.MODEL_FILE).write_text(json.dumps(description))
@@ -262,7 +263,7 @@ def test_calibrate(fitted, tables, tmp_path, capsys):
     assert stored == {
         "temperature": result["temperature"], "precision": 0.8, "images": 300,
         "thresholds": {each["label"]: each["threshold"] for each in result["classes"]},
-        "weights": exported_model.checksum(os.path.join(path, run_folder.BEST)),
+        "weights": checksum(os.path.join(path, run_folder.BEST)),
         "applied_by": "the reader, not the graph",
     }
     description = read(os.path.join(exported, "model.json"))
@@ -443,7 +444,7 @@ def test_a_damaged_calibration_is_refused_in_one_line(fitted, capsys, change, sa
         (path, os.path.join(path, "calibration.json"), stored),
         (exported, os.path.join(exported, "model.json"), description),
     ):
-        run_folder.write_text(file, json.dumps(content))
+        write_text(file, json.dumps(content))
         status, out, err = go(capsys, "--mode", "predict", "--run", name, "--image", data)
         assert status == 2 and out == "" and err.count("\n") == 1, err
         assert file in err and said in err and "--mode calibrate" in err, err
@@ -455,7 +456,7 @@ def test_a_damaged_calibration_is_refused_in_one_line(fitted, capsys, change, sa
 def test_a_calibration_that_is_no_json(fitted, capsys):
     path, _, data, *_ = fitted
     for content in ("{", "[1]", '"text"', "null"):
-        run_folder.write_text(os.path.join(path, "calibration.json"), content)
+        write_text(os.path.join(path, "calibration.json"), content)
         status, _, err = go(capsys, "--mode", "predict", "--run", path, "--image", data)
         assert status == 2 and err.count("\n") == 1 and "calibration.json" in err
 

@@ -5,7 +5,7 @@ import pytest
 import option_table
 import options
 from choices import AUGMENTATION, check
-from errors import InputError
+from common.errors import InputError
 
 
 def checked(*words, size=224):

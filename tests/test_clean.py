@@ -10,7 +10,7 @@ import pytest
 from test_audit import audit, encode, half, put, sample_folder, smaller
 
 import run as front_door
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 from other import quarantine
 from samples import read_label_names, read_samples
 

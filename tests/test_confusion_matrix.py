@@ -11,7 +11,7 @@ from PIL import Image
 
 import inference
 import run_folder
-from errors import ImageError, InputError
+from common.errors import ImageError, InputError
 from options import parse
 from other import confusion_charts, fonts
 from other import confusion_matrix as tool

@@ -11,7 +11,7 @@ import pytest
 from conftest import command, write_image
 from PIL import Image
 
-from errors import InputError
+from common.errors import InputError
 from other import data_reconstruction_dir2txt as dir2txt
 from other import data_reconstruction_txt2dir as txt2dir
 from other import near_duplicates

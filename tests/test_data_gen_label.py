@@ -12,8 +12,8 @@ from conftest import write_image, write_samples
 
 import data_gen_label
 from augment import Augmentation
+from common.errors import InputError, RunError, StuckError
 from data_gen_label import ImageBatches
-from errors import InputError, RunError, StuckError
 from preprocess import Preprocessing, load
 from samples import read_samples, write_sample
 

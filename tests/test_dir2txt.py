@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from errors import InputError
+from common.errors import InputError
 from other import data_reconstruction_dir2txt, demo_data
 from other.data_reconstruction_dir2txt import convert
 from samples import read_label_names, read_samples

@@ -12,10 +12,10 @@ from keras.src.legacy.saving import legacy_h5_format
 import model as model_module
 import option_table
 import pretrained
+from common.errors import InputError, RunError
 from efficientnet import VARIANTS
 from efficientnet.model import efficientnet
 from efficientnet.weights import imagenet_file
-from errors import InputError, RunError
 from model import build_model
 
 MEAN, STDDEV = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

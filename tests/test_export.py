@@ -25,7 +25,8 @@ import run
 import run_folder
 import runtimes
 import save_model
-from errors import InputError, RunError
+from common.errors import InputError, RunError
+from common.files import checksum
 
 APART = gate.apart  # before the tests' stand-in takes its place
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))
@@ -71,7 +72,7 @@ def describe(folder, **changes):
         description = json.load(file)
     description.update(changes)
     for name in description["files"]:
-        description["files"][name] = exported_model.checksum(os.path.join(folder, name))
+        description["files"][name] = checksum(os.path.join(folder, name))
     with open(path, "w") as file:
         json.dump(description, file)
 
@@ -271,7 +272,7 @@ def test_in_a_process_of_its_own_the_answers_are_the_same(made):
 def test_what_answers_otherwise_is_not_published(made, tmp_path, monkeypatch, wrong):
     """By one runtime alone: the older export stays, the new one is kept aside."""
     path = shutil.copytree(made.run, tmp_path / "tiny")
-    before = exported_model.checksum(path / "model" / "model.json")
+    before = checksum(path / "model" / "model.json")
 
     def answers(folder, what, *task):
         found = right(folder, what, *task)
@@ -284,7 +285,7 @@ def test_what_answers_otherwise_is_not_published(made, tmp_path, monkeypatch, wr
     result = go("--mode", "export", "--run", path, "--format", "savedmodel,onnx")
     assert result.status == 1
     assert "not published" in result.err and "onnx" in result.err.splitlines()[-1]
-    assert exported_model.checksum(path / "model" / "model.json") == before
+    assert checksum(path / "model" / "model.json") == before
     assert (path / "model.rejected" / "model.onnx").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from sklearn.utils.class_weight import compute_class_weight
 
-from errors import InputError
+from common.errors import InputError
 from other.focal_loss import FocalLoss, class_weights
 
 

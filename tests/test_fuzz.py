@@ -4,7 +4,7 @@ import pytest
 from fuzz_inputs import IMAGES, TEXTS, case, finds, fuzz
 
 import options
-from errors import ImageError, InputError, RunError
+from common.errors import ImageError, InputError, RunError
 
 
 def fuzzed(*counts, **limits):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from errors import InputError
+from common.errors import InputError
 from Groupnormalization import groups_for, to_group_normalization
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import margins
 import run_folder
-from errors import InputError
+from common.errors import InputError
 from other import label_suspects
 from samples import Samples
 

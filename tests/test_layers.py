@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from bilinear_pooling import BilinearPooling, CompactBilinearPooling, GeMPooling
 from CBAM import CBAM
-from errors import InputError
+from common.errors import InputError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAYERS = {

@@ -30,7 +30,7 @@ import inference
 import preprocess
 import run
 import run_folder
-from errors import RunError
+from common.errors import RunError
 from model import build_model
 
 LABELS = ["red", "green", "blue"]

@@ -13,7 +13,7 @@ import efficientnet.model as network
 import options
 import run_folder
 import train
-from errors import InputError
+from common.errors import InputError
 from inference import Classifier
 from job import prepare, read_normalization
 from model import build_model

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from common.errors import ImageError
 from deployment import metrics, openapi
 from deployment.application import Served, Settings, State, create_application
 from deployment.batching import QueueFull
-from errors import ImageError
 
 LIMITS = {"classes": 3, "top_k": 2, "max_images": 4, "max_bytes": 5000}
 TOKEN = {"Authorization": "Bearer right token"}

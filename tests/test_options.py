@@ -13,7 +13,7 @@ from conftest import ROOT, command
 import option_table
 import options
 import run
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 from other import demo_data
 
 # What a mode cannot do without.

@@ -37,8 +37,8 @@ import run
 import run_folder
 import save_model
 import train
+from common.errors import InputError
 from deployment import server
-from errors import InputError
 from option_table import MODES
 from options import parse
 from other import benchmark, demo_data, doctor, preview, report_gallery

@@ -12,7 +12,7 @@ from keras.src.legacy.saving import legacy_h5_format
 import backbones
 import other_model
 import pretrained
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 from Groupnormalization import to_group_normalization
 
 applications = keras.applications

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 import preprocess
-from errors import ImageError
+from common.errors import ImageError
 from preprocess import FORMATS, Preprocessing, decode, fit, load
 
 FILL = (10, 200, 90)

@@ -9,8 +9,8 @@ from conftest import command, write_image, write_samples
 from PIL import Image
 
 from augment import Augmentation
+from common.errors import InputError
 from data_gen_label import ImageBatches
-from errors import InputError
 from mixing import Mixing
 from options import parse
 from other import preview

@@ -24,7 +24,7 @@ import preprocess
 import run_folder
 import runtimes
 import save_model
-from errors import InputError
+from common.errors import InputError
 
 EVERY = [(name, precision) for name, runtime in runtimes.RUNTIMES.items()
          for precision in runtime.files if precision != "bfloat16"]

@@ -12,6 +12,7 @@ from conftest import write_image, write_samples
 import options as options_module
 import run
 import run_folder
+from common.files import write_text
 from other import relabel
 from samples import read_samples, write_sample
 
@@ -116,7 +117,6 @@ def test_an_interruption_is_gone_on_with_and_taken_back(place, monkeypatch, caps
     """The second of three files cannot be written, as where a folder is read-only."""
     write(place, *ROWS)
     first = texts(place)
-    write_text = run_folder.write_text
 
     def failing(path, text):
         if text.startswith("b"):
@@ -124,7 +124,7 @@ def test_an_interruption_is_gone_on_with_and_taken_back(place, monkeypatch, caps
         write_text(path, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "write_text", failing)
+        patch.setattr(relabel, "write_text", failing)
         assert main(place) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert ".txt: cannot be written: Permission denied; 1 of 3 labels were changed: " in error

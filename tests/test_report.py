@@ -19,7 +19,7 @@ import inference
 import options as options_module
 import run
 import run_folder
-from errors import ImageError, InputError
+from common.errors import ImageError, InputError
 from other import intervals, label_suspects, provenance, report_gallery
 from other.intervals import macro_precision
 from preprocess import Preprocessing

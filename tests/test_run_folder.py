@@ -17,7 +17,8 @@ from conftest import ROOT
 import checkpoint
 import options
 import run_folder
-from errors import DivergedError, InputError
+from common.errors import DivergedError, InputError
+from common.files import check_building, replace_folder, replacing, write_text
 from samples import Samples
 
 LABELS = ("red", "grün", "blue")
@@ -42,7 +43,7 @@ def make(save_dir, name, **changed):
 def test_replacing_puts_a_finished_file_in_place(tmp_path):
     path = tmp_path / "best.weights.h5"
     for content in ("one", "two"):
-        with run_folder.replacing(str(path)) as partial:
+        with replacing(str(path)) as partial:
             assert partial != str(path) and partial.endswith(".weights.h5")
             assert os.path.dirname(partial) == str(tmp_path)  # renaming works there only
             with open(partial, "w") as file:
@@ -56,7 +57,7 @@ def test_replacing_puts_a_finished_file_in_place(tmp_path):
 def test_replacing_leaves_the_old_file_when_writing_fails(tmp_path, error):
     path = tmp_path / "metrics.json"
     path.write_text("old")
-    with pytest.raises(error), run_folder.replacing(str(path)) as partial:
+    with pytest.raises(error), replacing(str(path)) as partial:
         with open(partial, "w") as file:
             file.write("half of the n")
         raise error
@@ -65,11 +66,11 @@ def test_replacing_leaves_the_old_file_when_writing_fails(tmp_path, error):
 
 
 def test_replacing_makes_no_file_when_writing_fails(tmp_path):
-    with pytest.raises(ValueError), run_folder.replacing(str(tmp_path / "new")) as partial:
+    with pytest.raises(ValueError), replacing(str(tmp_path / "new")) as partial:
         with open(partial, "w") as file:
             file.write("half")
         raise ValueError
-    with pytest.raises(ValueError), run_folder.replacing(str(tmp_path / "new")):
+    with pytest.raises(ValueError), replacing(str(tmp_path / "new")):
         raise ValueError  # before anything was written
     assert os.listdir(tmp_path) == []
 
@@ -79,12 +80,12 @@ def test_the_new_file_is_on_the_disk_before_it_is_renamed(tmp_path, monkeypatch)
     flush, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda number: (done.append("flush"), flush(number)))
     monkeypatch.setattr(os, "replace", lambda *two: (done.append("rename"), replace(*two)))
-    run_folder.write_text(str(tmp_path / "new"), "text")
+    write_text(str(tmp_path / "new"), "text")
     assert done == ["flush", "rename", "flush"]
 
 
 def test_write_text_is_utf_8_with_plain_line_ends(tmp_path):
-    run_folder.write_text(str(tmp_path / "new"), "grün\nblau\n")
+    write_text(str(tmp_path / "new"), "grün\nblau\n")
     assert (tmp_path / "new").read_bytes() == "grün\nblau\n".encode()
 
 
@@ -93,7 +94,7 @@ def test_replace_folder(tmp_path):
     for content in ("one", "two"):
         partial.mkdir()
         (partial / content).write_text(content)
-        run_folder.replace_folder(str(partial), str(path))
+        replace_folder(str(partial), str(path))
         assert os.listdir(tmp_path) == ["model"]
         assert os.listdir(path) == [content]
 
@@ -102,7 +103,7 @@ def test_replace_folder_after_a_replacement_that_was_cut_off(tmp_path):
     for name in ("model.partial", "model.old"):  # between the two renames the power went
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    run_folder.replace_folder(str(tmp_path / "model.partial"), str(tmp_path / "model"))
+    replace_folder(str(tmp_path / "model.partial"), str(tmp_path / "model"))
     assert os.listdir(tmp_path) == ["model"]
     assert (tmp_path / "model" / "file").read_text() == "model.partial"
 
@@ -151,10 +152,10 @@ def test_a_folder_to_make_must_not_hold_anything(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     for name in ("new", "empty"):
-        run_folder.check_building(str(tmp_path / name))
+        check_building(str(tmp_path / name))
     for name in ("link", "dead", "file", "full"):
         with pytest.raises(InputError, match=f"--target: .*{name} exists"):
-            run_folder.check_building(str(tmp_path / name))
+            check_building(str(tmp_path / name))
 
 
 def test_margins_come_back_with_their_epochs(tmp_path):

@@ -9,7 +9,7 @@ import unicodedata
 import numpy as np
 import pytest
 
-from errors import InputError
+from common.errors import InputError
 from samples import (
     Samples,
     check_labels,

@@ -27,11 +27,11 @@ from PIL import Image
 
 import calibration
 import conversion
-import exported_model
 import options
 import preprocess
 import run
-import run_folder
+from common.errors import ImageError, InputError
+from common.files import checksum, write_text
 from deployment import metrics, openapi, page
 from deployment.application import (
     Served,
@@ -42,7 +42,6 @@ from deployment.application import (
 )
 from deployment.batching import Batcher, Closed
 from deployment.kept import Keeper
-from errors import ImageError, InputError
 from inference import Classifier
 from samples import read_label_names, read_samples
 
@@ -86,11 +85,11 @@ def write_model(folder, labels=LABELS, **changes):
     description = {
         "format": 1, "run": "quarters", "labels": labels, "preprocessing": settings._asdict(),
         "formats": {"onnx": {"float32": {}}, "openvino": {"float32": {}}}, "weights": "0",
-        "files": {name: exported_model.checksum(os.path.join(folder, name))
+        "files": {name: checksum(os.path.join(folder, name))
                   for name in ("model.onnx", "model.xml", "model.bin")},
         **changes,
     }
-    run_folder.write_text(os.path.join(folder, "model.json"), json.dumps(description))
+    write_text(os.path.join(folder, "model.json"), json.dumps(description))
     return str(folder)
 
 

@@ -27,7 +27,7 @@ import pretrained
 import run_folder
 import save_model
 import train
-from errors import InputError, RunError
+from common.errors import InputError, RunError
 from model import build_model
 
 FEW_BLOCKS = (

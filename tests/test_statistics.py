@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, command, write_image, write_samples
 from PIL import Image, ImageFile, ImageOps
 
-from errors import ImageError, InputError
+from common.errors import ImageError, InputError
 from options import parse
 from other import fonts
 from other import statistics_visual as statistics
