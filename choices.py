@@ -1,9 +1,9 @@
 """Options of a training that do not go together: refused before anything is built."""
 
 import backbones
-import devices
 from augment import Augmentation
 from common.errors import InputError
+from compute import devices
 from mixing import Mixing
 from option_table import FOCAL_GAMMA, PROCESS
 

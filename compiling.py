@@ -3,8 +3,8 @@
 import numpy as np
 
 import run_folder
-from backend import has_gpu
-from devices import over_devices, synchronize
+from compute.backend import has_gpu
+from compute.devices import over_devices, synchronize
 from job import step_rate
 
 FROZEN_RATE = 10  # times the learning rate: a new head has farther to go than a trained backbone

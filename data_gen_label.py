@@ -15,7 +15,7 @@ import numpy as np
 
 from augment import Augmentation, augment
 from common.errors import ImageError, InputError, RunError, StuckError
-from devices import ONE
+from compute.devices import ONE
 from image_policy import ImagePolicy
 from mixing import Mixing, mix
 from preprocess import load

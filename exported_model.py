@@ -7,10 +7,10 @@ import numpy as np
 
 import run_folder
 import runtimes
-from backend import has_gpu, import_keras
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
+from compute.backend import has_gpu, import_keras
 from preprocess import Preprocessing
 
 FORMAT = 1  # of model.json; a reader refuses another

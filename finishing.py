@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 
 import run_folder
-from backend import exact_float32, use_precision
 from common.console import say
 from common.errors import ImageError, InputError
 from common.files import flush, replace_folder, write_text
 from compiling import make_model
-from devices import leave_distribution
+from compute.backend import exact_float32, use_precision
+from compute.devices import leave_distribution
 from preprocess import load
 
 CHECK_IMAGES = 16  # files in the run's check/

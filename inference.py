@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 import calibration
 import run_folder
-from backend import import_keras
 from common.console import say
 from common.errors import ImageError, InputError
 from common.files import checksum, replacing
-from devices import predict_over, tensorflow_strategy
+from compute.backend import import_keras
+from compute.devices import predict_over, tensorflow_strategy
 from exported_model import check_files, open_model, parse_description, read_description
 from options import show
 from preprocess import EXTENSIONS, load

@@ -9,12 +9,12 @@ import collections
 
 import backbones
 import choices
-import cluster
 import train
-from backend import check_jax, hidden, import_keras
 from common.console import say
 from common.errors import InputError
-from devices import Devices, Spread, launcher, split_name, tensorflow_strategy
+from compute import cluster
+from compute.backend import check_jax, hidden, import_keras
+from compute.devices import Devices, Spread, launcher, split_name, tensorflow_strategy
 from job import fingerprint
 from option_table import PLACE
 

@@ -13,7 +13,7 @@ import traceback
 
 import options as options_module
 from common.errors import InputError, RunError
-from devices import several
+from compute.devices import several
 
 # mode -> module, one line of what it is for
 MODES = {

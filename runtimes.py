@@ -49,7 +49,7 @@ def signatures(folder):
 
     That of `predict_bytes` takes a list of files' bytes.
     """
-    from backend import import_keras
+    from compute.backend import import_keras
 
     import_keras()
     import tensorflow as tf

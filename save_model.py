@@ -18,10 +18,10 @@ import gate
 import known_images
 import run_folder
 import runtimes
-from backend import exact_float32, import_keras
 from common.console import say
 from common.errors import InputError, RunError
 from common.files import checksum, flush, replace_folder, write_text
+from compute.backend import exact_float32, import_keras
 from exported_model import FORMAT, SELF_TEST
 from preprocess import load
 

@@ -13,8 +13,8 @@ import tempfile
 import numpy as np
 
 import save_model
-from backend import has_gpu, import_keras
 from common.errors import RunError
+from compute.backend import has_gpu, import_keras
 from preprocess import load
 
 TOLERANCE = 1e-5  # on probabilities; the same float32 sums in another order differ by less

@@ -9,7 +9,7 @@ from augment import Augmentation
 from common.console import say
 from common.errors import RunError
 from compiling import compile_model
-from devices import ONE
+from compute.devices import ONE
 from mixing import Mixing
 
 HALVINGS = 3  # of the learning rate, until --nan_policy restore gives up

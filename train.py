@@ -7,11 +7,11 @@ import shutil
 import time
 
 import run_folder
-from backend import import_keras, use_precision
 from common.console import say
 from common.errors import DivergedError, InputError
 from compiling import make_model
-from devices import ENOUGH_IMAGES, Devices, check_batch_size, launcher
+from compute.backend import import_keras, use_precision
+from compute.devices import ENOUGH_IMAGES, Devices, check_batch_size, launcher
 from finishing import finish
 from job import fingerprint, prepare, step_rate
 from stages import back, make_batches, train_stages

@@ -33,7 +33,7 @@ def main(argv=None):
 
 
 def measure(source, scratch, epochs):
-    from backend import import_keras
+    from compute.backend import import_keras
 
     import_keras()
     import numpy as np

@@ -68,7 +68,7 @@ def measure(backbone, rounds):
 
 def make_step(backbone, pooling):
     """(a function that makes one training step, the model's parameters)."""
-    from backend import import_keras
+    from compute.backend import import_keras
 
     keras = import_keras()
     import numpy as np

@@ -61,7 +61,7 @@ def main(argv=None):
 
 def measure(source, scratch, name, rounds):
     """Images a second of every contender, the best of `rounds` passes."""
-    from backend import import_keras
+    from compute.backend import import_keras
 
     keras = import_keras()
     import options as options_module

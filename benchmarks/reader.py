@@ -61,7 +61,7 @@ def write(folder, count):
 
 
 def read(folder):
-    from backend import import_keras
+    from compute.backend import import_keras
 
     import_keras()
     from data_gen_label import ImageBatches

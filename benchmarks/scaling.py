@@ -71,14 +71,14 @@ def start(asked, devices):
 
 def measure(asked):
     """Times of this process's devices, those of `asked.devices`."""
-    from backend import import_keras, use_precision
+    from compute.backend import import_keras, use_precision
 
     keras = import_keras("tensorflow")
     import numpy as np
     import tensorflow as tf
 
     from compiling import jit_compile
-    from devices import Devices, Spread, over_devices, tensorflow_strategy
+    from compute.devices import Devices, Spread, over_devices, tensorflow_strategy
     from model import build_model
 
     names, strategy = tensorflow_strategy(asked.devices)

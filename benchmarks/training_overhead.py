@@ -42,7 +42,7 @@ def main(argv=None):
 
 def measure(source, target, asked):
     batch_size = asked.batch_size
-    from backend import import_keras
+    from compute.backend import import_keras
 
     import_keras()
     import numpy as np
@@ -51,7 +51,7 @@ def measure(source, target, asked):
     import compiling
     import options as options_module
     import stages
-    from devices import ONE, Devices
+    from compute.devices import ONE, Devices
     from job import prepare
     from other.data_reconstruction_dir2txt import convert
 

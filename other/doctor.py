@@ -198,7 +198,7 @@ def devices(options):
     """What Keras, TensorFlow and JAX, as far as they are installed, compute on."""
     there = [name for name in ("keras", "tensorflow", "jax") if importlib.util.find_spec(name)]
     def find(name):
-        from backend import check_jax, import_keras
+        from compute.backend import check_jax, import_keras
 
         if name == "keras":
             return import_keras().backend.backend()
@@ -239,7 +239,7 @@ def decoding(options):
 @functools.cache
 def tiny_model():
     """(the smallest backbone with two classes, compiled; 8 images; their labels, one-hot)."""
-    from backend import exact_float32, import_keras
+    from compute.backend import exact_float32, import_keras
 
     keras = import_keras()
     from compiling import jit_compile

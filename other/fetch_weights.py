@@ -3,8 +3,8 @@
 import json
 
 import backbones
-from backend import import_keras
 from common.errors import InputError
+from compute.backend import import_keras
 from imagenet_weights import imagenet_file
 
 

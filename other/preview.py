@@ -9,10 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 import run_folder
 from augment import Augmentation
-from backend import import_keras
 from common.console import say
 from common.errors import InputError
 from common.files import replacing
+from compute.backend import import_keras
 from job import find_labels
 from mixing import Mixing
 from samples import read_label_names, read_samples

@@ -5,8 +5,8 @@ import os
 import cv2
 import numpy as np
 
-from backend import import_keras
 from common.errors import ImageError
+from compute.backend import import_keras
 from other import page
 from other.confusion_matrix import NO_ANSWER
 from preprocess import Preprocessing, load

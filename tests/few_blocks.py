@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 
-import backend
+from compute import backend
 
 import_keras = backend.import_keras
 

@@ -13,7 +13,7 @@ import fine_tuning
 import options
 import run_folder
 import train
-from devices import Devices
+from compute.devices import Devices
 from inference import Classifier
 from model import HEAD_LAYERS, backbone_layers, build_model
 from run_folder import find

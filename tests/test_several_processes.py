@@ -16,8 +16,6 @@ import pytest
 from conftest import ROOT, write_samples
 
 import checkpoint
-import cluster
-import devices
 import efficientnet.model as network
 import inference
 import option_table
@@ -28,6 +26,7 @@ import run_folder
 import save_model
 import train
 from common.errors import InputError, RunError
+from compute import cluster, devices
 from model import build_model
 
 FEW_BLOCKS = (

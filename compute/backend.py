@@ -1,12 +1,12 @@
 """Imports Keras on its backend, quietly; it takes seconds, so only when it is needed."""
 
 import contextlib
-import functools
 import importlib.util
 import os
 import sys
 
 from common.errors import InputError
+from compute.keras_patches import remember_skipped_attributes
 
 
 def import_keras(backend=None):
@@ -43,7 +43,7 @@ def import_keras(backend=None):
             import tensorflow as tf
 
             tf.config.set_visible_devices([], "GPU")
-    _remember_skipped_attributes()
+    remember_skipped_attributes()
     return keras
 
 
@@ -56,19 +56,6 @@ def check_jax():
             "--backend: jax is not installed; .venv/bin/python -m pip install -r "
             "requirements-jax.txt brings it"
         )
-
-
-def _remember_skipped_attributes():
-    """Halves the time that saving weights takes.
-
-    Keras 3.15 keeps the names of attributes that it does not save under
-    "saving_attr_skipset_..." and looks for them under "saving_attr_skiplist_...", so it
-    finds them out anew for every layer. They depend on nothing but the argument.
-    """
-    from keras.src.saving import saving_lib
-
-    if not hasattr(saving_lib.get_attr_skipset, "cache_info"):
-        saving_lib.get_attr_skipset = functools.cache(saving_lib.get_attr_skipset)
 
 
 def has_gpu():

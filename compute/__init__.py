@@ -1,0 +1,1 @@
+"""Keras, devices and processes."""
