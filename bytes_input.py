@@ -13,7 +13,7 @@ def decode(data, preprocessing):
 
     Args:
         data: a scalar string tensor, a file's bytes.
-        preprocessing: `preprocess.Preprocessing`.
+        preprocessing: `geometry.Preprocessing`.
 
     Returns:
         uint8 tensor (S, S, 3), RGB.
@@ -39,7 +39,7 @@ def decode(data, preprocessing):
 
 
 def _fit(image, preprocessing, fill):
-    """As `preprocess.fit`: letterboxed, cut, or distorted to a square."""
+    """As `geometry.resize_to_square`: letterboxed, cut, or distorted to a square."""
     import tensorflow as tf
 
     size = preprocessing.size

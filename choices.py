@@ -1,10 +1,10 @@
 """Options of a training that do not go together: refused before anything is built."""
 
 import backbones
-from augment import Augmentation
 from common.errors import InputError
 from compute import devices
-from mixing import Mixing
+from data.augmentation import Augmentation
+from data.mixing import Mixing
 from option_table import FOCAL_GAMMA, PROCESS
 
 # What changes a training image, with the value that leaves it as it is

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 
-from augment import Augmentation, augment
 from common.errors import ImageError, InputError, RunError, StuckError
 from compute.devices import ONE
-from image_policy import ImagePolicy
-from mixing import Mixing, mix
-from preprocess import load
+from data.augmentation import Augmentation, augment
+from data.auto_augment import ImagePolicy
+from data.decoding import load
+from data.mixing import Mixing, mix
 
 CLOSING = 5.0  # seconds that images under way may take when the batches are closed
 SLICE = 4  # images a task: enough to make the hand-over cheap, few enough to spread a batch
@@ -41,9 +41,9 @@ class ImageBatches(keras.utils.PyDataset):
         samples: `samples.Samples`.
         classes: number of classes C.
         batch_size: images a batch.
-        preprocessing: `preprocess.Preprocessing`.
+        preprocessing: `geometry.Preprocessing`.
         shuffle: a new order each epoch; else the samples' own order.
-        augmentation: `augment.Augmentation`, or None.
+        augmentation: `augmentation.Augmentation`, or None.
         mixing: `mixing.Mixing`, or None.
         sampler: "uniform": an epoch has each sample once. "balanced", with `shuffle`
             only: as many draws, of each class equally many up to one; the images of a

@@ -11,8 +11,8 @@ import calibration
 import run_folder
 from common.errors import ImageError, InputError
 from common.files import replacing
+from data.samples import check_labels, read_samples
 from inference import Classifier, check_csv, check_top_k, known_labels
-from samples import check_labels, read_samples
 
 TOP_K = 5
 

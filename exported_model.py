@@ -11,7 +11,7 @@ from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
 from compute.backend import has_gpu, import_keras
-from preprocess import Preprocessing
+from data.geometry import Preprocessing
 
 FORMAT = 1  # of model.json; a reader refuses another
 SELF_TEST = "self_test.npz"  # an image as the model takes it, and what it answers

@@ -13,7 +13,7 @@ from common.files import flush, replace_folder, write_text
 from compiling import make_model
 from compute.backend import exact_float32, use_precision
 from compute.devices import leave_distribution
-from preprocess import load
+from data.decoding import load
 
 CHECK_IMAGES = 16  # files in the run's check/
 

@@ -65,7 +65,7 @@ def write(model, wanted, folder, preprocessing, images):
         model: a Keras model, uint8 (N, S, S, 3) to (N, C).
         wanted: as `plan` gives it.
         folder: the folder, which is there.
-        preprocessing: `preprocess.Preprocessing` of the model.
+        preprocessing: `geometry.Preprocessing` of the model.
         images: uint8 (N, S, S, 3), typical ones, for int8.
 
     Raises:

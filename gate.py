@@ -16,7 +16,8 @@ import numpy as np
 
 import runtimes
 from common.errors import InputError, RunError
-from preprocess import Preprocessing, load
+from data.decoding import load
+from data.geometry import Preprocessing
 
 BATCH = 16
 SIGNATURES_DIFFER = 1e-5  # at most, on probabilities: they are one graph

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import glob
 import json
 import os
 import sys
@@ -19,9 +18,10 @@ from common.errors import ImageError, InputError
 from common.files import checksum, replacing
 from compute.backend import import_keras
 from compute.devices import predict_over, tensorflow_strategy
+from data.decoding import load
+from data.image_files import find_images
 from exported_model import check_files, open_model, parse_description, read_description
 from options import show
-from preprocess import EXTENSIONS, load
 from save_model import best_model, run_calibration
 from test_time_augmentation import views
 
@@ -64,7 +64,7 @@ class Classifier:
 
     Attributes:
         labels: tuple of str, class names in the order of their ids.
-        preprocessing: `preprocess.Preprocessing` of its images.
+        preprocessing: `geometry.Preprocessing` of its images.
         tta: which views of an image are averaged, as `views` takes it.
         calibration: `calibration.Calibration` of its answers, or None.
         runtime: (key of `runtimes.RUNTIMES`, precision), or None where Keras computes.
@@ -157,7 +157,7 @@ class Classifier:
                 "thresholds hold only roughly")
 
     def probabilities(self, x):
-        """uint8 (N, S, S, 3), as `preprocess.load` gives it -> float32 (N, C)."""
+        """uint8 (N, S, S, 3), as `decoding.load` gives it -> float32 (N, C)."""
         rows = [np.asarray(self._predict(view)) for view in views(x, self.tta)]
         mean = rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
         if self.calibration is None:
@@ -234,32 +234,6 @@ class Classifier:
                     yield path, answer if isinstance(answer, ImageError) else next(rows)
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def find_images(patterns):
-    """The image files that paths, folders and patterns name, each once, in order.
-
-    Raises:
-        InputError: one of them names nothing.
-    """
-    found = {}
-    for pattern in patterns:
-        if os.path.isdir(pattern):
-            names = [
-                os.path.join(pattern, name)
-                for name in sorted(os.listdir(pattern))
-                if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-            ]
-        elif os.path.exists(pattern):  # also a file with brackets in its name
-            names = [pattern]
-        else:
-            names = sorted(glob.glob(pattern, recursive=True))
-            names = [name for name in names if os.path.isfile(name)]
-        if not names:
-            kinds = f" of the kinds {', '.join(EXTENSIONS)}" if os.path.isdir(pattern) else ""
-            raise InputError(f"--image: {pattern}: no such image{kinds}")
-        found.update(dict.fromkeys(names))
-    return list(found)
 
 
 def check_csv(path):

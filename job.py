@@ -19,10 +19,9 @@ import run_folder
 from checkpoint import Checkpoint, newest
 from common.console import say
 from common.errors import InputError, first_ten
+from data.samples import Samples, check_labels, find_labels, read_label_names, read_samples, split
 from option_table import KEEPING, PLACE
-from samples import Samples, check_labels, read_label_names, read_samples, split
 
-PROJECT_LABELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "label.json")
 DEFAULT_TRAINING = "../datasets/train_datasets"
 DEFAULT_VALIDATION = "../datasets/val_datasets"
 RATE_IMAGES = 16  # images a step that a learning rate is for, under --scale_lr linear
@@ -212,12 +211,6 @@ def check_weights(weights):
         raise InputError(
             f"--weights: {weights}: no such file; allowed: imagenet, none or a weights file"
         )
-
-
-def find_labels(folder):
-    """Path of the folder's label.json, else of the project's."""
-    beside = os.path.join(folder, "label.json")
-    return beside if os.path.exists(beside) else PROJECT_LABELS
 
 
 def default_learning_rate(options):

@@ -8,8 +8,9 @@ import numpy as np
 
 import run_folder
 from common.errors import ImageError, InputError
-from preprocess import EXTENSIONS, load
-from samples import read_label
+from data.decoding import load
+from data.image_files import EXTENSIONS
+from data.samples import read_label
 
 MOST_IMAGES = 256  # that are taken of a folder, spread evenly over it
 

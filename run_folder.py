@@ -31,9 +31,9 @@ import yaml
 import options as options_module
 from common.errors import InputError
 from common.files import flush, replace_folder, replacing, write_text
+from data.geometry import Preprocessing
+from data.samples import read_label_names, write_label_names
 from option_table import PLACE
-from preprocess import Preprocessing
-from samples import read_label_names, write_label_names
 
 OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"
 BEST, LAST = "best.weights.h5", "last.weights.h5"

@@ -22,8 +22,8 @@ from common.console import say
 from common.errors import InputError, RunError
 from common.files import checksum, flush, replace_folder, write_text
 from compute.backend import exact_float32, import_keras
+from data.decoding import load
 from exported_model import FORMAT, SELF_TEST
-from preprocess import load
 
 SAVED_MODEL = {"savedmodel": ("float32",)}
 TOLERANCE = 1e-4  # on probabilities, between the training's device and this one

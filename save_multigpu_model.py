@@ -15,7 +15,7 @@ import numpy as np
 import save_model
 from common.errors import RunError
 from compute.backend import has_gpu, import_keras
-from preprocess import load
+from data.decoding import load
 
 TOLERANCE = 1e-5  # on probabilities; the same float32 sums in another order differ by less
 # argv: the SavedModel, the images, where the answers go

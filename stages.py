@@ -5,12 +5,12 @@ import os
 from typing import NamedTuple
 
 import run_folder
-from augment import Augmentation
 from common.console import say
 from common.errors import RunError
 from compiling import compile_model
 from compute.devices import ONE
-from mixing import Mixing
+from data.augmentation import Augmentation
+from data.mixing import Mixing
 
 HALVINGS = 3  # of the learning rate, until --nan_policy restore gives up
 

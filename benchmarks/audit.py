@@ -22,10 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-import preprocess
+from data import decoding
+from data.samples import read_label_names, read_samples, write_label_names, write_sample
 from other import data_del, image_faults
 from other.data_reconstruction_dir2txt import convert
-from samples import read_label_names, read_samples, write_label_names, write_sample
 
 ROUNDS, WORKERS, HELD_OUT = 5, 2, 12  # every 12th photo is one of validation
 
@@ -62,7 +62,7 @@ def rates(source):
 
     def decode(path):
         with open(path, "rb") as file:
-            preprocess.decode(file.read(), image_faults.WHOLE, path)
+            decoding.decode(file.read(), image_faults.WHOLE, path)
 
     def bare():
         with ThreadPoolExecutor(WORKERS) as pool:

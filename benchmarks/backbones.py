@@ -154,8 +154,8 @@ def onnx_difference(model, seed=2):
     import numpy as np
 
     import gate
-    import preprocess
     from conversion import to_onnx
+    from data.geometry import Preprocessing
     from runtimes import INPUT, OUTPUT, RUNTIMES
 
     size = model.input_shape[1]
@@ -165,7 +165,7 @@ def onnx_difference(model, seed=2):
         files = [os.path.join(folder, f"{number}.png") for number in range(len(x))]
         for path, image in zip(files, x):
             cv2.imwrite(path, image[:, :, ::-1])
-        settings = preprocess.Preprocessing(size)
+        settings = Preprocessing(size)
         [found] = gate.apart(folder, [("onnx", "float32")], files, settings)
     return gate.judge(np.asarray(model(x, training=False)), found)["difference"]
 

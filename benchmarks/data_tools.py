@@ -23,8 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from other import mean_std, near_duplicates
-from preprocess import Preprocessing, load
+from data import near_duplicates
+from data.decoding import load
+from data.geometry import Preprocessing
+from other import mean_std
 
 INPUT = Preprocessing(224)
 ROUNDS, WORKERS = 5, 2

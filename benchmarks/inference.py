@@ -28,8 +28,9 @@ import numpy as np
 
 import run_folder
 import runtimes
-from inference import Classifier, find_images
-from preprocess import load
+from data.decoding import load
+from data.image_files import find_images
+from inference import Classifier
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BATCH, THREADS, ROUNDS = 16, 2, 3

@@ -15,8 +15,8 @@ import tempfile
 import numpy as np
 
 import run
+from data.samples import read_label_names, read_samples, write_sample
 from other import label_suspects
-from samples import read_label_names, read_samples, write_sample
 
 SHARE = 0.05
 RECIPE = ("--backbone", "EfficientNetB0", "--weights", "none", "--input_size", "32",

@@ -65,11 +65,11 @@ def measure(source, scratch, name, rounds):
 
     keras = import_keras()
     import options as options_module
-    from augment import Augmentation
+    from data.augmentation import Augmentation
+    from data.geometry import Preprocessing
+    from data.samples import read_label_names, read_samples
     from data_gen_label import ImageBatches
     from other.data_reconstruction_dir2txt import convert
-    from preprocess import Preprocessing
-    from samples import read_label_names, read_samples
 
     target = os.path.join(scratch, name)
     convert(source, target)
@@ -171,7 +171,7 @@ def enlarge(source, target, grain):
     import cv2
     import numpy as np
 
-    from preprocess import EXTENSIONS
+    from data.image_files import EXTENSIONS
 
     paths = sorted(
         os.path.join(parent, name)

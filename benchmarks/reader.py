@@ -50,7 +50,7 @@ def main(argv=None):
 
 
 def write(folder, count):
-    from samples import write_label_names, write_sample
+    from data.samples import write_label_names, write_sample
 
     os.makedirs(folder)
     write_label_names(folder, ["even", "odd"])
@@ -64,9 +64,9 @@ def read(folder):
     from compute.backend import import_keras
 
     import_keras()
+    from data.geometry import Preprocessing
+    from data.samples import read_label_names, read_samples
     from data_gen_label import ImageBatches
-    from preprocess import Preprocessing
-    from samples import read_label_names, read_samples
 
     labels = read_label_names(os.path.join(folder, "label.json"))
     with open("/proc/self/clear_refs", "w") as file:

@@ -37,8 +37,9 @@ from benchmarks.inference import ROOT, export, milliseconds
 from benchmarks.overload import overload
 from benchmarks.server_process import free_port, running
 from benchmarks.serving_peers import BENTOML, FLASK, LITSERVE
-from inference import Classifier, find_images
-from preprocess import load
+from data.decoding import load
+from data.image_files import find_images
+from inference import Classifier
 
 CONNECTIONS, SECONDS, ROUNDS, PHOTOS, BATCH = 32, 10, 5, 64, 16
 SLOWER, TRIES = 1.15, 4  # times the shortest batch; how often what took longer is repeated

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 from common.errors import InputError
 from common.files import replacing, write_text
+from data.pillow_formats import FORMATS
+from data.samples import check_labels, stem
 from deployment.application import log
-from preprocess import FORMATS
-from samples import check_labels, stem
 
 ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp",
            "GIF": ".gif", "TIFF": ".tif"}

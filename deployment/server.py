@@ -168,10 +168,10 @@ def _count_model(counted, served, value):
 
 def _load(options, path, counted):
     """The model of an exported folder or run, a `Served`, ready for one image."""
+    from data.decoding import load
     from deployment.application import Served
     from deployment.batching import Batcher
     from inference import TOP_K, Classifier, check_top_k
-    from preprocess import load
 
     name = os.path.basename(path)
     if run_folder.is_exported(path):

@@ -18,6 +18,7 @@ import run_folder
 import runtimes
 from common.cpu import usable
 from common.errors import InputError, RunError
+from data.samples import Samples, check_labels, read_samples
 from exported_model import candidates, check_files, parse_description, read_description
 from gate import judge, run_task
 from inference import Classifier
@@ -25,7 +26,6 @@ from other import fonts
 from other.benchmark_table import chart, name_of, text, write_csv
 from other.charts import check_output_folder, drawing, output_folder, save
 from other.intervals import proportion
-from samples import Samples, check_labels, read_samples
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILES = ("benchmark.csv", "benchmark.png", "benchmark.svg")

@@ -14,12 +14,12 @@ import run_folder
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import write_text
+from data.samples import check_labels, read_samples
 from eval import answered_line, measure_answered, predict
 from exported_model import read_description
 from inference import Classifier, known_labels
 from other.calibration_error import expected_calibration_error
 from other.label_suspects import trained_on
-from samples import check_labels, read_samples
 from save_model import checksum
 
 FEW = 50  # images; with fewer the figures are shaky

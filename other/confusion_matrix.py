@@ -9,13 +9,14 @@ import numpy as np
 
 import run_folder
 from common.errors import ImageError, InputError, first_ten
+from data.decoding import load
+from data.geometry import Preprocessing
+from data.samples import check_labels, read_samples
 from eval import predict
 from inference import Classifier, known_labels
 from other import fonts
 from other.charts import check_output_folder, drawing, output_folder, save
 from other.confusion_charts import ANNOTATED, GREY, THUMBNAIL, matrix_chart, pairs_chart
-from preprocess import Preprocessing, load
-from samples import check_labels, read_samples
 
 FOLDER = "confusion_matrix"  # in a run's folder, where --target is not given
 ROWS = "eval.csv"  # in a run's folder, what --mode eval leaves

@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-import preprocess
 from common.errors import ImageError, InputError
-from other import copies, folder_faults, image_faults, near_duplicates, page
+from data import decoding, near_duplicates
+from data.geometry import Preprocessing, target_size
+from other import copies, folder_faults, image_faults, page
 from other.charts import check_output_folder, output_folder
 from other.findings import COLUMNS, KINDS, Findings
 from other.folder_faults import inside, read_folder
@@ -25,7 +26,7 @@ from other.folder_faults import inside, read_folder
 FILES = ("index.html", "findings.csv")
 FOUND = 3  # exit status where there are errors or warnings
 SHOWN = 200  # files of a kind on the page
-THUMBNAIL = preprocess.Preprocessing(144)
+THUMBNAIL = Preprocessing(144)
 
 
 def main(options):
@@ -174,10 +175,10 @@ def _sections(rows, counts, pictures):
 def _thumbnail(path):
     try:
         with open(path, "rb") as file:
-            image = preprocess.decode(file.read(), THUMBNAIL, path)
+            image = decoding.decode(file.read(), THUMBNAIL, path)
     except (OSError, ImageError):  # it has gone since
         return None
-    height, width = preprocess.target_size(*image.shape[:2], THUMBNAIL)
+    height, width = target_size(*image.shape[:2], THUMBNAIL)
     if height < image.shape[0]:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return page.thumbnail(image)

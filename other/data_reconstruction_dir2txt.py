@@ -9,10 +9,11 @@ from tqdm import tqdm
 
 from common.errors import ImageError, InputError, first_ten
 from common.files import building, check_building
-from other import near_duplicates
-from other.file_transfer import Transfer
-from preprocess import EXTENSIONS, load
-from samples import content_hash, write_label_names, write_sample
+from data import near_duplicates
+from data.decoding import load
+from data.file_transfer import Transfer
+from data.image_files import EXTENSIONS
+from data.samples import content_hash, write_label_names, write_sample
 
 HASH_PART = 1  # training splits by part 0: what is left here, it can split again
 PARTS = ("train_datasets", "val_datasets", "test_datasets")

@@ -9,10 +9,9 @@ from tqdm import tqdm
 
 from common.errors import InputError, first_ten
 from common.files import building, check_building, replacing
-from job import find_labels
-from other.file_transfer import Transfer
-from preprocess import EXTENSIONS
-from samples import read_label_names, read_samples
+from data.file_transfer import Transfer
+from data.image_files import EXTENSIONS
+from data.samples import find_labels, read_label_names, read_samples
 
 COLUMNS = ["path", "label"]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import building
-from samples import write_label_names, write_sample
+from data.samples import write_label_names, write_sample
 
 SIZE = 32  # pixels a side; the scans are enlarged so that a person can see something
 TEST, VALIDATION = 360, 180  # images; the other 1,257 are for training

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 import backbones
+from common.console import say
 from common.cpu import usable
 from common.errors import InputError, RunError
 from option_table import OPTIONS
@@ -76,8 +77,7 @@ def _each(options, find, names):
     """The rows of a function that gives a text for a name, with the time that each takes."""
     rows = {}
     for name in names:
-        # Its module needs OpenCV, which may be what is broken here.
-        _attempt(options, lambda line: importlib.import_module("job").say(line), f"{name} ...")
+        say(f"{name} ...")
         start = time.perf_counter()
         rows[name] = f"{_attempt(options, find, name)} ({time.perf_counter() - start:.1f} s)"
     return rows
@@ -221,7 +221,9 @@ def decoding(options):
     """A picture of two colours comes back from every format."""
     from PIL import Image
 
-    from preprocess import FORMATS, Preprocessing, load
+    from data.decoding import load
+    from data.geometry import Preprocessing
+    from data.pillow_formats import FORMATS
 
     picture = np.full((SIZE, SIZE, 3), (200, 60, 20), np.uint8)
     picture[: SIZE // 2] = (20, 80, 220)
@@ -273,7 +275,7 @@ def export(options):
     """The tiny model, exported, answers the same in every runtime that is installed."""
     import formats
     import runtimes
-    from preprocess import Preprocessing
+    from data.geometry import Preprocessing
     from save_model import TOLERANCE
 
     names = list(filter(runtimes.is_installed, runtimes.RUNTIMES))

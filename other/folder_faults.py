@@ -4,10 +4,10 @@ import os
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-import samples
 from common.errors import InputError
-from job import find_labels
-from preprocess import EXTENSIONS
+from data import samples
+from data.image_files import EXTENSIONS
+from data.samples import find_labels
 
 ANY_LABEL = range(10**9)  # where label.json cannot say how many there are
 

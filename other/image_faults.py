@@ -13,10 +13,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-import preprocess
 from common.errors import ImageError
-from other import near_duplicates
-from scratch import scratch
+from data import decoding, near_duplicates
+from data.buffers import scratch
+from data.geometry import Preprocessing, resize_to_square
+from data.jpeg import decode_jpeg
+from data.pillow_formats import FORMATS
 
 HUGE = 50_000_000  # pixels; decoding one takes as long as a hundred photos
 SMALLEST = 32  # pixels of a side, the least that a backbone takes
@@ -27,7 +29,7 @@ ENDINGS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "BMP": (".bmp",), "WEBP"
 ODD_MODES = {"CMYK": "printing colours (CMYK)", "LAB": "the colours of CIELAB",
              "HSV": "hue, saturation and value"}
 # Larger than any image, so that JPEGs are decoded in full: at a reduced scale libjpeg skips data.
-WHOLE = preprocess.Preprocessing(1 << 20, "stretch")
+WHOLE = Preprocessing(1 << 20, "stretch")
 
 _heard = threading.local()
 
@@ -116,13 +118,13 @@ def look(path, small=False):
         faults + odd, hashlib.sha256(data).digest(),
         not any(kind in ("corrupt_data", "wrong_extension") for kind, _ in faults),
         height * width, len(data), blank,
-        preprocess.fit(image, near_duplicates.PREPROCESSING) if small else None,
+        resize_to_square(image, near_duplicates.PREPROCESSING) if small else None,
     )
 
 
 def _jpeg(data, path):
     """(picture in an array of `scratch`, faults); raises ImageError."""
-    found = preprocess.decode_jpeg(data, WHOLE, path, scratch)
+    found = decode_jpeg(data, WHOLE, path, scratch)
     if found is not None:
         return found[0], _extension("JPEG", path)
     # Printing colours, or something that the decoder complained about
@@ -132,7 +134,7 @@ def _jpeg(data, path):
         simplejpeg.decode_jpeg(data, "CMYK" if color in ("CMYK", "YCCK") else "RGB")
     except ValueError as error:
         complaint = str(error)
-    image = preprocess.decode(data, WHOLE, path)
+    image = decoding.decode(data, WHOLE, path)
     faults = _extension("JPEG", path)
     if complaint:
         faults.append(("corrupt_data", f"a picture comes out, but: {complaint}"))
@@ -143,9 +145,9 @@ def _jpeg(data, path):
 
 def _other(data, path):
     """(picture, faults) of what is no JPEG; raises ImageError."""
-    image = preprocess.decode(data, WHOLE, path)
+    image = decoding.decode(data, WHOLE, path)
     faults = []
-    with Image.open(io.BytesIO(data), formats=preprocess.FORMATS) as header:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as header:
         faults += _extension(header.format, path)
         try:
             frames = getattr(header, "n_frames", 1)

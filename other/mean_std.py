@@ -11,7 +11,9 @@ from tqdm import tqdm
 
 from common.errors import ImageError, InputError, first_ten
 from common.files import write_text
-from preprocess import EXTENSIONS, Preprocessing, decode, load
+from data.decoding import decode, load
+from data.geometry import Preprocessing
+from data.image_files import EXTENSIONS
 
 SLICE = 16  # images a task, so that handing them over costs little
 FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded at their full size
@@ -100,7 +102,7 @@ def measure(paths, preprocessing, workers=1, original=False):
 
     Args:
         paths: list of image files.
-        preprocessing: `preprocess.Preprocessing` of the model's input, whose pixels count,
+        preprocessing: `geometry.Preprocessing` of the model's input, whose pixels count,
             bars included.
         workers: threads that decode.
         original: the pixels of the files count, before they are fitted into the input.

@@ -8,14 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import run_folder
-from augment import Augmentation
 from common.console import say
 from common.errors import InputError
 from common.files import replacing
 from compute.backend import import_keras
-from job import find_labels
-from mixing import Mixing
-from samples import read_label_names, read_samples
+from data.augmentation import Augmentation
+from data.mixing import Mixing
+from data.samples import find_labels, read_label_names, read_samples
 
 LEAST, MOST = 16, 64  # images shown, where there are as many
 SMALL, LARGE = 160, 320  # pixels: smaller images are enlarged, larger ones shrunk

@@ -10,8 +10,8 @@ from importlib import metadata
 import options as options_module
 import run_folder
 from common.errors import InputError
+from data.samples import content_hash
 from option_table import PLACE
-from samples import content_hash
 
 # Of no meaning for what a run is: nothing keeps them
 NOT_KEPT = ("config", "debug", "json", "overwrite", "resume", *PLACE)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from common.console import say
 from common.errors import InputError, RunError, first_ten
 from common.files import flush, replacing
-from preprocess import EXTENSIONS
+from data.image_files import EXTENSIONS
 
 MANIFEST, FILES = "manifest.csv", "files"
 COLUMNS = ("from", "to")  # an absolute path, and one relative to the manifest

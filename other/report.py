@@ -16,6 +16,7 @@ import run_folder
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import replacing, write_text
+from data.samples import check_labels, read_samples
 from eval import TOP_K, measure, predict
 from inference import Classifier, check_top_k, known_labels
 from other import (
@@ -30,7 +31,6 @@ from other import (
 from other.calibration_error import expected_calibration_error, reliability
 from other.charts import drawing
 from other.confusion_matrix import NO_ANSWER, confused_pairs, confusion
-from samples import check_labels, read_samples
 
 PAGE = "report.html"  # in a run's folder, where --target is not given
 COLUMNS = ("path", "label", "suggested", "probability_of_label", "probability_of_suggested", "how",

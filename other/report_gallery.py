@@ -7,9 +7,10 @@ import numpy as np
 
 from common.errors import ImageError
 from compute.backend import import_keras
+from data.decoding import load
+from data.geometry import Preprocessing
 from other import page
 from other.confusion_matrix import NO_ANSWER
-from preprocess import Preprocessing, load
 from save_model import best_model
 
 MOST_ERRORS, MOST_SUSPECTS = 24, 48

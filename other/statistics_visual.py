@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from common.console import say
 from common.errors import ImageError, first_ten
-from job import find_labels
+from data.decoding_limits import MAX_PIXELS
+from data.pillow_formats import FORMATS
+from data.samples import check_labels, find_labels, read_label_names, read_samples
 from other import fonts
 from other.charts import check_output_folder, drawing, output_folder, save
-from preprocess import FORMATS, MAX_PIXELS
-from samples import check_labels, read_label_names, read_samples
 
 FILES = ("classes.png", "classes.svg", "sizes.png", "sizes.svg", "statistics.csv")
 COLUMNS = ("id", "name", "images", "share", "validation_images", "median_width", "median_height",
@@ -135,11 +135,11 @@ def read_size(path):
     """(width, height) of an image in pixels, upright, from its header.
 
     An EXIF orientation that turns the picture by a quarter swaps them, as
-    `preprocess.load` does; in a PNG only where it stands before the pixels. What lies
+    `decoding.load` does; in a PNG only where it stands before the pixels. What lies
     behind the header is not looked at: a file that is cut off still has a size.
 
     Raises:
-        ImageError: it cannot be read, or is larger than `preprocess.load` takes.
+        ImageError: it cannot be read, or is larger than `decoding.load` takes.
     """
     try:
         if not os.path.getsize(path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import gate
-from samples import write_label_names, write_sample
+from data.samples import write_label_names, write_sample
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Classes that a tiny network tells apart: the dominant colour, RGB.

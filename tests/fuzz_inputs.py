@@ -33,11 +33,19 @@ import options
 import run_folder
 from benchmarks.reader import resident
 from common.errors import ImageError, InputError
+from data.decoding import decode, load
+from data.decoding_limits import MAX_PIXELS
+from data.geometry import Preprocessing
+from data.samples import (
+    check_labels,
+    read_label_names,
+    read_samples,
+    write_label_names,
+    write_sample,
+)
 from job import read_normalization
 from option_table import RESIZES
 from other import quarantine, relabel
-from preprocess import MAX_PIXELS, Preprocessing, decode, load
-from samples import check_labels, read_label_names, read_samples, write_label_names, write_sample
 from tests import fuzz_requests
 
 SECONDS, MEMORY = 5, 500_000_000  # the most that a reading may take; bytes above its start

@@ -16,9 +16,9 @@ from PIL import Image
 
 import run as front_door
 from common.errors import InputError
+from data.samples import write_label_names, write_sample
 from other import copies, data_del, image_faults
 from other.findings import Findings
-from samples import write_label_names, write_sample
 
 NAMES = ["glass", "metal", "paper"]
 WIDTH, HEIGHT = 64, 48
@@ -273,7 +273,7 @@ def test_warnings_reach_the_thread_that_caused_them(tmp_path, monkeypatch):
     """Two threads inside the decoder at once: only one file's decoder warns."""
     for name in ("good.png", "bad.png"):
         (tmp_path / name).write_bytes(encode("PNG"))
-    both, decode = threading.Barrier(2), image_faults.preprocess.decode
+    both, decode = threading.Barrier(2), image_faults.decoding.decode
 
     def warns(data, preprocessing, name):
         both.wait(10)
@@ -282,7 +282,7 @@ def test_warnings_reach_the_thread_that_caused_them(tmp_path, monkeypatch):
         both.wait(10)
         return decode(data, preprocessing, name)
 
-    monkeypatch.setattr(image_faults.preprocess, "decode", warns)
+    monkeypatch.setattr(image_faults.decoding, "decode", warns)
     found = {}
 
     def work(name):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from augment import Augmentation, augment
+from data.augmentation import Augmentation, augment
 from random_eraser import random_eraser
 
 EVERYTHING = Augmentation(True, True, 0.1, 20.0, 0.2, 1.0)

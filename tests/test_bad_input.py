@@ -19,7 +19,7 @@ import run_folder
 import save_model
 import train
 from common.errors import InputError
-from samples import write_label_names, write_sample
+from data.samples import write_label_names, write_sample
 
 LABELS = tuple(COLORS)
 

@@ -18,8 +18,8 @@ from test_calibrate import LABELS, done, go, make_exported, make_run, write_imag
 import runtimes
 from common.errors import RunError
 from common.files import checksum
+from data.samples import write_label_names
 from other import benchmark, benchmark_table
-from samples import write_label_names
 
 # What the export is said to have found; another than what is measured here.
 EXPORT = {"difference": 0.25, "agreement": 0.5}

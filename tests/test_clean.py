@@ -11,8 +11,8 @@ from test_audit import audit, encode, half, put, sample_folder, smaller
 
 import run as front_door
 from common.errors import InputError, RunError
+from data.samples import read_label_names, read_samples
 from other import quarantine
-from samples import read_label_names, read_samples
 
 # What the audit proposes nothing for
 HUMAN = {"bad_label", "missing_text", "two_images_one_stem", "conflicting_labels", "corrupt_data",

@@ -19,8 +19,8 @@ from test_calibrate import (
 )
 
 import run_folder
+from data.samples import write_label_names, write_sample
 from other import compare
-from samples import write_label_names, write_sample
 
 BOTH, NONE = 60, 10
 TRUE = np.random.default_rng(0).integers(0, 3, 100)

@@ -12,10 +12,11 @@ from PIL import Image
 import inference
 import run_folder
 from common.errors import ImageError, InputError
+from data.decoding import load
+from data.geometry import Preprocessing
 from options import parse
 from other import confusion_charts, fonts
 from other import confusion_matrix as tool
-from preprocess import Preprocessing, load
 from save_model import FORMAT
 
 pytestmark = pytest.mark.filterwarnings("error")  # matplotlib's about glyphs, above all

@@ -12,11 +12,11 @@ from conftest import command, write_image
 from PIL import Image
 
 from common.errors import InputError
+from data import near_duplicates
+from data.decoding import load
+from data.samples import read_label_names, read_samples, split
 from other import data_reconstruction_dir2txt as dir2txt
 from other import data_reconstruction_txt2dir as txt2dir
-from other import near_duplicates
-from preprocess import load
-from samples import read_label_names, read_samples, split
 
 NAMES = ["glass", "waste/paper, old", "waste/it's \"new\"", "玻璃 瓶", "x" * 200]
 

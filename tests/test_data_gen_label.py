@@ -11,11 +11,12 @@ import pytest
 from conftest import write_image, write_samples
 
 import data_gen_label
-from augment import Augmentation
 from common.errors import InputError, RunError, StuckError
+from data.augmentation import Augmentation
+from data.decoding import load
+from data.geometry import Preprocessing
+from data.samples import read_samples, write_sample
 from data_gen_label import ImageBatches
-from preprocess import Preprocessing, load
-from samples import read_samples, write_sample
 
 NAMES = ("red", "green", "blue")
 SMALL = Preprocessing(12, "stretch")

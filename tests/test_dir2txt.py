@@ -12,9 +12,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from common.errors import InputError
+from data.samples import read_label_names, read_samples
 from other import data_reconstruction_dir2txt, demo_data
 from other.data_reconstruction_dir2txt import convert
-from samples import read_label_names, read_samples
 
 
 @pytest.fixture

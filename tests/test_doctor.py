@@ -17,9 +17,9 @@ from conftest import ROOT, command
 
 import formats
 import options
-import preprocess
 import run
 import runtimes
+from data import decoding
 from other import doctor
 
 OPTIONS = options.parse("doctor", [])
@@ -223,7 +223,7 @@ def test_private(monkeypatch, text, expected):
 
 
 def test_a_broken_decoder_leaves_the_others(monkeypatch, capsys):
-    monkeypatch.setattr(preprocess, "decode_jpeg", None)
+    monkeypatch.setattr(decoding, "decode_jpeg", None)
     status, out, err = go(monkeypatch, capsys, ["decoding", "toolkit"])
     lines = out.splitlines()
     reason = "a picture made here: cannot be decoded: 'NoneType' object is not callable ("
@@ -235,8 +235,8 @@ def test_a_broken_decoder_leaves_the_others(monkeypatch, capsys):
 
 
 def test_a_decoder_that_turns_colours_round(monkeypatch):
-    true = preprocess.load
-    monkeypatch.setattr(preprocess, "load", lambda *words: true(*words)[..., ::-1])
+    true = decoding.load
+    monkeypatch.setattr(decoding, "load", lambda *words: true(*words)[..., ::-1])
     rows = seconds_off(doctor.decoding(OPTIONS))
     # Two channels of three are off by 180 and by 200, on average by 127, but for losses.
     assert len(rows) == 6 and set(rows.values()) <= {

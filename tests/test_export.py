@@ -20,13 +20,14 @@ import efficientnet.model as network
 import exported_model
 import gate
 import inference
-import preprocess
 import run
 import run_folder
 import runtimes
 import save_model
 from common.errors import InputError, RunError
 from common.files import checksum
+from data import decoding
+from data.geometry import Preprocessing
 
 APART = gate.apart  # before the tests' stand-in takes its place
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))
@@ -78,9 +79,9 @@ def describe(folder, **changes):
 
 
 def val_images(made):
-    settings = preprocess.Preprocessing(32)
+    settings = Preprocessing(32)
     names = sorted(name for name in os.listdir(made.val) if name.endswith(".png"))
-    return np.stack([preprocess.load(os.path.join(made.val, name), settings) for name in names])
+    return np.stack([decoding.load(os.path.join(made.val, name), settings) for name in names])
 
 
 # --- conversion -----------------------------------------------------------------------
@@ -252,7 +253,7 @@ def test_half_precision_that_is_no_number_is_not_offered(made, tmp_path, monkeyp
 def test_in_a_process_of_its_own_the_answers_are_the_same(made):
     """Without the stand-in that the other tests have; and what goes wrong there is told."""
     files = [os.path.join(made.val, "img_0_0.png"), os.path.join(made.val, "img_2_5.png")]
-    what, settings = [("onnx", "float32"), ("openvino", "float32")], preprocess.Preprocessing(32)
+    what, settings = [("onnx", "float32"), ("openvino", "float32")], Preprocessing(32)
     assert gate.apart is gate.answers  # the stand-in
     task = {"folder": str(made.model), "what": what, "files": files,
             "preprocessing": settings._asdict(), "path": str(made.run / "answers.npy")}
@@ -457,14 +458,14 @@ def test_two_signatures_that_differ_are_not_published(made, monkeypatch):
     files = [os.path.join(made.val, "img_0_0.png")]
     with pytest.raises(RunError, match="two signatures differ by 1.0e-02"):
         gate.answers(str(made.model), [("savedmodel", "float32")], files,
-                     preprocess.Preprocessing(32))
+                     Preprocessing(32))
 
 
 def test_a_gate_that_is_killed_says_so(made, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(
         returncode=-9, stderr="W0000 some warning of TensorFlow's\n"))
     with pytest.raises(RunError, match="status -9, as of a process that was killed$"):
-        APART(str(made.model), [], [], preprocess.Preprocessing(32))
+        APART(str(made.model), [], [], Preprocessing(32))
 
 
 @pytest.mark.parametrize("damage", ["formats", "null", "cut", "shape"])

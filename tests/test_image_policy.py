@@ -11,9 +11,9 @@ from conftest import ROOT
 from PIL import Image
 from scipy.stats import kstest
 
-import image_policy
-from image_policy import AUGMIX, RANDAUGMENT, ImagePolicy
-from mixing import Mixing
+from data import auto_augment
+from data.auto_augment import AUGMIX, RANDAUGMENT, ImagePolicy
+from data.mixing import Mixing
 
 
 def noise(size, seed=0):
@@ -178,7 +178,7 @@ def test_tiny_images():
 
 def fake(monkeypatch, *functions):
     for name in ("RANDAUGMENT", "AUGMIX"):
-        monkeypatch.setattr(image_policy, name, dict(enumerate(functions)))
+        monkeypatch.setattr(auto_augment, name, dict(enumerate(functions)))
 
 
 def adding(value):
@@ -216,7 +216,7 @@ def test_which_operations_come(monkeypatch, field, names):
         return lambda image, amount: seen.add(name) or image
 
     for table, held in (("RANDAUGMENT", RANDAUGMENT), ("AUGMIX", AUGMIX)):
-        monkeypatch.setattr(image_policy, table, {name: named(name) for name in held})
+        monkeypatch.setattr(auto_augment, table, {name: named(name) for name in held})
     policy = ImagePolicy(Mixing(**{field: 0.5}))
     for seed in range(80):
         policy(np.zeros((1, 1, 3), np.uint8), *generators(seed))
@@ -278,7 +278,7 @@ def test_an_image_is_a_function_of_its_generators_in_every_thread(chosen):
 
 def test_neither_changes_what_the_other_draws(monkeypatch):
     """After RandAugment of nothing, AugMix makes what it makes alone."""
-    monkeypatch.setattr(image_policy, "RANDAUGMENT", {"identity": RANDAUGMENT["identity"]})
+    monkeypatch.setattr(auto_augment, "RANDAUGMENT", {"identity": RANDAUGMENT["identity"]})
     for seed in range(5):
         alone, both = noise(12), noise(12)
         ImagePolicy(Mixing(augmix=0.6))(alone, *generators(seed))
@@ -293,7 +293,8 @@ def test_off():
 
 def test_needs_no_backend():
     found = subprocess.run(
-        [sys.executable, "-c", "import sys, image_policy, mixing; print('keras' in sys.modules)"],
+        [sys.executable, "-c", "import sys; from data import auto_augment, mixing; "
+         "print('keras' in sys.modules)"],
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )
     assert found.stdout.strip() == "False", found.stderr

@@ -11,8 +11,8 @@ import pytest
 import margins
 import run_folder
 from common.errors import InputError
+from data.samples import Samples
 from other import label_suspects
-from samples import Samples
 
 NAN = np.nan
 

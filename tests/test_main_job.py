@@ -27,10 +27,11 @@ import callbacks
 import checkpoint
 import efficientnet.model as network
 import inference
-import preprocess
 import run
 import run_folder
 from common.errors import RunError
+from data import decoding
+from data.geometry import Preprocessing
 from model import build_model
 
 LABELS = ["red", "green", "blue"]
@@ -148,9 +149,9 @@ def image_names(folder):
 
 
 def read_images(folder):
-    settings = preprocess.Preprocessing(32)
+    settings = Preprocessing(32)
     return np.stack(
-        [preprocess.load(os.path.join(folder, name), settings) for name in image_names(folder)]
+        [decoding.load(os.path.join(folder, name), settings) for name in image_names(folder)]
     )
 
 

@@ -14,11 +14,12 @@ import options
 import run_folder
 import train
 from common.errors import InputError
+from data.decoding import load
+from data.geometry import Preprocessing
 from inference import Classifier
 from job import prepare, read_normalization
 from model import build_model
 from other import mean_std
-from preprocess import Preprocessing, load
 from save_model import export
 
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))

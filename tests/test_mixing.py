@@ -8,11 +8,12 @@ import pytest
 from conftest import write_samples
 from scipy.stats import beta, kstest
 
-from augment import Augmentation, augment
+from data.augmentation import Augmentation, augment
+from data.decoding import load
+from data.geometry import Preprocessing
+from data.mixing import Mixing, cutmix, mix, mixup
+from data.samples import read_samples
 from data_gen_label import ImageBatches
-from mixing import Mixing, cutmix, mix, mixup
-from preprocess import Preprocessing, load
-from samples import read_samples
 
 EVERYTHING = Augmentation(True, True, 0.1, 15.0, 0.1, 0.5)
 ALL_ON = Mixing(0.4, 1.0, 0.5, 0.5)

@@ -38,12 +38,12 @@ import run_folder
 import save_model
 import train
 from common.errors import InputError
+from data.geometry import Preprocessing
+from data.samples import read_label_names, write_label_names, write_sample
 from deployment import server
 from option_table import MODES
 from options import parse
 from other import benchmark, demo_data, doctor, preview, report_gallery
-from preprocess import Preprocessing
-from samples import read_label_names, write_label_names, write_sample
 
 S = 40  # side of the pictures and of the input, in pixels
 RED, GREEN, BLUE, YELLOW = (200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)

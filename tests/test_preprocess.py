@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-import preprocess
 from common.errors import ImageError
-from preprocess import FORMATS, Preprocessing, decode, fit, load
+from data import decoding_limits, pillow_formats
+from data.decoding import decode, load
+from data.geometry import Preprocessing, resize_to_square, target_size
+from data.jpeg import _jpeg_parts, orientation_and_cost
+from data.pillow_formats import FORMATS
 
 FILL = (10, 200, 90)
 ORIENTATION = 0x0112
@@ -286,7 +289,7 @@ def test_fill_bytes_before_a_marker_are_passed_over():
     data = encode(smooth(16, 24), "JPEG", exif=exif(6))
     at = data.index(b"\xff\xe1")
     assert whole(data[:at] + b"\xff\xff" + data[at:]).shape == (24, 16, 3)
-    assert preprocess._jpeg_segments(data[:at] + b"\xff" + data[at:]) == (6, 1)
+    assert orientation_and_cost(data[:at] + b"\xff" + data[at:]) == (6, 1)
 
 
 def test_damaged_exif_is_no_reason_to_refuse():
@@ -309,7 +312,7 @@ def test_orientation_and_reduced_scale_together():
 def test_letterbox_wide():
     # 10 x 4 into 20: scale 2, so 8 rows from (20 - 8) / 2 = 6 on.
     picture = np.full((4, 10, 3), 50, np.uint8)
-    image = fit(picture, Preprocessing(20, fill_color=FILL))
+    image = resize_to_square(picture, Preprocessing(20, fill_color=FILL))
     assert (image[:6] == FILL).all() and (image[14:] == FILL).all()
     assert (image[6:14] == 50).all()
 
@@ -317,21 +320,21 @@ def test_letterbox_wide():
 def test_letterbox_tall_keeps_every_edge():
     # Already 12 high: 5 columns from (12 - 5) // 2 = 3 on, and no pixel is lost.
     picture = np.random.default_rng(0).integers(0, 256, (12, 5, 3), np.uint8)
-    image = fit(picture, Preprocessing(12, fill_color=FILL))
+    image = resize_to_square(picture, Preprocessing(12, fill_color=FILL))
     assert np.array_equal(image[:, 3:8], picture)
     assert (image[:, :3] == FILL).all() and (image[:, 8:] == FILL).all()
 
 
 def test_letterbox_of_a_square_has_no_bars():
     picture = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
-    assert np.array_equal(fit(picture, Preprocessing(9, fill_color=FILL)), picture)
+    assert np.array_equal(resize_to_square(picture, Preprocessing(9, fill_color=FILL)), picture)
 
 
 @pytest.mark.parametrize("resize, rows", [("letterbox", slice(4, 5)), ("stretch", slice(None))])
 def test_one_pixel_high(resize, rows):
     # Ten blocks of 100 equal pixels become ten pixels; letterboxed in row (10 - 1) // 2.
     picture = np.repeat(np.arange(10, dtype=np.uint8) * 20, 100)[None, :, None].repeat(3, axis=2)
-    image = fit(picture, Preprocessing(10, resize, FILL))
+    image = resize_to_square(picture, Preprocessing(10, resize, FILL))
     assert (image[rows, :, 0] == np.arange(10) * 20).all()
     if resize == "letterbox":
         assert (np.delete(image, 4, axis=0) == FILL).all()
@@ -339,7 +342,7 @@ def test_one_pixel_high(resize, rows):
 
 def test_one_pixel_wide():
     picture = np.repeat(np.arange(10, dtype=np.uint8) * 20, 100)[:, None, None].repeat(3, axis=2)
-    image = fit(picture, Preprocessing(10, fill_color=FILL))
+    image = resize_to_square(picture, Preprocessing(10, fill_color=FILL))
     assert (image[:, 4, 0] == np.arange(10) * 20).all()
     assert (np.delete(image, 4, axis=1) == FILL).all()
 
@@ -349,7 +352,7 @@ def test_crop_of_one_pixel_is_the_middle_one(tall):
     picture = np.zeros((1, 1001, 3), np.uint8)
     picture[0, 500] = (9, 99, 199)
     picture = picture.transpose(1, 0, 2) if tall else picture
-    image = fit(picture, Preprocessing(10, "crop", FILL))
+    image = resize_to_square(picture, Preprocessing(10, "crop", FILL))
     assert (image == (9, 99, 199)).all()
 
 
@@ -361,21 +364,22 @@ def test_crop_takes_the_middle(tall):
         expected = picture[:, first : first + side]
         if tall:
             picture, expected = picture.transpose(1, 0, 2), expected.transpose(1, 0, 2)
-        assert np.array_equal(fit(picture, Preprocessing(side, "crop")), expected)
+        assert np.array_equal(resize_to_square(picture, Preprocessing(side, "crop")), expected)
 
 
 def test_crop_shrunk_averages_the_middle():
     picture = np.random.default_rng(1).integers(0, 256, (40, 60, 3), np.uint8)
     expected = picture[:, 10:50].reshape(10, 4, 10, 4, 3).mean(axis=(1, 3))
-    assert difference(fit(picture, Preprocessing(10, "crop")), np.round(expected)).max() <= 1
+    cropped = resize_to_square(picture, Preprocessing(10, "crop"))
+    assert difference(cropped, np.round(expected)).max() <= 1
 
 
 def test_crop_is_a_square_of_the_image():
     # 3 high and 5 wide: the middle square is columns 1 to 3, so the last result column is
     # that of the source's column 3.
     picture = np.array([0, 50, 100, 150, 200], np.uint8)[None, :, None].repeat(3, 0).repeat(3, 2)
-    assert fit(picture, Preprocessing(3, "crop"))[0, :, 0].tolist() == [50, 100, 150]
-    enlarged = fit(picture, Preprocessing(4, "crop"))[0, :, 0]
+    assert resize_to_square(picture, Preprocessing(3, "crop"))[0, :, 0].tolist() == [50, 100, 150]
+    enlarged = resize_to_square(picture, Preprocessing(4, "crop"))[0, :, 0]
     # Half-pixel centres: (i + 0.5) * 3 / 4 - 0.5 = -0.125, 0.625, 1.375, 2.125
     assert difference(enlarged, [50, 81, 119, 150]).max() <= 1
 
@@ -383,7 +387,7 @@ def test_crop_is_a_square_of_the_image():
 def test_stretch_fills_the_square():
     picture = np.zeros((20, 40, 3), np.uint8)
     picture[:10, :20], picture[10:, 20:] = 100, 200
-    image = fit(picture, Preprocessing(8, "stretch", FILL))
+    image = resize_to_square(picture, Preprocessing(8, "stretch", FILL))
     expected = np.zeros((8, 8, 3))
     expected[:4, :4], expected[4:, 4:] = 100, 200
     assert difference(image, expected)[[0, 2, 5, 7]][:, [0, 2, 5, 7]].max() == 0
@@ -391,21 +395,21 @@ def test_stretch_fills_the_square():
 
 def test_enlarging_is_bilinear_with_half_pixel_centres():
     picture = np.array([[0, 100], [0, 100]], np.uint8)[..., None].repeat(3, axis=2)
-    image = fit(picture, Preprocessing(4, "stretch"))
+    image = resize_to_square(picture, Preprocessing(4, "stretch"))
     assert difference(image[..., 0], [[0, 25, 75, 100]] * 4).max() <= 1
 
 
 def test_shrinking_averages():
     picture = np.random.default_rng(2).integers(0, 256, (32, 32, 3), np.uint8)
     expected = picture.reshape(8, 4, 8, 4, 3).mean(axis=(1, 3))
-    assert difference(fit(picture, Preprocessing(8)), np.round(expected)).max() <= 1
+    assert difference(resize_to_square(picture, Preprocessing(8)), np.round(expected)).max() <= 1
 
 
 def test_stretching_one_side_while_shrinking_the_other_averages():
     # Of each four columns one is white: wherever it is sampled, the mean is 63.75.
     picture = np.zeros((4, 1000, 3), np.uint8)
     picture[:, 3::4] = 255
-    image = fit(picture, Preprocessing(10, "stretch"))
+    image = resize_to_square(picture, Preprocessing(10, "stretch"))
     assert difference(image, 64).max() <= 2
 
 
@@ -413,7 +417,7 @@ def test_stretching_one_side_while_shrinking_the_other_averages():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (7, 3), (1, 1000), (999, 2), (33, 64)])
 def test_any_shape_fits(shape, resize):
     picture = np.full((*shape, 3), 77, np.uint8)
-    image = fit(picture, Preprocessing(16, resize, (77, 77, 77)))
+    image = resize_to_square(picture, Preprocessing(16, resize, (77, 77, 77)))
     assert image.shape == (16, 16, 3) and image.dtype == np.uint8
     assert (image == 77).all()  # a pixel that nobody wrote shows
 
@@ -458,7 +462,7 @@ def test_reduced_jpeg_is_close_to_pillow(resize, box):
     ("letterbox", None), ("crop", (200, 0, 800, 600)), ("stretch", None)
 ])
 def test_large_images_are_reduced_in_bands(monkeypatch, band, resize, box):
-    monkeypatch.setattr(preprocess, "BAND", band)
+    monkeypatch.setattr(pillow_formats, "BAND", band)
     picture = smooth(600, 1000)
     size = (100, 60) if resize == "letterbox" else (100, 100)
     pillow = Image.fromarray(picture).resize(size, Image.Resampling.BOX, box)
@@ -468,7 +472,7 @@ def test_large_images_are_reduced_in_bands(monkeypatch, band, resize, box):
 
 
 def test_a_tall_image_is_cropped_in_bands(monkeypatch):
-    monkeypatch.setattr(preprocess, "BAND", 700)
+    monkeypatch.setattr(pillow_formats, "BAND", 700)
     picture = smooth(1000, 600)
     pillow = Image.fromarray(picture).resize((100, 100), Image.Resampling.BOX, (0, 200, 600, 800))
     image = load(encode(picture), Preprocessing(100, "crop", FILL))
@@ -477,7 +481,7 @@ def test_a_tall_image_is_cropped_in_bands(monkeypatch):
 
 def test_bands_lose_no_pixel(monkeypatch):
     """Not reduced, but turned and over the fill colour: sides that no band divides."""
-    monkeypatch.setattr(preprocess, "BAND", 300)
+    monkeypatch.setattr(pillow_formats, "BAND", 300)
     picture = np.random.default_rng(0).integers(0, 256, (67, 101, 4), np.uint8)
     picture[..., 3] = np.where(picture[..., 3] < 99, 0, 255)
     exif = Image.Exif()
@@ -504,7 +508,7 @@ def area_average(image, height, width):
 @pytest.mark.parametrize("resize", ["letterbox", "crop", "stretch"])
 def test_large_images_are_averaged_by_area(monkeypatch, height, width, resize):
     """Noise, whose sides nothing divides: a shift by a part of a pixel would be seen."""
-    monkeypatch.setattr(preprocess, "BAND", 1000)
+    monkeypatch.setattr(pillow_formats, "BAND", 1000)
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     size = 23
     image = load(encode(picture), Preprocessing(size, resize, FILL))
@@ -513,14 +517,14 @@ def test_large_images_are_averaged_by_area(monkeypatch, height, width, resize):
         top, left = (height - side) // 2, (width - side) // 2
         picture = picture[top : top + side, left : left + side]
     elif resize == "letterbox":
-        rows, columns = preprocess.target_size(height, width, Preprocessing(size))
+        rows, columns = target_size(height, width, Preprocessing(size))
         top, left = (size - rows) // 2, (size - columns) // 2
         image = image[top : top + rows, left : left + columns]
     assert np.abs(image - area_average(picture, *image.shape[:2])).max() <= 1.5
 
 
 def test_a_long_line_is_reduced_in_bands(monkeypatch):
-    monkeypatch.setattr(preprocess, "BAND", 1000)
+    monkeypatch.setattr(pillow_formats, "BAND", 1000)
     picture = np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 1000)[None, :, None]
     image = load(encode(picture.repeat(3, axis=2)), Preprocessing(25, "stretch"))
     assert np.array_equal(image[12, :, 0], np.arange(0, 250, 10))
@@ -599,9 +603,9 @@ COSTS = {  # bytes a pixel, rounded up: what reading 26 to 75 megapixels was see
 @pytest.mark.parametrize("kind", COSTS)
 def test_memory_limit(monkeypatch, kind):
     data, cost = COSTS[kind]
-    monkeypatch.setattr(preprocess, "MAX_MEMORY", 64 * cost)
+    monkeypatch.setattr(decoding_limits, "MAX_MEMORY", 64 * cost)
     load(data, Preprocessing(4))
-    monkeypatch.setattr(preprocess, "MAX_MEMORY", 64 * cost - 0.1)
+    monkeypatch.setattr(decoding_limits, "MAX_MEMORY", 64 * cost - 0.1)
     with pytest.raises(ImageError, match="has 8 x 8 pixels, more than the 63 allowed"):
         load(data, Preprocessing(4))
 
@@ -634,7 +638,7 @@ def test_more_than_100_scans_are_refused(restarts, mode, written):
     image = Image.fromarray(smooth(64, 64)).convert(mode)  # Pillow decodes the CMYK
     data = encode(image, "JPEG", progressive=True, restart_marker_blocks=restarts)
     last = data.rindex(b"\xff\xda")
-    before = sum(marker == 0xDA for marker, _ in preprocess._jpeg_parts(data[:last]))
+    before = sum(marker == 0xDA for marker, _ in _jpeg_parts(data[:last]))
     assert before == data[:last].count(b"\xff\xda") == written - 1
     whole(data[:last] + data[last:-2] * (101 - written) + data[-2:])
     with pytest.raises(ImageError, match="has 101 scans; at most 100 are decoded"):

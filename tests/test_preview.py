@@ -8,14 +8,14 @@ import pytest
 from conftest import command, write_image, write_samples
 from PIL import Image
 
-from augment import Augmentation
 from common.errors import InputError
+from data.augmentation import Augmentation
+from data.geometry import Preprocessing
+from data.mixing import Mixing
+from data.samples import read_samples, write_label_names, write_sample
 from data_gen_label import ImageBatches
-from mixing import Mixing
 from options import parse
 from other import preview
-from preprocess import Preprocessing
-from samples import read_samples, write_label_names, write_sample
 
 SIDE, STEP_X, STEP_Y = 160, 168, 210  # 40 pixels fourfold; 8 between, 3 * 14 below
 

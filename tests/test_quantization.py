@@ -20,11 +20,12 @@ import formats
 import gate
 import inference
 import known_images
-import preprocess
 import run_folder
 import runtimes
 import save_model
 from common.errors import InputError
+from data import decoding
+from data.geometry import Preprocessing
 
 EVERY = [(name, precision) for name, runtime in runtimes.RUNTIMES.items()
          for precision in runtime.files if precision != "bfloat16"]
@@ -263,7 +264,7 @@ def test_a_long_folder_is_taken_evenly(tmp_path, monkeypatch):
     names = sorted(os.path.join(folder, name) for name in os.listdir(folder)
                    if name.endswith(".png"))
     monkeypatch.setattr(known_images, "MOST_IMAGES", 3)
-    found, _ = known_images._spread(names, preprocess.Preprocessing(32))
+    found, _ = known_images._spread(names, Preprocessing(32))
     assert found == [names[0], names[7], names[14]]
 
 
@@ -291,7 +292,7 @@ def encode(image, ending, **settings):
 @pytest.mark.parametrize("kind", ["wide", "tall", "tiny", "grey", "transparent", "webp", "jpeg",
                                   "large"])
 def test_decoding_in_the_graph(kind, resize):
-    settings = preprocess.Preprocessing(64, resize, (200, 100, 50))
+    settings = Preprocessing(64, resize, (200, 100, 50))
     image = photo({"tall": (50, 97), "tiny": (9, 5), "large": (601, 400)}.get(kind, (90, 61)))
     tolerance, mean = 1.5, 0.3  # levels; two ways to round
     if kind == "grey":
@@ -305,7 +306,7 @@ def test_decoding_in_the_graph(kind, resize):
         # Ours decodes at a reduced scale, which shows at edges.
         data, tolerance, mean = encode(image, "JPEG", quality=90), 64, 3
     found = np.asarray(bytes_input.decode(data, settings)).astype(int)
-    difference = np.abs(found - preprocess.load(data, settings))
+    difference = np.abs(found - decoding.load(data, settings))
     assert found.shape == (64, 64, 3)
     assert difference.max() <= tolerance and difference.mean() < mean
 
@@ -328,6 +329,6 @@ def test_files_that_tensorflow_cannot_decode_count_for_nothing(small, made, tmp_
     with open(tmp_path / "one.tiff", "wb") as file:
         file.write(encode(photo((40, 30)), "TIFF"))
     rows = gate.answers(str(small.model), [("savedmodel", "float32"), ("savedmodel", "bytes")],
-                        [good, str(tmp_path / "one.tiff")], preprocess.Preprocessing(32))
+                        [good, str(tmp_path / "one.tiff")], Preprocessing(32))
     assert np.isnan(rows[1, 1]).all() and not np.isnan(rows[0]).any()
     assert np.abs(rows[1, 0] - rows[0, 0]).max() < 0.02

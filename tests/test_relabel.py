@@ -13,8 +13,8 @@ import options as options_module
 import run
 import run_folder
 from common.files import write_text
+from data.samples import read_samples, write_sample
 from other import relabel
-from samples import read_samples, write_sample
 
 LABELS = ("paper", "纸板, \"x\"", "glass")
 LONG = "b, '纸\" " + "y" * 200 + ".png"

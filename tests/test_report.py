@@ -20,10 +20,10 @@ import options as options_module
 import run
 import run_folder
 from common.errors import ImageError, InputError
+from data.geometry import Preprocessing
+from data.samples import read_samples, write_sample
 from other import intervals, label_suspects, provenance, report_gallery
 from other.intervals import macro_precision
-from preprocess import Preprocessing
-from samples import read_samples, write_sample
 from save_model import FORMAT
 
 LABELS = ("<script>alert(1)</script>", '纸板 "quoted"', "it's & co", "never seen")

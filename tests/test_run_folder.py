@@ -19,7 +19,7 @@ import options
 import run_folder
 from common.errors import DivergedError, InputError
 from common.files import check_building, replace_folder, replacing, write_text
-from samples import Samples
+from data.samples import Samples
 
 LABELS = ("red", "grün", "blue")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from conftest import write_image
 
-from augment import Augmentation
+from data.augmentation import Augmentation
+from data.geometry import Preprocessing
+from data.samples import Samples, write_sample
 from data_gen_label import ImageBatches
-from preprocess import Preprocessing
-from samples import Samples, write_sample
 
 SMALL = Preprocessing(8, "stretch")
 

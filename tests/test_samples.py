@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from samples import (
+from data.samples import (
     Samples,
     check_labels,
     read_label_names,

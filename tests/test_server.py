@@ -28,10 +28,12 @@ from PIL import Image
 import calibration
 import conversion
 import options
-import preprocess
 import run
 from common.errors import ImageError, InputError
 from common.files import checksum, write_text
+from data import decoding
+from data.geometry import Preprocessing
+from data.samples import read_label_names, read_samples
 from deployment import metrics, openapi, page
 from deployment.application import (
     Served,
@@ -43,7 +45,6 @@ from deployment.application import (
 from deployment.batching import Batcher, Closed
 from deployment.kept import Keeper
 from inference import Classifier
-from samples import read_label_names, read_samples
 
 LABELS = ["top left", "top right", "bottom left", "下右"]
 SIZE = 32
@@ -81,7 +82,7 @@ def write_model(folder, labels=LABELS, **changes):
     path = os.path.join(folder, "model.onnx")
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     conversion.to_openvino(path, os.path.join(folder, "model.xml"))
-    settings = preprocess.Preprocessing(SIZE, "stretch", (0, 0, 0))
+    settings = Preprocessing(SIZE, "stretch", (0, 0, 0))
     description = {
         "format": 1, "run": "quarters", "labels": labels, "preprocessing": settings._asdict(),
         "formats": {"onnx": {"float32": {}}, "openvino": {"float32": {}}}, "weights": "0",
@@ -190,7 +191,7 @@ def application(folder):
         classifier.labels, classifier.calibration = tuple(labels), calibrated
         state, counted = State(), metrics.create()
         batchers.append(Batcher(
-            lambda source: preprocess.load(source, classifier.preprocessing),
+            lambda source: decoding.load(source, classifier.preprocessing),
             predict or classifier.probabilities, 4, 0, max_queue,
             observe=lambda size, waiting: counted.batch.observe(size),
         ))
@@ -317,7 +318,7 @@ def test_no_pictures(server, folder, tmp_path, data, reason):
     settings = classifier.preprocessing._replace(max_pixels=500_000)
     (tmp_path / "x.jpg").write_bytes(data)
     with pytest.raises(ImageError) as error:
-        preprocess.load(str(tmp_path / "x.jpg"), settings)
+        decoding.load(str(tmp_path / "x.jpg"), settings)
     assert message == error.value.reason
 
 

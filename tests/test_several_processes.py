@@ -20,13 +20,13 @@ import efficientnet.model as network
 import inference
 import option_table
 import options
-import preprocess
 import pretrained
 import run_folder
 import save_model
 import train
 from common.errors import InputError, RunError
 from compute import cluster, devices
+from data import decoding
 from model import build_model
 
 FEW_BLOCKS = (
@@ -164,7 +164,7 @@ def test_exports_of_all_trainings_answer_alike(trained, monkeypatch):
         classifier = inference.Classifier.load(run.file(run_folder.MODEL))
         files = [str(trained.path / "val" / f"img_{label}_{n}.bmp")
                  for label in range(3) for n in range(3)]
-        images = np.stack([preprocess.load(file, classifier.preprocessing) for file in files])
+        images = np.stack([decoding.load(file, classifier.preprocessing) for file in files])
         answers.append(classifier.probabilities(images))
     assert np.ptp(answers[0]) > 0.01
     assert np.abs(answers[0] - answers[1]).max() < 1e-5

@@ -13,10 +13,10 @@ from conftest import ROOT, command, write_image, write_samples
 from PIL import Image, ImageFile, ImageOps
 
 from common.errors import ImageError, InputError
+from data.samples import write_label_names, write_sample
 from options import parse
 from other import fonts
 from other import statistics_visual as statistics
-from samples import write_label_names, write_sample
 
 pytestmark = pytest.mark.filterwarnings("error")  # matplotlib's about glyphs, above all
 

@@ -1,4 +1,4 @@
-"""RandAugment and AugMix: random operations on one image, on top of `augment.py`.
+"""RandAugment and AugMix: random operations on one image, on top of `augmentation.py`.
 
 Sources: Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced
 search space", 2020 (CVPR workshops), section 3: two operations an image, of its fourteen.

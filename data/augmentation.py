@@ -6,8 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from data.buffers import scratch
 from random_eraser import random_eraser
-from scratch import scratch
 
 # Share of the images that are shifted, rotated and zoomed. Some stay as they are, as
 # all will be in use; and it keeps decoding, not warping, what a batch costs.

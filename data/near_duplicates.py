@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from preprocess import Preprocessing
+from data.geometry import Preprocessing
 
 SIDE = 32  # pixels of the small pictures
 PREPROCESSING = Preprocessing(SIDE, "stretch")  # what `describe` takes
@@ -48,7 +48,7 @@ def perceptual_hash(picture):
 
 
 def describe(pictures):
-    """The `Descriptions` of pictures, each as `preprocess.load` makes it with `PREPROCESSING`."""
+    """The `Descriptions` of pictures, each as `decoding.load` makes it with `PREPROCESSING`."""
     pictures = np.asarray(pictures, np.uint8).reshape(-1, SIDE, SIDE, 3)
     hashes = np.array([perceptual_hash(each) for each in pictures], np.uint64)
     return Descriptions(hashes, pictures)

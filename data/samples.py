@@ -18,7 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import InputError, first_ten
-from preprocess import EXTENSIONS
+from data.image_files import EXTENSIONS
+
+# Of the project, beside this package
+PROJECT_LABELS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                              "label.json")
 
 MAX_LINE = 4096  # bytes of a text file; one line with a file name is far shorter
 
@@ -316,3 +320,9 @@ def read_label(folder, image, label_names, labels_path):
             f"{len(label_names) - 1}"
         )
     return int(label)
+
+
+def find_labels(folder):
+    """Path of the folder's label.json, else of the project's."""
+    beside = os.path.join(folder, "label.json")
+    return beside if os.path.exists(beside) else PROJECT_LABELS
