@@ -1,11 +1,11 @@
 """Options of a training that do not go together: refused before anything is built."""
 
-import backbones
 from common.errors import InputError
 from compute import devices
+from config.options import FOCAL_GAMMA, PROCESS
 from data.augmentation import Augmentation
 from data.mixing import Mixing
-from option_table import FOCAL_GAMMA, PROCESS
+from modeling import backbones
 
 # What changes a training image, with the value that leaves it as it is
 AUGMENTATION = {**Augmentation()._asdict(), **Mixing()._asdict()}

@@ -14,7 +14,7 @@ def make_model(job):
     """The model of a job, not compiled."""
     import keras
 
-    from model import build_model
+    from modeling.builder import build_model
 
     model = build_model(
         classes=len(job.labels),
@@ -41,7 +41,7 @@ def compile_model(model, job, stage, steps, devices, margins=(), halvings=0):
     import keras
 
     import callbacks
-    from model import backbone_layers
+    from modeling.builder import backbone_layers
     from optimizers import layer_rates, make_optimizer
 
     options = job.options

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_gen_label import as_dataset
-from model import backbone_layers
+from modeling.builder import backbone_layers
 
 
 class frozen:
@@ -40,7 +40,7 @@ def split(model, devices):
     """Cuts a model behind what a frozen backbone fixes.
 
     Args:
-        model: as `model.build_model` gives it.
+        model: as `builder.build_model` gives it.
         devices: `devices.Devices` that the head is trained on; the body runs on one.
 
     Returns:

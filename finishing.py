@@ -34,7 +34,7 @@ def finish(job, devices, model, writer, bad):
     import keras
 
     import callbacks
-    import pretrained
+    from modeling import weight_files
 
     if keras.config.dtype_policy().name != "float32" or devices.spread.devices > 1:
         # What is exported and used computes in float32 on one device, so check/ has to.
@@ -42,7 +42,7 @@ def finish(job, devices, model, writer, bad):
         leave_distribution()
         model = make_model(job._replace(options=job.options._replace(weights="none")))
     exact_float32()
-    pretrained.load(model, os.path.join(job.path, run_folder.BEST))
+    weight_files.load(model, os.path.join(job.path, run_folder.BEST))
     _write_check(job, model)
     best = writer.best
     metrics = {

@@ -18,10 +18,10 @@ from common.errors import ImageError, InputError
 from common.files import checksum, replacing
 from compute.backend import import_keras
 from compute.devices import predict_over, tensorflow_strategy
+from config.parser import show
 from data.decoding import load
 from data.image_files import find_images
 from exported_model import check_files, open_model, parse_description, read_description
-from options import show
 from save_model import best_model, run_calibration
 from test_time_augmentation import views
 

@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-import backbones
 import choices
-import options as options_module
 import run_folder
 from checkpoint import Checkpoint, newest
 from common.console import say
 from common.errors import InputError, first_ten
+from config import parser
+from config.options import KEEPING, PLACE
 from data.samples import Samples, check_labels, find_labels, read_label_names, read_samples, split
-from option_table import KEEPING, PLACE
+from modeling import backbones
 
 DEFAULT_TRAINING = "../datasets/train_datasets"
 DEFAULT_VALIDATION = "../datasets/val_datasets"
@@ -109,13 +109,13 @@ def _resumed(options):
     }
     if changed and (not options.force or "run" in changed):
         raise InputError(
-            f"--{(name := min(changed))}: {options_module.show(changed[name])} is not what {path} "
-            f"was started with, {options_module.show(getattr(stored, name))}; a run goes on with "
+            f"--{(name := min(changed))}: {parser.show(changed[name])} is not what {path} "
+            f"was started with, {parser.show(getattr(stored, name))}; a run goes on with "
             "its own options, or with --force"
         )
     for name, value in changed.items():
-        say(f"note: --force: --{name} {options_module.show(value)} instead of "
-            f"{options_module.show(getattr(stored, name))}")
+        say(f"note: --force: --{name} {parser.show(value)} instead of "
+            f"{parser.show(getattr(stored, name))}")
     kept = {*(options.given & {*KEEPING, "epochs"}), *PLACE, "json", "debug", "resume", "given"}
     found = stored._replace(**changed, **{name: getattr(options, name) for name in kept})
     start = newest(os.path.join(path, run_folder.CHECKPOINT), say)

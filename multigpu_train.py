@@ -7,7 +7,6 @@ spreads the batch over them (`keras.distribution.DataParallel`).
 
 import collections
 
-import backbones
 import choices
 import train
 from common.console import say
@@ -15,8 +14,9 @@ from common.errors import InputError
 from compute import cluster
 from compute.backend import check_jax, hidden, import_keras
 from compute.devices import Devices, Spread, launcher, split_name, tensorflow_strategy
+from config.options import PLACE
 from job import fingerprint
-from option_table import PLACE
+from modeling import backbones
 
 # Options that need not be the same in every process
 OWN = {*PLACE, "workers", "json", "debug", "config", "run", "given"}
@@ -94,12 +94,12 @@ def _fetch_in_turns(backbone, spread):
         return
     from jax.experimental import multihost_utils
 
-    import pretrained
-    from imagenet_weights import imagenet_file
+    from modeling import weight_files
+    from modeling.imagenet_weights import imagenet_file
 
     for process in range(spread.processes):
         if process == spread.process:
-            pretrained.fetch(backbone, *imagenet_file(backbone))
+            weight_files.fetch(backbone, *imagenet_file(backbone))
         multihost_utils.sync_global_devices(f"weights {process}")
 
 

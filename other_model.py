@@ -18,10 +18,9 @@ import re
 import keras
 from keras import layers
 
-import backbones
-import pretrained
 from common.errors import InputError, RunError
-from imagenet_weights import imagenet_file  # noqa: F401, the interface of a backbone's module
+from modeling import backbones, weight_files
+from modeling.imagenet_weights import imagenet_file  # noqa: F401, the interface of a backbone's module
 
 MOMENTUM = 0.9
 KERAS_DROP_CONNECT = 0.2  # what EfficientNetV2 has in keras.applications
@@ -143,7 +142,7 @@ def _plain(numbers):
 def _squeeze_and_excite(x):
     """Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3, with their ratio of 16."""
     channels = x.shape[-1]
-    reduce, expand = pretrained.SQUEEZE_LAYERS
+    reduce, expand = weight_files.SQUEEZE_LAYERS
     weights = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze_pool")(x)
     weights = layers.Dense(channels // 16, activation="relu", name=reduce)(weights)
     weights = layers.Dense(channels, activation="sigmoid", name=expand)(weights)

@@ -1,6 +1,6 @@
 """The front door: `python run.py --mode train | eval | predict | ...`.
 
-Holds the table of modes, lets `options.py` parse, imports the one module that the
+Holds the table of modes, lets `parser.py` parse, imports the one module that the
 mode names and calls its `main(options)`. Nothing heavy is imported before that.
 """
 
@@ -11,9 +11,9 @@ import sys
 import threading
 import traceback
 
-import options as options_module
 from common.errors import InputError, RunError
 from compute.devices import several
+from config import parser
 
 # mode -> module, one line of what it is for
 MODES = {
@@ -85,9 +85,9 @@ def main(argv):
             found = "is missing" if mode is None else f"{mode!r} is not a mode"
             raise InputError(
                 f"--mode {found}; allowed: {', '.join(MODES)}"
-                + options_module.nearest(mode or "", MODES)
+                + parser.nearest(mode or "", MODES)
             )
-        options = options_module.parse(mode, rest)
+        options = parser.parse(mode, rest)
         debug = options.debug
         if debug:
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")

@@ -28,12 +28,12 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-import options as options_module
 from common.errors import InputError
 from common.files import flush, replace_folder, replacing, write_text
+from config import parser
+from config.options import PLACE
 from data.geometry import Preprocessing
 from data.samples import read_label_names, write_label_names
-from option_table import PLACE
 
 OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
@@ -74,7 +74,7 @@ def preprocessing(options):
 
 
 def architecture(options):
-    """The arguments of `model.build_model` that the options of a training mean."""
+    """The arguments of `builder.build_model` that the options of a training mean."""
     names = ("backbone", "input_size", "dropout", "drop_connect", "attention", "block_attention",
              "pooling", "bilinear_dim", "norm", "normalize")
     return {name: getattr(options, name) for name in names}
@@ -195,7 +195,7 @@ def find(name, save_dir, option="--run"):
     there = f"; runs there: {', '.join(runs[:10])}" if runs else "; there are no runs yet"
     raise InputError(
         f"{option}: {name!r} is neither a run or exported model nor the name of a run in {save_dir}"
-        + (options_module.nearest(name, runs) or there)
+        + (parser.nearest(name, runs) or there)
     )
 
 
@@ -219,7 +219,7 @@ def read(path, weights=BEST):
             hint = ": no epoch of it was completed" if name == weights else ""
             raise InputError(f"{path}: is not a complete run: {name} is missing{hint}")
     file = os.path.join(path, OPTIONS)
-    options = options_module.from_mapping("train", options_module.read_yaml(file), file)
+    options = parser.from_mapping("train", parser.read_yaml(file), file)
     if options.input_size is None:
         raise InputError(f"{file}: input_size is missing; a run's is a whole number")
     return Run(path, options, read_label_names(os.path.join(path, LABELS)))

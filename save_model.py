@@ -1,6 +1,6 @@
 """A run's best weights become an exported model: a folder that serves by itself.
 
-`RUN/model/` is a TensorFlow SavedModel ("pb") with `model.json` beside it. It
+`RUN/model/` is a TensorFlow SavedModel ("pb") with `builder.json` beside it. It
 takes images as they are, uint8, on any device: scaling is part of the graph, and
 plain TensorFlow opens it without this project.
 """
@@ -194,11 +194,11 @@ def _predict(model, images):
 
 def best_model(run):
     """The Keras model of a `run_folder.Run` with its best weights; `import_keras` comes before."""
-    import pretrained
-    from model import build_model
+    from modeling import weight_files
+    from modeling.builder import build_model
 
     model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
-    pretrained.load(model, run.file(run_folder.BEST))
+    weight_files.load(model, run.file(run_folder.BEST))
     return model
 
 

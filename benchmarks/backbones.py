@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 
-import backbones
+from modeling import backbones
 
 COUNTED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),

@@ -38,11 +38,11 @@ def measure(source, scratch, epochs):
     import_keras()
     import numpy as np
 
-    import options
-    import pretrained
     import train
     from choices import AUGMENTATION
-    from model import build_model
+    from config import parser
+    from modeling import weight_files
+    from modeling.builder import build_model
     from other.data_reconstruction_dir2txt import convert
 
     data = os.path.join(scratch, "data")
@@ -50,16 +50,17 @@ def measure(source, scratch, epochs):
     start = os.path.join(scratch, "start.weights.h5")
     build_model("EfficientNetB0", 2, 224).save_weights(start)
     off = [word for name, value in AUGMENTATION.items()
-           for word in (f"--{name}", options.show(value))]
+           for word in (f"--{name}", parser.show(value))]
     seconds, heads = {}, {}
     for name, more in (("without", off), ("with", ["--cache_features"])):
-        found = train.fit(options.parse("train", [
+        found = train.fit(parser.parse("train", [
             "--train_data", data, "--weights", start, "--epochs", str(epochs),
             "--freeze_epochs", str(epochs), "--run", name, "--save_dir", scratch,
             "--log_dir", os.path.join(scratch, "logs"), *more,
         ]))
         seconds[name] = found["train_seconds"]
-        heads[name] = pretrained.read(os.path.join(found["run"], "last.weights.h5"))["predictions"]
+        path = os.path.join(found["run"], "last.weights.h5")
+        heads[name] = weight_files.read(path)["predictions"]
     return {
         **seconds,
         "ratio": seconds["without"] / seconds["with"],

@@ -73,7 +73,7 @@ def make_step(backbone, pooling):
     keras = import_keras()
     import numpy as np
 
-    from model import build_model
+    from modeling.builder import build_model
 
     size, batch = SIZES[backbone]
     keras.utils.set_random_seed(0)

@@ -64,7 +64,7 @@ def measure(source, scratch, name, rounds):
     from compute.backend import import_keras
 
     keras = import_keras()
-    import options as options_module
+    from config import parser
     from data.augmentation import Augmentation
     from data.geometry import Preprocessing
     from data.samples import read_label_names, read_samples
@@ -75,7 +75,7 @@ def measure(source, scratch, name, rounds):
     convert(source, target)
     labels = read_label_names(os.path.join(target, "label.json"))
     samples = read_samples(target, labels)
-    defaults = options_module.parse("train", [])
+    defaults = parser.parse("train", [])
     augmentation = Augmentation(*(getattr(defaults, field) for field in Augmentation._fields))
 
     def ours(chosen):

@@ -79,7 +79,7 @@ def measure(asked):
 
     from compiling import jit_compile
     from compute.devices import Devices, Spread, over_devices, tensorflow_strategy
-    from model import build_model
+    from modeling.builder import build_model
 
     names, strategy = tensorflow_strategy(asked.devices)
     devices = Devices(names, Spread(len(names)), strategy)

@@ -49,14 +49,14 @@ def measure(source, target, asked):
 
     import callbacks
     import compiling
-    import options as options_module
     import stages
     from compute.devices import ONE, Devices
+    from config import parser
     from job import prepare
     from other.data_reconstruction_dir2txt import convert
 
     convert(source, target)
-    options = options_module.parse(
+    options = parser.parse(
         "train",
         ["--train_data", target, "--weights", "none", "--batch_size", str(batch_size),
          "--epochs", str(asked.epochs), "--run", "overhead", "--save_dir", os.path.dirname(target)],

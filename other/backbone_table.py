@@ -3,8 +3,8 @@
 import json
 import os
 
-import backbones
-from imagenet_weights import cache_folder, imagenet_file
+from modeling import backbones
+from modeling.imagenet_weights import cache_folder, imagenet_file
 
 
 def main(options):

@@ -2,7 +2,7 @@
 
 import csv
 
-from options import show
+from config.parser import show
 
 # Of Okabe and Ito, which colour-blind people tell apart.
 COLORS = {"savedmodel": "#E69F00", "onnx": "#009E73", "openvino": "#0072B2", "litert": "#CC79A7"}

@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-import backbones
 from common.console import say
 from common.cpu import usable
 from common.errors import InputError, RunError
-from option_table import OPTIONS
+from config.options import OPTIONS
+from modeling import backbones
 
 ROOT = Path(__file__).resolve().parents[1]
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -245,7 +245,7 @@ def tiny_model():
 
     keras = import_keras()
     from compiling import jit_compile
-    from model import build_model
+    from modeling.builder import build_model
 
     exact_float32()  # the export is compared with others
     keras.utils.set_random_seed(0)

@@ -2,10 +2,10 @@
 
 import json
 
-import backbones
 from common.errors import InputError
 from compute.backend import import_keras
-from imagenet_weights import imagenet_file
+from modeling import backbones
+from modeling.imagenet_weights import imagenet_file
 
 
 def main(options):
@@ -16,10 +16,10 @@ def main(options):
             f"--backbone: {name!r}: KerasHub brings its presets itself, at the start of "
             f"--mode train; allowed here: {', '.join(backbones.TABLE)}"
         )
-    import pretrained  # h5py and NumPy, which the refusal does not need
+    from modeling import weight_files  # h5py and NumPy, which the refusal does not need
 
     import_keras()
-    path = pretrained.fetch(name, *imagenet_file(name))
+    path = weight_files.fetch(name, *imagenet_file(name))
     if options.json:
         print(json.dumps({"backbone": name, "weights": str(path)}))
     else:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import pretrained
+from modeling import weight_files
 
 BATCH = 8  # images at once: large inputs need memory
 
@@ -21,7 +21,7 @@ def grad_cam(model, images, classes):
     vanishes where the model is sure, which is where one asks.
 
     Args:
-        model: as `model.build_model` gives it.
+        model: as `builder.build_model` gives it.
         images: uint8 (N, S, S, 3), RGB.
         classes: int (N,), the class id to explain for each image.
 
@@ -31,7 +31,7 @@ def grad_cam(model, images, classes):
     """
     features = model.get_layer("pool").input
     body = keras.Model(model.input, features)
-    top = model.get_layer(pretrained.HEAD)
+    top = model.get_layer(weight_files.HEAD)
     middle = keras.Model(features, top.input)
     parts = []
     for start in range(0, len(images), BATCH):

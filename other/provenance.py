@@ -7,11 +7,11 @@ import platform
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
-import options as options_module
 import run_folder
 from common.errors import InputError
+from config import parser
+from config.options import PLACE
 from data.samples import content_hash
-from option_table import PLACE
 
 # Of no meaning for what a run is: nothing keeps them
 NOT_KEPT = ("config", "debug", "json", "overwrite", "resume", *PLACE)
@@ -43,10 +43,10 @@ def best_epoch(rows):
 def option_rows(options):
     """(name, value, default, whether they differ) of each option of a training, as text."""
     rows = []
-    for option in options_module.mode_options("train"):
+    for option in parser.mode_options("train"):
         value = getattr(options, option.name)
         if option.name not in NOT_KEPT:
-            texts = ["–" if each is None else options_module.show(each)
+            texts = ["–" if each is None else parser.show(each)
                      for each in (value, option.default)]
             rows.append((option.name, texts[0], option.shown or texts[1], value != option.default))
     return rows

@@ -29,10 +29,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-import options
 import run_folder
 from benchmarks.reader import resident
 from common.errors import ImageError, InputError
+from config import parser
+from config.options import RESIZES
 from data.decoding import decode, load
 from data.decoding_limits import MAX_PIXELS
 from data.geometry import Preprocessing
@@ -44,7 +45,6 @@ from data.samples import (
     write_sample,
 )
 from job import read_normalization
-from option_table import RESIZES
 from other import quarantine, relabel
 from tests import fuzz_requests
 
@@ -152,7 +152,7 @@ TEXTS = {  # kind: path, sound bytes, how they are read
     "label.json": ("names/label.json", b'{\n "0": "cardboard",\n "1": "glass",\n "2": "metal"\n}\n',
                    read_names),
     **{f"config of {mode}": ("config.yaml", text, lambda path, mode=mode: check_options(
-        options.parse(mode, ["--config", path]))) for mode, text in (
+        parser.parse(mode, ["--config", path]))) for mode, text in (
             ("train", TRAIN),
             ("predict", b"run: first\nimage:\n- a.jpg\n- b/*.png\ntop_k: 3\ntta: flip\n"),
             ("dir2txt", b"source: a\ntarget: b\nhow: link\nsplit: [0.8, 0.1, 0.1]\n"),

@@ -3,15 +3,15 @@
 import os
 
 import run
-from option_table import MODES
-from options import UNTOLD, mode_options, show
+from config.options import MODES
+from config.parser import UNTOLD, mode_options, show
 
 DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
                         "docs", "options.md")
 HEAD = """# Options
 
 Every option of every mode, as `python run.py --mode MODE --help` lists them. Written by
-`python -m tests.option_reference` from `option_table.py`; a test keeps the two together.
+`python -m tests.option_reference` from `parser.py`; a test keeps the two together.
 
 All modes take `--json` (one line of JSON on standard output), `--config FILE.yaml` (options from a
 file, a line each) and `--debug` (the traceback of an error).

@@ -636,7 +636,7 @@ def test_notes_alone_are_no_failure(source, capsys):
 
 def refused(*words):
     with pytest.raises(InputError) as found:
-        options = front_door.options_module.parse("audit", [*map(str, words)])
+        options = front_door.parser.parse("audit", [*map(str, words)])
         data_del.main(options)
     return str(found.value)
 

@@ -10,10 +10,10 @@ import keras
 import pytest
 from conftest import ROOT, command
 
-import backbones
 from benchmarks.backbones import build, classifier, export_difference, learn, multiply_adds
 from common.errors import InputError
-from imagenet_weights import cache_folder, imagenet_file
+from modeling import backbones
+from modeling.imagenet_weights import cache_folder, imagenet_file
 from other import backbone_table, fetch_weights
 
 SMALLEST = {  # of each family

@@ -13,12 +13,12 @@ from conftest import COLORS, ROOT, write_image, write_samples
 import checkpoint
 import inference
 import job
-import options
 import run
 import run_folder
 import save_model
 import train
 from common.errors import InputError
+from config import parser
 from data.samples import write_label_names, write_sample
 
 LABELS = tuple(COLORS)
@@ -60,7 +60,7 @@ def made(tmp_path, folder):
 
 
 def make_run(tmp_path, folder, name="made", **changed):
-    chosen = options.parse("train", ["--train_data", folder, "--run", name])._replace(
+    chosen = parser.parse("train", ["--train_data", folder, "--run", name])._replace(
         input_size=32, learning_rate=0.001, warmup_epochs=1.0, save_dir=str(tmp_path / "runs"),
         log_dir=str(tmp_path / "logs"), **changed,
     )
@@ -432,28 +432,28 @@ def test_resume_takes_the_data_it_began_with(tmp_path, folder, monkeypatch):
     write_samples(tmp_path / "datasets" / "val_datasets", 2, seed=9)
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    first = job.prepare(options.parse("train", ["--run", "first"]))
+    first = job.prepare(parser.parse("train", ["--run", "first"]))
     assert (len(first.training.names), len(first.validation.names)) == (12, 6)
     run_folder.create(first.path, first.options, first.labels, False)
     leave_checkpoint(first.path, 1, {"data": job.fingerprint(first), "best_epoch": 1})
-    again = job.prepare(options.parse("train", ["--resume", "first"]))
+    again = job.prepare(parser.parse("train", ["--resume", "first"]))
     assert (len(again.training.names), len(again.validation.names)) == (12, 6)
     assert job.fingerprint(again) == job.fingerprint(first)
     write_sample("../datasets/val_datasets", "img_0_0.png", 2)
     with pytest.raises(InputError, match="--resume: the images or labels have changed"):
-        job.prepare(options.parse("train", ["--resume", "first"]))
+        job.prepare(parser.parse("train", ["--resume", "first"]))
 
 
 def test_a_new_image_changes_the_fingerprint(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(job, "say", lambda line: None)
     words = ["--train_data", folder, "--save_dir", str(tmp_path / "runs"), "--run", "first"]
-    before = job.fingerprint(job.prepare(options.parse("train", words)))
-    assert job.fingerprint(job.prepare(options.parse("train", words))) == before
+    before = job.fingerprint(job.prepare(parser.parse("train", words)))
+    assert job.fingerprint(job.prepare(parser.parse("train", words))) == before
     write_sample(folder, "img_1_2.png", 0)
-    other_label = job.fingerprint(job.prepare(options.parse("train", words)))
+    other_label = job.fingerprint(job.prepare(parser.parse("train", words)))
     write_image(os.path.join(folder, "new.png"))
     write_sample(folder, "new.png", 0)
-    one_more = job.fingerprint(job.prepare(options.parse("train", words)))
+    one_more = job.fingerprint(job.prepare(parser.parse("train", words)))
     assert len({before, other_label, one_more}) == 3
 
 

@@ -21,10 +21,10 @@ import run
 import run_folder
 import save_model
 from common.files import checksum, write_text
+from config.parser import parse
 from data.geometry import Preprocessing
 from data.samples import read_samples, write_label_names, write_sample
 from eval import measure_answered
-from options import parse
 from other import calibrate
 from other.calibration_error import expected_calibration_error, reliability
 

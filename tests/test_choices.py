@@ -2,14 +2,13 @@
 
 import pytest
 
-import option_table
-import options
 from choices import AUGMENTATION, check
 from common.errors import InputError
+from config import options, parser
 
 
 def checked(*words, size=224):
-    return check(options.parse("train", list(words)), size)
+    return check(parser.parse("train", list(words)), size)
 
 
 @pytest.mark.parametrize("size, words, facts", [
@@ -51,6 +50,6 @@ def test_contradictions(size, words, facts):
 def test_cached_features_switch_augmentation_off():
     found = checked("--cache_features", "--freeze_epochs", "2")
     assert {name: getattr(found, name) for name in AUGMENTATION} == AUGMENTATION
-    assert set(AUGMENTATION) == set(option_table.AUGMENTATION)
-    plain = options.parse("train", [])
+    assert set(AUGMENTATION) == set(options.AUGMENTATION)
+    plain = parser.parse("train", [])
     assert checked() == plain

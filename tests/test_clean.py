@@ -147,7 +147,7 @@ def test_nothing_to_do(data, tmp_path, capsys):
 
 def refused(*words):
     with pytest.raises((InputError, RunError)) as found:
-        quarantine.main(front_door.options_module.parse("clean", [*map(str, words)]))
+        quarantine.main(front_door.parser.parse("clean", [*map(str, words)]))
     return str(found.value)
 
 

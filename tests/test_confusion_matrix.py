@@ -12,9 +12,9 @@ from PIL import Image
 import inference
 import run_folder
 from common.errors import ImageError, InputError
+from config.parser import parse
 from data.decoding import load
 from data.geometry import Preprocessing
-from options import parse
 from other import confusion_charts, fonts
 from other import confusion_matrix as tool
 from save_model import FORMAT

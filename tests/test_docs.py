@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-import options
+from config import parser
 
 DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md",
              *(f"docs/{name}" for name in sorted(os.listdir(os.path.join(ROOT, "docs")))
@@ -34,7 +34,7 @@ def test_links_lead_to_files(name):
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_options_named_are_there(name):
     """In tables and text; lines of commands of other programs have options of their own."""
-    known = {option for mode in options.MODES.values() for option in mode.options} | {"mode"}
+    known = {option for mode in parser.MODES.values() for option in mode.options} | {"mode"}
     for word in re.findall(r"`--([a-z_]+)", read(name)):
         assert word in known or name.startswith("docs/benchmarks") or word == "help", word
 
@@ -46,7 +46,7 @@ def test_shell_in_documents_is_shell(name):
 
 
 def test_options_of_the_training_scripts_exist():
-    known = set(options.MODES["train"].options) | {"mode"}
+    known = set(parser.MODES["train"].options) | {"mode"}
     text = "\n".join([*blocks("docs/several-machines.md", "bash"),
                       *blocks("docs/several-machines.md", "yaml")])
     used = set(re.findall(r"--([a-z]+(?:_[a-z]+)*)\b(?!-)", text.split("set -euo")[1]))

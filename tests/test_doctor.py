@@ -16,13 +16,13 @@ import pytest
 from conftest import ROOT, command
 
 import formats
-import options
 import run
 import runtimes
+from config import parser
 from data import decoding
 from other import doctor
 
-OPTIONS = options.parse("doctor", [])
+OPTIONS = parser.parse("doctor", [])
 TOKEN = "q7Zk2mX9vB4nR8tY1wLp"
 HIDDEN = "set, not shown: it may be a secret"
 SECRETS = {"TF_VAR_database": "swordfish", "TF_LOGIN_TOKEN": "tulip", "TF_THING": TOKEN,

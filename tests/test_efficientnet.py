@@ -9,14 +9,14 @@ import pytest
 from keras.src.applications import efficientnet as published
 from keras.src.legacy.saving import legacy_h5_format
 
-import model as model_module
-import option_table
-import pretrained
 from common.errors import InputError, RunError
+from config import options
 from efficientnet import VARIANTS
 from efficientnet.model import efficientnet
 from efficientnet.weights import imagenet_file
-from model import build_model
+from modeling import builder as model_module
+from modeling import weight_files
+from modeling.builder import build_model
 
 MEAN, STDDEV = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 # Parameters with the 1000-class head, as published, and the channels that go into the head.
@@ -83,7 +83,7 @@ def assert_same(found, expected):
 
 def test_every_backbone_is_an_option_and_stands_in_the_table():
     assert list(VARIANTS) == list(PUBLISHED)
-    assert set(VARIANTS) <= set(option_table.BACKBONES)
+    assert set(VARIANTS) <= set(options.BACKBONES)
     for name in VARIANTS:
         assert callable(getattr(keras.applications, name))  # names are Keras's class names
 
@@ -128,7 +128,7 @@ def test_a_published_file_gives_the_published_output(tmp_path, inside):
     write_published(theirs, path, inside)
     ours = build_model("EfficientNetB0", 5, 64)
     head = ours.get_layer("predictions").get_weights()
-    pretrained.load(ours, str(path), head=False)
+    weight_files.load(ours, str(path), head=False)
     x = pixels(64)
     assert_same(features(ours)(x), theirs(x.astype(np.float32)))
     for before, after in zip(head, ours.get_layer("predictions").get_weights()):
@@ -152,7 +152,7 @@ def test_imagenet_asks_for_the_file_that_keras_asks_for(name, monkeypatch):
         return "/weights.h5"
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
-    assert pretrained.fetch(name, *imagenet_file(name)) == "/weights.h5"
+    assert weight_files.fetch(name, *imagenet_file(name)) == "/weights.h5"
     short = name.removeprefix("EfficientNet").lower()
     file = f"efficientnet{short}_notop.h5"
     assert asked == [
@@ -215,14 +215,14 @@ def test_a_runs_weights_with_another_number_of_classes_keep_the_new_head(tmp_pat
     before.save_weights(path)
     after = build_model("EfficientNetB0", 3, 32)
     head = after.get_layer("predictions").get_weights()
-    pretrained.load(after, path, head=False)
+    weight_files.load(after, path, head=False)
     for layer in before.layers:
         new = after.get_layer(layer.name).get_weights()
         expected = head if layer.name == "predictions" else layer.get_weights()
         assert len(new) == len(expected)
         assert all(np.array_equal(one, two) for one, two in zip(new, expected)), layer.name
     with pytest.raises(InputError) as error:
-        pretrained.load(after, path)
+        weight_files.load(after, path)
     for fact in (path, "'predictions'", "(1280, 3)", "(1280, 4)"):
         assert fact in str(error.value)
 
@@ -233,7 +233,7 @@ def test_a_runs_weights_come_back_bit_for_bit(tmp_path):
     path = str(tmp_path / "best.weights.h5")
     before.save_weights(path)
     after = build_model("EfficientNetB0", 3, 32)
-    pretrained.load(after, path)
+    weight_files.load(after, path)
     assert all(np.array_equal(*pair) for pair in zip(before.get_weights(), after.get_weights()))
 
 
@@ -257,12 +257,12 @@ def test_not_an_h5_file_is_refused(tmp_path, content):
     path = tmp_path / "weights.h5"
     path.write_bytes(content)
     with pytest.raises(InputError, match="weights.h5: is not a weights file"):
-        pretrained.read(str(path))
+        weight_files.read(str(path))
 
 
 def test_no_such_weights_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere.h5: no such weights file"):
-        pretrained.read(str(tmp_path / "nowhere.h5"))
+        weight_files.read(str(tmp_path / "nowhere.h5"))
 
 
 @pytest.mark.parametrize("key", ["data", "layers", "layers/dense", "layers/dense/vars"])
@@ -271,7 +271,7 @@ def test_an_h5_file_of_something_else_is_refused(tmp_path, key):
     with h5py.File(path, "w") as file:
         file[key] = np.zeros(3)  # the last three stand where a run's weights have groups
     with pytest.raises(InputError, match="other.h5"):
-        pretrained.read(path)
+        weight_files.read(path)
 
 
 def test_a_cut_off_weights_file_is_refused(tmp_path):
@@ -280,7 +280,7 @@ def test_a_cut_off_weights_file_is_refused(tmp_path):
     part = tmp_path / "part.weights.h5"
     part.write_bytes(whole.read_bytes()[:-10000])
     with pytest.raises(InputError, match="part.weights.h5"):
-        pretrained.read(str(part))
+        weight_files.read(str(part))
 
 
 def test_batchnorm_momentum_works_on_small_data():

@@ -10,12 +10,12 @@ from conftest import write_samples
 import callbacks
 import efficientnet.model as network
 import fine_tuning
-import options
 import run_folder
 import train
 from compute.devices import Devices
+from config import parser
 from inference import Classifier
-from model import HEAD_LAYERS, backbone_layers, build_model
+from modeling.builder import HEAD_LAYERS, backbone_layers, build_model
 from run_folder import find
 from save_model import export
 
@@ -40,7 +40,7 @@ def data(tmp_path_factory):
 
 
 def fit(data, place, *words, epochs=4, name="run"):
-    return train.fit(options.parse("train", [
+    return train.fit(parser.parse("train", [
         "--train_data", str(data / "train"), "--val_data", str(data / "val"), "--weights", "none",
         "--input_size", "32", "--batch_size", "6", "--epochs", str(epochs), "--workers", "2",
         "--save_dir", str(place / "runs"), "--log_dir", str(place / "logs"), "--run", name,
@@ -50,9 +50,9 @@ def fit(data, place, *words, epochs=4, name="run"):
 
 def weights(path, name="last.weights.h5"):
     """A run's weights, layer -> list of arrays."""
-    import pretrained
+    from modeling import weight_files
 
-    return pretrained.read(os.path.join(path, name))
+    return weight_files.read(os.path.join(path, name))
 
 
 def equal(one, two):
@@ -162,7 +162,7 @@ def test_going_on_gives_the_same_run(
         patch.setattr(callbacks.Epochs, "on_epoch_begin", on_epoch_begin)
         with pytest.raises(KeyboardInterrupt):
             fit(data, tmp_path, *words, name="halves")
-    halves = train.fit(options.parse("train", [
+    halves = train.fit(parser.parse("train", [
         "--resume", "halves", "--save_dir", str(tmp_path / "runs"),
     ]))["run"]
     for name in ("last.weights.h5", "best.weights.h5"):

@@ -3,8 +3,8 @@
 import pytest
 from fuzz_inputs import IMAGES, TEXTS, case, finds, fuzz
 
-import options
 from common.errors import ImageError, InputError, RunError
+from config import parser
 
 
 def fuzzed(*counts, **limits):
@@ -44,7 +44,7 @@ def test_a_case_is_a_function_of_seed_kind_and_number(kind):
 def test_what_takes_an_options_file_too_far(tmp_path, text, part):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(InputError, match=part):
-        options.parse("dir2txt", ["--config", str(tmp_path / "config.yaml")])
+        parser.parse("dir2txt", ["--config", str(tmp_path / "config.yaml")])
 
 
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\x1c", "\u2028"])

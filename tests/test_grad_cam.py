@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import efficientnet.model as network
-import options
 import run_folder
 from bilinear_pooling import GEM_EPSILON, NORM_EPSILON, ROOT_EPSILON
-from model import build_model
+from config import parser
+from modeling.builder import build_model
 from other.grad_cam import BATCH, grad_cam
 from other.report_gallery import heat_maps
 
@@ -22,7 +22,7 @@ def make(monkeypatch, **settings):
     """A model and its feature maps of `IMAGES`: few blocks, or for six channels only a layer."""
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
     if settings["pooling"] != "avg":
-        monkeypatch.setattr("model._features", lambda inputs, *_: keras.layers.Conv2D(
+        monkeypatch.setattr("modeling.builder._features", lambda inputs, *_: keras.layers.Conv2D(
             6, 8, 8, activation="silu")(keras.layers.Rescaling(1 / 64, -2)(inputs)))
     keras.utils.set_random_seed(1)
     model = build_model("EfficientNetB0", CLASSES, 32, **settings)
@@ -112,7 +112,7 @@ def test_of_a_runs_best_weights(monkeypatch, tmp_path):
     """Built again from what the run folder holds."""
     model, _ = make(monkeypatch, pooling="avg", attention="cbam")
     words = ["--input_size", "32", "--attention", "cbam"]
-    resolved = options.parse("train", words)._replace(dropout=0.2)
+    resolved = parser.parse("train", words)._replace(dropout=0.2)
     run_folder.create(str(tmp_path / "run"), resolved, ("a", "b", "c"), False)
     model.save_weights(tmp_path / "run" / run_folder.BEST)
     found = heat_maps(run_folder.read(str(tmp_path / "run")), IMAGES[:2], ASKED[:2])

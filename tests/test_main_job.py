@@ -32,7 +32,7 @@ import run_folder
 from common.errors import RunError
 from data import decoding
 from data.geometry import Preprocessing
-from model import build_model
+from modeling.builder import build_model
 
 LABELS = ["red", "green", "blue"]
 FEW_BLOCKS = (

@@ -10,15 +10,15 @@ from conftest import command, write_image, write_samples
 from PIL import Image
 
 import efficientnet.model as network
-import options
 import run_folder
 import train
 from common.errors import InputError
+from config import parser
 from data.decoding import load
 from data.geometry import Preprocessing
 from inference import Classifier
 from job import prepare, read_normalization
-from model import build_model
+from modeling.builder import build_model
 from other import mean_std
 from save_model import export
 
@@ -181,8 +181,8 @@ def test_a_run_keeps_the_numbers_and_not_the_file(few_blocks, tmp_path):
     words = ["--train_data", str(tmp_path / "train"), "--weights", "none", "--input_size", "32",
              "--epochs", "1", "--normalize", str(tmp_path / "numbers.json"),
              "--save_dir", str(tmp_path / "runs"), "--log_dir", str(tmp_path / "logs")]
-    path = train.fit(options.parse("train", [*words, "--run", "kept"]))["run"]
-    assert prepare(options.parse("train", [*words, "--resume", "kept"])).options.normalize == (
+    path = train.fit(parser.parse("train", [*words, "--run", "kept"]))["run"]
+    assert prepare(parser.parse("train", [*words, "--resume", "kept"])).options.normalize == (
         NUMBERS
     )
     os.unlink(tmp_path / "numbers.json")
@@ -194,7 +194,7 @@ def test_a_run_keeps_the_numbers_and_not_the_file(few_blocks, tmp_path):
     before = Classifier.load(path).probabilities(images)
     assert export(run)["difference"] < 1e-5
     np.testing.assert_allclose(Classifier.load(path).probabilities(images), before, atol=1e-5)
-    again = options.parse(
+    again = parser.parse(
         "train", ["--config", os.path.join(path, run_folder.OPTIONS), "--run", "again"]
     )
     assert prepare(again).options.normalize == NUMBERS

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, command, write_samples
 
-import pretrained
 import run_folder
+from modeling import weight_files
 
 PLAIN = ("--weights", "none", "--input_size", 32, "--batch_size", 8, "--workers", 2,
          "--dropout", 0, "--drop_connect", 0, "--epochs", 3)
@@ -66,7 +66,7 @@ def place(tmp_path_factory):
 
 
 def largest_difference(one, two):
-    one, two = (pretrained.read(os.path.join(path, run_folder.LAST)) for path in (one, two))
+    one, two = (weight_files.read(os.path.join(path, run_folder.LAST)) for path in (one, two))
     assert one.keys() == two.keys()
     return max(
         float(np.abs(a - b).max()) for name in one for a, b in zip(one[name], two[name])

@@ -10,10 +10,9 @@ import sys
 import pytest
 from conftest import ROOT, command
 
-import option_table
-import options
 import run
 from common.errors import InputError, RunError
+from config import options, parser
 from other import demo_data
 
 # What a mode cannot do without.
@@ -29,7 +28,7 @@ REQUIRED = {
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
     "doctor": [],
 }
-NUMBERS = [name for name, option in option_table.OPTIONS.items()
+NUMBERS = [name for name, option in options.OPTIONS.items()
            if option.kind.metavar in ("N", "X")]
 # Runs `python run.py` and tells afterwards what it has imported.
 PROBE = """
@@ -65,7 +64,7 @@ def refusal(capsys, *words):
 
 def holder(name):
     """A mode that has the option `name`."""
-    return next(mode for mode in options.MODES if name in options.MODES[mode].options)
+    return next(mode for mode in parser.MODES if name in parser.MODES[mode].options)
 
 
 # --- help -----------------------------------------------------------------------------
@@ -77,14 +76,14 @@ def test_run_alone_prints_the_table_of_modes(words):
     assert (status, heavy) == (0, [])
     for mode in ("train", "eval", "predict", "save_pb", "dir2txt", "demo_data"):
         assert re.search(rf"^  {mode} +\w", text, re.MULTILINE)
-    assert set(run.MODES) == set(options.MODES) == set(REQUIRED)
+    assert set(run.MODES) == set(parser.MODES) == set(REQUIRED)
 
 
 @pytest.mark.parametrize("mode", REQUIRED)
 def test_help_of_a_mode(mode):
     status, heavy, text = probe("--mode", mode, "--help")
     assert (status, heavy) == (0, [])
-    for option in options.mode_options(mode):
+    for option in parser.mode_options(mode):
         assert re.search(rf"^  --{option.name}\b", text, re.MULTILINE), option.name
         assert f"{option.group}:" in text
         assert " ".join(option.help.split())[:40] in " ".join(text.split())
@@ -110,23 +109,23 @@ def test_help_tells_defaults_units_and_what_is_required():
 def test_defaults_then_file_then_command_line(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("epochs: 7\nbatch_size: 5\n")
-    defaults = options.parse("train", [])
+    defaults = parser.parse("train", [])
     assert (defaults.epochs, defaults.batch_size, defaults.patience) == (30, 16, 0)
     assert defaults.given == frozenset()
-    found = options.parse("train", ["--batch_size", "9", "--config", str(file)])
+    found = parser.parse("train", ["--batch_size", "9", "--config", str(file)])
     assert (found.epochs, found.batch_size, found.patience) == (7, 9, 0)
     assert found.given == {"epochs", "batch_size", "config"}
-    found = options.parse("train", [f"--config={file}", "--epochs=30"])
+    found = parser.parse("train", [f"--config={file}", "--epochs=30"])
     assert (found.epochs, found.batch_size) == (30, 5)
 
 
 def test_a_mode_has_its_own_defaults():
-    assert options.parse("eval", REQUIRED["eval"]).batch_size == 32
-    assert options.parse("demo_data", []).target == "datasets/digits"
+    assert parser.parse("eval", REQUIRED["eval"]).batch_size == 32
+    assert parser.parse("demo_data", []).target == "datasets/digits"
 
 
 def test_defaults_are_those_of_the_design():
-    found = options.parse("train", [])
+    found = parser.parse("train", [])
     expected = {
         "train_data": "../datasets/train_datasets", "val_fraction": 0.1,
         "save_dir": "save_h5_model", "log_dir": "log_file", "backbone": "EfficientNetB0",
@@ -167,7 +166,7 @@ def test_values_in_yaml(tmp_path, text, value):
     file = tmp_path / "mine.yaml"
     file.write_text(text + "\n", encoding="utf-8")
     name = text.split(":")[0].strip("\ufeff")
-    found = getattr(options.parse("train", ["--config", str(file)]), name)
+    found = getattr(parser.parse("train", ["--config", str(file)]), name)
     assert found == value and type(found) is type(value)
 
 
@@ -175,12 +174,12 @@ def test_several_values_in_yaml_and_on_the_command_line(tmp_path):
     file = tmp_path / "mine.yaml"
     for written in ("image: [a.jpg, b.jpg]\n", "image:\n- a.jpg\n- b.jpg\n"):
         file.write_text(written)
-        assert options.parse("predict", ["--run", "r", "--config", str(file)]).image == (
+        assert parser.parse("predict", ["--run", "r", "--config", str(file)]).image == (
             "a.jpg", "b.jpg"
         )
     file.write_text("image: a.jpg\n")
-    assert options.parse("predict", ["--run", "r", "--config", str(file)]).image == ("a.jpg",)
-    found = options.parse("predict", ["--image", "a.jpg", "b.jpg", "--run", "r"])
+    assert parser.parse("predict", ["--run", "r", "--config", str(file)]).image == ("a.jpg",)
+    found = parser.parse("predict", ["--image", "a.jpg", "b.jpg", "--run", "r"])
     assert found.image == ("a.jpg", "b.jpg")
 
 
@@ -189,13 +188,13 @@ def test_a_list_in_a_list_is_refused(tmp_path, text):
     file = tmp_path / "mine.yaml"
     file.write_text(f"image: {text}\n")
     with pytest.raises(InputError, match="image: takes values or one list of them"):
-        options.parse("predict", ["--run", "r", "--config", str(file)])
+        parser.parse("predict", ["--run", "r", "--config", str(file)])
 
 
 @pytest.mark.parametrize("text", ["nan,nan", "0.5,nan", "nan,0.5,0.5", "0.5,0.6", "1,0", "inf,0.1"])
 def test_shares_that_do_not_add_up_are_refused(text):
     with pytest.raises(InputError, match=f"--split: '{text}' is not allowed"):
-        options.parse("dir2txt", ["--source", "a", "--target", "b", "--split", text])
+        parser.parse("dir2txt", ["--source", "a", "--target", "b", "--split", text])
 
 
 @pytest.mark.parametrize("words, value", [
@@ -203,18 +202,18 @@ def test_shares_that_do_not_add_up_are_refused(text):
     (["--json", "False"], False),
 ])
 def test_yes_and_no(words, value):
-    assert options.parse("train", words).json is value
+    assert parser.parse("train", words).json is value
 
 
 def test_an_empty_file_changes_nothing(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("# nothing yet\n")
-    found = options.parse("train", ["--config", str(file)])
-    assert found._replace(config=None, given=frozenset()) == options.parse("train", [])
+    found = parser.parse("train", ["--config", str(file)])
+    assert found._replace(config=None, given=frozenset()) == parser.parse("train", [])
 
 
 def test_options_are_frozen():
-    found = options.parse("train", [])
+    found = parser.parse("train", [])
     with pytest.raises(AttributeError):
         found.epochs = 3
     with pytest.raises(AttributeError):
@@ -228,7 +227,7 @@ def test_options_are_frozen():
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_out_of_range(capsys, tmp_path, name):
-    mode, option = holder(name), option_table.OPTIONS[name]
+    mode, option = holder(name), options.OPTIONS[name]
     low, high = map(float, re.findall(r"-?[\d.]+", option.kind.allowed))
     wrong = ["nan", "inf", "-inf", "1e999", "many", "", "1,5", low - 1, high + 1, str(low - 1e-9)]
     if option.kind.metavar == "N":
@@ -249,13 +248,13 @@ def test_numbers_out_of_range(capsys, tmp_path, name):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_ends_of_a_range_are_allowed(name):
-    mode, option = holder(name), option_table.OPTIONS[name]
+    mode, option = holder(name), options.OPTIONS[name]
     low, high = re.findall(r"-?[\d.]+", option.kind.allowed)
     ends = [low] * ("above" not in option.kind.allowed) + [high] * (
         "below" not in option.kind.allowed
     )
     for value in ends:
-        found = getattr(options.parse(mode, [*REQUIRED[mode], f"--{name}={value}"]), name)
+        found = getattr(parser.parse(mode, [*REQUIRED[mode], f"--{name}={value}"]), name)
         assert found == float(value)
 
 

@@ -38,11 +38,11 @@ import run_folder
 import save_model
 import train
 from common.errors import InputError
+from config.options import MODES
+from config.parser import parse
 from data.geometry import Preprocessing
 from data.samples import read_label_names, write_label_names, write_sample
 from deployment import server
-from option_table import MODES
-from options import parse
 from other import benchmark, demo_data, doctor, preview, report_gallery
 
 S = 40  # side of the pictures and of the input, in pixels

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from keras.src.legacy.saving import legacy_h5_format
 
-import backbones
 import other_model
-import pretrained
 from common.errors import InputError, RunError
 from Groupnormalization import to_group_normalization
+from modeling import backbones, weight_files
 
 applications = keras.applications
 # name, size, the family's preprocess_input (None: the model of Keras has it inside)
@@ -101,7 +100,7 @@ def test_a_published_file_gives_the_published_output(name, size, preprocess, tmp
     path = write_published(theirs, tmp_path / "published.h5")
     model, features = classifier(name, size)
     head = model.get_layer("predictions").get_weights()
-    pretrained.load(model, path, head=False)
+    weight_files.load(model, path, head=False)
     x = pixels(size)
     assert_same(features(x), expected(theirs, name, x))
     assert np.array_equal(head[0], model.get_layer("predictions").get_weights()[0])
@@ -136,9 +135,9 @@ def test_other_numbers_in_the_file_do_not_matter(name, size, tmp_path):
     keras.utils.clear_session()
     theirs = reference(name, size, seed=2, include_top=True, classes=7)
     path = write_published(theirs, tmp_path / "published.h5", shifted)
-    assert "conv2d_1" in pretrained.read(path) and "conv2d" not in pretrained.read(path)
+    assert "conv2d_1" in weight_files.read(path) and "conv2d" not in weight_files.read(path)
     model, features = classifier(name, size)
-    pretrained.load(model, path, head=False)
+    weight_files.load(model, path, head=False)
     theirs = keras.Model(theirs.inputs[0], theirs.get_layer("avg_pool").input)
     x = pixels(size)
     assert_same(features(x), expected(theirs, name, x))
@@ -151,7 +150,7 @@ def test_a_file_with_a_head_is_taken_and_its_head_too_where_it_fits(tmp_path):
     x = pixels(32)
     for classes in (3, 4):
         model, features = classifier("ResNet50", 32, classes)
-        pretrained.load(model, path, head=False)
+        weight_files.load(model, path, head=False)
         if classes == 3:
             assert_same(model(x), expected(theirs, "ResNet50", x))
     theirs = keras.Model(theirs.inputs[0], theirs.get_layer("avg_pool").input)
@@ -168,7 +167,7 @@ def test_another_networks_file_is_refused_and_loads_nothing(tmp_path):
         model, _ = classifier(name, size)
         before = model.get_weights()
         with pytest.raises(InputError) as error:
-            pretrained.load(model, path, head=False)
+            weight_files.load(model, path, head=False)
         assert path in str(error.value) and "\n" not in str(error.value)
         for fact in facts:
             assert fact in str(error.value)
@@ -182,7 +181,7 @@ def test_a_runs_file_fits_whatever_was_built_before(tmp_path):
     path = str(tmp_path / "best.weights.h5")
     before.save_weights(path)
     after, _ = classifier("InceptionV3", 75)
-    pretrained.load(after, path)
+    weight_files.load(after, path)
     assert all(np.array_equal(*pair) for pair in zip(before.get_weights(), after.get_weights()))
 
 
@@ -194,7 +193,7 @@ def test_group_normalisation_takes_scale_and_shift_of_batch_normalisation(
     theirs = reference(name, size, seed=5)
     path = write_published(theirs, tmp_path / "published.h5")
     model = to_group_normalization(classifier(name, size)[1])
-    pretrained.load(model, path, head=False)
+    weight_files.load(model, path, head=False)
     pairs = [
         (one, two) for one, two in zip(
             [layer for layer in theirs.layers if layer.weights],
@@ -216,7 +215,7 @@ def test_group_normalisation_has_a_scale_of_one_where_the_file_has_none(tmp_path
     theirs.layers[1].set_weights(np.arange(1.0, 10).reshape(3, 3))
     path = write_published(theirs, tmp_path / "published.h5")
     ours = keras.Model(inputs, keras.layers.GroupNormalization(1, name="bn")(inputs))
-    pretrained.load(ours, path, head=False)
+    weight_files.load(ours, path, head=False)
     assert np.array_equal(ours.get_weights(), [[1, 1, 1], [1, 2, 3]])
 
 
@@ -226,7 +225,7 @@ def test_seresnet50_is_resnet50_with_squeeze_and_excitation_by_numpy(tmp_path):
     model, features = classifier("SEResNet50", 64)
     names = ("squeeze_reduce", "squeeze_expand")
     before = [model.get_layer(name).get_weights() for name in names]
-    pretrained.load(model, path, head=False)
+    weight_files.load(model, path, head=False)
     (w1, b1), (w2, b2) = [model.get_layer(name).get_weights() for name in names]
     assert w1.shape == (2048, 128) and w2.shape == (128, 2048)
     assert np.array_equal(before[0][0], w1) and np.array_equal(before[1][0], w2)
@@ -246,16 +245,16 @@ def test_new_layers_keep_what_they_have(tmp_path):
         return x
 
     model, _ = classifier("MobileNetV3Small", 32, attach=attach)
-    names = [*pretrained.HEAD_LAYERS, "block1a_cbam"]
+    names = [*weight_files.HEAD_LAYERS, "block1a_cbam"]
     before = [model.get_layer(name).get_weights()[0] for name in names]
-    pretrained.load(model, path, head=False)
+    weight_files.load(model, path, head=False)
     for name, kernel in zip(names, before):
         assert np.array_equal(kernel, model.get_layer(name).get_weights()[0])
     with pytest.raises(InputError, match="no such layer"):
-        pretrained.load(model, path)
+        weight_files.load(model, path)
     other, _ = classifier("MobileNetV3Small", 32, attach=keras.layers.Dense(8, name="neck"))
     with pytest.raises(InputError, match="'neck'"):
-        pretrained.load(other, path, head=False)
+        weight_files.load(other, path, head=False)
 
 
 @pytest.mark.parametrize("name", ["EfficientNetV2B0", "ConvNeXtTiny"])
@@ -325,13 +324,13 @@ def test_a_preset_is_scaled_and_gives_a_map(preset, hub, tmp_path):
     path = str(tmp_path / "best.weights.h5")
     model.save_weights(path)
     again, _ = build(3)
-    pretrained.load(again, path)
+    weight_files.load(again, path)
     assert_same(again(x), model(x))
     other, features_of_other = build(5)
-    pretrained.load(other, path, head=False)
+    weight_files.load(other, path, head=False)
     assert_same(features_of_other(x), features(x))
     with pytest.raises(InputError, match="does not fit"):
-        pretrained.load(other, path)
+        weight_files.load(other, path)
 
 
 def test_a_preset_that_is_not_there_is_one_line(hub):

@@ -9,12 +9,12 @@ from conftest import command, write_image, write_samples
 from PIL import Image
 
 from common.errors import InputError
+from config.parser import parse
 from data.augmentation import Augmentation
 from data.geometry import Preprocessing
 from data.mixing import Mixing
 from data.samples import read_samples, write_label_names, write_sample
 from data_gen_label import ImageBatches
-from options import parse
 from other import preview
 
 SIDE, STEP_X, STEP_Y = 160, 168, 210  # 40 pixels fourfold; 8 between, 3 * 14 below

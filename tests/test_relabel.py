@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 from conftest import write_image, write_samples
 
-import options as options_module
 import run
 import run_folder
 from common.files import write_text
+from config import parser
 from data.samples import read_samples, write_sample
 from other import relabel
 
@@ -29,7 +29,7 @@ def place(tmp_path):
     os.rename(tmp_path / "data" / "o.png", tmp_path / "data" / LONG)
     write_sample(tmp_path / "data", LONG, 0)
     path = tmp_path / "run"
-    run_folder.create(str(path), options_module.parse("train", ["--input_size", "32"]), LABELS,
+    run_folder.create(str(path), parser.parse("train", ["--input_size", "32"]), LABELS,
                       False)
     (path / run_folder.BEST).write_bytes(b"")
     return SimpleNamespace(run=path, data=str(tmp_path / "data"), folder=tmp_path,

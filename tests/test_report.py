@@ -16,10 +16,10 @@ from conftest import write_image, write_samples
 from sklearn import metrics
 
 import inference
-import options as options_module
 import run
 import run_folder
 from common.errors import ImageError, InputError
+from config import parser
 from data.geometry import Preprocessing
 from data.samples import read_samples, write_sample
 from other import intervals, label_suspects, provenance, report_gallery
@@ -61,7 +61,7 @@ class Stub:
 
 def make_run(path, labels, results=RESULTS):
     words = ["--input_size", "32", "--weights", "none", "--pooling", "gem"]
-    run_folder.create(str(path), options_module.parse("train", words), labels, False)
+    run_folder.create(str(path), parser.parse("train", words), labels, False)
     (path / run_folder.BEST).write_bytes(b"")
     (path / run_folder.RESULTS).write_text(results)
     return path

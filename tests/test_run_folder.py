@@ -15,10 +15,10 @@ import pytest
 from conftest import ROOT
 
 import checkpoint
-import options
 import run_folder
 from common.errors import DivergedError, InputError
 from common.files import check_building, replace_folder, replacing, write_text
+from config import parser
 from data.samples import Samples
 
 LABELS = ("red", "grün", "blue")
@@ -26,7 +26,7 @@ LABELS = ("red", "grün", "blue")
 
 def chosen(**changed):
     """The options of a training, as they are when they are stored."""
-    return options.parse("train", [])._replace(
+    return parser.parse("train", [])._replace(
         **{"input_size": 64, "learning_rate": 5e-4, "warmup_epochs": 1.5, "run": "first", **changed}
     )
 

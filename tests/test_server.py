@@ -27,10 +27,10 @@ from PIL import Image
 
 import calibration
 import conversion
-import options
 import run
 from common.errors import ImageError, InputError
 from common.files import checksum, write_text
+from config import parser
 from data import decoding
 from data.geometry import Preprocessing
 from data.samples import read_label_names, read_samples
@@ -930,7 +930,7 @@ def test_a_model_that_is_replaced_is_closed(application, folder):
 
     made = application()
     old, before = made.state.served, threading.active_count()
-    parsed = options.parse("serve", ["--model", folder])
+    parsed = parser.parse("serve", ["--model", folder])
     _next_model(parsed, folder, made.state, made.metrics)
     with pytest.raises(Closed):
         old.batcher.submit([PNG])

@@ -18,16 +18,15 @@ from conftest import ROOT, write_samples
 import checkpoint
 import efficientnet.model as network
 import inference
-import option_table
-import options
-import pretrained
 import run_folder
 import save_model
 import train
 from common.errors import InputError, RunError
 from compute import cluster, devices
+from config import options, parser
 from data import decoding
-from model import build_model
+from modeling import weight_files
+from modeling.builder import build_model
 
 FEW_BLOCKS = (
     network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2), network.Stage(5, 1, 24, 6, 2),
@@ -182,7 +181,7 @@ def test_one_process_writes_the_run_folder(trained):
     assert run_folder.read_metrics(run.path)["epochs"] == EPOCHS
     assert run.options.backend == "jax"
     # Where a training ran is no part of what it is.
-    assert run.options.given.isdisjoint(option_table.PLACE)
+    assert run.options.given.isdisjoint(options.PLACE)
     assert not [name for name in os.listdir(run.path) if "partial" in name]
 
 
@@ -217,7 +216,7 @@ def test_a_killed_process_ends_the_other_and_resuming_finishes(place, lost):
     said = again.communicate(timeout=300)[1]
     assert again.returncode == 0, said
     assert run_folder.read_metrics(str(place.runs / name))["epochs"] == epochs
-    assert len(pretrained.read(str(place.runs / name / run_folder.BEST))) > 10
+    assert len(weight_files.read(str(place.runs / name / run_folder.BEST))) > 10
 
 
 def test_different_options_are_named_and_refused(place):
@@ -292,7 +291,7 @@ def test_bad_processes_are_refused_before_any_training(folder, words, said):
     import job
 
     with pytest.raises(InputError, match=said):
-        job.prepare(options.parse("train", ["--train_data", folder, *words]))
+        job.prepare(parser.parse("train", ["--train_data", folder, *words]))
 
 
 def test_a_launcher_is_recognised(monkeypatch):
@@ -303,10 +302,10 @@ def test_a_launcher_is_recognised(monkeypatch):
     for name in devices.LAUNCHERS["Slurm"]:
         monkeypatch.setenv(name, "4")
     assert devices.launcher() == "Slurm"
-    assert devices.several(options.parse("train", ["--backend", "jax"]))
-    assert not devices.several(options.parse("train", []))
+    assert devices.several(parser.parse("train", ["--backend", "jax"]))
+    assert not devices.several(parser.parse("train", []))
     # Going on has to say --backend jax: what the run was trained with is not known yet.
-    assert not devices.several(options.parse("train", ["--resume", "a run"]))
+    assert not devices.several(parser.parse("train", ["--resume", "a run"]))
     with pytest.raises(InputError, match="Slurm started several .* give --backend jax as well"):
         train.one_device(SimpleNamespace(options=SimpleNamespace(backend="jax")))
     monkeypatch.setenv("SLURM_NTASKS", "1")

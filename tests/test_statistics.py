@@ -13,8 +13,8 @@ from conftest import ROOT, command, write_image, write_samples
 from PIL import Image, ImageFile, ImageOps
 
 from common.errors import ImageError, InputError
+from config.parser import parse
 from data.samples import write_label_names, write_sample
-from options import parse
 from other import fonts
 from other import statistics_visual as statistics
 

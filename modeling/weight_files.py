@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from common.errors import InputError, RunError
-from imagenet_weights import cache_folder
+from modeling.imagenet_weights import cache_folder
 
 HEAD = "predictions"  # name of the classification head in a run's model and in Keras's files
 # What a classifier has beyond a published backbone: its weights may be missing in the file.

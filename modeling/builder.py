@@ -3,21 +3,20 @@
 import keras
 from keras import layers
 
-import backbones
-import pretrained
 from bilinear_pooling import BilinearPooling, CompactBilinearPooling, GeMPooling
 from CBAM import CBAM
 from common.errors import InputError
 from efficientnet import VARIANTS
 from efficientnet.model import efficientnet
 from Groupnormalization import to_group_normalization
-from imagenet_weights import imagenet_file
+from modeling import backbones, weight_files
+from modeling.imagenet_weights import imagenet_file
 
 MOST_HEAD_PARAMETERS = 100_000_000  # beyond that the head alone is a file of 400 MB
 # Names of what follows the backbone
 HEAD_LAYERS = (
-    "squeeze_pool", *pretrained.SQUEEZE_LAYERS, "squeeze_scale",  # SEResNet50's, never pretrained
-    "attention", "bilinear_conv", "pool", "top_dropout", pretrained.HEAD,
+    "squeeze_pool", *weight_files.SQUEEZE_LAYERS, "squeeze_scale",  # SEResNet50's, never pretrained
+    "attention", "bilinear_conv", "pool", "top_dropout", weight_files.HEAD,
 )
 
 
@@ -77,15 +76,15 @@ def build_model(
         x = layers.Dropout(dropout, name="top_dropout")(x)
     # float32 whatever the policy: probabilities below 2^-8 of each other must stay apart.
     outputs = layers.Dense(
-        classes, activation="softmax", dtype="float32", name=pretrained.HEAD
+        classes, activation="softmax", dtype="float32", name=weight_files.HEAD
     )(x)
     model = keras.Model(inputs, outputs, name=backbone.replace(":", "_").replace("/", "_"))
     if weights == "imagenet":
         if backbone.startswith(backbones.HUB):
             return model  # the preset came with its weights
-        weights = pretrained.fetch(backbone, *imagenet_file(backbone))
+        weights = weight_files.fetch(backbone, *imagenet_file(backbone))
     if weights != "none":
-        pretrained.load(model, weights, head=False)
+        weight_files.load(model, weights, head=False)
     return model
 
 

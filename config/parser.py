@@ -10,7 +10,8 @@ import argparse
 import collections
 
 from common.errors import InputError
-from option_kinds import (
+from config.options import MODES, OPTIONS
+from config.value_types import (
     ADDRESS,
     BACKBONE,
     FOLDER,
@@ -22,7 +23,6 @@ from option_kinds import (
     WEIGHTS,
     YES_NO,
 )
-from option_table import MODES, OPTIONS
 
 # Kinds whose help needs no list of what is allowed: the metavariable or the text tells it
 UNTOLD = (ADDRESS, BACKBONE, HOST, PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS, YES_NO)

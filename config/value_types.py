@@ -3,7 +3,7 @@
 import collections
 import math
 
-import backbones
+from modeling import backbones
 
 
 class Kind(collections.namedtuple("Kind", "convert allowed metavar")):

@@ -1,6 +1,6 @@
 """The table of backbones: what each is and costs. Imports no Keras.
 
-`model.build_model` builds them: EfficientNet from `efficientnet/`, the others from
+`builder.build_model` builds them: EfficientNet from `efficientnet/`, the others from
 `other_model.py`. A test holds the numbers to the built models.
 """
 

@@ -2,9 +2,8 @@
 
 import collections
 
-import backbones
 from common.cpu import usable
-from option_kinds import (
+from config.value_types import (
     ADDRESS,
     BACKBONE,
     COLOR,
@@ -25,6 +24,7 @@ from option_kinds import (
     number,
     whole,
 )
+from modeling import backbones
 
 BACKBONES = tuple(backbones.TABLE)
 OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion", "muon", "nadam", "lamb", "adafactor")
