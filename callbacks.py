@@ -12,11 +12,11 @@ import time
 import keras
 from tqdm import tqdm
 
-import checkpoint
 import margins
-import run_folder
 from common.errors import DivergedError, ImageError, InputError, RunError, first_ten
 from common.files import replacing, reserve, write_text
+from runs import checkpoint, run_folder
+from runs.results import score
 
 # A metric beside Keras's own mean of the loss, which counts images that weigh nothing and,
 # over several devices, those of smaller parts more.
@@ -201,7 +201,7 @@ class RunWriter(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch + 1, **{name: float(logs[name]) for name in COLUMNS[1:]}}
         self.history.append(row)
-        if self.best_epoch == 0 or _score(row) > _score(self.best):
+        if self.best_epoch == 0 or score(row) > score(self.best):
             self.best_epoch = epoch + 1
         self.save(self.model)
         self.publish(self.model)
@@ -225,7 +225,7 @@ class RunWriter(keras.callbacks.Callback):
         """Leaves the weights of the best epochs in the folder for them, those of `epoch` too."""
         folder = os.path.join(self.path, run_folder.KEPT)
         os.makedirs(folder, exist_ok=True)
-        ranked = sorted(self.history, key=_score, reverse=True)  # stable: the earlier of equals
+        ranked = sorted(self.history, key=score, reverse=True)  # stable: the earlier of equals
         wanted = {f"{row['epoch']:05}.weights.h5": row["epoch"] for row in ranked[: self.keep]}
         for name in os.listdir(folder):
             if name not in wanted:
@@ -250,10 +250,6 @@ def _copy(source, target):
     """A tenth of the time that Keras takes to write the same weights."""
     with replacing(target) as partial:
         shutil.copyfile(source, partial)
-
-
-def _score(row):
-    return row["val_accuracy"], -row["val_loss"]
 
 
 class Progress(keras.callbacks.Callback):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-import run_folder
 from compute.backend import has_gpu
 from compute.devices import over_devices, synchronize
 from job import step_rate
+from runs import run_folder
 
 FROZEN_RATE = 10  # times the learning rate: a new head has farther to go than a trained backbone
 

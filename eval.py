@@ -8,11 +8,11 @@ import numpy as np
 from tqdm import tqdm
 
 import calibration
-import run_folder
 from common.errors import ImageError, InputError
 from common.files import replacing
 from data.samples import check_labels, read_samples
 from inference import Classifier, check_csv, check_top_k, known_labels
+from runs import run_folder
 
 TOP_K = 5
 

@@ -5,13 +5,13 @@ import os
 
 import numpy as np
 
-import run_folder
 import runtimes
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
 from compute.backend import has_gpu, import_keras
 from data.geometry import Preprocessing
+from runs import run_folder
 
 FORMAT = 1  # of model.json; a reader refuses another
 SELF_TEST = "self_test.npz"  # an image as the model takes it, and what it answers

@@ -1,21 +1,13 @@
 """What a finished training leaves beside its weights: check/ and metrics.json."""
 
-import json
 import os
-import shutil
 
-import numpy as np
-
-import run_folder
 from common.console import say
-from common.errors import ImageError, InputError
-from common.files import flush, replace_folder, write_text
 from compiling import make_model
 from compute.backend import exact_float32, use_precision
 from compute.devices import leave_distribution
-from data.decoding import load
-
-CHECK_IMAGES = 16  # files in the run's check/
+from runs import run_folder
+from runs.reference_images import write_check
 
 
 def finish(job, devices, model, writer, bad):
@@ -43,7 +35,7 @@ def finish(job, devices, model, writer, bad):
         model = make_model(job._replace(options=job.options._replace(weights="none")))
     exact_float32()
     weight_files.load(model, os.path.join(job.path, run_folder.BEST))
-    _write_check(job, model)
+    write_check(job, model)
     best = writer.best
     metrics = {
         "best_epoch": best["epoch"],
@@ -65,36 +57,3 @@ def finish(job, devices, model, writer, bad):
         f"{job.path}"
     )
     return {"run": job.path, **run_folder.read_metrics(job.path)}
-
-
-def _write_check(job, model):
-    """Copies some validation images with the probabilities that the best weights give them."""
-    preprocessing = run_folder.preprocessing(job.options)
-    count = len(job.validation.names)
-    files, images = [], []
-    # Spread over the whole folder: neighbours are often of one class.
-    for position in np.unique(np.linspace(0, count - 1, min(count, CHECK_IMAGES)).astype(int)):
-        path = os.path.join(job.validation.folder, job.validation.names[position])
-        try:
-            images.append(load(path, preprocessing))
-            files.append(path)
-        except ImageError:
-            continue
-    if not files:
-        raise InputError(f"{job.validation.folder}: none of the images looked at can be decoded")
-    probabilities = np.asarray(model.predict_on_batch(np.stack(images)))
-    folder = os.path.join(job.path, run_folder.CHECK)
-    partial = folder + ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
-    table = {}
-    for path, row in zip(files, probabilities):
-        name = os.path.basename(path)
-        shutil.copyfile(path, os.path.join(partial, name))
-        flush(os.path.join(partial, name))
-        table[name] = [float(value) for value in row]
-    write_text(
-        os.path.join(partial, run_folder.CHECK_FILE),
-        json.dumps(table, ensure_ascii=False, indent=1) + "\n",
-    )
-    replace_folder(partial, folder)

@@ -12,7 +12,6 @@ import numpy as np
 from tqdm import tqdm
 
 import calibration
-import run_folder
 from common.console import say
 from common.errors import ImageError, InputError
 from common.files import checksum, replacing
@@ -22,6 +21,7 @@ from config.parser import show
 from data.decoding import load
 from data.image_files import find_images
 from exported_model import check_files, open_model, parse_description, read_description
+from runs import run_folder
 from save_model import best_model, run_calibration
 from test_time_augmentation import views
 

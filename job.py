@@ -13,14 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 import choices
-import run_folder
-from checkpoint import Checkpoint, newest
 from common.console import say
 from common.errors import InputError, first_ten
 from config import parser
 from config.options import KEEPING, PLACE
 from data.samples import Samples, check_labels, find_labels, read_label_names, read_samples, split
 from modeling import backbones
+from runs import run_folder
+from runs.checkpoint import Checkpoint, newest
 
 DEFAULT_TRAINING = "../datasets/train_datasets"
 DEFAULT_VALIDATION = "../datasets/val_datasets"

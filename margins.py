@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-import run_folder
+from runs.margin_files import write_margins
 
 NAME = "margins"  # of the metric, which no log should show
 
@@ -74,7 +74,7 @@ class MarginWriter(keras.callbacks.Callback):
         # The balanced sampler draws some images not at all in an epoch, and some repeatedly.
         margins = np.full(len(self.batches.samples.names), np.nan, np.float16)
         margins[rows] = values
-        run_folder.write_margins(self.path, self.epoch, margins)
+        write_margins(self.path, self.epoch, margins)
 
 
 def make(job, devices):

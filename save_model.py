@@ -15,8 +15,6 @@ import numpy as np
 import calibration
 import formats
 import gate
-import known_images
-import run_folder
 import runtimes
 from common.console import say
 from common.errors import InputError, RunError
@@ -24,6 +22,7 @@ from common.files import checksum, flush, replace_folder, write_text
 from compute.backend import exact_float32, import_keras
 from data.decoding import load
 from exported_model import FORMAT, SELF_TEST
+from runs import reference_images, run_folder
 
 SAVED_MODEL = {"savedmodel": ("float32",)}
 TOLERANCE = 1e-4  # on probabilities, between the training's device and this one
@@ -83,7 +82,7 @@ def prove(folder, run, wanted, files, expected):
         half = name == "openvino" and "float32" in precisions and runtimes.has_bfloat16()
         what += [(name, each) for each in dict.fromkeys([*precisions, *["bfloat16"] * half])]
         what += [(name, "bytes")] * (name == "savedmodel")
-    labels = known_images.labels(run, files)
+    labels = reference_images.labels(run, files)
     found = {name: {} for name in wanted}
     for (name, precision), rows in zip(what, gate.apart(folder, what, files, run.preprocessing)):
         there = np.ones(len(rows), bool)
@@ -119,10 +118,10 @@ def export(run, wanted=SAVED_MODEL, prove=prove, tolerance=TOLERANCE,
         RunError: the exported model answers differently, or a format lacks an operation; what
             was published before stays, and what was made is kept beside it.
     """
-    files, expected = known_images.check(run)
+    files, expected = reference_images.check(run)
     fitted = run_calibration(run)
     asked = {precision for each in wanted.values() for precision in each}
-    learned = known_images.training(run) if "int8" in asked else []
+    learned = reference_images.training(run) if "int8" in asked else []
     import_keras("tensorflow")  # whatever KERAS_BACKEND says: the formats come from its graph
     exact_float32()
     model = best_model(run)
@@ -134,7 +133,7 @@ def export(run, wanted=SAVED_MODEL, prove=prove, tolerance=TOLERANCE,
     formats.write(model, wanted, partial, run.preprocessing, learned)
     np.savez_compressed(os.path.join(partial, SELF_TEST),
                         image=load(files[0], run.preprocessing), probabilities=expected[0])
-    more, images = known_images.validation(run, files)
+    more, images = reference_images.validation(run, files)
     if more:
         files = files + more
         expected = np.concatenate([expected, _predict(model, images)])

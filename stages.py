@@ -4,13 +4,13 @@ import contextlib
 import os
 from typing import NamedTuple
 
-import run_folder
 from common.console import say
 from common.errors import RunError
 from compiling import compile_model
 from compute.devices import ONE
 from data.augmentation import Augmentation
 from data.mixing import Mixing
+from runs import run_folder
 
 HALVINGS = 3  # of the learning rate, until --nan_policy restore gives up
 
@@ -65,7 +65,7 @@ def _holds(stage, start):
 
 def back(job, writer, error):
     """The job from its last checkpoint on, at half the rate; refused where that has been enough."""
-    from checkpoint import newest
+    from runs.checkpoint import newest
 
     if job.options.nan_policy == "stop":
         raise error
@@ -85,9 +85,9 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
     import keras
 
     import callbacks
-    import checkpoint
     import fine_tuning
     import pausing
+    from runs import checkpoint
 
     options = job.options
     with fine_tuning.frozen(model) if stage.frozen else contextlib.nullcontext():

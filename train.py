@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 
-import run_folder
 from common.console import say
 from common.errors import DivergedError, InputError
 from compiling import make_model
@@ -14,6 +13,8 @@ from compute.backend import import_keras, use_precision
 from compute.devices import ENOUGH_IMAGES, Devices, check_batch_size, launcher
 from finishing import finish
 from job import fingerprint, prepare, step_rate
+from runs import run_folder
+from runs.margin_files import write_trained_on
 from stages import back, make_batches, train_stages
 from stops import explain
 
@@ -105,7 +106,7 @@ def _fit(job, devices, started, stack):
     if recorded:
         watchers.append(margins.MarginWriter(*recorded, training, job.path))
     if devices.main:
-        run_folder.write_trained_on(job.path, job.training)
+        write_trained_on(job.path, job.training)
     if devices.main:
         watchers.append(callbacks.Progress(
             len(job.training.names), options.batch_size, options.epochs, done, steps

@@ -26,11 +26,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-import run_folder
 import runtimes
 from data.decoding import load
 from data.image_files import find_images
 from inference import Classifier
+from runs import run_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BATCH, THREADS, ROUNDS = 16, 2, 3

@@ -18,9 +18,9 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-import run_folder
 from common.cpu import usable
 from common.errors import InputError
+from runs import run_folder
 
 MIN_TOKEN = 16  # characters
 SHUTDOWN = 30  # seconds in which requests under way are finished

@@ -14,7 +14,6 @@ import numpy as np
 from tqdm import tqdm
 
 import eval as evaluation
-import run_folder
 import runtimes
 from common.cpu import usable
 from common.errors import InputError, RunError
@@ -26,6 +25,7 @@ from other import fonts
 from other.benchmark_table import chart, name_of, text, write_csv
 from other.charts import check_output_folder, drawing, output_folder, save
 from other.intervals import proportion
+from runs import run_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILES = ("benchmark.csv", "benchmark.png", "benchmark.svg")

@@ -10,7 +10,6 @@ import os
 import numpy as np
 
 import calibration
-import run_folder
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import write_text
@@ -20,6 +19,7 @@ from exported_model import read_description
 from inference import Classifier, known_labels
 from other.calibration_error import expected_calibration_error
 from other.label_suspects import trained_on
+from runs import run_folder
 from save_model import checksum
 
 FEW = 50  # images; with fewer the figures are shaky

@@ -6,13 +6,13 @@ import os
 
 import numpy as np
 
-import run_folder
 from common.console import say
 from common.errors import InputError, first_ten
 from data.samples import read_label_names, read_samples
 from eval import predict
 from inference import Classifier, known_labels
 from other.intervals import mcnemar, paired_difference, proportion
+from runs import run_folder
 
 SIGNIFICANT = 0.05  # p below which a difference counts
 POWER = 0.8  # chance of seeing the difference, where the images needed for it are told

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import run_folder
 from common.errors import ImageError, InputError, first_ten
 from data.decoding import load
 from data.geometry import Preprocessing
@@ -17,6 +16,7 @@ from inference import Classifier, known_labels
 from other import fonts
 from other.charts import check_output_folder, drawing, output_folder, save
 from other.confusion_charts import ANNOTATED, GREY, THUMBNAIL, matrix_chart, pairs_chart
+from runs import run_folder
 
 FOLDER = "confusion_matrix"  # in a run's folder, where --target is not given
 ROWS = "eval.csv"  # in a run's folder, what --mode eval leaves

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import run_folder
-from other.provenance import read_results
+from runs.margin_files import read_margins
+from runs.results import read_results
 
 GENERALISES = 0.7  # of the best validation accuracy: from there on an epoch's margins count
 
@@ -87,7 +87,7 @@ def find(training, samples, probabilities, undecodable=()):
 
 def trained_on(path, samples):
     """bool (N,): the images that the run learnt from, whatever their label was then."""
-    images, _ = run_folder.read_margins(path)
+    images, _ = read_margins(path)
     return np.array([each is not None for each in _recorded(images, samples)], bool)
 
 
@@ -154,7 +154,7 @@ def recall(path, samples):
         InputError: the run's margins or results are damaged.
     """
     seen, means = np.zeros(len(samples.names), bool), np.full(len(samples.names), np.nan)
-    images, margins = run_folder.read_margins(path) if path else ({}, [])
+    images, margins = read_margins(path) if path else ({}, [])
     if not images:
         return Training(seen, means)
     columns = np.full(len(seen), -1)

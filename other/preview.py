@@ -7,7 +7,6 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-import run_folder
 from common.console import say
 from common.errors import InputError
 from common.files import replacing
@@ -15,6 +14,7 @@ from compute.backend import import_keras
 from data.augmentation import Augmentation
 from data.mixing import Mixing
 from data.samples import find_labels, read_label_names, read_samples
+from runs import run_folder
 
 LEAST, MOST = 16, 64  # images shown, where there are as many
 SMALL, LARGE = 160, 320  # pixels: smaller images are enlarged, larger ones shrunk

@@ -1,14 +1,11 @@
 """What a result rests on: a run's epochs and options, the versions, and the data."""
 
-import csv
 import hashlib
 import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
-import run_folder
-from common.errors import InputError
 from config import parser
 from config.options import PLACE
 from data.samples import content_hash
@@ -16,28 +13,6 @@ from data.samples import content_hash
 # Of no meaning for what a run is: nothing keeps them
 NOT_KEPT = ("config", "debug", "json", "overwrite", "resume", *PLACE)
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv-python-headless")
-
-
-def read_results(path):
-    """results.csv of a run: a dict of column -> float for each epoch, none where it is missing."""
-    file = os.path.join(path, run_folder.RESULTS)
-    try:
-        with open(file, encoding="utf-8", newline="") as text:
-            reader = csv.DictReader(text)
-            rows = [{name: float(value) for name, value in row.items()} for row in reader]
-        for name in ("epoch", "loss", "accuracy", "learning_rate", "val_loss", "val_accuracy"):
-            if rows and name not in rows[0]:
-                raise KeyError(name)
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-        raise InputError(f"{file}: is not what a training writes: {error}") from None
-    return rows
-
-
-def best_epoch(rows):
-    """Position of the epoch whose weights were kept: highest accuracy, then lowest loss."""
-    return max(range(len(rows)), key=lambda n: (rows[n]["val_accuracy"], -rows[n]["val_loss"]))
 
 
 def option_rows(options):

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-import run_folder
 from common.console import say
 from common.errors import InputError, RunError, first_ten
 from common.files import replacing, write_text
 from config.parser import nearest
 from data.samples import check_labels, read_samples
 from inference import known_labels
+from runs import run_folder
 
 COLUMNS = ("path", "label", "new_label")  # a table may have others, which do not count here
 

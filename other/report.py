@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import run_folder
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import replacing, write_text
@@ -31,6 +30,8 @@ from other import (
 from other.calibration_error import expected_calibration_error, reliability
 from other.charts import drawing
 from other.confusion_matrix import NO_ANSWER, confused_pairs, confusion
+from runs import run_folder
+from runs.results import best_epoch, read_results
 
 PAGE = "report.html"  # in a run's folder, where --target is not given
 COLUMNS = ("path", "label", "suggested", "probability_of_label", "probability_of_suggested", "how",
@@ -72,7 +73,7 @@ def main(options):
     run = None if run_folder.is_exported(path) else run_folder.read(path)
     check_labels(options.data, labels, f"the labels of {path}")
     samples = read_samples(options.data, labels, f"the labels of {path}")
-    epochs = provenance.read_results(path) if run else []
+    epochs = read_results(path) if run else []
     training = label_suspects.recall(path if run else None, samples)
     classifier = Classifier.load(path)
     probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
@@ -141,10 +142,10 @@ def _measured(answers):
 
 
 def _epochs(rows):
-    """The page's values about the training's epochs, rows as `provenance.read_results` gives."""
+    """The page's values about the training's epochs, rows as `results.read_results` gives."""
     if not rows:
         return {"epochs": 0, "curves": None}
-    best = provenance.best_epoch(rows)
+    best = best_epoch(rows)
     with drawing(fonts.FALLBACK):
         curves = report_charts.learning_curves(rows, best)
     return {"epochs": len(rows), "best": rows[best], "curves": curves}

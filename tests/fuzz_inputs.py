@@ -29,7 +29,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-import run_folder
 from benchmarks.reader import resident
 from common.errors import ImageError, InputError
 from config import parser
@@ -46,6 +45,7 @@ from data.samples import (
 )
 from job import read_normalization
 from other import quarantine, relabel
+from runs import run_folder
 from tests import fuzz_requests
 
 SECONDS, MEMORY = 5, 500_000_000  # the most that a reading may take; bytes above its start

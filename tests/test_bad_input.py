@@ -10,16 +10,15 @@ from types import SimpleNamespace
 import pytest
 from conftest import COLORS, ROOT, write_image, write_samples
 
-import checkpoint
 import inference
 import job
 import run
-import run_folder
 import save_model
 import train
 from common.errors import InputError
 from config import parser
 from data.samples import write_label_names, write_sample
+from runs import checkpoint, run_folder
 
 LABELS = tuple(COLORS)
 

@@ -18,7 +18,6 @@ import calibration
 import exported_model
 import inference
 import run
-import run_folder
 import save_model
 from common.files import checksum, write_text
 from config.parser import parse
@@ -27,6 +26,8 @@ from data.samples import read_samples, write_label_names, write_sample
 from eval import measure_answered
 from other import calibrate
 from other.calibration_error import expected_calibration_error, reliability
+from runs import run_folder
+from runs.margin_files import write_trained_on
 
 LABELS = ("猫", "a name, with a comma", 'so-called "dog"')
 
@@ -310,7 +311,7 @@ def test_images_that_training_has_seen_are_told(tmp_path, tables, capsys):
     path = make_run(tmp_path / "run")
     true, tables[path] = answers(60)
     data = write_images(tmp_path / "data", true)
-    run_folder.write_trained_on(path, read_samples(data, LABELS))
+    write_trained_on(path, read_samples(data, LABELS))
     _, err = done(capsys, "--mode", "calibrate", "--run", path, "--data", data)
     assert "trained on 60 of these images" in err
 

@@ -18,9 +18,9 @@ from test_calibrate import (
     write_images,
 )
 
-import run_folder
 from data.samples import write_label_names, write_sample
 from other import compare
+from runs import run_folder
 
 BOTH, NONE = 60, 10
 TRUE = np.random.default_rng(0).integers(0, 3, 100)

@@ -10,13 +10,13 @@ from conftest import command, write_image, write_samples
 from PIL import Image
 
 import inference
-import run_folder
 from common.errors import ImageError, InputError
 from config.parser import parse
 from data.decoding import load
 from data.geometry import Preprocessing
 from other import confusion_charts, fonts
 from other import confusion_matrix as tool
+from runs import run_folder
 from save_model import FORMAT
 
 pytestmark = pytest.mark.filterwarnings("error")  # matplotlib's about glyphs, above all

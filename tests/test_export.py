@@ -21,13 +21,13 @@ import exported_model
 import gate
 import inference
 import run
-import run_folder
 import runtimes
 import save_model
 from common.errors import InputError, RunError
 from common.files import checksum
 from data import decoding
 from data.geometry import Preprocessing
+from runs import run_folder
 
 APART = gate.apart  # before the tests' stand-in takes its place
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))

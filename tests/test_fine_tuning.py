@@ -10,13 +10,13 @@ from conftest import write_samples
 import callbacks
 import efficientnet.model as network
 import fine_tuning
-import run_folder
 import train
 from compute.devices import Devices
 from config import parser
 from inference import Classifier
 from modeling.builder import HEAD_LAYERS, backbone_layers, build_model
-from run_folder import find
+from runs import run_folder
+from runs.run_folder import find
 from save_model import export
 
 FEW_BLOCKS = (network.Stage(3, 1, 16, 1, 2), network.Stage(3, 2, 24, 6, 2))

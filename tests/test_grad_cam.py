@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import efficientnet.model as network
-import run_folder
 from bilinear_pooling import GEM_EPSILON, NORM_EPSILON, ROOT_EPSILON
 from config import parser
 from modeling.builder import build_model
 from other.grad_cam import BATCH, grad_cam
 from other.report_gallery import heat_maps
+from runs import run_folder
 
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 1, 2))
 CLASSES = 3

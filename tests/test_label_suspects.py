@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import margins
-import run_folder
 from common.errors import InputError
 from data.samples import Samples
 from other import label_suspects
+from runs.margin_files import read_margins, write_margins, write_trained_on
 
 NAN = np.nan
 
@@ -57,13 +57,13 @@ def test_an_epoch_is_written_in_the_samples_order(tmp_path):
         rows = staticmethod(lambda number: (order[number], np.ones(2, bool)))
         __len__ = staticmethod(lambda: 2)
 
-    run_folder.write_trained_on(tmp_path, Samples(str(tmp_path), list("abcd"), np.arange(4)))
+    write_trained_on(tmp_path, Samples(str(tmp_path), list("abcd"), np.arange(4)))
     metric = SimpleNamespace(values=np.array([1.0, -2.0, 3.0, 4.0, 99.0]))
     writer = margins.MarginWriter(metric, Batches(), str(tmp_path))
     for epoch in (0, 1):
         writer.on_epoch_begin(epoch)
         writer.on_test_begin()
-    images, found = run_folder.read_margins(tmp_path)
+    images, found = read_margins(tmp_path)
     assert [images[str(tmp_path / name)] for name in "abcd"] == [(n, n) for n in range(4)]
     np.testing.assert_array_equal(found, [[-2, NAN, 4, 3]] * 2)
 
@@ -132,9 +132,9 @@ def run(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     samples = Samples(str(data), ["a", "b", "c", "d", "new"], np.array([0, 1, 0, 1, 0], np.int32))
-    run_folder.write_trained_on(tmp_path, samples.select(np.arange(4)))
+    write_trained_on(tmp_path, samples.select(np.arange(4)))
     for epoch, row in enumerate(([-9, -9, -9, -9], [1, -2, NAN, NAN], [1, 1, -1, NAN])):
-        run_folder.write_margins(tmp_path, epoch, np.array(row, np.float16))
+        write_margins(tmp_path, epoch, np.array(row, np.float16))
     with open(tmp_path / "results.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"])

@@ -24,15 +24,15 @@ from conftest import command, write_image, write_samples
 from sklearn import metrics as sklearn_metrics
 
 import callbacks
-import checkpoint
 import efficientnet.model as network
 import inference
 import run
-import run_folder
 from common.errors import RunError
 from data import decoding
 from data.geometry import Preprocessing
 from modeling.builder import build_model
+from runs import checkpoint, run_folder
+from runs.margin_files import read_margins
 
 LABELS = ["red", "green", "blue"]
 FEW_BLOCKS = (
@@ -763,7 +763,7 @@ def test_undecodable_images_in_training(data, tmp_path, few_blocks):
     assert result.err.count("img_1_1.png") == 1  # reported once, not in every epoch
     scores = json.loads((tmp_path / "runs" / "little" / "metrics.json").read_text())
     assert scores["undecodable_images"] == 1
-    images, margins = run_folder.read_margins(tmp_path / "runs" / "little")
+    images, margins = read_margins(tmp_path / "runs" / "little")
     assert margins.shape == (2, 12)
     bad, label = images[os.path.join(folder.train, "img_1_1.png")]
     assert label == 1

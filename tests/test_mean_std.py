@@ -10,7 +10,6 @@ from conftest import command, write_image, write_samples
 from PIL import Image
 
 import efficientnet.model as network
-import run_folder
 import train
 from common.errors import InputError
 from config import parser
@@ -20,6 +19,7 @@ from inference import Classifier
 from job import prepare, read_normalization
 from modeling.builder import build_model
 from other import mean_std
+from runs import run_folder
 from save_model import export
 
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))

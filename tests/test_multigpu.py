@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, command, write_samples
 
-import run_folder
 from modeling import weight_files
+from runs import run_folder
 
 PLAIN = ("--weights", "none", "--input_size", 32, "--batch_size", 8, "--workers", 2,
          "--dropout", 0, "--drop_connect", 0, "--epochs", 3)

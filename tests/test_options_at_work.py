@@ -34,7 +34,6 @@ import efficientnet.model as network
 import inference
 import job
 import run
-import run_folder
 import save_model
 import train
 from common.errors import InputError
@@ -44,6 +43,7 @@ from data.geometry import Preprocessing
 from data.samples import read_label_names, write_label_names, write_sample
 from deployment import server
 from other import benchmark, demo_data, doctor, preview, report_gallery
+from runs import run_folder
 
 S = 40  # side of the pictures and of the input, in pixels
 RED, GREEN, BLUE, YELLOW = (200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)

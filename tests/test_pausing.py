@@ -22,7 +22,8 @@ from test_main_job import QUICK, assert_same_run, rows
 import callbacks
 import efficientnet.model as network
 import run
-import run_folder
+from runs import run_folder
+from runs.margin_files import read_margins
 
 ONE_BLOCK = (network.Stage(3, 1, 8, 1, 1),)
 TERM, INT = signal.SIGTERM, signal.SIGINT
@@ -253,7 +254,7 @@ def test_other_metrics_within_an_epoch(copy):
         result = go("--resume", copy, "--force", "--mixup", 0.4)
     assert result.status == 143, result.err
     done("--resume", copy, "--force", "--mixup", 0)
-    unknown = np.isnan(run_folder.read_margins(str(copy))[1])
+    unknown = np.isnan(read_margins(str(copy))[1])
     order = np.random.default_rng((0, 2)).permutation(np.arange(12, dtype=np.int32))
     assert [set(np.flatnonzero(row)) for row in unknown] == [set(), set(order), set(order[:4])]
 

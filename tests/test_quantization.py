@@ -19,13 +19,12 @@ import exported_model
 import formats
 import gate
 import inference
-import known_images
-import run_folder
 import runtimes
 import save_model
 from common.errors import InputError
 from data import decoding
 from data.geometry import Preprocessing
+from runs import reference_images, run_folder
 
 EVERY = [(name, precision) for name, runtime in runtimes.RUNTIMES.items()
          for precision in runtime.files if precision != "bfloat16"]
@@ -247,13 +246,13 @@ def test_what_measures_takes_the_fullest_precision(monkeypatch, half, expected):
 
 def test_images_of_training_and_validation_stay_apart(made, tmp_path):  # noqa: F811
     run = run_folder.read(str(made.run))
-    assert len(known_images.training(run)) == 12
-    checked, _ = known_images.check(run)
-    paths, images = known_images.validation(run, checked)
+    assert len(reference_images.training(run)) == 12
+    checked, _ = reference_images.check(run)
+    paths, images = reference_images.validation(run, checked)
     assert len(paths) == len(images) == 2
     assert {os.path.dirname(path) for path in paths} == {str(made.val)}
     files = [*checked, *paths, str(tmp_path / "elsewhere.png")]
-    labels = known_images.labels(run, files)
+    labels = reference_images.labels(run, files)
     # The tests' images carry their class in their name: img_CLASS_NUMBER.
     assert labels.tolist() == [
         *(int(os.path.basename(file).split("_")[1]) for file in files[:-1]), -1]
@@ -263,8 +262,8 @@ def test_a_long_folder_is_taken_evenly(tmp_path, monkeypatch):
     folder = write_samples(tmp_path / "many", 5)
     names = sorted(os.path.join(folder, name) for name in os.listdir(folder)
                    if name.endswith(".png"))
-    monkeypatch.setattr(known_images, "MOST_IMAGES", 3)
-    found, _ = known_images._spread(names, Preprocessing(32))
+    monkeypatch.setattr(reference_images, "MOST_IMAGES", 3)
+    found, _ = reference_images._spread(names, Preprocessing(32))
     assert found == [names[0], names[7], names[14]]
 
 

@@ -10,11 +10,11 @@ import pytest
 from conftest import write_image, write_samples
 
 import run
-import run_folder
 from common.files import write_text
 from config import parser
 from data.samples import read_samples, write_sample
 from other import relabel
+from runs import run_folder
 
 LABELS = ("paper", "纸板, \"x\"", "glass")
 LONG = "b, '纸\" " + "y" * 200 + ".png"

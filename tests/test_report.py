@@ -17,13 +17,15 @@ from sklearn import metrics
 
 import inference
 import run
-import run_folder
 from common.errors import ImageError, InputError
 from config import parser
 from data.geometry import Preprocessing
 from data.samples import read_samples, write_sample
-from other import intervals, label_suspects, provenance, report_gallery
+from other import intervals, label_suspects, report_gallery
 from other.intervals import macro_precision
+from runs import run_folder
+from runs.margin_files import write_margins, write_trained_on
+from runs.results import read_results
 from save_model import FORMAT
 
 LABELS = ("<script>alert(1)</script>", '纸板 "quoted"', "it's & co", "never seen")
@@ -337,9 +339,9 @@ def test_images_trained_on(small, monkeypatch):
     """Their scores flatter, and their margins tell of their labels: not of one that is broken."""
     path, data = small
     samples = read_samples(data, ("a", "b", "c"))
-    run_folder.write_trained_on(str(path), samples.select(np.arange(4)))
+    write_trained_on(str(path), samples.select(np.arange(4)))
     for epoch in range(3):
-        run_folder.write_margins(str(path), epoch, np.float16([1, -1, -2, -3]))
+        write_margins(str(path), epoch, np.float16([1, -1, -2, -3]))
     assert report(monkeypatch, path, data, np.float32([[0.8, 0.1, 0.1]] * 6)) == 0
     assert "was trained on 4 of these 6 images" in (path / "report.html").read_text()
     assert [(os.path.basename(row["path"]), row["how"]) for row in table(path / "report.csv")] == [
@@ -392,7 +394,7 @@ def test_damaged_results(small, text):
     path, _ = small
     (path / "results.csv").write_text(text)
     with pytest.raises(InputError, match="results.csv: is not what a training writes"):
-        provenance.read_results(str(path))
+        read_results(str(path))
 
 
 def test_a_table_over_another_file_is_refused(tmp_path, monkeypatch, capsys):
@@ -408,10 +410,10 @@ def test_images_without_margins_are_named(tmp_path, monkeypatch):
     data = write_samples(tmp_path / "data", 2, {**COLORS, "more": (9, 9, 9)})
     path = make_run(tmp_path / "run", [*COLORS, "more"])
     samples = read_samples(data, [*COLORS, "more"])
-    run_folder.write_trained_on(str(path), samples.select(np.arange(4)))
+    write_trained_on(str(path), samples.select(np.arange(4)))
     assert report(monkeypatch, path, data, answers(8)) == 0
     text = " ".join((path / "report.html").read_text().split())
     assert "Nothing is said of 4 images" in text
-    run_folder.write_margins(str(path), 1, np.ones(4, np.float16))
+    write_margins(str(path), 1, np.ones(4, np.float16))
     assert report(monkeypatch, path, data, answers(8)) == 0
     assert "Nothing is said of" not in " ".join((path / "report.html").read_text().split())

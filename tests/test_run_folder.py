@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-import checkpoint
-import run_folder
 from common.errors import DivergedError, InputError
 from common.files import check_building, replace_folder, replacing, write_text
 from config import parser
 from data.samples import Samples
+from runs import checkpoint, run_folder
+from runs.margin_files import read_margins, write_margins, write_trained_on
 
 LABELS = ("red", "grün", "blue")
 
@@ -161,19 +161,19 @@ def test_a_folder_to_make_must_not_hold_anything(tmp_path):
 def test_margins_come_back_with_their_epochs(tmp_path):
     """Epochs that have left none are NaN; what was not finished does not count."""
     samples = Samples(str(tmp_path), ["a.png", "b ü.png"], np.array([2, 0], np.int32))
-    run_folder.write_trained_on(str(tmp_path), samples)
+    write_trained_on(str(tmp_path), samples)
     for epoch, row in ((0, [0.5, -1.0]), (2, [1.5, np.nan])):
-        run_folder.write_margins(str(tmp_path), epoch, np.array(row, np.float16))
+        write_margins(str(tmp_path), epoch, np.array(row, np.float16))
     folder = tmp_path / "margins"
     assert sorted(os.listdir(folder)) == ["00001.npy", "00003.npy", "images.csv"]
     (folder / ".partial-00004.npy").write_bytes(b"half")
-    images, margins = run_folder.read_margins(str(tmp_path))
+    images, margins = read_margins(str(tmp_path))
     place = os.path.realpath(tmp_path)
     assert images == {f"{place}/a.png": (0, 2), f"{place}/b ü.png": (1, 0)}
     np.testing.assert_array_equal(
         margins, np.array([[0.5, -1.0], [np.nan, np.nan], [1.5, np.nan]], np.float32)
     )
-    assert run_folder.read_margins(str(tmp_path / "nowhere"))[1].shape == (0, 0)
+    assert read_margins(str(tmp_path / "nowhere"))[1].shape == (0, 0)
 
 
 def test_a_run_that_exists_is_not_made_again(tmp_path):
@@ -470,7 +470,7 @@ def test_a_run_that_is_trained_is_left_alone(tmp_path):
     path = make(tmp_path, "first")
     holder = subprocess.Popen(
         [sys.executable, "-c",
-         f"import run_folder, time\nwith run_folder.locked({path!r}):\n"
+         f"from runs import run_folder; import time\nwith run_folder.locked({path!r}):\n"
          "    print('locked', flush=True); time.sleep(60)"],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )

@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_samples
 
-import checkpoint
 import efficientnet.model as network
 import inference
-import run_folder
 import save_model
 import train
 from common.errors import InputError, RunError
@@ -27,6 +25,7 @@ from config import options, parser
 from data import decoding
 from modeling import weight_files
 from modeling.builder import build_model
+from runs import checkpoint, run_folder
 
 FEW_BLOCKS = (
     network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2), network.Stage(5, 1, 24, 6, 2),

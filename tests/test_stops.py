@@ -14,9 +14,9 @@ import test_pausing
 from test_pausing import CACHED, ONE_BLOCK, assert_same_run, at, done, go, rates, start, words
 
 import callbacks
-import checkpoint
 import finishing
-import run_folder
+from runs import checkpoint, run_folder
+from runs.margin_files import read_margins
 
 # Fixtures
 data, wholes, one_block = test_pausing.data, test_pausing.wholes, test_pausing.one_block
@@ -184,8 +184,8 @@ def test_a_disk_that_is_full_at_the_end(data, disk, wholes, monkeypatch):
         fill(disk, 0)
         return write(*job)
 
-    write = finishing._write_check
-    monkeypatch.setattr(finishing, "_write_check", write_check)
+    write = write_check
+    monkeypatch.setattr(finishing, "write_check", write_check)
     results = [go(*words(data, disk)), go("--resume", disk / "runs" / "run")]
     (disk / "filler").unlink()
     monkeypatch.undo()
@@ -263,7 +263,7 @@ def test_an_image_that_goes_bad(data, tmp_path, name, spoil, more, status):
         return assert_whole(path, "00001-0000000.npz")
     assert result.status == 0, result.err
     assert run_folder.read_metrics(str(path))["undecodable_images"] == 1
-    images, margins = run_folder.read_margins(str(path))
+    images, margins = read_margins(str(path))
     bad = images[str(copied / name)][0]
     assert np.argwhere(np.isnan(margins)).tolist() == [[1, bad], [2, bad]]
 

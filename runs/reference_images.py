@@ -3,14 +3,19 @@
 import contextlib
 import json
 import os
+import shutil
 
 import numpy as np
 
-import run_folder
 from common.errors import ImageError, InputError
+from common.files import flush, replace_folder, write_text
 from data.decoding import load
 from data.image_files import EXTENSIONS
 from data.samples import read_label
+from runs import run_folder
+from runs.margin_files import read_margins
+
+CHECK_IMAGES = 16  # files in the run's check/
 
 MOST_IMAGES = 256  # that are taken of a folder, spread evenly over it
 
@@ -101,7 +106,7 @@ def labels(run, files):
 
 def _trained(run):
     try:
-        return run_folder.read_margins(run.path)[0]
+        return read_margins(run.path)[0]
     except InputError:
         return {}
 
@@ -126,3 +131,36 @@ def _spread(paths, preprocessing):
             images.append(load(paths[position], preprocessing))
             found.append(paths[position])
     return found, images
+
+
+def write_check(job, model):
+    """Copies some validation images with the probabilities that the best weights give them."""
+    preprocessing = run_folder.preprocessing(job.options)
+    count = len(job.validation.names)
+    files, images = [], []
+    # Spread over the whole folder: neighbours are often of one class.
+    for position in np.unique(np.linspace(0, count - 1, min(count, CHECK_IMAGES)).astype(int)):
+        path = os.path.join(job.validation.folder, job.validation.names[position])
+        try:
+            images.append(load(path, preprocessing))
+            files.append(path)
+        except ImageError:
+            continue
+    if not files:
+        raise InputError(f"{job.validation.folder}: none of the images looked at can be decoded")
+    probabilities = np.asarray(model.predict_on_batch(np.stack(images)))
+    folder = os.path.join(job.path, run_folder.CHECK)
+    partial = folder + ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(partial)
+    table = {}
+    for path, row in zip(files, probabilities):
+        name = os.path.basename(path)
+        shutil.copyfile(path, os.path.join(partial, name))
+        flush(os.path.join(partial, name))
+        table[name] = [float(value) for value in row]
+    write_text(
+        os.path.join(partial, run_folder.CHECK_FILE),
+        json.dumps(table, ensure_ascii=False, indent=1) + "\n",
+    )
+    replace_folder(partial, folder)

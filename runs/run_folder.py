@@ -18,18 +18,16 @@ Every file appears whole or not at all. Nothing here needs Keras.
 """
 
 import contextlib
-import csv
 import fcntl
 import json
 import os
 import shutil
 from typing import NamedTuple
 
-import numpy as np
 import yaml
 
 from common.errors import InputError
-from common.files import flush, replace_folder, replacing, write_text
+from common.files import flush, replace_folder, write_text
 from config import parser
 from config.options import PLACE
 from data.geometry import Preprocessing
@@ -41,7 +39,6 @@ CALIBRATION = "calibration.json"
 CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
 KEPT = "best"  # folder of the weights that --keep keeps
 CHECK_FILE = "probabilities.json"  # in CHECK: image file -> its probabilities
-TRAINED_ON = "images.csv"  # in MARGINS: image file, class id
 MODEL_FILE = "model.json"  # what makes a folder an exported model
 
 
@@ -244,52 +241,3 @@ def add_metrics(path, scores):
     """Adds scores to the run's metrics.json; those of the same name are replaced."""
     merged = {**read_metrics(path), **scores}
     write_text(os.path.join(path, METRICS), json.dumps(merged, indent=1) + "\n")
-
-
-def write_trained_on(path, samples):
-    """Writes which images, with which labels, a run is trained on: the columns of its margins."""
-    folder = os.path.join(path, MARGINS)
-    os.makedirs(folder, exist_ok=True)
-    place = os.path.realpath(samples.folder)
-    with replacing(os.path.join(folder, TRAINED_ON)) as partial, \
-            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        csv.writer(file).writerows(
-            (os.path.join(place, name), label) for name, label in zip(samples.names, samples.labels)
-        )
-
-
-def write_margins(path, epoch, margins):
-    """Writes the margins of one epoch, counted from 0: float16 (N,)."""
-    with replacing(os.path.join(path, MARGINS, f"{epoch + 1:05}.npy")) as partial:
-        np.save(partial, margins)
-
-
-def read_margins(path):
-    """What a run was trained on, and how sure it was of each label.
-
-    Returns:
-        (dict of image path -> (position, class id), float32 (epochs, N) margins as
-        `margins.Margins` has them, NaN where an image was not drawn); an empty dict and no rows
-        where nothing was recorded.
-
-    Raises:
-        InputError: the files are damaged.
-    """
-    folder = os.path.join(path, MARGINS)
-    table = os.path.join(folder, TRAINED_ON)
-    if not os.path.exists(table):
-        return {}, np.empty((0, 0), np.float32)
-    try:
-        with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            images = {row[0]: (position, int(row[1]))
-                      for position, row in enumerate(csv.reader(file))}
-        rows = {int(name[:-4]): np.load(os.path.join(folder, name), allow_pickle=False)
-                for name in os.listdir(folder)
-                if name.endswith(".npy") and name[:-4].isdecimal()}  # no partial one
-        # An epoch on several devices has left none.
-        margins = np.full((max(rows, default=0), len(images)), np.nan, np.float32)
-        for epoch, row in rows.items():
-            margins[epoch - 1] = row
-    except (OSError, ValueError, IndexError, EOFError) as error:
-        raise InputError(f"{folder}: cannot be read: {error}") from None
-    return images, margins

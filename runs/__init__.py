@@ -1,0 +1,1 @@
+"""Every file of a run, its writer beside its reader."""
