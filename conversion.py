@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-import privacy  # noqa: F401  before OpenVINO
 from common.errors import RunError
+from prediction import telemetry  # noqa: F401  before OpenVINO
 
 OPSET = 18  # of ONNX; the newest that tf2onnx writes
 

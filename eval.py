@@ -5,13 +5,14 @@ import json
 import os
 
 import numpy as np
-from tqdm import tqdm
 
-import calibration
-from common.errors import ImageError, InputError
+from common.errors import InputError
 from common.files import replacing
 from data.samples import check_labels, read_samples
-from inference import Classifier, check_csv, check_top_k, known_labels
+from inference import check_csv
+from prediction import calibration
+from prediction.batch import predict_samples
+from prediction.classifier import Classifier, check_top_k, known_labels
 from runs import run_folder
 
 TOP_K = 5
@@ -30,7 +31,9 @@ def main(options):
         path, options.devices or ("all" if options.multigpu else None), runtime=options.runtime
     )
     classifier.set_views(options.tta)
-    probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
+    probabilities, errors = predict_samples(
+        classifier, samples, options.batch_size, options.workers
+    )
     scores = measure(samples.labels, probabilities, labels, top_k)
     if classifier.calibration:
         thresholds = classifier.calibration.thresholds
@@ -64,27 +67,6 @@ def _run_to_record(path):
             run_folder.read_metrics(folder)  # refuses now what it could not add to later
             return folder
     raise InputError(f"--record: {path} belongs to no run whose metrics.json could take the scores")
-
-
-def predict(classifier, samples, batch_size, workers):
-    """Probabilities of every sample.
-
-    Returns:
-        float32 (N, C), rows of zeros for images that cannot be decoded, and a dict
-        of position -> ImageError for those.
-    """
-    count = len(samples.names)
-    probabilities = np.zeros((count, len(classifier.labels)), np.float32)
-    errors = {}
-    paths = [os.path.join(samples.folder, name) for name in samples.names]
-    answers = classifier.stream(paths, batch_size, workers)
-    bar = tqdm(answers, "evaluating", count, unit=" images", leave=False, disable=None)
-    for position, (_, answer) in enumerate(bar):
-        if isinstance(answer, ImageError):
-            errors[position] = answer
-        else:
-            probabilities[position] = answer
-    return probabilities, errors
 
 
 def measure(true, probabilities, labels, top_k):

@@ -8,9 +8,9 @@ import sys
 import bytes_input
 import conversion
 import quantization
-import runtimes
 from common.errors import InputError
-from runtimes import BYTES, INPUT, OUTPUT
+from prediction import runtimes
+from prediction.runtimes import BYTES, INPUT, OUTPUT
 
 SIGNATURES = ("serving_default", "predict_image")
 BYTES_SIGNATURE = "predict_bytes"

@@ -14,10 +14,10 @@ import tempfile
 
 import numpy as np
 
-import runtimes
 from common.errors import InputError, RunError
 from data.decoding import load
 from data.geometry import Preprocessing
+from prediction import runtimes
 
 BATCH = 16
 SIGNATURES_DIFFER = 1e-5  # at most, on probabilities: they are one graph

@@ -12,16 +12,16 @@ import shutil
 
 import numpy as np
 
-import calibration
 import formats
 import gate
-import runtimes
 from common.console import say
 from common.errors import InputError, RunError
 from common.files import checksum, flush, replace_folder, write_text
 from compute.backend import exact_float32, import_keras
 from data.decoding import load
-from exported_model import FORMAT, SELF_TEST
+from prediction import calibration, runtimes
+from prediction.exported_model import FORMAT, SELF_TEST
+from prediction.loading import best_model, run_calibration
 from runs import reference_images, run_folder
 
 SAVED_MODEL = {"savedmodel": ("float32",)}
@@ -191,16 +191,6 @@ def _predict(model, images):
     return np.concatenate(rows)
 
 
-def best_model(run):
-    """The Keras model of a `run_folder.Run` with its best weights; `import_keras` comes before."""
-    from modeling import weight_files
-    from modeling.builder import build_model
-
-    model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
-    weight_files.load(model, run.file(run_folder.BEST))
-    return model
-
-
 def _write_description(run, folder, fitted, found, checked, from_bytes):
     """Writes model.json, last of all: it lists every other file with its checksum."""
     import keras
@@ -236,17 +226,3 @@ def _write_description(run, folder, fitted, found, checked, from_bytes):
         os.path.join(folder, run_folder.MODEL_FILE),
         json.dumps(description, ensure_ascii=False, indent=1) + "\n",
     )
-
-
-def run_calibration(run):
-    """The `calibration.Calibration` of a run's best weights.
-
-    None where there is none, or, with a line on standard error, only one of other weights.
-
-    Raises:
-        InputError: the run's calibration.json is damaged.
-    """
-    path = run.file(run_folder.CALIBRATION)
-    if not os.path.exists(path):
-        return None
-    return calibration.read(path, run.labels, checksum(run.file(run_folder.BEST)))

@@ -156,7 +156,7 @@ def onnx_difference(model, seed=2):
     import gate
     from conversion import to_onnx
     from data.geometry import Preprocessing
-    from runtimes import INPUT, OUTPUT, RUNTIMES
+    from prediction.runtimes import INPUT, OUTPUT, RUNTIMES
 
     size = model.input_shape[1]
     x = np.random.default_rng(seed).integers(0, 256, (8, size, size, 3), np.uint8)

@@ -26,10 +26,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-import runtimes
 from data.decoding import load
 from data.image_files import find_images
-from inference import Classifier
+from prediction import runtimes
+from prediction.classifier import Classifier
 from runs import run_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -48,11 +48,11 @@ def measure(seed):
                            "--seed", str(seed), "--json", *RECIPE])
         if status:
             raise SystemExit(status)
-        from eval import predict
-        from inference import Classifier
+        from prediction.batch import predict_samples
+        from prediction.classifier import Classifier
 
         samples = read_samples(folder, read_label_names(os.path.join(folder, "label.json")))
-        probabilities, _ = predict(Classifier.load(path), samples, 64, 2)
+        probabilities, _ = predict_samples(Classifier.load(path), samples, 64, 2)
         suspects = label_suspects.find(
             label_suspects.recall(path, samples), samples, probabilities
         )

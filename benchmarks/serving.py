@@ -39,7 +39,7 @@ from benchmarks.server_process import free_port, running
 from benchmarks.serving_peers import BENTOML, FLASK, LITSERVE
 from data.decoding import load
 from data.image_files import find_images
-from inference import Classifier
+from prediction.classifier import Classifier
 
 CONNECTIONS, SECONDS, ROUNDS, PHOTOS, BATCH = 32, 10, 5, 64, 16
 SLOWER, TRIES = 1.15, 4  # times the shortest batch; how often what took longer is repeated

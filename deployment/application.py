@@ -17,7 +17,7 @@ from common.errors import ImageError
 from deployment import openapi, page
 from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
 from deployment.refusals import HEADERS, JSON, STATUS, Refused, error_body, too_large
-from inference import TOP_K, Classifier
+from prediction.classifier import TOP_K, Classifier
 
 PROTECTED = ("/predict", "/labels", "/metrics")
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")

@@ -171,11 +171,11 @@ def _load(options, path, counted):
     from data.decoding import load
     from deployment.application import Served
     from deployment.batching import Batcher
-    from inference import TOP_K, Classifier, check_top_k
+    from prediction.classifier import TOP_K, Classifier, check_top_k
 
     name = os.path.basename(path)
     if run_folder.is_exported(path):
-        from exported_model import read_description
+        from prediction.exported_model import read_description
 
         name = str(read_description(path).get("run") or name)
     classifier = Classifier.load(path, runtime=options.runtime, half=True)

@@ -13,18 +13,18 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-import eval as evaluation
-import runtimes
 from common.cpu import usable
 from common.errors import InputError, RunError
 from data.samples import Samples, check_labels, read_samples
-from exported_model import candidates, check_files, parse_description, read_description
 from gate import judge, run_task
-from inference import Classifier
 from other import fonts
 from other.benchmark_table import chart, name_of, text, write_csv
 from other.charts import check_output_folder, drawing, output_folder, save
 from other.intervals import proportion
+from prediction import runtimes
+from prediction.batch import predict_samples
+from prediction.classifier import Classifier
+from prediction.exported_model import candidates, check_files, parse_description, read_description
 from runs import run_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -226,7 +226,7 @@ def measure(folder, name, precision, batches, seconds, images, names, workers):
     figures["peak_memory"] = _peak_memory()
     classifier = Classifier(labels, preprocessing, predict)
     samples = Samples(images, names, None)
-    answers, errors = evaluation.predict(classifier, samples, batches[-1], workers)
+    answers, errors = predict_samples(classifier, samples, batches[-1], workers)
     return figures, answers, {names[n]: error.reason for n, error in errors.items()}
 
 

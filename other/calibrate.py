@@ -9,16 +9,17 @@ import os
 
 import numpy as np
 
-import calibration
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import write_text
 from data.samples import check_labels, read_samples
-from eval import answered_line, measure_answered, predict
-from exported_model import read_description
-from inference import Classifier, known_labels
+from eval import answered_line, measure_answered
 from other.calibration_error import expected_calibration_error
 from other.label_suspects import trained_on
+from prediction import calibration
+from prediction.batch import predict_samples
+from prediction.classifier import Classifier, known_labels
+from prediction.exported_model import read_description
 from runs import run_folder
 from save_model import checksum
 
@@ -35,7 +36,9 @@ def main(options):
     samples = read_samples(options.data, labels, f"the labels of {path}")
     weights, run, exported = _places(path)
     classifier = Classifier.load(path, calibrated=False)
-    probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
+    probabilities, errors = predict_samples(
+        classifier, samples, options.batch_size, options.workers
+    )
     decoded = np.setdiff1d(np.arange(len(samples.names)), list(errors))
     if not len(decoded):
         raise InputError(f"--data: {options.data}: none of its images can be decoded")

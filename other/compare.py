@@ -9,9 +9,9 @@ import numpy as np
 from common.console import say
 from common.errors import InputError, first_ten
 from data.samples import read_label_names, read_samples
-from eval import predict
-from inference import Classifier, known_labels
 from other.intervals import mcnemar, paired_difference, proportion
+from prediction.batch import predict_samples
+from prediction.classifier import Classifier, known_labels
 from runs import run_folder
 
 SIGNIFICANT = 0.05  # p below which a difference counts
@@ -118,7 +118,9 @@ def _common_labels(paths, data):
 def _correct(path, samples, labels, options):
     """bool (N,): which images a model gets right; and the errors of undecodable ones."""
     classifier = Classifier.load(path, calibrated=False)  # which is likeliest stays the same
-    probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
+    probabilities, errors = predict_samples(
+        classifier, samples, options.batch_size, options.workers
+    )
     ids = np.array([labels.index(label) for label in classifier.labels])
     correct = ids[probabilities.argmax(axis=1)] == samples.labels
     correct[list(errors)] = False

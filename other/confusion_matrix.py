@@ -11,11 +11,11 @@ from common.errors import ImageError, InputError, first_ten
 from data.decoding import load
 from data.geometry import Preprocessing
 from data.samples import check_labels, read_samples
-from eval import predict
-from inference import Classifier, known_labels
 from other import fonts
 from other.charts import check_output_folder, drawing, output_folder, save
 from other.confusion_charts import ANNOTATED, GREY, THUMBNAIL, matrix_chart, pairs_chart
+from prediction.batch import predict_samples
+from prediction.classifier import Classifier, known_labels
 from runs import run_folder
 
 FOLDER = "confusion_matrix"  # in a run's folder, where --target is not given
@@ -162,7 +162,9 @@ def _evaluate(options, path, labels):
     check_labels(options.data, labels, f"the labels of {path}")
     samples = read_samples(options.data, labels, f"the labels of {path}")
     classifier = Classifier.load(path)
-    probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
+    probabilities, errors = predict_samples(
+        classifier, samples, options.batch_size, options.workers
+    )
     predicted = probabilities.argmax(axis=1)
     predicted[list(errors)] = NO_ANSWER
     return Answers(

@@ -274,8 +274,8 @@ def training(options):
 def export(options):
     """The tiny model, exported, answers the same in every runtime that is installed."""
     import formats
-    import runtimes
     from data.geometry import Preprocessing
+    from prediction import runtimes
     from save_model import TOLERANCE
 
     names = list(filter(runtimes.is_installed, runtimes.RUNTIMES))

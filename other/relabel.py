@@ -16,7 +16,7 @@ from common.errors import InputError, RunError, first_ten
 from common.files import replacing, write_text
 from config.parser import nearest
 from data.samples import check_labels, read_samples
-from inference import known_labels
+from prediction.classifier import known_labels
 from runs import run_folder
 
 COLUMNS = ("path", "label", "new_label")  # a table may have others, which do not count here

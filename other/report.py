@@ -16,8 +16,7 @@ from common.console import say
 from common.errors import InputError, first_ten
 from common.files import replacing, write_text
 from data.samples import check_labels, read_samples
-from eval import TOP_K, measure, predict
-from inference import Classifier, check_top_k, known_labels
+from eval import TOP_K, measure
 from other import (
     fonts,
     intervals,
@@ -30,6 +29,8 @@ from other import (
 from other.calibration_error import expected_calibration_error, reliability
 from other.charts import drawing
 from other.confusion_matrix import NO_ANSWER, confused_pairs, confusion
+from prediction.batch import predict_samples
+from prediction.classifier import Classifier, check_top_k, known_labels
 from runs import run_folder
 from runs.results import best_epoch, read_results
 
@@ -76,7 +77,9 @@ def main(options):
     epochs = read_results(path) if run else []
     training = label_suspects.recall(path if run else None, samples)
     classifier = Classifier.load(path)
-    probabilities, errors = predict(classifier, samples, options.batch_size, options.workers)
+    probabilities, errors = predict_samples(
+        classifier, samples, options.batch_size, options.workers
+    )
     predicted = probabilities.argmax(axis=1)
     predicted[list(errors)] = NO_ANSWER
     answers = Answers(samples, labels, probabilities, predicted, errors)

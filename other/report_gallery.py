@@ -11,7 +11,7 @@ from data.decoding import load
 from data.geometry import Preprocessing
 from other import page
 from other.confusion_matrix import NO_ANSWER
-from save_model import best_model
+from prediction.loading import best_model
 
 MOST_ERRORS, MOST_SUSPECTS = 24, 48
 THUMBNAIL = 160  # pixels

@@ -15,11 +15,11 @@ from onnx import TensorProto, helper
 from statsmodels.stats.proportion import proportion_confint
 from test_calibrate import LABELS, done, go, make_exported, make_run, write_images
 
-import runtimes
 from common.errors import RunError
 from common.files import checksum
 from data.samples import write_label_names
 from other import benchmark, benchmark_table
+from prediction import runtimes
 
 # What the export is said to have found; another than what is measured here.
 EXPORT = {"difference": 0.25, "agreement": 0.5}

@@ -14,11 +14,7 @@ import pytest
 from sklearn.calibration import _TemperatureScaling
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_curve
 
-import calibration
-import exported_model
-import inference
 import run
-import save_model
 from common.files import checksum, write_text
 from config.parser import parse
 from data.geometry import Preprocessing
@@ -26,6 +22,9 @@ from data.samples import read_samples, write_label_names, write_sample
 from eval import measure_answered
 from other import calibrate
 from other.calibration_error import expected_calibration_error, reliability
+from prediction import calibration, exported_model
+from prediction.classifier import Classifier, known_calibration, known_labels
+from prediction.loading import run_calibration
 from runs import run_folder
 from runs.margin_files import write_trained_on
 
@@ -73,9 +72,9 @@ def tables(monkeypatch):
         def predict(x):
             return found[path][x[:, 16, 16, 0] + 256 * x[:, 16, 16, 1].astype(int)]
 
-        return inference.Classifier(inference.known_labels(path), Preprocessing(32), predict)
+        return Classifier(known_labels(path), Preprocessing(32), predict)
 
-    monkeypatch.setattr(inference.Classifier, "_load", classmethod(load))
+    monkeypatch.setattr(Classifier, "_load", classmethod(load))
     return found
 
 
@@ -332,7 +331,7 @@ def test_an_exported_model_elsewhere_is_calibrated_alone(tmp_path, tables, capsy
     data = write_images(tmp_path / "data", true)
     result, _ = done(capsys, "--mode", "calibrate", "--run", exported, "--data", data)
     assert result["written"] == [os.path.join(exported, "model.json")]
-    assert inference.known_calibration(exported).temperature == result["temperature"]
+    assert known_calibration(exported).temperature == result["temperature"]
 
 
 def test_an_exported_model_of_other_weights_is_left_alone(tmp_path, tables, capsys):
@@ -413,7 +412,7 @@ def test_a_calibration_of_other_weights_is_ignored(fitted, capsys):
     scores, err = done(capsys, "--mode", "eval", "--run", path, "--data", data)
     assert "answered" not in scores
     assert err.count("\n") == 1 and "calibration.json" in err and "--mode calibrate" in err
-    assert save_model.run_calibration(run_folder.read(path)) is None
+    assert run_calibration(run_folder.read(path)) is None
 
 
 @pytest.mark.parametrize("change, said", [
@@ -451,7 +450,7 @@ def test_a_damaged_calibration_is_refused_in_one_line(fitted, capsys, change, sa
         assert file in err and said in err and "--mode calibrate" in err, err
     # ... which the mode that it names puts right
     done(capsys, "--mode", "calibrate", "--run", path, "--data", data)
-    assert inference.known_calibration(path) and inference.known_calibration(exported)
+    assert known_calibration(path) and known_calibration(exported)
 
 
 def test_a_calibration_that_is_no_json(fitted, capsys):
@@ -463,7 +462,7 @@ def test_a_calibration_that_is_no_json(fitted, capsys):
 
 
 def test_views_of_a_calibrated_model_are_told(capsys):
-    loaded = inference.Classifier(("a", "b"), Preprocessing(32), None)
+    loaded = Classifier(("a", "b"), Preprocessing(32), None)
     loaded.set_views("flip")
     assert capsys.readouterr().err == ""  # nothing was fitted
     loaded.calibration = calibration.Calibration(1.0, np.zeros(2), 0.9, 50, "")

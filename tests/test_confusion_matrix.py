@@ -9,13 +9,13 @@ import pytest
 from conftest import command, write_image, write_samples
 from PIL import Image
 
-import inference
 from common.errors import ImageError, InputError
 from config.parser import parse
 from data.decoding import load
 from data.geometry import Preprocessing
 from other import confusion_charts, fonts
 from other import confusion_matrix as tool
+from prediction.classifier import Classifier
 from runs import run_folder
 from save_model import FORMAT
 
@@ -169,7 +169,7 @@ class Stub:
 def test_evaluates(tmp_path, monkeypatch, capsys):
     data = write_samples(tmp_path / "data", 2)
     run = make_run(tmp_path / "run", Stub.labels)
-    monkeypatch.setattr(inference.Classifier, "load", lambda path, devices=None: Stub())
+    monkeypatch.setattr(Classifier, "load", lambda path, devices=None: Stub())
     main(run, "--data", data, "--json")
     found = json.loads(capsys.readouterr().out)
     assert found["matrix"] == [[2, 0, 0], [1, 0, 0], [2, 0, 0]]

@@ -17,10 +17,10 @@ from conftest import ROOT, command
 
 import formats
 import run
-import runtimes
 from config import parser
 from data import decoding
 from other import doctor
+from prediction import runtimes
 
 OPTIONS = parser.parse("doctor", [])
 TOKEN = "q7Zk2mX9vB4nR8tY1wLp"

@@ -17,16 +17,16 @@ from conftest import ROOT, write_image, write_samples
 
 import conversion
 import efficientnet.model as network
-import exported_model
 import gate
 import inference
 import run
-import runtimes
 import save_model
 from common.errors import InputError, RunError
 from common.files import checksum
 from data import decoding
 from data.geometry import Preprocessing
+from prediction import exported_model, runtimes
+from prediction.classifier import Classifier
 from runs import run_folder
 
 APART = gate.apart  # before the tests' stand-in takes its place
@@ -322,12 +322,12 @@ def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monk
 
 @pytest.mark.parametrize("name", ["openvino", "onnx", "savedmodel"])
 def test_each_runtime_answers_as_the_trained_model(made, name):
-    found = inference.Classifier.load(str(made.model), runtime=name)
+    found = Classifier.load(str(made.model), runtime=name)
     assert found.runtime == (name, "float32")
     x = val_images(made)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "STAGES", FEW_BLOCKS)
-        trained = inference.Classifier._load_run(inference.run_folder.read(str(made.run)))
+        trained = Classifier._load_run(inference.run_folder.read(str(made.run)))
     assert np.abs(found.probabilities(x) - trained.probabilities(x)).max() < 1e-4
 
 
@@ -361,10 +361,10 @@ def test_nothing_installed(monkeypatch):
 def test_auto_goes_on_to_the_next_and_says_so(copy, capsys):
     (copy / "model.xml").write_text("nothing")
     describe(copy)
-    assert inference.Classifier.load(str(copy)).runtime == ("onnx", "float32")
+    assert Classifier.load(str(copy)).runtime == ("onnx", "float32")
     assert "model.xml" in (note := capsys.readouterr().err) and "onnx takes its place" in note
     with pytest.raises(InputError, match="model.xml"):
-        inference.Classifier.load(str(copy), runtime="openvino")
+        Classifier.load(str(copy), runtime="openvino")
 
 
 @pytest.mark.parametrize("wrong", [0.01, np.nan])
@@ -375,7 +375,7 @@ def test_the_self_test_finds_another_answer(copy, monkeypatch, wrong):
                         lambda *task: lambda x: opened(*task)(x) + np.float32(wrong))
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
     with pytest.raises(InputError, match="fails its self-test in float32"):
-        inference.Classifier.load(str(copy))
+        Classifier.load(str(copy))
 
 
 @pytest.mark.parametrize("wrong, passes", [(0.55, True), (0.65, False)])
@@ -387,10 +387,10 @@ def test_fewer_bits_may_be_as_far_off_as_the_export_saw(copy, monkeypatch, wrong
     monkeypatch.setattr(runtimes, "open_model",
                         lambda *task: lambda x: opened(*task)(x) + np.float32(wrong))
     if passes:
-        assert inference.Classifier.load(str(copy)).runtime == ("onnx", "int8")
+        assert Classifier.load(str(copy)).runtime == ("onnx", "int8")
     else:
         with pytest.raises(InputError, match="fails its self-test in int8.*allowed is 0.6$"):
-            inference.Classifier.load(str(copy))
+            Classifier.load(str(copy))
 
 
 def test_a_runtime_without_its_file(copy, made):
@@ -426,7 +426,7 @@ def test_predict_does_not_import_tensorflow(made):
     )
     assert process.returncode == 0, process.stderr
     [answer] = json.loads(process.stdout)
-    loaded = inference.Classifier.load(str(made.model), half=True)
+    loaded = Classifier.load(str(made.model), half=True)
     expected = loaded.classify([image], 3)[0]
     for found, wanted in zip(answer["predictions"], expected):
         assert found["label"] == wanted["label"]
@@ -435,7 +435,7 @@ def test_predict_does_not_import_tensorflow(made):
 
 def test_an_image_written_elsewhere_is_read_from_its_bytes(made, tmp_path):
     write_image(tmp_path / "one.jpg", (200, 40, 40), (90, 70))
-    loaded = inference.Classifier.load(str(made.model), runtime="onnx")
+    loaded = Classifier.load(str(made.model), runtime="onnx")
     from_path = loaded.classify([str(tmp_path / "one.jpg")])
     assert from_path == loaded.classify([(tmp_path / "one.jpg").read_bytes()])
 
@@ -489,10 +489,10 @@ def test_an_export_without_a_self_test_still_has_to_fit_its_labels(copy):
     description = json.loads((copy / "model.json").read_text())
     files = {k: v for k, v in description["files"].items() if k != "self_test.npz"}
     describe(copy, files=files)
-    assert inference.Classifier.load(str(copy)).runtime == ("openvino", "float32")
+    assert Classifier.load(str(copy)).runtime == ("openvino", "float32")
     describe(copy, files=files, labels=["a", "b"])
     with pytest.raises(InputError, match="has 2 labels, the model 3 outputs"):
-        inference.Classifier.load(str(copy))
+        Classifier.load(str(copy))
 
 
 def test_a_broken_runtime_lets_the_next_one_in(copy, monkeypatch, capsys):
@@ -504,5 +504,5 @@ def test_a_broken_runtime_lets_the_next_one_in(copy, monkeypatch, capsys):
 
     openvino = runtimes.RUNTIMES["openvino"]._replace(open=broken)
     monkeypatch.setitem(runtimes.RUNTIMES, "openvino", openvino)
-    assert inference.Classifier.load(str(copy)).runtime == ("onnx", "float32")
+    assert Classifier.load(str(copy)).runtime == ("onnx", "float32")
     assert "no such instruction; onnx takes its place" in capsys.readouterr().err

@@ -13,8 +13,8 @@ import fine_tuning
 import train
 from compute.devices import Devices
 from config import parser
-from inference import Classifier
 from modeling.builder import HEAD_LAYERS, backbone_layers, build_model
+from prediction.classifier import Classifier
 from runs import run_folder
 from runs.run_folder import find
 from save_model import export

@@ -25,12 +25,12 @@ from sklearn import metrics as sklearn_metrics
 
 import callbacks
 import efficientnet.model as network
-import inference
 import run
 from common.errors import RunError
 from data import decoding
 from data.geometry import Preprocessing
 from modeling.builder import build_model
+from prediction.classifier import Classifier
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins
 
@@ -529,8 +529,8 @@ def test_from_a_run_its_exported_model_is_taken_where_it_fits(exported, data, mo
 
         return staticmethod(load)
 
-    monkeypatch.setattr(inference.Classifier, "_load_exported", load("exported"))
-    monkeypatch.setattr(inference.Classifier, "_load_run", load("run"))
+    monkeypatch.setattr(Classifier, "_load_exported", load("exported"))
+    monkeypatch.setattr(Classifier, "_load_run", load("run"))
     words = ("--mode", "predict", "--run", exported, "--image", data.val)
     assert go(*words).status == 130
     description = exported / "model" / "model.json"
@@ -558,7 +558,7 @@ def test_record_of_an_exported_model_goes_to_its_run(exported, data, tmp_path):
 def test_a_calibration_goes_from_the_run_to_what_is_exported(exported, data, tmp_path, few_blocks):
     path = shutil.copytree(exported, tmp_path / "run")
     images = read_images(data.val)
-    roots = np.sqrt(inference.Classifier.load(str(path)).probabilities(images))
+    roots = np.sqrt(Classifier.load(str(path)).probabilities(images))
     done("--mode", "calibrate", "--run", path, "--data", data.val)
     file, description = path / "calibration.json", path / "model" / "model.json"
     fitted = {**json.loads(file.read_text()), "temperature": 2.0}  # 1 where all is right
@@ -566,7 +566,7 @@ def test_a_calibration_goes_from_the_run_to_what_is_exported(exported, data, tmp
     done("--mode", "save_pb", "--run", path)
     assert json.loads(description.read_text())["calibration"] == fitted
     for folder in (path, path / "model"):
-        answers = inference.Classifier.load(str(folder)).probabilities(images)
+        answers = Classifier.load(str(folder)).probabilities(images)
         np.testing.assert_allclose(answers, roots / roots.sum(axis=1, keepdims=True), rtol=1e-3)
     found = done("--mode", "compare", path, path / "model", "--data", data.val)
     assert found["images"] == 9 and found["only_first"] == found["only_second"] == 0

@@ -15,10 +15,10 @@ from common.errors import InputError
 from config import parser
 from data.decoding import load
 from data.geometry import Preprocessing
-from inference import Classifier
 from job import prepare, read_normalization
 from modeling.builder import build_model
 from other import mean_std
+from prediction.classifier import Classifier
 from runs import run_folder
 from save_model import export
 

@@ -43,6 +43,7 @@ from data.geometry import Preprocessing
 from data.samples import read_label_names, write_label_names, write_sample
 from deployment import server
 from other import benchmark, demo_data, doctor, preview, report_gallery
+from prediction.classifier import Classifier
 from runs import run_folder
 
 S = 40  # side of the pictures and of the input, in pixels
@@ -269,7 +270,7 @@ def place(tmp_path, monkeypatch):
         found.loaded.append((path, *how))
         return cls(("first", "second"), Preprocessing(32), predict)
 
-    monkeypatch.setattr(inference.Classifier, "_load", classmethod(load))
+    monkeypatch.setattr(Classifier, "_load", classmethod(load))
     monkeypatch.setattr(report_gallery, "heat_maps", lambda run, images, classes: np.zeros(
         (len(images), 3, 3), np.float32))
     half = np.zeros((32, 16, 3), np.uint8)

@@ -15,15 +15,14 @@ from test_export import FEW_BLOCKS, go, made, val_images  # noqa: F401, a fixtur
 
 import bytes_input
 import efficientnet.model as network
-import exported_model
 import formats
 import gate
-import inference
-import runtimes
 import save_model
 from common.errors import InputError
 from data import decoding
 from data.geometry import Preprocessing
+from prediction import exported_model, runtimes
+from prediction.classifier import Classifier
 from runs import reference_images, run_folder
 
 EVERY = [(name, precision) for name, runtime in runtimes.RUNTIMES.items()
@@ -48,7 +47,7 @@ def small(made, tmp_path_factory):  # noqa: F811
 @pytest.mark.parametrize("name, precision", EVERY)
 def test_every_precision_answers_nearly_the_same(small, made, name, precision):  # noqa: F811
     x = val_images(made)
-    expected = inference.Classifier.load(str(made.model), runtime="onnx").probabilities(x)
+    expected = Classifier.load(str(made.model), runtime="onnx").probabilities(x)
     found = runtimes.open_model(str(small.model), name, precision)(x)
     assert found.dtype == np.float32 and np.abs(found - expected).max() < CLOSE[precision]
 
@@ -145,9 +144,9 @@ def test_int8_alone_is_a_model_too(small, made, tmp_path, monkeypatch):  # noqa:
     assert "18 images say little" in result.err
     there = sorted(name for name in os.listdir(path / "model") if name.startswith("model."))
     assert there == ["model.int8.onnx", "model.json"]
-    loaded = inference.Classifier.load(str(path / "model"))
+    loaded = Classifier.load(str(path / "model"))
     assert loaded.runtime == ("openvino", "int8")
-    assert inference.Classifier.load(str(path / "model"), runtime="onnx").runtime == (
+    assert Classifier.load(str(path / "model"), runtime="onnx").runtime == (
         "onnx", "int8")
     # An answer that changed keeps it from being published; the one before stays.
     right = gate.answers

@@ -15,7 +15,6 @@ import pytest
 from conftest import write_image, write_samples
 from sklearn import metrics
 
-import inference
 import run
 from common.errors import ImageError, InputError
 from config import parser
@@ -23,6 +22,7 @@ from data.geometry import Preprocessing
 from data.samples import read_samples, write_sample
 from other import intervals, label_suspects, report_gallery
 from other.intervals import macro_precision
+from prediction.classifier import Classifier
 from runs import run_folder
 from runs.margin_files import write_margins, write_trained_on
 from runs.results import read_results
@@ -75,7 +75,7 @@ def report(monkeypatch, path, data, rows, *words):
         assert images.shape[1:] == (32, 32, 3) and len(images) == len(classes)
         return np.tile(np.linspace(0, 1, 3, dtype=np.float32), (len(images), 3, 1))
 
-    monkeypatch.setattr(inference.Classifier, "load", lambda path, devices=None: Stub(rows))
+    monkeypatch.setattr(Classifier, "load", lambda path, devices=None: Stub(rows))
     monkeypatch.setattr(report_gallery, "heat_maps", heat_maps)
     return run.main(["--mode", "report", "--run", str(path), "--data", str(data), *map(str, words)])
 

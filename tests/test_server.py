@@ -25,7 +25,6 @@ from conftest import ROOT
 from fuzz_requests import exchange, fuzz
 from PIL import Image
 
-import calibration
 import conversion
 import run
 from common.errors import ImageError, InputError
@@ -44,7 +43,8 @@ from deployment.application import (
 )
 from deployment.batching import Batcher, Closed
 from deployment.kept import Keeper
-from inference import Classifier
+from prediction import calibration
+from prediction.classifier import Classifier
 
 LABELS = ["top left", "top right", "bottom left", "下右"]
 SIZE = 32

@@ -16,7 +16,6 @@ import pytest
 from conftest import ROOT, write_samples
 
 import efficientnet.model as network
-import inference
 import save_model
 import train
 from common.errors import InputError, RunError
@@ -25,6 +24,7 @@ from config import options, parser
 from data import decoding
 from modeling import weight_files
 from modeling.builder import build_model
+from prediction.classifier import Classifier
 from runs import checkpoint, run_folder
 
 FEW_BLOCKS = (
@@ -159,7 +159,7 @@ def test_exports_of_all_trainings_answer_alike(trained, monkeypatch):
     for name in ("jax_two", "tf_one", "tf_two"):
         run = run_folder.read(str(trained.runs / name))
         save_model.export(run)
-        classifier = inference.Classifier.load(run.file(run_folder.MODEL))
+        classifier = Classifier.load(run.file(run_folder.MODEL))
         files = [str(trained.path / "val" / f"img_{label}_{n}.bmp")
                  for label in range(3) for n in range(3)]
         images = np.stack([decoding.load(file, classifier.preprocessing) for file in files])

@@ -180,12 +180,13 @@ def test_a_full_disk_while_weights_or_features_are_written(data, disk, tmp_path,
 
 def test_a_disk_that_is_full_at_the_end(data, disk, wholes, monkeypatch):
     """When check/ is written, and when going on begins."""
-    def write_check(*job):
-        fill(disk, 0)
-        return write(*job)
+    write_check = finishing.write_check
 
-    write = write_check
-    monkeypatch.setattr(finishing, "write_check", write_check)
+    def fill_and_write(*arguments):
+        fill(disk, 0)
+        return write_check(*arguments)
+
+    monkeypatch.setattr(finishing, "write_check", fill_and_write)
     results = [go(*words(data, disk)), go("--resume", disk / "runs" / "run")]
     (disk / "filler").unlink()
     monkeypatch.undo()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data.geometry import Preprocessing
-from inference import Classifier
-from test_time_augmentation import views
+from prediction.classifier import Classifier
+from prediction.tta import views
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
 

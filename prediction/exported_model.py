@@ -5,12 +5,12 @@ import os
 
 import numpy as np
 
-import runtimes
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
 from compute.backend import has_gpu, import_keras
 from data.geometry import Preprocessing
+from prediction import runtimes
 from runs import run_folder
 
 FORMAT = 1  # of model.json; a reader refuses another

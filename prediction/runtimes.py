@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-import privacy  # noqa: F401  before any runtime
 from common.cpu import usable
 from common.errors import InputError
+from prediction import telemetry  # noqa: F401  before any runtime
 
 INPUT, OUTPUT = "input_img", "output_score"
 BYTES = "image_bytes"  # input of the SavedModel's signature that takes files as they are

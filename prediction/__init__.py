@@ -1,0 +1,1 @@
+"""Images in, probabilities out: all that serving needs."""
