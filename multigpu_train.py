@@ -7,7 +7,6 @@ spreads the batch over them (`keras.distribution.DataParallel`).
 
 import collections
 
-import choices
 import train
 from common.console import say
 from common.errors import InputError
@@ -15,8 +14,9 @@ from compute import cluster
 from compute.backend import check_jax, hidden, import_keras
 from compute.devices import Devices, Spread, launcher, split_name, tensorflow_strategy
 from config.options import PLACE
-from job import fingerprint
 from modeling import backbones
+from training import option_checks
+from training.setup import fingerprint
 
 # Options that need not be the same in every process
 OWN = {*PLACE, "workers", "json", "debug", "config", "run", "given"}
@@ -28,7 +28,7 @@ def main(options):
         train.report(train.fit(options, one_process), options)
         return
     # What a run that goes on computes with is known when it has been read.
-    choices.check_place(options._replace(backend="jax") if options.resume else options)
+    option_checks.check_place(options._replace(backend="jax") if options.resume else options)
     with cluster.Witness() as witness:
         try:
             with hidden(1):  # Gloo says on standard output whom it has found

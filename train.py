@@ -8,15 +8,16 @@ import time
 
 from common.console import say
 from common.errors import DivergedError, InputError
-from compiling import make_model
 from compute.backend import import_keras, use_precision
 from compute.devices import ENOUGH_IMAGES, Devices, check_batch_size, launcher
-from finishing import finish
-from job import fingerprint, prepare, step_rate
 from runs import run_folder
 from runs.margin_files import write_trained_on
-from stages import back, make_batches, train_stages
-from stops import explain
+from training.compilation import make_model
+from training.failures import explain
+from training.finalize import finish
+from training.learning_rates import step_rate
+from training.setup import fingerprint, prepare
+from training.trainer import back, make_batches, train_stages
 
 
 def main(options):
@@ -76,8 +77,7 @@ def fit(options, start=one_device):
 def _fit(job, devices, started, stack):
     import keras
 
-    import callbacks
-    import margins
+    from training import callbacks, label_margins
 
     options = job.options
     _check_devices(options, devices)
@@ -102,9 +102,9 @@ def _fit(job, devices, started, stack):
     )
     done, steps = writer.saved or (0, 0)
     watchers = [callbacks.Epochs(training, validation, options.max_bad), writer]
-    recorded = margins.make(job, devices)
+    recorded = label_margins.make(job, devices)
     if recorded:
-        watchers.append(margins.MarginWriter(*recorded, training, job.path))
+        watchers.append(label_margins.MarginWriter(*recorded, training, job.path))
     if devices.main:
         write_trained_on(job.path, job.training)
     if devices.main:

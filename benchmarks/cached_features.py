@@ -39,11 +39,11 @@ def measure(source, scratch, epochs):
     import numpy as np
 
     import train
-    from choices import AUGMENTATION
     from config import parser
     from modeling import weight_files
     from modeling.builder import build_model
     from other.data_reconstruction_dir2txt import convert
+    from training.option_checks import AUGMENTATION
 
     data = os.path.join(scratch, "data")
     convert(source, data)

@@ -77,9 +77,9 @@ def measure(asked):
     import numpy as np
     import tensorflow as tf
 
-    from compiling import jit_compile
     from compute.devices import Devices, Spread, over_devices, tensorflow_strategy
     from modeling.builder import build_model
+    from training.compilation import jit_compile
 
     names, strategy = tensorflow_strategy(asked.devices)
     devices = Devices(names, Spread(len(names)), strategy)

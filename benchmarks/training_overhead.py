@@ -47,13 +47,11 @@ def measure(source, target, asked):
     import_keras()
     import numpy as np
 
-    import callbacks
-    import compiling
-    import stages
     from compute.devices import ONE, Devices
     from config import parser
-    from job import prepare
     from other.data_reconstruction_dir2txt import convert
+    from training import callbacks, compilation, trainer
+    from training.setup import prepare
 
     convert(source, target)
     options = parser.parse(
@@ -66,9 +64,9 @@ def measure(source, target, asked):
     count = min(asked.images, len(job.training.names)) // batch_size * batch_size
     chosen = np.random.default_rng(0).permutation(len(job.training.names))[:count]
     job = job._replace(training=job.training.select(chosen))
-    training, _ = stages.make_batches(job, ONE)
-    model = compiling.make_model(job)
-    compiling.compile_model(model, job, stages.stages(job.options)[0], len(training), Devices())
+    training, _ = trainer.make_batches(job, ONE)
+    model = compilation.make_model(job)
+    compilation.compile_model(model, job, trainer.stages(job.options)[0], len(training), Devices())
     clock = make_clock(model, training)
     model.fit(
         training.dataset(), epochs=asked.epochs, shuffle=False, verbose=0,

@@ -244,8 +244,8 @@ def tiny_model():
     from compute.backend import exact_float32, import_keras
 
     keras = import_keras()
-    from compiling import jit_compile
     from modeling.builder import build_model
+    from training.compilation import jit_compile
 
     exact_float32()  # the export is compared with others
     keras.utils.set_random_seed(0)

@@ -35,8 +35,8 @@ def read_margins(path):
 
     Returns:
         (dict of image path -> (position, class id), float32 (epochs, N) margins as
-        `margins.Margins` has them, NaN where an image was not drawn); an empty dict and no rows
-        where nothing was recorded.
+        `label_margins.Margins` has them, NaN where an image was not drawn); an empty dict and
+        no rows where nothing was recorded.
 
     Raises:
         InputError: the files are damaged.

@@ -33,8 +33,8 @@ def import_keras_small(*words):
 
 
 def trace(path):
-    import callbacks
     import data_gen_label
+    from training import callbacks
 
     load, end = data_gen_label.load, callbacks.RunWriter.on_epoch_end
 

@@ -11,7 +11,6 @@ import pytest
 from conftest import COLORS, ROOT, write_image, write_samples
 
 import inference
-import job
 import run
 import save_model
 import train
@@ -19,6 +18,7 @@ from common.errors import InputError
 from config import parser
 from data.samples import write_label_names, write_sample
 from runs import checkpoint, run_folder
+from training import setup
 
 LABELS = tuple(COLORS)
 
@@ -426,33 +426,33 @@ def leave_checkpoint(path, epochs, state, steps=0):
 
 def test_resume_takes_the_data_it_began_with(tmp_path, folder, monkeypatch):
     """The project's default folders, both of them, have to be found again."""
-    monkeypatch.setattr(job, "say", lambda line: None)
+    monkeypatch.setattr(setup, "say", lambda line: None)
     shutil.copytree(folder, tmp_path / "datasets" / "train_datasets")
     write_samples(tmp_path / "datasets" / "val_datasets", 2, seed=9)
     (tmp_path / "project").mkdir()
     monkeypatch.chdir(tmp_path / "project")
-    first = job.prepare(parser.parse("train", ["--run", "first"]))
+    first = setup.prepare(parser.parse("train", ["--run", "first"]))
     assert (len(first.training.names), len(first.validation.names)) == (12, 6)
     run_folder.create(first.path, first.options, first.labels, False)
-    leave_checkpoint(first.path, 1, {"data": job.fingerprint(first), "best_epoch": 1})
-    again = job.prepare(parser.parse("train", ["--resume", "first"]))
+    leave_checkpoint(first.path, 1, {"data": setup.fingerprint(first), "best_epoch": 1})
+    again = setup.prepare(parser.parse("train", ["--resume", "first"]))
     assert (len(again.training.names), len(again.validation.names)) == (12, 6)
-    assert job.fingerprint(again) == job.fingerprint(first)
+    assert setup.fingerprint(again) == setup.fingerprint(first)
     write_sample("../datasets/val_datasets", "img_0_0.png", 2)
     with pytest.raises(InputError, match="--resume: the images or labels have changed"):
-        job.prepare(parser.parse("train", ["--resume", "first"]))
+        setup.prepare(parser.parse("train", ["--resume", "first"]))
 
 
 def test_a_new_image_changes_the_fingerprint(tmp_path, folder, monkeypatch):
-    monkeypatch.setattr(job, "say", lambda line: None)
+    monkeypatch.setattr(setup, "say", lambda line: None)
     words = ["--train_data", folder, "--save_dir", str(tmp_path / "runs"), "--run", "first"]
-    before = job.fingerprint(job.prepare(parser.parse("train", words)))
-    assert job.fingerprint(job.prepare(parser.parse("train", words))) == before
+    before = setup.fingerprint(setup.prepare(parser.parse("train", words)))
+    assert setup.fingerprint(setup.prepare(parser.parse("train", words))) == before
     write_sample(folder, "img_1_2.png", 0)
-    other_label = job.fingerprint(job.prepare(parser.parse("train", words)))
+    other_label = setup.fingerprint(setup.prepare(parser.parse("train", words)))
     write_image(os.path.join(folder, "new.png"))
     write_sample(folder, "new.png", 0)
-    one_more = job.fingerprint(job.prepare(parser.parse("train", words)))
+    one_more = setup.fingerprint(setup.prepare(parser.parse("train", words)))
     assert len({before, other_label, one_more}) == 3
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from choices import AUGMENTATION, check
 from common.errors import InputError
 from config import options, parser
+from training.option_checks import AUGMENTATION, check
 
 
 def checked(*words, size=224):

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from conftest import write_samples
 
-import callbacks
 import efficientnet.model as network
-import fine_tuning
 import train
 from compute.devices import Devices
 from config import parser
@@ -18,6 +16,7 @@ from prediction.classifier import Classifier
 from runs import run_folder
 from runs.run_folder import find
 from save_model import export
+from training import callbacks, fine_tuning
 
 FEW_BLOCKS = (network.Stage(3, 1, 16, 1, 2), network.Stage(3, 2, 24, 6, 2))
 PLAIN = ("--horizontal_flip", "no", "--shift", "0", "--rotation", "0", "--zoom", "0",

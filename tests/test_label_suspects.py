@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-import margins
 from common.errors import InputError
 from data.samples import Samples
 from other import label_suspects
 from runs.margin_files import read_margins, write_margins, write_trained_on
+from training import label_margins
 
 NAN = np.nan
 
@@ -27,7 +27,7 @@ def margins_by_hand(labels, probabilities, weights):
 
 def test_margins_of_several_batches():
     generator = np.random.default_rng(0)
-    metric = margins.Margins(20)
+    metric = label_margins.Margins(20)
     for _ in range(2):  # a reset begins anew
         metric.reset_state()
         expected = []
@@ -42,7 +42,7 @@ def test_margins_of_several_batches():
 
 
 def test_a_probability_of_nought():
-    metric = margins.Margins(2)
+    metric = label_margins.Margins(2)
     metric.update_state(np.eye(2), np.array([[0.0, 1.0], [0.0, 1.0]]), np.ones(2))
     low, high = np.asarray(metric.values)
     assert -100 < low < -50 and 50 < high < 100
@@ -59,7 +59,7 @@ def test_an_epoch_is_written_in_the_samples_order(tmp_path):
 
     write_trained_on(tmp_path, Samples(str(tmp_path), list("abcd"), np.arange(4)))
     metric = SimpleNamespace(values=np.array([1.0, -2.0, 3.0, 4.0, 99.0]))
-    writer = margins.MarginWriter(metric, Batches(), str(tmp_path))
+    writer = label_margins.MarginWriter(metric, Batches(), str(tmp_path))
     for epoch in (0, 1):
         writer.on_epoch_begin(epoch)
         writer.on_test_begin()
@@ -73,7 +73,7 @@ def test_a_model_is_fitted_with_them():
     x = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     y = np.eye(2, dtype=np.float32)[np.arange(10) % 2]
     model = keras.Sequential([keras.layers.Dense(2, activation="softmax")])
-    metric = margins.Margins(10)
+    metric = label_margins.Margins(10)
     model.compile("sgd", "categorical_crossentropy", weighted_metrics=[metric])
     model.optimizer.learning_rate = 0.0  # so that the model afterwards is that of every step
     kept = []
@@ -250,5 +250,5 @@ def test_margins_are_kept_where_they_tell_of_a_label(devices, mixup, cutmix, kep
         options=SimpleNamespace(mixup=mixup, cutmix=cutmix),
         training=SimpleNamespace(names=list("abc")), validation=SimpleNamespace(names=list("ab")),
     )
-    found = margins.make(job, SimpleNamespace(spread=SimpleNamespace(devices=devices)))
+    found = label_margins.make(job, SimpleNamespace(spread=SimpleNamespace(devices=devices)))
     assert len(found) == kept and all(each.values.shape == (3,) for each in found)

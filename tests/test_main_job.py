@@ -23,7 +23,6 @@ import yaml
 from conftest import command, write_image, write_samples
 from sklearn import metrics as sklearn_metrics
 
-import callbacks
 import efficientnet.model as network
 import run
 from common.errors import RunError
@@ -33,6 +32,7 @@ from modeling.builder import build_model
 from prediction.classifier import Classifier
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins
+from training import callbacks
 
 LABELS = ["red", "green", "blue"]
 FEW_BLOCKS = (

@@ -15,12 +15,12 @@ from common.errors import InputError
 from config import parser
 from data.decoding import load
 from data.geometry import Preprocessing
-from job import prepare, read_normalization
 from modeling.builder import build_model
 from other import mean_std
 from prediction.classifier import Classifier
 from runs import run_folder
 from save_model import export
+from training.setup import prepare, read_normalization
 
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))
 NUMBERS = (120.5, 100.25, 90.0, 60.5, 55.0, 50.75)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from optimizers import DECAYED, KINDS, layer_rates, make_optimizer
+from training.optimizers import DECAYED, KINDS, layer_rates, make_optimizer
 
 
 def linear(optimizer, start=1.0):

@@ -29,10 +29,8 @@ from test_fine_tuning import PLAIN
 from test_main_job import FEW_BLOCKS, WORSE, done, go
 from test_server import PNG, Process, encoded, picture, write_model
 
-import callbacks
 import efficientnet.model as network
 import inference
-import job
 import run
 import save_model
 import train
@@ -45,6 +43,7 @@ from deployment import server
 from other import benchmark, demo_data, doctor, preview, report_gallery
 from prediction.classifier import Classifier
 from runs import run_folder
+from training import callbacks, setup
 
 S = 40  # side of the pictures and of the input, in pixels
 RED, GREEN, BLUE, YELLOW = (200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)
@@ -194,7 +193,7 @@ def test_seed(shown):
 
 def test_val_fraction(tmp_path):
     data = write_samples(tmp_path / "data", 40)
-    held = [set(job.prepare(parse("train", ["--train_data", data, "--val_fraction", share]))
+    held = [set(setup.prepare(parse("train", ["--train_data", data, "--val_fraction", share]))
                 .validation.names) for share in ("0.1", "0.5")]
     assert held[0] < held[1] and 3 <= len(held[0]) < 30 and 40 < len(held[1]) < 80
 

@@ -19,11 +19,11 @@ import pytest
 from conftest import ROOT, command, write_samples
 from test_main_job import QUICK, assert_same_run, rows
 
-import callbacks
 import efficientnet.model as network
 import run
 from runs import run_folder
 from runs.margin_files import read_margins
+from training import callbacks
 
 ONE_BLOCK = (network.Stage(3, 1, 8, 1, 1),)
 TERM, INT = signal.SIGTERM, signal.SIGINT

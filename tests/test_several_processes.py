@@ -287,10 +287,10 @@ def test_a_lost_process_is_told_from_other_errors(error, told):
     ],
 )
 def test_bad_processes_are_refused_before_any_training(folder, words, said):
-    import job
+    from training import setup
 
     with pytest.raises(InputError, match=said):
-        job.prepare(parser.parse("train", ["--train_data", folder, *words]))
+        setup.prepare(parser.parse("train", ["--train_data", folder, *words]))
 
 
 def test_a_launcher_is_recognised(monkeypatch):

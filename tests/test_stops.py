@@ -13,10 +13,9 @@ import tensorflow as tf
 import test_pausing
 from test_pausing import CACHED, ONE_BLOCK, assert_same_run, at, done, go, rates, start, words
 
-import callbacks
-import finishing
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins
+from training import callbacks, finalize
 
 # Fixtures
 data, wholes, one_block = test_pausing.data, test_pausing.wholes, test_pausing.one_block
@@ -180,13 +179,13 @@ def test_a_full_disk_while_weights_or_features_are_written(data, disk, tmp_path,
 
 def test_a_disk_that_is_full_at_the_end(data, disk, wholes, monkeypatch):
     """When check/ is written, and when going on begins."""
-    write_check = finishing.write_check
+    write_check = finalize.write_check
 
     def fill_and_write(*arguments):
         fill(disk, 0)
         return write_check(*arguments)
 
-    monkeypatch.setattr(finishing, "write_check", fill_and_write)
+    monkeypatch.setattr(finalize, "write_check", fill_and_write)
     results = [go(*words(data, disk)), go("--resume", disk / "runs" / "run")]
     (disk / "filler").unlink()
     monkeypatch.undo()

@@ -12,11 +12,11 @@ import time
 import keras
 from tqdm import tqdm
 
-import margins
 from common.errors import DivergedError, ImageError, InputError, RunError, first_ten
 from common.files import replacing, reserve, write_text
 from runs import checkpoint, run_folder
 from runs.results import score
+from training import label_margins
 
 # A metric beside Keras's own mean of the loss, which counts images that weigh nothing and,
 # over several devices, those of smaller parts more.
@@ -57,7 +57,7 @@ class Epochs(keras.callbacks.Callback):
         for prefix in ("", "val_"):
             if prefix + MEAN_LOSS in logs:
                 logs[f"{prefix}loss"] = logs.pop(prefix + MEAN_LOSS)
-            logs.pop(prefix + margins.NAME, None)
+            logs.pop(prefix + label_margins.NAME, None)
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         bad = sum(len(part.bad) for part in self.parts)
         total = sum(len(part.samples.names) for part in self.parts)

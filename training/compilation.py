@@ -4,8 +4,8 @@ import numpy as np
 
 from compute.backend import has_gpu
 from compute.devices import over_devices, synchronize
-from job import step_rate
 from runs import run_folder
+from training.learning_rates import step_rate
 
 FROZEN_RATE = 10  # times the learning rate: a new head has farther to go than a trained backbone
 
@@ -32,17 +32,17 @@ def compile_model(model, job, stage, steps, devices, margins=(), halvings=0):
     Args:
         model: a Keras model.
         job: the `Job`.
-        stage: `stages.Stage`.
+        stage: `trainer.Stage`.
         steps: steps an epoch.
         devices: `devices.Devices` to train on.
-        margins: `margins.Margins`, none or one.
+        margins: `label_margins.Margins`, none or one.
         halvings: how often the learning rate is halved.
     """
     import keras
 
-    import callbacks
     from modeling.builder import backbone_layers
-    from optimizers import layer_rates, make_optimizer
+    from training import callbacks
+    from training.optimizers import layer_rates, make_optimizer
 
     options = job.options
     rates = None

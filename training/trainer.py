@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from common.console import say
 from common.errors import RunError
-from compiling import compile_model
 from compute.devices import ONE
 from data.augmentation import Augmentation
 from data.mixing import Mixing
 from runs import run_folder
+from training.compilation import compile_model
 
 HALVINGS = 3  # of the learning rate, until --nan_policy restore gives up
 
@@ -34,12 +34,12 @@ def train_stages(job, devices, model, training, validation, writer, *rest):
     """Trains all stages, or what a checkpoint leaves of them.
 
     Args:
-        job: the `job.Job`.
+        job: the `setup.Job`.
         devices: `devices.Devices`.
         model: the run's model, not compiled.
         training, validation: `ImageBatches`.
         writer: the `callbacks.RunWriter`.
-        rest: callbacks, the writer among them; the model's `margins.Margins`, none or one.
+        rest: callbacks, the writer among them; the model's `label_margins.Margins`, none or one.
 
     Raises:
         DivergedError: loss or weights are no longer numbers.
@@ -84,10 +84,8 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
                  margins):
     import keras
 
-    import callbacks
-    import fine_tuning
-    import pausing
     from runs import checkpoint
+    from training import callbacks, fine_tuning, preemption
 
     options = job.options
     with fine_tuning.frozen(model) if stage.frozen else contextlib.nullcontext():
@@ -114,7 +112,7 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
                 rows = min(start.steps * options.batch_size, len(job.training.names))
                 metrics = {**each.unknown(rows), **metrics}
             if start.steps and keras.backend.backend() == "tensorflow" and not devices.strategy:
-                pausing.build_metrics(part, len(job.labels))  # elsewhere `fit` does
+                preemption.build_metrics(part, len(job.labels))  # elsewhere `fit` does
         elif not stage.first:
             writer.save(part)  # what a loss that is no number goes back to
         if part is not model:
@@ -123,8 +121,8 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
         charts = [keras.callbacks.TensorBoard(
             os.path.join(options.log_dir, os.path.basename(job.path)), write_graph=False,
         )] if devices.main else []
-        with pausing.Interruptions() as interruptions:
-            pauses = pausing.Pauses(
+        with preemption.Interruptions() as interruptions:
+            pauses = preemption.Pauses(
                 writer, interruptions, options.checkpoint_minutes, start, metrics
             )
             part.fit(
@@ -140,7 +138,7 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
 
 def _cache_features(job, body, *orders):
     """The `FeatureBatches` of training and validation, in the order of theirs."""
-    from fine_tuning import FeatureBatches
+    from training.fine_tuning import FeatureBatches
 
     images = make_batches(job, ONE, augmented=False)
     try:

@@ -3,18 +3,18 @@
 import os
 
 from common.console import say
-from compiling import make_model
 from compute.backend import exact_float32, use_precision
 from compute.devices import leave_distribution
 from runs import run_folder
 from runs.reference_images import write_check
+from training.compilation import make_model
 
 
 def finish(job, devices, model, writer, bad):
     """Leaves check/ and metrics.json, and says how it went.
 
     Args:
-        job: the `job.Job`.
+        job: the `setup.Job`.
         devices: `devices.Devices` that it was trained on.
         model: the run's model, on these.
         writer: the `callbacks.RunWriter`.
@@ -25,8 +25,8 @@ def finish(job, devices, model, writer, bad):
     """
     import keras
 
-    import callbacks
     from modeling import weight_files
+    from training import callbacks
 
     if keras.config.dtype_policy().name != "float32" or devices.spread.devices > 1:
         # What is exported and used computes in float32 on one device, so check/ has to.

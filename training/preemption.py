@@ -9,7 +9,7 @@ import time
 import keras
 import numpy as np
 
-from callbacks import averaged
+from training.callbacks import averaged
 
 
 class Interruptions:

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import choices
 from common.console import say
 from common.errors import InputError, first_ten
 from config import parser
@@ -21,10 +20,11 @@ from data.samples import Samples, check_labels, find_labels, read_label_names, r
 from modeling import backbones
 from runs import run_folder
 from runs.checkpoint import Checkpoint, newest
+from training import option_checks
+from training.learning_rates import default_learning_rate
 
 DEFAULT_TRAINING = "../datasets/train_datasets"
 DEFAULT_VALIDATION = "../datasets/val_datasets"
-RATE_IMAGES = 16  # images a step that a learning rate is for, under --scale_lr linear
 
 
 class Job(NamedTuple):
@@ -63,7 +63,7 @@ def prepare(options):
     if options.resume is None:
         options = _resolve(options)
         path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
-    choices.check_place(options)
+    option_checks.check_place(options)
     training = read_samples(data, labels, labels_path)
     if options.val_data:
         check_labels(options.val_data, labels, labels_path)
@@ -141,7 +141,7 @@ def _resolve(options):
     check_weights(options.weights)
     known = backbones.find(options.backbone)
     size = options.input_size or (known.input_size if known else 224)
-    options = choices.check(options, size)
+    options = option_checks.check(options, size)
     trained = options.epochs - options.freeze_epochs
     warmup = options.warmup_epochs
     if warmup is None:
@@ -211,26 +211,6 @@ def check_weights(weights):
         raise InputError(
             f"--weights: {weights}: no such file; allowed: imagenet, none or a weights file"
         )
-
-
-def default_learning_rate(options):
-    """The learning rate where none is given; docs/benchmarks.md has what it rests on."""
-    if options.optimizer == "sgd":
-        return 1e-2
-    rate = 5e-4 if options.weights != "none" else 1e-3
-    if options.weights == "none" and options.scale_lr == "none":
-        rate = min(4e-3, rate * options.batch_size / RATE_IMAGES)
-    # Its steps have the size of the rate whatever the gradients (Chen et al. 2023, section 5).
-    return rate / 5 if options.optimizer == "lion" else rate
-
-
-def step_rate(options):
-    """The highest learning rate of the steps, from a training's resolved options.
-
-    Linear scaling: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
-    """
-    scale = options.batch_size / RATE_IMAGES if options.scale_lr == "linear" else 1
-    return options.learning_rate * scale
 
 
 def _validation_folder(options):
