@@ -12,13 +12,12 @@ import shutil
 
 import numpy as np
 
-import formats
-import gate
 from common.console import say
 from common.errors import InputError, RunError
 from common.files import checksum, flush, replace_folder, write_text
 from compute.backend import exact_float32, import_keras
 from data.decoding import load
+from export import formats, verification
 from prediction import calibration, runtimes
 from prediction.exported_model import FORMAT, SELF_TEST
 from prediction.loading import best_model, run_calibration
@@ -75,7 +74,7 @@ def prove(folder, run, wanted, files, expected):
     """How far each format is from the trained model, in each precision it can compute in.
 
     Returns:
-        dict of format -> dict of precision -> as `gate.judge` gives it.
+        dict of format -> dict of precision -> as `verification.compare` gives it.
     """
     what = []
     for name, precisions in wanted.items():
@@ -84,13 +83,14 @@ def prove(folder, run, wanted, files, expected):
         what += [(name, "bytes")] * (name == "savedmodel")
     labels = reference_images.labels(run, files)
     found = {name: {} for name in wanted}
-    for (name, precision), rows in zip(what, gate.apart(folder, what, files, run.preprocessing)):
+    answers = verification.run_in_subprocess(folder, what, files, run.preprocessing)
+    for (name, precision), rows in zip(what, answers):
         there = np.ones(len(rows), bool)
         if precision == "bytes":
             there = ~np.isnan(rows).all(axis=1)
         if there.any():
             found[name][precision] = {
-                **gate.judge(expected[there], rows[there], labels[there]),
+                **verification.compare(expected[there], rows[there], labels[there]),
                 **({"images": int(there.sum())} if precision == "bytes" else {}),
             }
     return found
@@ -184,9 +184,9 @@ def _problem(found, precision, tolerance, min_agreement, max_drop):
 def _predict(model, images):
     """Probabilities by the Keras model, in batches of one shape: for another it is traced anew."""
     rows = []
-    for first in range(0, len(images), gate.BATCH):
-        part = np.stack(images[first : first + gate.BATCH])
-        full = np.resize(part, (gate.BATCH, *part.shape[1:]))
+    for first in range(0, len(images), verification.BATCH):
+        part = np.stack(images[first : first + verification.BATCH])
+        full = np.resize(part, (verification.BATCH, *part.shape[1:]))
         rows.append(np.asarray(model.predict_on_batch(full))[: len(part)])
     return np.concatenate(rows)
 

@@ -153,9 +153,9 @@ def onnx_difference(model, seed=2):
     import cv2
     import numpy as np
 
-    import gate
-    from conversion import to_onnx
     from data.geometry import Preprocessing
+    from export import verification
+    from export.conversion import to_onnx
     from prediction.runtimes import INPUT, OUTPUT, RUNTIMES
 
     size = model.input_shape[1]
@@ -166,8 +166,8 @@ def onnx_difference(model, seed=2):
         for path, image in zip(files, x):
             cv2.imwrite(path, image[:, :, ::-1])
         settings = Preprocessing(size)
-        [found] = gate.apart(folder, [("onnx", "float32")], files, settings)
-    return gate.judge(np.asarray(model(x, training=False)), found)["difference"]
+        [found] = verification.run_in_subprocess(folder, [("onnx", "float32")], files, settings)
+    return verification.compare(np.asarray(model(x, training=False)), found)["difference"]
 
 
 def row(name, found):

@@ -16,7 +16,7 @@ import numpy as np
 
 import run
 from data.samples import read_label_names, read_samples, write_sample
-from other import label_suspects
+from evaluation import label_errors
 
 SHARE = 0.05
 RECIPE = ("--backbone", "EfficientNetB0", "--weights", "none", "--input_size", "32",
@@ -53,8 +53,8 @@ def measure(seed):
 
         samples = read_samples(folder, read_label_names(os.path.join(folder, "label.json")))
         probabilities, _ = predict_samples(Classifier.load(path), samples, 64, 2)
-        suspects = label_suspects.find(
-            label_suspects.recall(path, samples), samples, probabilities
+        suspects = label_errors.find(
+            label_errors.recall(path, samples), samples, probabilities
         )
         found = {each.position for each in suspects} & set(flipped.tolist())
         return {

@@ -16,11 +16,11 @@ from tqdm import tqdm
 from common.cpu import usable
 from common.errors import InputError, RunError
 from data.samples import Samples, check_labels, read_samples
-from gate import judge, run_task
+from evaluation.intervals import proportion
+from export.verification import compare, run_task
 from other import fonts
 from other.benchmark_table import chart, name_of, text, write_csv
 from other.charts import check_output_folder, drawing, output_folder, save
-from other.intervals import proportion
 from prediction import runtimes
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier
@@ -155,8 +155,8 @@ def measure_all(folder, formats, batches, samples, workers):
             try:
                 if name not in warm:  # its libraries are not in the file cache yet
                     warm.add(name)
-                    apart({**task, "batches": [1], "seconds": (0, 0), "names": []})
-                figures, found, undecodable = apart(task)
+                    run_in_subprocess({**task, "batches": [1], "seconds": (0, 0), "names": []})
+                figures, found, undecodable = run_in_subprocess(task)
                 row.update(figures)
             except RunError as error:
                 row["problem"] = str(error)
@@ -165,7 +165,7 @@ def measure_all(folder, formats, batches, samples, workers):
     return rows, answers, undecodable
 
 
-def apart(task):
+def run_in_subprocess(task):
     """As `measure`, which takes what `task` holds, in a fresh process.
 
     Raises:
@@ -282,7 +282,7 @@ def add_agreement(rows, answers, formats):
     answered = answers[original].any(axis=1)
     for row, found in zip(rows, answers):
         if found is not None:
-            row.update(judge(answers[original][answered], found[answered]))
+            row.update(compare(answers[original][answered], found[answered]))
     return name_of(rows[original])
 
 

@@ -13,9 +13,10 @@ from common.console import say
 from common.errors import InputError, first_ten
 from common.files import write_text
 from data.samples import check_labels, read_samples
-from eval import answered_line, measure_answered
-from other.calibration_error import expected_calibration_error
-from other.label_suspects import trained_on
+from eval import answered_line
+from evaluation.calibration_error import expected_calibration_error
+from evaluation.label_errors import trained_on
+from evaluation.scores import measure_answered
 from prediction import calibration
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels

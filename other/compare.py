@@ -9,7 +9,7 @@ import numpy as np
 from common.console import say
 from common.errors import InputError, first_ten
 from data.samples import read_label_names, read_samples
-from other.intervals import mcnemar, paired_difference, proportion
+from evaluation.intervals import mcnemar, paired_difference, proportion
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
 from runs import run_folder

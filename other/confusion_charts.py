@@ -82,7 +82,7 @@ def pairs_chart(pairs, thumbnails, words):
     """The most confused pairs, a row each: sample images and what they are taken for.
 
     Args:
-        pairs: as `confusion_matrix.confused_pairs` gives them.
+        pairs: as `confusion.confused_pairs` gives them.
         thumbnails: for each pair a list of uint8 arrays (THUMBNAIL, THUMBNAIL, 3).
         words: the text to draw for each class.
 

@@ -273,8 +273,8 @@ def training(options):
 
 def export(options):
     """The tiny model, exported, answers the same in every runtime that is installed."""
-    import formats
     from data.geometry import Preprocessing
+    from export import formats
     from prediction import runtimes
     from save_model import TOLERANCE
 

@@ -16,19 +16,13 @@ from common.console import say
 from common.errors import InputError, first_ten
 from common.files import replacing, write_text
 from data.samples import check_labels, read_samples
-from eval import TOP_K, measure
-from other import (
-    fonts,
-    intervals,
-    label_suspects,
-    page,
-    provenance,
-    report_charts,
-    report_gallery,
-)
-from other.calibration_error import expected_calibration_error, reliability
+from eval import TOP_K
+from evaluation import intervals, label_errors
+from evaluation.calibration_error import expected_calibration_error, reliability
+from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
+from evaluation.scores import measure
+from other import fonts, page, provenance, report_charts, report_gallery
 from other.charts import drawing
-from other.confusion_matrix import NO_ANSWER, confused_pairs, confusion
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
 from runs import run_folder
@@ -75,7 +69,7 @@ def main(options):
     check_labels(options.data, labels, f"the labels of {path}")
     samples = read_samples(options.data, labels, f"the labels of {path}")
     epochs = read_results(path) if run else []
-    training = label_suspects.recall(path if run else None, samples)
+    training = label_errors.recall(path if run else None, samples)
     classifier = Classifier.load(path)
     probabilities, errors = predict_samples(
         classifier, samples, options.batch_size, options.workers
@@ -83,7 +77,7 @@ def main(options):
     predicted = probabilities.argmax(axis=1)
     predicted[list(errors)] = NO_ANSWER
     answers = Answers(samples, labels, probabilities, predicted, errors)
-    suspects = label_suspects.find(training, samples, probabilities, errors)
+    suspects = label_errors.find(training, samples, probabilities, errors)
     mistakes, explained = report_gallery.surest_errors(answers, classifier.preprocessing, run)
     command = ["python", "run.py", "--mode", "relabel", "--run", path, "--csv",
                os.path.abspath(table)]
@@ -155,12 +149,12 @@ def _epochs(rows):
 
 
 def with_intervals(measured, matrix, images, top_k):
-    """The scores of `eval.measure` with 95 % intervals.
+    """The scores of `scores.measure` with 95 % intervals.
 
     Wilson's for shares of images; a bootstrap for means over classes, which are no shares.
 
     Args:
-        measured: as `eval.measure` gives it.
+        measured: as `scores.measure` gives it.
         matrix: int (C, C), images with an answer by true and predicted class.
         images: int (C,), images of each class.
         top_k: the k of the top-k accuracy.
@@ -182,7 +176,7 @@ def with_intervals(measured, matrix, images, top_k):
 def class_rows(measured, matrix):
     """A dict for each class, worst F1 first, those without images last.
 
-    Beside what `eval.measure` gives: `precision` and `recall` as `Score`, or None where the class
+    Beside what `scores.measure` gives: `precision` and `recall` as `Score`, or None where the class
     was never answered or has no images; `f1`, None without images; and `taken_for`, the
     class that most of its images were wrongly given and their number, or None.
     """

@@ -9,8 +9,8 @@ from common.errors import ImageError
 from compute.backend import import_keras
 from data.decoding import load
 from data.geometry import Preprocessing
+from evaluation.confusion import NO_ANSWER
 from other import page
-from other.confusion_matrix import NO_ANSWER
 from prediction.loading import best_model
 
 MOST_ERRORS, MOST_SUSPECTS = 24, 48
@@ -62,7 +62,7 @@ def heat_maps(run, images, classes):
     """
     if import_keras().backend.backend() != "tensorflow":
         return None
-    from other.grad_cam import grad_cam
+    from evaluation.grad_cam import grad_cam
 
     found = grad_cam(best_model(run), images, classes)
     return found if found[0].size > 1 else None

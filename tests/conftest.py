@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-import gate
 from data.samples import write_label_names, write_sample
+from export import verification
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Classes that a tiny network tells apart: the dominant colour, RGB.
@@ -45,7 +45,7 @@ def gate_in_this_process():
     `command` starts a process that does so as users have it.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate, "apart", gate.answers)
+        patch.setattr(verification, "run_in_subprocess", verification.predict_all)
         yield
 
 

@@ -24,7 +24,7 @@ from prediction import runtimes
 # What the export is said to have found; another than what is measured here.
 EXPORT = {"difference": 0.25, "agreement": 0.5}
 TRUE = np.array([0, 0, 1, 2, 2, 1, 0, 1, 2, 0])
-APART = benchmark.apart  # before the tests' stand-in takes its place
+APART = benchmark.run_in_subprocess  # before the tests' stand-in takes its place
 
 
 def one_hot(classes, sure=1.0):
@@ -65,7 +65,7 @@ def tables(monkeypatch):
     monkeypatch.setattr(runtimes, "FASTEST", (
         ("openvino", "bfloat16"), ("onnx", "float32"), ("openvino", "float32"),
         ("openvino", "int8"), ("onnx", "int8"), ("savedmodel", "float32")))
-    monkeypatch.setattr(benchmark, "apart", apart)
+    monkeypatch.setattr(benchmark, "run_in_subprocess", apart)
     return found
 
 
@@ -208,8 +208,8 @@ def test_in_processes_of_their_own(tmp_path, monkeypatch, capsys):
 
 def test_a_runtime_is_opened_once_before_it_is_measured(words, tables, capsys, monkeypatch):
     """Its libraries are then in the file cache; no images are answered for that."""
-    tasks, measure = [], benchmark.apart
-    monkeypatch.setattr(benchmark, "apart", lambda task: tasks.append(task) or measure(task))
+    tasks, measure = [], benchmark.run_in_subprocess
+    monkeypatch.setattr(benchmark, "run_in_subprocess", lambda task: tasks.append(task) or measure(task))
     done(capsys, *words)
     once, all_of_it = (0, [1]), (10, [1, 2, 4])
     assert [(task["name"], task["precision"], (len(task["names"]), task["batches"]))
@@ -431,7 +431,7 @@ def test_what_is_refused(words, tables, tmp_path, capsys, monkeypatch):
     taken.mkdir()
     (taken / "mine.txt").write_text("")
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "apart", None)  # before anything is measured
+        patch.setattr(benchmark, "run_in_subprocess", None)  # before anything is measured
         assert "is no earlier output of this tool" in refused("--target", taken)
     write_label_names(words[5], LABELS[::-1])
     assert "names other classes than the labels of" in refused()

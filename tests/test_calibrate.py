@@ -19,9 +19,9 @@ from common.files import checksum, write_text
 from config.parser import parse
 from data.geometry import Preprocessing
 from data.samples import read_samples, write_label_names, write_sample
-from eval import measure_answered
+from evaluation.calibration_error import expected_calibration_error, reliability
+from evaluation.scores import measure_answered
 from other import calibrate
-from other.calibration_error import expected_calibration_error, reliability
 from prediction import calibration, exported_model
 from prediction.classifier import Classifier, known_calibration, known_labels
 from prediction.loading import run_calibration

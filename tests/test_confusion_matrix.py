@@ -13,6 +13,7 @@ from common.errors import ImageError, InputError
 from config.parser import parse
 from data.decoding import load
 from data.geometry import Preprocessing
+from evaluation.confusion import confused_pairs, confusion, confusion_order
 from other import confusion_charts, fonts
 from other import confusion_matrix as tool
 from prediction.classifier import Classifier
@@ -67,18 +68,18 @@ def table(path):
 def test_matrix_and_pairs():
     true = np.array([true for true, _ in ANSWERS])
     predicted = np.array([-1 if predicted is None else predicted for _, predicted in ANSWERS])
-    matrix = tool.confusion(true, predicted, 3)
+    matrix = confusion(true, predicted, 3)
     assert matrix.tolist() == MATRIX
-    assert tool.confused_pairs(matrix) == [(1, 0, 3, 0.75), (0, 1, 1, 0.25), (0, 2, 1, 0.25)]
-    assert tool.confused_pairs(matrix, [5, 4, 0]) == [
+    assert confused_pairs(matrix) == [(1, 0, 3, 0.75), (0, 1, 1, 0.25), (0, 2, 1, 0.25)]
+    assert confused_pairs(matrix, [5, 4, 0]) == [
         (1, 0, 3, 0.75), (0, 1, 1, 0.2), (0, 2, 1, 0.2)]
-    assert tool.confused_pairs(matrix, most=1) == [(1, 0, 3, 0.75)]
-    assert tool.confusion(true, np.full(9, -1), 3).tolist() == [[0] * 3] * 3
+    assert confused_pairs(matrix, most=1) == [(1, 0, 3, 0.75)]
+    assert confusion(true, np.full(9, -1), 3).tolist() == [[0] * 3] * 3
 
 
 def test_of_as_many_images_the_larger_share_goes_first():
     matrix = np.array([[8, 2, 0], [0, 2, 2], [0, 0, 5]])
-    assert tool.confused_pairs(matrix) == [(1, 2, 2, 0.5), (0, 1, 2, 0.2)]
+    assert confused_pairs(matrix) == [(1, 2, 2, 0.5), (0, 1, 2, 0.2)]
 
 
 def test_confused_classes_stand_together_the_worst_first():
@@ -89,12 +90,12 @@ def test_confused_classes_stand_together_the_worst_first():
         for one in block:
             shares[one, block] = strength
         shares[block, block] = 1 - 2 * strength
-    order = tool.confusion_order(shares)
+    order = confusion_order(shares)
     assert sorted(order) == list(range(30))
     found = [set(order[start : start + 3]) for start in range(0, 30, 3)]
     assert sorted(map(sorted, found)) == sorted(map(sorted, blocks))
     assert found[0] == set(blocks[-1])
-    assert tool.confusion_order(np.ones((1, 1))) == [0]
+    assert confusion_order(np.ones((1, 1))) == [0]
 
 
 # --- from eval.csv ----------------------------------------------------------------------

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from conftest import ROOT, command
 
-import formats
 import run
 from config import parser
 from data import decoding
+from export import formats
 from other import doctor
 from prediction import runtimes
 

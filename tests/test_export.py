@@ -15,9 +15,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, write_image, write_samples
 
-import conversion
 import efficientnet.model as network
-import gate
 import inference
 import run
 import save_model
@@ -25,11 +23,12 @@ from common.errors import InputError, RunError
 from common.files import checksum
 from data import decoding
 from data.geometry import Preprocessing
+from export import conversion, verification
 from prediction import exported_model, runtimes
 from prediction.classifier import Classifier
 from runs import run_folder
 
-APART = gate.apart  # before the tests' stand-in takes its place
+APART = verification.run_in_subprocess  # before the tests' stand-in takes its place
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))
 
 
@@ -223,8 +222,10 @@ def test_every_format_is_close_to_the_trained_model(made):
 def test_judging():
     expected = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])
     found = np.array([[0.6, 0.1, 0.3], [0.55, 0.35, 0.1], [0.9, 0.0, 0.1], [0.2, 0.5, 0.3]])
-    assert gate.judge(expected, found) == {"difference": pytest.approx(0.2), "agreement": 0.75}
-    assert np.isnan(gate.judge(expected, found * [[np.nan], [1], [1], [1]])["difference"])
+    assert verification.compare(expected, found) == {
+        "difference": pytest.approx(0.2), "agreement": 0.75,
+    }
+    assert np.isnan(verification.compare(expected, found * [[np.nan], [1], [1], [1]])["difference"])
 
 
 def test_answers_stay_when_others_are_asked_for(made):
@@ -254,7 +255,7 @@ def test_in_a_process_of_its_own_the_answers_are_the_same(made):
     """Without the stand-in that the other tests have; and what goes wrong there is told."""
     files = [os.path.join(made.val, "img_0_0.png"), os.path.join(made.val, "img_2_5.png")]
     what, settings = [("onnx", "float32"), ("openvino", "float32")], Preprocessing(32)
-    assert gate.apart is gate.answers  # the stand-in
+    assert verification.run_in_subprocess is verification.predict_all  # the stand-in
     task = {"folder": str(made.model), "what": what, "files": files,
             "preprocessing": settings._asdict(), "path": str(made.run / "answers.npy")}
     process = subprocess.run([sys.executable, "gate.py"], input=json.dumps(task), text=True,
@@ -262,7 +263,7 @@ def test_in_a_process_of_its_own_the_answers_are_the_same(made):
     assert process.returncode == 0, process.stderr
     found = np.load(made.run / "answers.npy")
     os.unlink(made.run / "answers.npy")
-    assert np.array_equal(found, gate.answers(str(made.model), what, files, settings))
+    assert np.array_equal(found, verification.predict_all(str(made.model), what, files, settings))
     task["files"] = [str(made.run / "gone.png")]
     process = subprocess.run([sys.executable, "gate.py"], input=json.dumps(task), text=True,
                              cwd=ROOT, capture_output=True)
@@ -280,8 +281,8 @@ def test_what_answers_otherwise_is_not_published(made, tmp_path, monkeypatch, wr
         found[what.index(("onnx", "float32")), 3] += wrong
         return found
 
-    right = gate.answers
-    monkeypatch.setattr(gate, "apart", answers)
+    right = verification.predict_all
+    monkeypatch.setattr(verification, "run_in_subprocess", answers)
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
     result = go("--mode", "export", "--run", path, "--format", "savedmodel,onnx")
     assert result.status == 1
@@ -299,10 +300,10 @@ def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monk
         found[number, 0] = np.roll(found[number, 0], 1)
         return found
 
-    right = gate.answers
+    right = verification.predict_all
     monkeypatch.setattr(save_model, "ENOUGH_IMAGES", 18)
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(gate, "apart", answers)
+    monkeypatch.setattr(verification, "run_in_subprocess", answers)
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
     for least, kept in ((0.995, {"float32"}), (0.9, {"float32", "bfloat16"})):
         result = go("--mode", "export", "--run", path, "--format", "openvino", "--json",
@@ -457,7 +458,7 @@ def test_two_signatures_that_differ_are_not_published(made, monkeypatch):
     monkeypatch.setattr(runtimes, "signatures", other)
     files = [os.path.join(made.val, "img_0_0.png")]
     with pytest.raises(RunError, match="two signatures differ by 1.0e-02"):
-        gate.answers(str(made.model), [("savedmodel", "float32")], files,
+        verification.predict_all(str(made.model), [("savedmodel", "float32")], files,
                      Preprocessing(32))
 
 

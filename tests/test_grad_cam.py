@@ -7,8 +7,8 @@ import pytest
 import efficientnet.model as network
 from bilinear_pooling import GEM_EPSILON, NORM_EPSILON, ROOT_EPSILON
 from config import parser
+from evaluation.grad_cam import BATCH, grad_cam
 from modeling.builder import build_model
-from other.grad_cam import BATCH, grad_cam
 from other.report_gallery import heat_maps
 from runs import run_folder
 

@@ -7,7 +7,7 @@ from sklearn.metrics import confusion_matrix, f1_score, recall_score
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.proportion import proportion_confint
 
-from other.intervals import (
+from evaluation.intervals import (
     bootstrap,
     macro_f1,
     macro_recall,

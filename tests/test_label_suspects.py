@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import InputError
 from data.samples import Samples
-from other import label_suspects
+from evaluation import label_errors
 from runs.margin_files import read_margins, write_margins, write_trained_on
 from training import label_margins
 
@@ -95,7 +95,7 @@ def test_a_model_is_fitted_with_them():
     ((0.5,), (0.0,), [0]),
 ])
 def test_telling_epochs(accuracy, validation, epochs):
-    assert label_suspects.telling_epochs(accuracy, validation).tolist() == epochs
+    assert label_errors.telling_epochs(accuracy, validation).tolist() == epochs
 
 
 def confident_by_hand(true, probabilities):
@@ -121,7 +121,7 @@ def test_confident_is_the_papers(seed):
     probabilities = generator.dirichlet(np.ones(5) * 0.5, 200)
     probabilities[np.arange(200), true] += generator.random(200)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    found = label_suspects.confident(true, probabilities)
+    found = label_errors.confident(true, probabilities)
     assert found.tolist() == confident_by_hand(true, probabilities)
     assert 0 < (found != true).sum() < 100 and not (found == 4).any()
 
@@ -143,7 +143,7 @@ def run(tmp_path):
 
 
 def find(path, samples, *more, **others):
-    return label_suspects.find(label_suspects.recall(path, samples), samples, *more, **others)
+    return label_errors.find(label_errors.recall(path, samples), samples, *more, **others)
 
 
 PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [0.05, 0.95]])
@@ -159,7 +159,7 @@ def test_of_images_trained_on_margins_tell_of_others_answers(run):
         (4, 1, "prediction"), (2, 1, "training"), (1, 0, "training"),
     ]
     assert np.allclose([each.score for each in found], [np.log(0.05 / 0.95), -1, -0.5])
-    assert label_suspects.trained_on(run.path, more).tolist() == [True] * 4 + [False] * 2
+    assert label_errors.trained_on(run.path, more).tolist() == [True] * 4 + [False] * 2
     found = find(run.path, more, probabilities, undecodable=[1, 4])
     assert [each.position for each in found] == [2]
 
@@ -169,18 +169,18 @@ def test_a_label_corrected_since_is_not_judged_by_the_old_ones_margins(run):
     labels[1] = 0
     samples = run.samples._replace(labels=labels)
     assert [each.position for each in find(run.path, samples, PROBABILITIES)] == [2]
-    assert label_suspects.trained_on(run.path, samples)[1]
+    assert label_errors.trained_on(run.path, samples)[1]
 
 
 def test_the_same_names_in_another_folder_were_not_trained_on(run, tmp_path):
     samples = run.samples._replace(folder=str(tmp_path / "elsewhere"))
-    assert not label_suspects.trained_on(run.path, samples).any()
+    assert not label_errors.trained_on(run.path, samples).any()
     assert all(each.how == "prediction"
                for each in find(run.path, samples, PROBABILITIES))
     # Through a link it is the same folder.
     os.symlink(run.samples.folder, tmp_path / "link")
     samples = run.samples._replace(folder=str(tmp_path / "link"))
-    assert label_suspects.trained_on(run.path, samples).sum() == 4
+    assert label_errors.trained_on(run.path, samples).sum() == 4
 
 
 def test_without_the_run_answers_tell(run):
@@ -205,11 +205,11 @@ def test_damaged_margins_are_refused(run, damage):
 
 def test_images_without_margins_are_counted(run):
     """Of d nothing was drawn in the epochs that count; the others have margins or were not seen."""
-    assert label_suspects.recall(run.path, run.samples).unjudged == 1
+    assert label_errors.recall(run.path, run.samples).unjudged == 1
     for name in os.listdir(os.path.join(run.path, "margins")):
         if name.endswith(".npy"):
             os.unlink(os.path.join(run.path, "margins", name))
-    assert label_suspects.recall(run.path, run.samples).unjudged == 4
+    assert label_errors.recall(run.path, run.samples).unjudged == 4
 
 
 def test_margins_belong_to_the_epoch_in_their_name(run):
@@ -231,15 +231,15 @@ def test_a_run_without_results_judges_nothing_by_margins(run):
     os.unlink(os.path.join(run.path, "results.csv"))
     samples = run.samples.select(np.arange(4))
     assert find(run.path, samples, PROBABILITIES[:4]) == []
-    assert label_suspects.recall(run.path, samples).unjudged == 4
+    assert label_errors.recall(run.path, samples).unjudged == 4
 
 
 def test_a_folder_that_was_moved_is_known_by_its_names(run, tmp_path):
     """Only where it has all of them, and the old one is gone."""
     moved = run.samples._replace(folder=str(tmp_path / "moved"))
     os.rename(run.samples.folder, moved.folder)
-    assert label_suspects.trained_on(run.path, moved).tolist() == [True] * 4 + [False]
-    assert not label_suspects.trained_on(run.path, moved.select(np.arange(3))).any()
+    assert label_errors.trained_on(run.path, moved).tolist() == [True] * 4 + [False]
+    assert not label_errors.trained_on(run.path, moved.select(np.arange(3))).any()
 
 
 @pytest.mark.parametrize("devices, mixup, cutmix, kept", [

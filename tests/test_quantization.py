@@ -13,14 +13,12 @@ from conftest import write_samples
 from PIL import Image
 from test_export import FEW_BLOCKS, go, made, val_images  # noqa: F401, a fixture
 
-import bytes_input
 import efficientnet.model as network
-import formats
-import gate
 import save_model
 from common.errors import InputError
 from data import decoding
 from data.geometry import Preprocessing
+from export import formats, graph_preprocessing, verification
 from prediction import exported_model, runtimes
 from prediction.classifier import Classifier
 from runs import reference_images, run_folder
@@ -149,8 +147,8 @@ def test_int8_alone_is_a_model_too(small, made, tmp_path, monkeypatch):  # noqa:
     assert Classifier.load(str(path / "model"), runtime="onnx").runtime == (
         "onnx", "int8")
     # An answer that changed keeps it from being published; the one before stays.
-    right = gate.answers
-    monkeypatch.setattr(gate, "apart", lambda *task: np.roll(right(*task), 1, axis=2))
+    right = verification.predict_all
+    monkeypatch.setattr(verification, "run_in_subprocess", lambda *task: np.roll(right(*task), 1, axis=2))
     result = go(*words, "--min_agreement", 0.9)
     assert result.status == 1
     assert "onnx in int8 names the same class for 0.00%, least is 90.00%" in result.err
@@ -217,11 +215,11 @@ def test_what_keeps_a_precision_from_being_published(found, precision, problem):
 def test_accuracy_is_judged_where_a_label_is_known():
     expected = np.array([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [0.2, 0.8]])
     found = np.array([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.9, 0.1]])
-    judged = gate.judge(expected, found, np.array([0, 1, 1, -1]))
+    judged = verification.compare(expected, found, np.array([0, 1, 1, -1]))
     # Of the three with a label two were right, and one is: image 1 has changed.
     assert judged["accuracy"] == pytest.approx(1 / 3)
     assert judged["drop"] == pytest.approx(1 / 3)
-    assert "drop" not in gate.judge(expected, found, np.full(4, -1))
+    assert "drop" not in verification.compare(expected, found, np.full(4, -1))
 
 
 @pytest.mark.parametrize("half, expected", [
@@ -303,7 +301,7 @@ def test_decoding_in_the_graph(kind, resize):
     if kind in ("jpeg", "large"):
         # Ours decodes at a reduced scale, which shows at edges.
         data, tolerance, mean = encode(image, "JPEG", quality=90), 64, 3
-    found = np.asarray(bytes_input.decode(data, settings)).astype(int)
+    found = np.asarray(graph_preprocessing.decode(data, settings)).astype(int)
     difference = np.abs(found - decoding.load(data, settings))
     assert found.shape == (64, 64, 3)
     assert difference.max() <= tolerance and difference.mean() < mean
@@ -326,7 +324,9 @@ def test_files_that_tensorflow_cannot_decode_count_for_nothing(small, made, tmp_
     good = os.path.join(made.val, "img_0_0.png")
     with open(tmp_path / "one.tiff", "wb") as file:
         file.write(encode(photo((40, 30)), "TIFF"))
-    rows = gate.answers(str(small.model), [("savedmodel", "float32"), ("savedmodel", "bytes")],
-                        [good, str(tmp_path / "one.tiff")], Preprocessing(32))
+    rows = verification.predict_all(
+        str(small.model), [("savedmodel", "float32"), ("savedmodel", "bytes")],
+        [good, str(tmp_path / "one.tiff")], Preprocessing(32),
+    )
     assert np.isnan(rows[1, 1]).all() and not np.isnan(rows[0]).any()
     assert np.abs(rows[1, 0] - rows[0, 0]).max() < 0.02

@@ -20,8 +20,9 @@ from common.errors import ImageError, InputError
 from config import parser
 from data.geometry import Preprocessing
 from data.samples import read_samples, write_sample
-from other import intervals, label_suspects, report_gallery
-from other.intervals import macro_precision
+from evaluation import intervals, label_errors
+from evaluation.intervals import macro_precision
+from other import report_gallery
 from prediction.classifier import Classifier
 from runs import run_folder
 from runs.margin_files import write_margins, write_trained_on
@@ -263,7 +264,7 @@ def test_surest_errors(made):
 
 
 def test_doubtful_labels_in_page_and_table(made):
-    suspects = label_suspects.find(label_suspects.recall(str(made.path), made.samples),
+    suspects = label_errors.find(label_errors.recall(str(made.path), made.samples),
                                     made.samples, made.rows,
                                    [made.samples.names.index(BROKEN)])
     names = [made.samples.names[each.position] for each in suspects]

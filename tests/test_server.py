@@ -25,7 +25,6 @@ from conftest import ROOT
 from fuzz_requests import exchange, fuzz
 from PIL import Image
 
-import conversion
 import run
 from common.errors import ImageError, InputError
 from common.files import checksum, write_text
@@ -43,6 +42,7 @@ from deployment.application import (
 )
 from deployment.batching import Batcher, Closed
 from deployment.kept import Keeper
+from export import conversion
 from prediction import calibration
 from prediction.classifier import Classifier
 

@@ -5,10 +5,8 @@ import os
 import shutil
 import sys
 
-import bytes_input
-import conversion
-import quantization
 from common.errors import InputError
+from export import conversion, graph_preprocessing, quantization
 from prediction import runtimes
 from prediction.runtimes import BYTES, INPUT, OUTPUT
 
@@ -108,7 +106,7 @@ def _write_saved_model(model, folder, preprocessing):
 
     def from_bytes(data):
         images = tf.map_fn(
-            lambda each: bytes_input.decode(each, preprocessing), data,
+            lambda each: graph_preprocessing.decode(each, preprocessing), data,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
         )
         return {OUTPUT: model(images, training=False)}

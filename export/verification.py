@@ -20,10 +20,11 @@ from data.geometry import Preprocessing
 from prediction import runtimes
 
 BATCH = 16
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SIGNATURES_DIFFER = 1e-5  # at most, on probabilities: they are one graph
 
 
-def answers(folder, what, files, preprocessing):
+def predict_all(folder, what, files, preprocessing):
     """float32 (len(what), N, C): what each of the exported model's formats says.
 
     Args:
@@ -67,8 +68,8 @@ def _from_bytes(predict, files, classes):
     return rows
 
 
-def apart(folder, what, files, preprocessing):
-    """As `answers`, in a fresh process.
+def run_in_subprocess(folder, what, files, preprocessing):
+    """As `predict_all`, in a fresh process.
 
     Raises:
         RunError: it fails there; with what it said.
@@ -79,7 +80,7 @@ def apart(folder, what, files, preprocessing):
                 "files": [os.path.abspath(file) for file in files],
                 "preprocessing": preprocessing._asdict()}
         try:
-            run_task([os.path.abspath(__file__)], task)
+            run_task(["-m", "export.verification"], task, ROOT)
         except RunError as error:
             raise RunError(
                 f"{folder}: not published: in a fresh process it fails: {error}"
@@ -108,7 +109,7 @@ def run_task(words, task, folder=None):
         raise RunError(said[-1])
 
 
-def judge(expected, found, labels=None):
+def compare(expected, found, labels=None):
     """How far answers are from those of the trained model.
 
     Args:
@@ -139,7 +140,7 @@ def main():
     settings = task["preprocessing"]
     preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
     try:
-        found = answers(task["folder"], task["what"], task["files"], preprocessing)
+        found = predict_all(task["folder"], task["what"], task["files"], preprocessing)
     except (InputError, RunError) as error:
         sys.exit(" ".join(str(error).split()))
     np.save(task["path"], found)

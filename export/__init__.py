@@ -1,0 +1,1 @@
+"""Writing an exported model, and proving it."""
