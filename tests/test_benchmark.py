@@ -209,7 +209,9 @@ def test_in_processes_of_their_own(tmp_path, monkeypatch, capsys):
 def test_a_runtime_is_opened_once_before_it_is_measured(words, tables, capsys, monkeypatch):
     """Its libraries are then in the file cache; no images are answered for that."""
     tasks, measure = [], benchmark.run_in_subprocess
-    monkeypatch.setattr(benchmark, "run_in_subprocess", lambda task: tasks.append(task) or measure(task))
+    monkeypatch.setattr(
+        benchmark, "run_in_subprocess", lambda task: tasks.append(task) or measure(task)
+    )
     done(capsys, *words)
     once, all_of_it = (0, [1]), (10, [1, 2, 4])
     assert [(task["name"], task["precision"], (len(task["names"]), task["batches"]))

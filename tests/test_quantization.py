@@ -148,7 +148,9 @@ def test_int8_alone_is_a_model_too(small, made, tmp_path, monkeypatch):  # noqa:
         "onnx", "int8")
     # An answer that changed keeps it from being published; the one before stays.
     right = verification.predict_all
-    monkeypatch.setattr(verification, "run_in_subprocess", lambda *task: np.roll(right(*task), 1, axis=2))
+    monkeypatch.setattr(
+        verification, "run_in_subprocess", lambda *task: np.roll(right(*task), 1, axis=2)
+    )
     result = go(*words, "--min_agreement", 0.9)
     assert result.status == 1
     assert "onnx in int8 names the same class for 0.00%, least is 90.00%" in result.err
