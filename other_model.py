@@ -51,7 +51,7 @@ SCALING = {
 }
 BLUE_FIRST = ("ResNet", "VGG")  # their published weights are for BGR
 OWN_SCALING = ("ConvNeXt", "EfficientNetV2B", "EfficientNetV2", "MobileNetV3")
-HUB_REQUIREMENTS = "pip install -r requirements-hub.txt"
+HUB_REQUIREMENTS = "pip install -r requirements/hub.txt"
 
 
 def other_model(x, name, drop_connect=0.2, scaling=None):

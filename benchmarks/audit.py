@@ -24,7 +24,8 @@ from PIL import Image
 
 from data import decoding
 from data.samples import read_label_names, read_samples, write_label_names, write_sample
-from other import data_del, image_faults
+from other import data_del
+from other.data_quality import image_checks
 from other.data_reconstruction_dir2txt import convert
 
 ROUNDS, WORKERS, HELD_OUT = 5, 2, 12  # every 12th photo is one of validation
@@ -62,7 +63,7 @@ def rates(source):
 
     def decode(path):
         with open(path, "rb") as file:
-            decoding.decode(file.read(), image_faults.WHOLE, path)
+            decoding.decode(file.read(), image_checks.WHOLE, path)
 
     def bare():
         with ThreadPoolExecutor(WORKERS) as pool:

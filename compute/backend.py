@@ -54,7 +54,7 @@ def check_jax():
     if importlib.util.find_spec("jax") is None:
         raise InputError(
             "--backend: jax is not installed; .venv/bin/python -m pip install -r "
-            "requirements-jax.txt brings it"
+            "requirements/jax.txt brings it"
         )
 
 

@@ -16,7 +16,7 @@ from common.console import say
 from common.errors import ImageError
 from deployment import openapi, page
 from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
-from deployment.refusals import HEADERS, JSON, STATUS, Refused, error_body, too_large
+from deployment.http_errors import HEADERS, JSON, STATUS, Refused, error_body, too_large
 from prediction.classifier import TOP_K, Classifier
 
 PROTECTED = ("/predict", "/labels", "/metrics")
@@ -44,7 +44,7 @@ class State:
     Attributes:
         served: the `Served` that takes new requests, None before there is one.
         closing: whether the server is about to end.
-        keeper: a `kept.Keeper`, or None.
+        keeper: a `uncertain_images.Keeper`, or None.
     """
 
     served = None

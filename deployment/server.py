@@ -70,7 +70,7 @@ def serve(options, path, token, listener, announce):
         InputError: the first model cannot be loaded.
     """
     # Here, so that a wrong option is refused before they are imported.
-    from deployment import listening, metrics
+    from deployment import http_server, metrics
     from deployment.application import Settings, State, create_application, log
 
     state, counted = State(), metrics.create()
@@ -81,7 +81,7 @@ def serve(options, path, token, listener, announce):
     # A request with more images than may wait would be refused for ever.
     settings = Settings(options.top_k, min(options.max_images, options.max_queue),
                         int(options.max_megabytes * 1e6), options.time_limit, token)
-    server = listening.create(
+    server = http_server.create(
         create_application(state, settings, counted), listener, settings,
         options.max_queue + options.max_batch,
         lambda status: counted.requests.labels("none", status).inc(),
@@ -110,10 +110,10 @@ def serve(options, path, token, listener, announce):
 
     loader = threading.Thread(target=keep_loaded, daemon=True)
     loader.start()
-    listening.run(server, state)
+    http_server.run(server, state)
     if not failures:
         log("ending")
-    cut_off = listening.drain(server, SHUTDOWN)
+    cut_off = http_server.drain(server, SHUTDOWN)
     if cut_off:
         log(f"ended with {cut_off} requests unanswered after {SHUTDOWN} seconds")
         os._exit(1)  # a thread may hang in the model for ever
@@ -133,7 +133,7 @@ def serve(options, path, token, listener, announce):
 
 
 def _first_model(options, path, state, counted, server, announce):
-    from deployment.kept import Keeper
+    from deployment.uncertain_images import Keeper
 
     served = _load(options, path, counted)
     classifier = served.classifier

@@ -18,9 +18,9 @@ from common.errors import InputError, RunError
 from data.samples import Samples, check_labels, read_samples
 from evaluation.intervals import proportion
 from export.verification import compare, run_task
-from other import fonts
-from other.benchmark_table import chart, name_of, text, write_csv
-from other.charts import check_output_folder, drawing, output_folder, save
+from other.reporting import fonts
+from other.reporting.benchmark_table import chart, name_of, text, write_csv
+from other.reporting.charts import check_output_folder, drawing, output_folder, save
 from prediction import runtimes
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier

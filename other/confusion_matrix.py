@@ -12,9 +12,9 @@ from data.decoding import load
 from data.geometry import Preprocessing
 from data.samples import check_labels, read_samples
 from evaluation.confusion import MOST_SAMPLES, NO_ANSWER, confused_pairs, confusion, confusion_order
-from other import fonts
-from other.charts import check_output_folder, drawing, output_folder, save
-from other.confusion_charts import ANNOTATED, GREY, THUMBNAIL, matrix_chart, pairs_chart
+from other.reporting import fonts
+from other.reporting.charts import check_output_folder, drawing, output_folder, save
+from other.reporting.confusion_charts import ANNOTATED, GREY, THUMBNAIL, matrix_chart, pairs_chart
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
 from runs import run_folder

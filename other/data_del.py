@@ -18,10 +18,11 @@ from tqdm import tqdm
 from common.errors import ImageError, InputError
 from data import decoding, near_duplicates
 from data.geometry import Preprocessing, target_size
-from other import copies, folder_faults, image_faults, page
-from other.charts import check_output_folder, output_folder
-from other.findings import COLUMNS, KINDS, Findings
-from other.folder_faults import inside, read_folder
+from other.data_quality import duplicates, folder_checks, image_checks
+from other.data_quality.findings import COLUMNS, KINDS, Findings
+from other.data_quality.folder_checks import inside, read_folder
+from other.reporting import html_pages
+from other.reporting.charts import check_output_folder, output_folder
 
 FILES = ("index.html", "findings.csv")
 FOUND = 3  # exit status where there are errors or warnings
@@ -61,7 +62,7 @@ def main(options):
     }
     with output_folder(options.target, FILES) as folder:
         _write_csv(os.path.join(folder, "findings.csv"), rows)
-        text = page.render("audit.html", **result, sections=_sections(rows, counts, pictures))
+        text = html_pages.render("audit.html", **result, sections=_sections(rows, counts, pictures))
         with open(os.path.join(folder, "index.html"), "w", encoding="utf-8") as file:
             file.write(text)
     print(json.dumps(result, ensure_ascii=False) if options.json else _text(result))
@@ -103,18 +104,18 @@ def audit(folders, labels_path=None, near=True, workers=1):
         InputError: `labels_path` is not such a file.
     """
     findings = Findings()
-    names = folder_faults.label_names(folders, labels_path, findings)
+    names = folder_checks.label_names(folders, labels_path, findings)
     labelled = []
     for folder, (own, path) in zip(folders, names):
-        folder_faults.layout(folder, findings)
+        folder_checks.layout(folder, findings)
         if folder.by_class:
             classes = [os.path.dirname(name).replace(os.sep, "/") for name in folder.images]
         else:
-            classes = folder_faults.classes_of(folder, own, path, findings)
+            classes = folder_checks.classes_of(folder, own, path, findings)
             if own is None and any(each.by_class for each in folders):
                 classes = [None] * len(classes)  # numbers, which say nothing beside names
         labelled.append((folder, own, classes))
-    folder_faults.empty_classes(labelled, labels_path, findings)
+    folder_checks.empty_classes(labelled, labels_path, findings)
 
     named = [(os.path.join(folder.path, name), label, part)
              for part, (folder, _, classes) in enumerate(labelled)
@@ -122,8 +123,8 @@ def audit(folders, labels_path=None, near=True, workers=1):
     images, positions, pictures = [], [], None
     if near:
         pictures = np.empty((len(named), near_duplicates.SIDE, near_duplicates.SIDE, 3), np.uint8)
-    with image_faults.hearing_warnings(), ThreadPoolExecutor(workers) as pool:
-        looks = pool.map(lambda each: image_faults.look(each[0], near), named)
+    with image_checks.hearing_warnings(), ThreadPoolExecutor(workers) as pool:
+        looks = pool.map(lambda each: image_checks.look(each[0], near), named)
         bar = tqdm(looks, "looking", len(named), unit=" images", leave=False, disable=None)
         try:
             for (path, label, part), look in zip(named, bar):
@@ -133,10 +134,10 @@ def audit(folders, labels_path=None, near=True, workers=1):
                 if look.picture is not None and label is not None and not look.blank:
                     pictures[len(positions)] = look.picture
                     positions.append(len(images))
-                images.append(copies.Image(path, label, part, look._replace(picture=None)))
+                images.append(duplicates.Image(path, label, part, look._replace(picture=None)))
         finally:
             pool.shutdown(cancel_futures=True)
-    groups = copies.exact_groups(images)
+    groups = duplicates.exact_groups(images)
     if positions:
         found = near_duplicates.groups(near_duplicates.describe(pictures[: len(positions)]))
         groups.update(zip(positions, (positions[number] for number in found)))
@@ -146,7 +147,7 @@ def audit(folders, labels_path=None, near=True, workers=1):
         return one.look.digest == two.look.digest or near_duplicates.alike(
             pictures[rows[one.path]], pictures[rows[two.path]])
 
-    copies.judge(images, groups, findings, alike)
+    duplicates.judge(images, groups, findings, alike)
     return findings, len(images), {each.path for each in images if each.look.digest}
 
 
@@ -181,7 +182,7 @@ def _thumbnail(path):
     height, width = target_size(*image.shape[:2], THUMBNAIL)
     if height < image.shape[0]:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return page.thumbnail(image)
+    return html_pages.thumbnail(image)
 
 
 def _write_csv(path, rows):

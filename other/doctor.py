@@ -148,16 +148,19 @@ def packages(options):
     from packaging.requirements import Requirement
 
     rows = {}
-    for path in [*sorted(ROOT.glob("requirements*.txt")), ROOT / "constraints.txt"]:
+    folder = ROOT / "requirements"
+    paths = [path for path in sorted(folder.glob("*.txt")) if path.name != "constraints.txt"]
+    for path in [ROOT / "requirements.txt", *paths, folder / "constraints.txt"]:
+        file_name = path.relative_to(ROOT)
         text = re.sub(r"(^|\s)#.*|^-.*", "", path.read_text("utf-8"), flags=re.MULTILINE)
         for wanted in map(Requirement, filter(None, text.splitlines())):
             if wanted.marker and not wanted.marker.evaluate():
                 continue
             version = next((each.version for each in metadata.distributions(name=wanted.name)), "")
             if version and not wanted.specifier.contains(version, prereleases=True):
-                rows[wanted.name] = f"{BAD}is {version}, {path.name} has {wanted.specifier}"
+                rows[wanted.name] = f"{BAD}is {version}, {file_name} has {wanted.specifier}"
             elif path.name != "constraints.txt":
-                rows.setdefault(wanted.name, version or f"not installed, {path.name} brings it")
+                rows.setdefault(wanted.name, version or f"not installed, {file_name} brings it")
     return rows
 
 

@@ -21,8 +21,8 @@ from evaluation import intervals, label_errors
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
 from evaluation.scores import measure
-from other import fonts, page, provenance, report_charts, report_gallery
-from other.charts import drawing
+from other.reporting import fonts, html_pages, provenance, report_charts, report_gallery
+from other.reporting.charts import drawing
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
 from runs import run_folder
@@ -95,7 +95,7 @@ def main(options):
         "percent": "{:.1%}".format, "number": "{:,}".format,
     }
     scores = values["scores"]
-    html = page.render("report.html", **values,
+    html = html_pages.render("report.html", **values,
                        warnings=_warnings(answers, run, scores["accuracy"], training.seen))
     _write(target, table, html, suspects, answers)
     result = {

@@ -14,8 +14,8 @@ from common.errors import ImageError, first_ten
 from data.decoding_limits import MAX_PIXELS
 from data.pillow_formats import FORMATS
 from data.samples import check_labels, find_labels, read_label_names, read_samples
-from other import fonts
-from other.charts import check_output_folder, drawing, output_folder, save
+from other.reporting import fonts
+from other.reporting.charts import check_output_folder, drawing, output_folder, save
 
 FILES = ("classes.png", "classes.svg", "sizes.png", "sizes.svg", "statistics.csv")
 COLUMNS = ("id", "name", "images", "share", "validation_images", "median_width", "median_height",

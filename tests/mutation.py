@@ -2,7 +2,7 @@
 
     python -m tests.mutation [--mutants 300] [--seed 0] [--processes 2]
 
-Needs requirements-reliability.txt. Mutants are those of Cosmic Ray's operators (a number, a
+Needs requirements/reliability.txt. Mutants are those of Cosmic Ray's operators (a number, a
 comparison, an arithmetic operator, a keyword, a decorator ... replaced or removed), drawn evenly
 from all that the modules below allow. Each is tried in a copy of the project against the tests
 of its module; a failing test or one that takes ten times as long kills it. What survives is

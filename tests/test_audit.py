@@ -17,8 +17,9 @@ from PIL import Image
 import run as front_door
 from common.errors import InputError
 from data.samples import write_label_names, write_sample
-from other import copies, data_del, image_faults
-from other.findings import Findings
+from other import data_del
+from other.data_quality import duplicates, image_checks
+from other.data_quality.findings import Findings
 
 NAMES = ["glass", "metal", "paper"]
 WIDTH, HEIGHT = 64, 48
@@ -172,8 +173,8 @@ FAULTS = [
 def test_a_fault_of_the_bytes_is_one_finding(tmp_path, kind, name, make):
     path = tmp_path / name
     path.write_bytes(make())
-    with image_faults.hearing_warnings():
-        look = image_faults.look(str(path), small=True)
+    with image_checks.hearing_warnings():
+        look = image_checks.look(str(path), small=True)
     assert [fault[0] for fault in look.faults] == [kind]
     assert (look.digest is None) == (kind in ("empty", "undecodable", "truncated", "unsupported"))
     assert look.sound == (look.digest is not None and kind not in ("corrupt_data",
@@ -201,35 +202,35 @@ def test_ordinary_pictures_have_no_fault(tmp_path, name, settings):
     form = Image.registered_extensions()[os.path.splitext(name)[1].lower()]
     path = tmp_path / name
     path.write_bytes(encode(form, **settings))
-    with image_faults.hearing_warnings(), warnings.catch_warnings(record=True) as escaped:
-        look = image_faults.look(str(path))
+    with image_checks.hearing_warnings(), warnings.catch_warnings(record=True) as escaped:
+        look = image_checks.look(str(path))
     assert look.faults == [] and look.sound and not escaped
 
 
 def test_half_a_picture_with_an_end_in_printing_colors(tmp_path):
     """Training takes it, grey where it lacks: a person has to look."""
     (tmp_path / "a.jpg").write_bytes(half(encode(image=pixels("CMYK"))) + b"\xff\xd9")
-    faults = image_faults.look(str(tmp_path / "a.jpg")).faults
+    faults = image_checks.look(str(tmp_path / "a.jpg")).faults
     assert [kind for kind, _ in faults] == ["corrupt_data", "odd_mode"]
 
 
 def test_bytes_behind_the_end_are_ordinary(tmp_path):
     """Telephones append films and depths to their photos."""
     (tmp_path / "a.jpg").write_bytes(encode() + b"film" * 50)
-    assert image_faults.look(str(tmp_path / "a.jpg")).faults == []
+    assert image_checks.look(str(tmp_path / "a.jpg")).faults == []
 
 
 def test_huge_and_too_large_pictures(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(encode("PNG"))
-    monkeypatch.setattr(image_faults, "HUGE", WIDTH * HEIGHT - 1)
-    assert [kind for kind, _ in image_faults.look(str(path)).faults] == ["huge"]
-    monkeypatch.setattr(image_faults, "HUGE", WIDTH * HEIGHT)
-    assert image_faults.look(str(path)).faults == []
-    monkeypatch.setattr(image_faults, "WHOLE", image_faults.WHOLE._replace(max_pixels=100))
+    monkeypatch.setattr(image_checks, "HUGE", WIDTH * HEIGHT - 1)
+    assert [kind for kind, _ in image_checks.look(str(path)).faults] == ["huge"]
+    monkeypatch.setattr(image_checks, "HUGE", WIDTH * HEIGHT)
+    assert image_checks.look(str(path)).faults == []
+    monkeypatch.setattr(image_checks, "WHOLE", image_checks.WHOLE._replace(max_pixels=100))
     for form in ("PNG", "JPEG"):
         path.write_bytes(encode(form))
-        ((kind, detail),) = image_faults.look(str(path)).faults
+        ((kind, detail),) = image_checks.look(str(path)).faults
         assert kind == "unsupported" and "64 x 48 pixels" in detail
 
 
@@ -239,14 +240,14 @@ def test_blank_within_the_noise_of_a_format_and_no_further(tmp_path):
         image[::5, 7] += np.uint8(spread)
         path = tmp_path / "a.png"
         path.write_bytes(encode("PNG", image=Image.fromarray(image)))
-        assert [kind for kind, _ in image_faults.look(str(path)).faults] == expected
+        assert [kind for kind, _ in image_checks.look(str(path)).faults] == expected
 
 
 def test_a_picture_is_not_blank_for_its_middle_row(tmp_path):
     image = np.full((48, 64, 3), 100, np.uint8)
     image[:10] = 200
     (tmp_path / "a.png").write_bytes(encode("PNG", image=Image.fromarray(image)))
-    assert image_faults.look(str(tmp_path / "a.png")).faults == []
+    assert image_checks.look(str(tmp_path / "a.png")).faults == []
 
 
 def test_what_cannot_be_opened(tmp_path):
@@ -254,7 +255,7 @@ def test_what_cannot_be_opened(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "dangling.jpg").symlink_to("nowhere")
     for name in os.listdir(tmp_path):
-        ((kind, _),) = image_faults.look(str(tmp_path / name)).faults
+        ((kind, _),) = image_checks.look(str(tmp_path / name)).faults
         assert kind == "unreadable"
 
 
@@ -263,8 +264,8 @@ def test_permission_denied(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "a.jpg").write_bytes(encode())
-    monkeypatch.setattr(image_faults, "open", refuse, raising=False)
-    assert image_faults.look(str(tmp_path / "a.jpg")).faults == [
+    monkeypatch.setattr(image_checks, "open", refuse, raising=False)
+    assert image_checks.look(str(tmp_path / "a.jpg")).faults == [
         ("unreadable", "cannot be read: Permission denied")
     ]
 
@@ -273,7 +274,7 @@ def test_warnings_reach_the_thread_that_caused_them(tmp_path, monkeypatch):
     """Two threads inside the decoder at once: only one file's decoder warns."""
     for name in ("good.png", "bad.png"):
         (tmp_path / name).write_bytes(encode("PNG"))
-    both, decode = threading.Barrier(2), image_faults.decoding.decode
+    both, decode = threading.Barrier(2), image_checks.decoding.decode
 
     def warns(data, preprocessing, name):
         both.wait(10)
@@ -282,15 +283,15 @@ def test_warnings_reach_the_thread_that_caused_them(tmp_path, monkeypatch):
         both.wait(10)
         return decode(data, preprocessing, name)
 
-    monkeypatch.setattr(image_faults.decoding, "decode", warns)
+    monkeypatch.setattr(image_checks.decoding, "decode", warns)
     found = {}
 
     def work(name):
-        found[name] = image_faults.look(str(tmp_path / name)).faults
+        found[name] = image_checks.look(str(tmp_path / name)).faults
 
     before = warnings.showwarning
     warnings.filterwarnings("ignore", module=r"PIL\.")  # as preprocess.py has it
-    with image_faults.hearing_warnings():
+    with image_checks.hearing_warnings():
         threads = [threading.Thread(target=work, args=(name,)) for name in ("good.png", "bad.png")]
         for thread in threads:
             thread.start()
@@ -673,7 +674,7 @@ def test_labels_that_are_given_must_be_good(source, tmp_path):
 def test_of_a_series_only_what_resembles_the_one_kept_may_go():
     """Ten frames of one group, of which only neighbours are alike; the fifth is the best."""
     images = [
-        copies.Image(f"{number}.jpg", "glass", part, image_faults.Look(
+        duplicates.Image(f"{number}.jpg", "glass", part, image_checks.Look(
             [], f"{number} {part}", pixels=100 + 10 * (number == 4), bytes=1,
         ))
         for part in (0, 1) for number in range(10)
@@ -683,7 +684,7 @@ def test_of_a_series_only_what_resembles_the_one_kept_may_go():
         return abs(int(one.path[0]) - int(two.path[0])) <= 1
 
     found = Findings()
-    copies.judge(images[:10], dict.fromkeys(range(10), 0), found, neighbours)
+    duplicates.judge(images[:10], dict.fromkeys(range(10), 0), found, neighbours)
     assert {row["kind"] for row in found.rows} == {"near_duplicate"}
     assert [row["path"][0] for row in found.rows if row["action"]] == ["3", "5"]
     through = [row["path"][0] for row in found.rows if "through others" in row["detail"]]
@@ -691,7 +692,7 @@ def test_of_a_series_only_what_resembles_the_one_kept_may_go():
     # Training has all ten frames, validation the last: only what is alike to that may go.
     found = Findings()
     chosen = [*images[:10], images[19]]
-    copies.judge(chosen, dict.fromkeys(range(11), 0), found, neighbours)
+    duplicates.judge(chosen, dict.fromkeys(range(11), 0), found, neighbours)
     assert [row["path"][0] for row in found.rows if row["action"]] == ["8", "9"]
 
 

@@ -18,7 +18,8 @@ from test_calibrate import LABELS, done, go, make_exported, make_run, write_imag
 from common.errors import RunError
 from common.files import checksum
 from data.samples import write_label_names
-from other import benchmark, benchmark_table
+from other import benchmark
+from other.reporting import benchmark_table
 from prediction import runtimes
 
 # What the export is said to have found; another than what is measured here.

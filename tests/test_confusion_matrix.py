@@ -14,8 +14,8 @@ from config.parser import parse
 from data.decoding import load
 from data.geometry import Preprocessing
 from evaluation.confusion import confused_pairs, confusion, confusion_order
-from other import confusion_charts, fonts
 from other import confusion_matrix as tool
+from other.reporting import confusion_charts, fonts
 from prediction.classifier import Classifier
 from runs import run_folder
 from save_model import FORMAT

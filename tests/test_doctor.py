@@ -120,27 +120,28 @@ def test_environment(monkeypatch, name, value, expected):
 
 
 def test_pins_that_are_not_met_are_named(tmp_path, monkeypatch, capsys):
-    (tmp_path / "requirements-a.txt").write_text(
-        "# what for\n-c constraints.txt\n-r requirements.txt\nnumpy==0.0.1  # old\npyyaml\n"
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "a.txt").write_text(
+        "# what for\n-c constraints.txt\n-r ../requirements.txt\nnumpy==0.0.1  # old\npyyaml\n"
         'no-such-package==1.0\nother-package==1; python_version < "3"\n')
     (tmp_path / "requirements.txt").write_text(f"Pillow=={metadata.version('pillow')}\n")
-    (tmp_path / "constraints.txt").write_text(
+    (tmp_path / "requirements" / "constraints.txt").write_text(
         f"packaging==0.1\nkeras=={metadata.version('keras')}\nno-more==2\n")
     monkeypatch.setattr(doctor, "ROOT", tmp_path)
     status, out, err = go(monkeypatch, capsys, ["packages", "toolkit"], "--json")
     page = json.loads(out)
     numpy, packaging = (metadata.version(name) for name in ("numpy", "packaging"))
     assert page["packages"] == {
-        "numpy": f"NOT OK: is {numpy}, requirements-a.txt has ==0.0.1",
+        "numpy": f"NOT OK: is {numpy}, requirements/a.txt has ==0.0.1",
         "pyyaml": metadata.version("pyyaml"),
-        "no-such-package": "not installed, requirements-a.txt brings it",
+        "no-such-package": "not installed, requirements/a.txt brings it",
         "Pillow": metadata.version("pillow"),
-        "packaging": f"NOT OK: is {packaging}, constraints.txt has ==0.1",
+        "packaging": f"NOT OK: is {packaging}, requirements/constraints.txt has ==0.1",
     }
     assert status == 1 and err == "" and not page["ok"]
     assert page["problems"] == [
-        f"packages: numpy: is {numpy}, requirements-a.txt has ==0.0.1",
-        f"packages: packaging: is {packaging}, constraints.txt has ==0.1"]
+        f"packages: numpy: is {numpy}, requirements/a.txt has ==0.0.1",
+        f"packages: packaging: is {packaging}, requirements/constraints.txt has ==0.1"]
     assert page["toolkit"]["version"] == page["toolkit"]["commit"] == "unknown"
 
 

@@ -9,7 +9,7 @@ from bilinear_pooling import GEM_EPSILON, NORM_EPSILON, ROOT_EPSILON
 from config import parser
 from evaluation.grad_cam import BATCH, grad_cam
 from modeling.builder import build_model
-from other.report_gallery import heat_maps
+from other.reporting.report_gallery import heat_maps
 from runs import run_folder
 
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 1, 2))

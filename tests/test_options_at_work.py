@@ -40,7 +40,8 @@ from config.parser import parse
 from data.geometry import Preprocessing
 from data.samples import read_label_names, write_label_names, write_sample
 from deployment import server
-from other import benchmark, demo_data, doctor, preview, report_gallery
+from other import benchmark, demo_data, doctor, preview
+from other.reporting import report_gallery
 from prediction.classifier import Classifier
 from runs import run_folder
 from training import callbacks, setup

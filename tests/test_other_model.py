@@ -275,7 +275,7 @@ def test_stochastic_depth_grows_to_what_is_asked_for(name):
 
 def test_without_kerashub_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.raises(RunError, match=r"hub:vit_tiny: .*pip install -r requirements-hub.txt"):
+    with pytest.raises(RunError, match=r"hub:vit_tiny: .*pip install -r requirements/hub.txt"):
         other_model.hub_model(keras.Input((32, 32, 3)), "vit_tiny", True)
 
 

@@ -22,7 +22,7 @@ from data.geometry import Preprocessing
 from data.samples import read_samples, write_sample
 from evaluation import intervals, label_errors
 from evaluation.intervals import macro_precision
-from other import report_gallery
+from other.reporting import report_gallery
 from prediction.classifier import Classifier
 from runs import run_folder
 from runs.margin_files import write_margins, write_trained_on

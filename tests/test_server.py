@@ -41,7 +41,7 @@ from deployment.application import (
     split_multipart,
 )
 from deployment.batching import Batcher, Closed
-from deployment.kept import Keeper
+from deployment.uncertain_images import Keeper
 from export import conversion
 from prediction import calibration
 from prediction.classifier import Classifier

@@ -15,8 +15,8 @@ from PIL import Image, ImageFile, ImageOps
 from common.errors import ImageError, InputError
 from config.parser import parse
 from data.samples import write_label_names, write_sample
-from other import fonts
 from other import statistics_visual as statistics
+from other.reporting import fonts
 
 pytestmark = pytest.mark.filterwarnings("error")  # matplotlib's about glyphs, above all
 

@@ -2,7 +2,7 @@
 
 import itertools
 
-from other import image_faults
+from other.data_quality import image_checks
 
 COLUMNS = ("path", "kind", "severity", "group", "class", "detail", "action")
 
@@ -26,9 +26,9 @@ KINDS = {
     "exact_duplicate": ("warning", "Copies count more than once."),
     "near_duplicate": ("warning", "The same in another size, format or quality."),
     "animated": ("warning", "Only the first picture of the file is used."),
-    "huge": ("warning", f"More than {image_faults.HUGE // 10**6} million pixels: slow to read."),
-    "tiny": ("warning", f"A side has less than {image_faults.SMALLEST} pixels."),
-    "extreme_shape": ("warning", f"One side is over {image_faults.LONGEST} times the other."),
+    "huge": ("warning", f"More than {image_checks.HUGE // 10**6} million pixels: slow to read."),
+    "tiny": ("warning", f"A side has less than {image_checks.SMALLEST} pixels."),
+    "extreme_shape": ("warning", f"One side is over {image_checks.LONGEST} times the other."),
     "blank": ("warning", "All pixels have one colour."),
     "outside_link": ("warning", "The link leads out of the folder: a copy of it is not whole."),
     "empty_class": ("warning", "The class has no images."),

@@ -6,7 +6,7 @@ import io
 import numpy as np
 
 from evaluation.confusion import confusion_order
-from other.confusion_charts import ANNOTATED, matrix_chart
+from other.reporting.confusion_charts import ANNOTATED, matrix_chart
 
 BLUE, ORANGE, GREY = "#1f6feb", "#d4781c", "#8a939c"
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from other import fonts
-from other.charts import DPI
+from other.reporting import fonts
+from other.reporting.charts import DPI
 
 ANNOTATED = 25  # with more classes, cells hold no numbers, and confused classes stand together
 THUMBNAIL, GAP = 96, 10  # pixels

@@ -10,7 +10,7 @@ from compute.backend import import_keras
 from data.decoding import load
 from data.geometry import Preprocessing
 from evaluation.confusion import NO_ANSWER
-from other import page
+from other.reporting import html_pages
 from prediction.loading import best_model
 
 MOST_ERRORS, MOST_SUSPECTS = 24, 48
@@ -38,7 +38,7 @@ def surest_errors(answers, preprocessing, run):
         if image is not None:  # it is gone since
             shown.append(image)
             cards.append({
-                "image": page.thumbnail(sized(image, THUMBNAIL)), "heat": None,
+                "image": html_pages.thumbnail(sized(image, THUMBNAIL)), "heat": None,
                 "name": samples.names[position], "true": labels[samples.labels[position]],
                 "predicted": labels[predicted[position]], "id": int(predicted[position]),
                 "probability": float(probabilities[position, predicted[position]]),
@@ -50,7 +50,7 @@ def surest_errors(answers, preprocessing, run):
         return cards, False
     for card, image, heat in zip(cards, shown, maps):
         small = sized(image, THUMBNAIL)
-        card["heat"] = page.thumbnail(overlay(small, heat))
+        card["heat"] = html_pages.thumbnail(overlay(small, heat))
     return cards, True
 
 
@@ -81,7 +81,7 @@ def doubtful(suspects, answers):
         image = _load(samples, each.position, Preprocessing(THUMBNAIL))
         label = samples.labels[each.position]
         cards.append({
-            "image": None if image is None else page.thumbnail(image),
+            "image": None if image is None else html_pages.thumbnail(image),
             "name": samples.names[each.position], "label": labels[label],
             "suggested": labels[each.suggested], "how": each.how,
             "of_label": float(probabilities[each.position, label]),

@@ -4,14 +4,14 @@ import os
 from collections import defaultdict
 from typing import NamedTuple
 
-from other.image_faults import Look
+from other.data_quality.image_checks import Look
 
 
 class Image(NamedTuple):
     """An image of the source (part 0) or of the validation data (part 1).
 
     `label` is the name of its class, None where that is not known; `look` what
-    `image_faults.look` says.
+    `image_checks.look` says.
     """
 
     path: str

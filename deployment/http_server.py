@@ -10,7 +10,7 @@ from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 from waitress.wasyncore import close_all, dispatcher, poll2
 
-from deployment.refusals import HEADERS, JSON, error_body, too_large
+from deployment.http_errors import HEADERS, JSON, error_body, too_large
 
 CONNECTIONS = 500  # each may hold a file open besides; processes often may open 1024
 SPARE_THREADS = 16  # for what does not wait: refusals, health checks
