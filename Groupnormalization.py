@@ -10,9 +10,18 @@ from common.errors import InputError
 
 # What the settings of both layers have in common; the axis is the last in both.
 SHARED = (
-    "name", "trainable", "dtype", "epsilon", "center", "scale",
-    "beta_initializer", "gamma_initializer", "beta_regularizer", "gamma_regularizer",
-    "beta_constraint", "gamma_constraint",
+    "name",
+    "trainable",
+    "dtype",
+    "epsilon",
+    "center",
+    "scale",
+    "beta_initializer",
+    "gamma_initializer",
+    "beta_regularizer",
+    "gamma_regularizer",
+    "beta_constraint",
+    "gamma_constraint",
 )
 
 

@@ -119,9 +119,7 @@ class CompactBilinearPooling(keras.layers.Layer):
             ops.transpose(ops.segment_sum(columns * sign[:, None], slots, self.dim))
             for slots, sign in zip(self.hashes, self.signs)
         )
-        real, imaginary = (
-            ops.reshape(part, (-1, places, self.dim)) for part in ops.fft(counts)
-        )
+        real, imaginary = (ops.reshape(part, (-1, places, self.dim)) for part in ops.fft(counts))
         square_real = ops.sum(ops.square(real), axis=1) - ops.sum(ops.square(imaginary), axis=1)
         square_imaginary = 2 * ops.sum(real * imaginary, axis=1)
         # Keras has no inverse transform in one dimension: it is the conjugate of the
@@ -153,7 +151,10 @@ class GeMPooling(keras.layers.Layer):
 
     def build(self, input_shape):
         self.p = self.add_weight(
-            shape=(), initializer=keras.initializers.Constant(3.0), name="p", dtype="float32",
+            shape=(),
+            initializer=keras.initializers.Constant(3.0),
+            name="p",
+            dtype="float32",
             autocast=False,
         )
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from common.errors import ImageError, InputError, RunError, StuckError
-from compute.devices import ONE
+from compute.devices import SINGLE_DEVICE
 from data.augmentation import Augmentation, augment
 from data.auto_augment import ImagePolicy
 from data.decoding import load
@@ -48,7 +48,7 @@ class ImageBatches(keras.utils.PyDataset):
         sampler: "uniform": an epoch has each sample once. "balanced", with `shuffle`
             only: as many draws, of each class equally many up to one; the images of a
             class take turns, over all epochs.
-        spread: `devices.Spread`, the devices that the rows go to.
+        sharding: `devices.Sharding`, the devices that the rows go to.
         label_smoothing: share of each label spread evenly over all classes.
         seed: start of the order and of the augmentation.
         workers: threads that decode.
@@ -68,7 +68,7 @@ class ImageBatches(keras.utils.PyDataset):
         augmentation=None,
         mixing=None,
         sampler="uniform",
-        spread=ONE,
+        sharding=SINGLE_DEVICE,
         label_smoothing=0.0,
         seed=0,
         workers=1,
@@ -88,14 +88,14 @@ class ImageBatches(keras.utils.PyDataset):
         self.augmentation = None if augmentation == Augmentation() else augmentation
         self.mixing = mixing or Mixing()
         self.sampler = sampler
-        self.spread = spread
+        self.sharding = sharding
         self.label_smoothing = label_smoothing
         self.seed = seed
         self.queue = queue
         self.max_bad = max_bad
         self.time_limit = time_limit or None
         self.report = report or (lambda line: None)
-        self.bad = {}  # position of an undecodable sample -> its ImageError
+        self.undecodable = {}  # position of an undecodable sample -> its ImageError
         self.error = None  # why the data set refused; Keras would wrap it beyond recognition
         self.passed = 0, 0  # (epoch, steps): those before are not read, and batches of zeros
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
@@ -109,7 +109,7 @@ class ImageBatches(keras.utils.PyDataset):
         self._make_order()
 
     def __len__(self):
-        return -(-len(self.samples.names) // self.batch_size)
+        return -(-len(self.samples.file_names) // self.batch_size)
 
     @property
     def epoch(self):
@@ -141,7 +141,7 @@ class ImageBatches(keras.utils.PyDataset):
         self._wait(tasks)
         if self.error:
             raise self.error
-        draw = (self.seed, epoch, index, self.spread.process, MIX)
+        draw = (self.seed, epoch, index, self.sharding.process, MIX)
         mix(*batch, self.mixing, np.random.default_rng(draw))
         self._given = (epoch, index), batch
         return batch
@@ -163,7 +163,7 @@ class ImageBatches(keras.utils.PyDataset):
 
     def _places(self, index):
         first = index * self.batch_size
-        rows, real = self.spread.rows(min(self.batch_size, len(self._order) - first))
+        rows, real = self.sharding.rows(min(self.batch_size, len(self._order) - first))
         return first + rows, real
 
     def close(self):
@@ -187,7 +187,7 @@ class ImageBatches(keras.utils.PyDataset):
                 raise self.error from None
 
     def _make_order(self):
-        count = len(self.samples.names)
+        count = len(self.samples.file_names)
         # How often the epoch has drawn the same image before: its augmentation differs.
         self._repeats = np.zeros(count, np.int32)
         if not self.shuffle:
@@ -206,7 +206,7 @@ class ImageBatches(keras.utils.PyDataset):
         the class of rank r has drawn floor((e * N + r) / C) times, which together are
         e * N.
         """
-        labels = self.samples.labels
+        labels = self.samples.class_ids
         present = np.unique(labels)
         drawn = []
         for rank, label in enumerate(present):
@@ -228,12 +228,17 @@ class ImageBatches(keras.utils.PyDataset):
         positions, repeats = self._order[places], self._repeats[places]
         x, y, weights = self._empty(places)
         y[:] = self.label_smoothing / self.classes
-        y[np.arange(len(positions)), self.samples.labels[positions]] += 1 - self.label_smoothing
+        y[np.arange(len(positions)), self.samples.class_ids[positions]] += 1 - self.label_smoothing
         weights[:] = real
         tasks = [
             self._pool.submit(
-                self._fill, x, weights, positions, repeats,
-                range(first, min(first + SLICE, len(positions))), self._epoch,
+                self._fill,
+                x,
+                weights,
+                positions,
+                repeats,
+                range(first, min(first + SLICE, len(positions))),
+                self._epoch,
             )
             for first in range(0, len(positions), SLICE)
         ]
@@ -248,7 +253,7 @@ class ImageBatches(keras.utils.PyDataset):
     def _fill(self, x, weights, positions, repeats, rows, epoch):
         for row in rows:
             position = int(positions[row])
-            path = os.path.join(self.samples.folder, self.samples.names[position])
+            path = os.path.join(self.samples.folder, self.samples.file_names[position])
             self._reading[threading.get_ident()] = time.monotonic(), path
             try:
                 load(path, self.preprocessing, out=x[row])
@@ -271,10 +276,10 @@ class ImageBatches(keras.utils.PyDataset):
 
     def _count_bad(self, position, path, epoch, error):
         with self._lock:
-            if position in self.bad:
+            if position in self.undecodable:
                 return
-            self.bad[position] = error
-            count, total = len(self.bad), len(self.samples.names)
+            self.undecodable[position] = error
+            count, total = len(self.undecodable), len(self.samples.file_names)
             if count > self.max_bad * total and self.error is None:
                 # What could be read before, or listed, has changed since: no wrong input.
                 changed = epoch > self._began or not os.path.exists(path)

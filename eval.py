@@ -32,10 +32,10 @@ def main(options):
     probabilities, errors = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
-    scores = measure(samples.labels, probabilities, labels, top_k)
+    scores = measure(samples.class_ids, probabilities, labels, top_k)
     if classifier.calibration:
         thresholds = classifier.calibration.thresholds
-        scores.update(measure_answered(samples.labels, probabilities, thresholds))
+        scores.update(measure_answered(samples.class_ids, probabilities, thresholds))
     csv_path = options.csv
     if csv_path is None and not run_folder.is_exported(path):
         csv_path = os.path.join(path, "eval.csv")
@@ -48,8 +48,9 @@ def main(options):
         )
     undecodable = [str(error) for error in errors.values()]
     if options.json:
-        print(json.dumps({**scores, "undecodable": undecodable, "csv": csv_path},
-                         ensure_ascii=False))
+        print(
+            json.dumps({**scores, "undecodable": undecodable, "csv": csv_path}, ensure_ascii=False)
+        )
         return
     print(table(scores, top_k))
     for line in undecodable:
@@ -70,18 +71,24 @@ def _run_to_record(path):
 def write_csv(path, samples, probabilities, labels, errors):
     """Writes a row an image: path, true and predicted class, probability of the predicted."""
     try:
-        with replacing(path) as partial, \
-                open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with (
+            replacing(path) as partial,
+            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(["path", "true", "predicted", "probability", "error"])
-            for position, (name, row) in enumerate(zip(samples.names, probabilities)):
+            for position, (name, row) in enumerate(zip(samples.file_names, probabilities)):
                 if position in errors:
                     answer = ["", "", errors[position].reason]
                 else:
                     best = int(row.argmax())
                     answer = [labels[best], float(row[best]), ""]
                 writer.writerow(
-                    [os.path.join(samples.folder, name), labels[samples.labels[position]], *answer]
+                    [
+                        os.path.join(samples.folder, name),
+                        labels[samples.class_ids[position]],
+                        *answer,
+                    ]
                 )
     except OSError as error:
         raise InputError(f"--csv: {path} cannot be written: {error.strerror}") from None

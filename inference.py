@@ -21,7 +21,7 @@ def main(options):
     check_csv(options.csv)
     path = run_folder.find(options.run, options.save_dir)
     count = check_top_k(options.top_k, len(known_labels(path)), TOP_K)
-    classifier = Classifier.load(path, runtime=options.runtime, half=True)
+    classifier = Classifier.load(path, runtime=options.runtime, allow_low_precision=True)
     classifier.set_views(options.tta)
     results, failed = [], []
     answers = classifier.stream(paths, options.batch_size, options.workers)
@@ -76,8 +76,10 @@ def _table(results):
 
 def _write_csv(path, results, count, calibrated):
     try:
-        with replacing(path) as partial, \
-                open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with (
+            replacing(path) as partial,
+            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             writer = csv.writer(file)
             places = range(1, count + 1)
             columns = [f"{name}_{k}" for k in places for name in ("label", "probability")]

@@ -12,7 +12,7 @@ from common.console import say
 from common.errors import InputError
 from compute import cluster
 from compute.backend import check_jax, hidden, import_keras
-from compute.devices import Devices, Spread, launcher, split_name, tensorflow_strategy
+from compute.devices import Devices, Sharding, launcher, split_name, tensorflow_strategy
 from config.options import PLACE
 from modeling import backbones
 from training import option_checks
@@ -49,8 +49,12 @@ def _together(options, witness):
 
     kind, numbers = split_name(options.devices)
     witness.expect(cluster.NOT_FOUND)
-    cluster.join(options.coordinator, options.num_processes, options.process_id,
-                 numbers if kind == "gpu" else ())
+    cluster.join(
+        options.coordinator,
+        options.num_processes,
+        options.process_id,
+        numbers if kind == "gpu" else (),
+    )
     witness.expect(f"most likely {cluster.LOST}")
     metrics = train.fit(options, one_of_several)
     jax.distributed.shutdown()  # waits for the others
@@ -68,23 +72,21 @@ def one_process(job):
     if strategy is None:
         _say_one(names, options.devices)
         return Devices()
-    return Devices(names, Spread(len(names)), strategy)
+    return Devices(names, Sharding(len(names)), strategy)
 
 
 def one_of_several(job):
     """Starts Keras in one of several processes that have found each other."""
     options = job.options
     if options.backend != "jax":
-        raise InputError(
-            f"--backend: several processes train with jax, not with {options.backend}"
-        )
+        raise InputError(f"--backend: several processes train with jax, not with {options.backend}")
     devices = _spread_over_jax_devices(options.devices)
     values = {f"--{name}": getattr(options, name) for name in options._fields if name not in OWN}
     values["the images or labels"] = fingerprint(job)
     values["the checkpoint"] = job.checkpoint and job.checkpoint[1:]  # its path may differ
-    cluster.agree(values, devices.spread.process)
+    cluster.agree(values, devices.sharding.process)
     if not job.checkpoint and options.weights == "imagenet":
-        _fetch_in_turns(options.backbone, devices.spread)
+        _fetch_in_turns(options.backbone, devices.sharding)
     return devices
 
 
@@ -145,13 +147,15 @@ def _spread_over_jax_devices(text):
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
     )
-    spread = Spread(len(names), True, jax.process_index(), jax.process_count())
+    spread = Sharding(len(names), True, jax.process_index(), jax.process_count())
     return Devices(names, spread)
 
 
 def _say_one(names, asked):
     if asked is None or asked == "all":
-        say(f"note: one device is here, {names[0]}; training on that. --devices cpu:2 tries "
-            "several without GPUs")
+        say(
+            f"note: one device is here, {names[0]}; training on that. --devices cpu:2 tries "
+            "several without GPUs"
+        )
     else:
         say(f"note: {names[0]} is one device; training on that")

@@ -106,9 +106,7 @@ def hub_model(x, preset, weights, scaling=None):
     try:
         import keras_hub
     except ImportError as error:
-        raise RunError(
-            f"--backbone {name}: needs KerasHub ({error}); {HUB_REQUIREMENTS}"
-        ) from None
+        raise RunError(f"--backbone {name}: needs KerasHub ({error}); {HUB_REQUIREMENTS}") from None
     try:
         network = keras_hub.models.Backbone.from_preset(
             preset, load_weights=weights, image_shape=tuple(x.shape[1:])

@@ -14,12 +14,7 @@ ATTEMPTS = 100  # the paper repeats until a rectangle fits; a sliver of an image
 
 
 def random_eraser(
-    image,
-    generator,
-    probability=0.5,
-    area=(0.02, 0.4),
-    aspect_ratio=(0.3, 1 / 0.3),
-    per_pixel=True,
+    image, generator, probability=0.5, area=(0.02, 0.4), aspect_ratio=(0.3, 1 / 0.3), per_pixel=True
 ):
     """Replaces a random rectangle of an image by random values.
 

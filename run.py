@@ -67,7 +67,7 @@ def split_mode(argv):
         if word == "--mode":
             mode = next(words, "")
         elif word.startswith("--mode="):
-            mode = word[len("--mode="):]
+            mode = word[len("--mode=") :]
         else:
             rest.append(word)
     return mode, rest
@@ -84,8 +84,7 @@ def main(argv):
         if mode not in MODES:
             found = "is missing" if mode is None else f"{mode!r} is not a mode"
             raise InputError(
-                f"--mode {found}; allowed: {', '.join(MODES)}"
-                + parser.nearest(mode or "", MODES)
+                f"--mode {found}; allowed: {', '.join(MODES)}" + parser.nearest(mode or "", MODES)
             )
         options = parser.parse(mode, rest)
         debug = options.debug

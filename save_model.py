@@ -36,7 +36,8 @@ def main(options):
     if hasattr(options, "format"):
         chosen = {
             "wanted": formats.plan(options.format, options.quantize, "format" in options.given),
-            "min_agreement": options.min_agreement, "max_drop": options.max_drop,
+            "min_agreement": options.min_agreement,
+            "max_drop": options.max_drop,
         }
     report(export(find(options), **chosen), options)
 
@@ -66,8 +67,10 @@ def report(result, options, where=""):
             print(f"  {name:<10} {precision:<8} to {found['difference']:.1e}{agreement}")
     if result["from_bytes"]:
         found = result["from_bytes"]
-        print(f"  savedmodel from bytes: same class for {found['agreement']:.1%} of "
-              f"{found['images']} images, probabilities to {found['difference']:.1e}")
+        print(
+            f"  savedmodel from bytes: same class for {found['agreement']:.1%} of "
+            f"{found['images']} images, probabilities to {found['difference']:.1e}"
+        )
 
 
 def prove(folder, run, wanted, files, expected):
@@ -96,8 +99,14 @@ def prove(folder, run, wanted, files, expected):
     return found
 
 
-def export(run, wanted=SAVED_MODEL, prove=prove, tolerance=TOLERANCE,
-           min_agreement=MIN_AGREEMENT, max_drop=MAX_DROP):
+def export(
+    run,
+    wanted=SAVED_MODEL,
+    prove=prove,
+    tolerance=TOLERANCE,
+    min_agreement=MIN_AGREEMENT,
+    max_drop=MAX_DROP,
+):
     """Exports a run and publishes it as `RUN/model/` once it has proved itself.
 
     Args:
@@ -131,8 +140,11 @@ def export(run, wanted=SAVED_MODEL, prove=prove, tolerance=TOLERANCE,
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(partial)
     formats.write(model, wanted, partial, run.preprocessing, learned)
-    np.savez_compressed(os.path.join(partial, SELF_TEST),
-                        image=load(files[0], run.preprocessing), probabilities=expected[0])
+    np.savez_compressed(
+        os.path.join(partial, SELF_TEST),
+        image=load(files[0], run.preprocessing),
+        probabilities=expected[0],
+    )
     more, images = reference_images.validation(run, files)
     if more:
         files = files + more
@@ -160,8 +172,13 @@ def export(run, wanted=SAVED_MODEL, prove=prove, tolerance=TOLERANCE,
         say(f"note: {len(files)} images say little about whether fewer bits answer the same")
     replace_folder(partial, folder)
     full = [each["float32"]["difference"] for each in found.values() if "float32" in each]
-    return {"model": folder, "checked_images": len(files), "formats": found,
-            "from_bytes": from_bytes, "difference": max(full) if full else None}
+    return {
+        "model": folder,
+        "checked_images": len(files),
+        "formats": found,
+        "from_bytes": from_bytes,
+        "difference": max(full) if full else None,
+    }
 
 
 def _problem(found, precision, tolerance, min_agreement, max_drop):
@@ -174,8 +191,10 @@ def _problem(found, precision, tolerance, min_agreement, max_drop):
     if not np.isfinite(difference):
         return "gives what is no number"
     if found["agreement"] < min_agreement:
-        return (f"names the same class for {found['agreement']:.2%}, least is "
-                f"{min_agreement:.2%} (--min_agreement)")
+        return (
+            f"names the same class for {found['agreement']:.2%}, least is "
+            f"{min_agreement:.2%} (--min_agreement)"
+        )
     if found.get("drop", 0) > max_drop:
         return f"loses {found['drop']:.4f} of accuracy, allowed is {max_drop:g} (--max_drop)"
     return ""
@@ -208,12 +227,12 @@ def _write_description(run, folder, fitted, found, checked, from_bytes):
         "format": FORMAT,
         "run": os.path.basename(os.path.abspath(run.path)),
         "backbone": run.options.backbone,
-        "labels": list(run.labels),
+        "labels": list(run.class_names),
         "formats": found,
         "checked_images": checked,
         "from_bytes": from_bytes,  # of the SavedModel's signature that takes files as they are
         "preprocessing": {**preprocessing, "fill_color": list(preprocessing["fill_color"])},
-        "calibration": calibration.describe(fitted, run.labels) if fitted else None,
+        "calibration": calibration.describe(fitted, run.class_names) if fitted else None,
         "weights": checksum(run.file(run_folder.BEST)),
         "versions": {
             "python": platform.python_version(),

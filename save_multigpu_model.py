@@ -45,9 +45,11 @@ def main(options):
 
     def prove(folder, run, wanted, files, expected):
         images = np.stack([load(file, run.preprocessing) for file in files])
-        difference = np.max([  # NumPy's, which lets no NaN pass
-            difference_apart(folder, images, expected, sight) for sight in sights.values()
-        ])
+        difference = np.max(
+            [  # NumPy's, which lets no NaN pass
+                difference_apart(folder, images, expected, sight) for sight in sights.values()
+            ]
+        )
         return {"savedmodel": {"float32": {"difference": float(difference)}}}
 
     result = save_model.export(run, prove=prove, tolerance=TOLERANCE)
@@ -73,7 +75,9 @@ def difference_apart(folder, images, expected, visible):
         np.save(paths[0], images)
         process = subprocess.run(
             [sys.executable, "-c", SCRIPT, os.path.abspath(folder), *paths],
-            capture_output=True, text=True, cwd=scratch,
+            capture_output=True,
+            text=True,
+            cwd=scratch,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": visible, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
         if process.returncode:

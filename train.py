@@ -82,14 +82,14 @@ def _fit(job, devices, started, stack):
     options = job.options
     _check_devices(options, devices)
     stored = job  # the run keeps what was asked for, not what these devices made of it
-    options = options._replace(sync_batchnorm=_synchronized(options, devices.spread))
+    options = options._replace(sync_batchnorm=_synchronized(options, devices.sharding))
     job = job._replace(options=options)
     use_precision(options.mixed_precision, float16=devices.strategy is None)
     keras.utils.set_random_seed(options.seed)
-    training, validation = make_batches(job, devices.spread)
+    training, validation = make_batches(job, devices.sharding)
     with devices.scope():
         model = make_model(job)
-    if devices.main:
+    if devices.is_chief:
         if not job.checkpoint:
             _start_run(stored)
         stack.enter_context(run_folder.locked(job.path))
@@ -97,35 +97,43 @@ def _fit(job, devices, started, stack):
             run_folder.write_options(job.path, stored.options)
     thaws = options.freeze_epochs if options.freeze_epochs < options.epochs else 0
     writer = callbacks.RunWriter(
-        model, job.path, options.patience, fingerprint(job), job.checkpoint, started,
-        devices.main, thaws, options.keep, (training, validation),
+        model,
+        job.path,
+        options.patience,
+        fingerprint(job),
+        job.checkpoint,
+        started,
+        devices.is_chief,
+        thaws,
+        options.keep,
+        (training, validation),
     )
     done, steps = writer.saved or (0, 0)
     watchers = [callbacks.Epochs(training, validation, options.max_bad), writer]
     recorded = label_margins.make(job, devices)
     if recorded:
         watchers.append(label_margins.MarginWriter(*recorded, training, job.path))
-    if devices.main:
+    if devices.is_chief:
         write_trained_on(job.path, job.training)
-    if devices.main:
-        watchers.append(callbacks.Progress(
-            len(job.training.names), options.batch_size, options.epochs, done, steps
-        ))
+    if devices.is_chief:
+        watchers.append(
+            callbacks.Progress(
+                len(job.training.file_names), options.batch_size, options.epochs, done, steps
+            )
+        )
     try:
-        if devices.main and writer.finished(options.epochs):
+        if devices.is_chief and writer.finished(options.epochs):
             say(f"{job.path} has finished its {done} epochs already")
-        elif devices.main:
+        elif devices.is_chief:
             _announce(job, devices, model, len(training), done, steps)
         while True:
             try:
-                train_stages(
-                    job, devices, model, training, validation, writer, watchers, recorded
-                )
+                train_stages(job, devices, model, training, validation, writer, watchers, recorded)
                 break
             except DivergedError as error:
                 job = back(job, writer, error)
     except BaseException as error:
-        if devices.main:
+        if devices.is_chief:
             _say_stopped(job, writer)
         # Keras wraps an error of a data set beyond recognition.
         refused = training.error or validation.error
@@ -136,17 +144,17 @@ def _fit(job, devices, started, stack):
         training.close()
         validation.close()
 
-    bad = devices.total(len(training.bad) + len(validation.bad))
-    if not devices.main:
+    bad = devices.total(len(training.undecodable) + len(validation.undecodable))
+    if not devices.is_chief:
         return None
     return finish(job, devices, model, writer, bad)
 
 
 def _check_devices(options, devices):
     """Refuses what these devices cannot do."""
-    spread = devices.spread
+    spread = devices.sharding
     check_batch_size(options.batch_size, spread.devices)
-    if spread.even and options.sync_batchnorm is False and "sync_batchnorm" in options.given:
+    if spread.pads and options.sync_batchnorm is False and "sync_batchnorm" in options.given:
         raise InputError(
             "--sync_batchnorm: no is not possible with --backend jax, which always computes over "
             "the whole batch"
@@ -174,7 +182,7 @@ def _check_devices(options, devices):
 
 def _synchronized(options, spread):
     """Whether batch normalisation takes the statistics of all devices' images."""
-    if spread.even:
+    if spread.pads:
         return True
     if options.sync_batchnorm is None and spread.devices > 1:
         return options.batch_size // spread.devices < ENOUGH_IMAGES
@@ -184,7 +192,7 @@ def _synchronized(options, spread):
 def _start_run(job):
     options = job.options
     again = options.overwrite or options.resume  # of which no checkpoint is there yet
-    run_folder.create(job.path, options, job.labels, again)
+    run_folder.create(job.path, options, job.class_names, again)
     if again:
         logs = os.path.join(options.log_dir, os.path.basename(job.path))
         for part in ("train", "validation"):  # what TensorBoard's callback makes, nothing else
@@ -197,10 +205,14 @@ def _say_stopped(job, writer):
         return
     best = ""
     if writer.history:
-        best = (f"; best so far: epoch {writer.best['epoch']} with val_accuracy "
-                f"{writer.best['val_accuracy']:.4f}")
-    say(f"stopped{best}; --resume {os.path.basename(job.path)} goes on after epoch {epochs}"
-        + (f", step {steps}" if steps else ""))
+        best = (
+            f"; best so far: epoch {writer.best['epoch']} with val_accuracy "
+            f"{writer.best['val_accuracy']:.4f}"
+        )
+    say(
+        f"stopped{best}; --resume {os.path.basename(job.path)} goes on after epoch {epochs}"
+        + (f", step {steps}" if steps else "")
+    )
 
 
 def _announce(job, devices, model, steps, done, passed):
@@ -209,7 +221,7 @@ def _announce(job, devices, model, steps, done, passed):
     if job.checkpoint:
         step = f", step {passed + 1}," if passed else ""
         start = f"epoch {done + 1}{step} of {job.path}"
-    if devices.spread.devices > 1:
+    if devices.sharding.devices > 1:
         say(devices_line(options, devices))
     say(
         f"{options.backbone} ({model.count_params():,} parameters) at "
@@ -221,9 +233,11 @@ def _announce(job, devices, model, steps, done, passed):
 
 def devices_line(options, devices):
     """What a person should know about a training on several devices."""
-    names, count = devices.names, devices.spread.devices
+    names, count = devices.names, devices.sharding.devices
     shown = ", ".join(names if count <= 8 else [*names[:4], "...", names[-1]])
-    processes = f" of {devices.spread.processes} processes" if devices.spread.processes > 1 else ""
+    processes = (
+        f" of {devices.sharding.processes} processes" if devices.sharding.processes > 1 else ""
+    )
     norm = ""
     if options.norm == "batch":
         part = "the whole batch" if options.sync_batchnorm else "each device's own part"

@@ -46,8 +46,9 @@ def main(argv=None):
         findings, _, _ = data_del.audit(folders, None, True, WORKERS)
         named = {(row["kind"], os.path.basename(row["path"])) for row in findings.rows}
     result["planted"] = len({kind for kind, _ in planted})
-    result["found"] = len({kind for kind, _ in planted & named} -
-                          {kind for kind, _ in planted - named})
+    result["found"] = len(
+        {kind for kind, _ in planted & named} - {kind for kind, _ in planted - named}
+    )
     result["missed"] = sorted(planted - named)
     result["others"] = sorted(named - planted)
     if asked.json:
@@ -89,7 +90,7 @@ def hold_out(source, validation):
     os.mkdir(validation)
     names = read_label_names(os.path.join(source, "label.json"))
     samples = read_samples(source, names)
-    for name in samples.names[::HELD_OUT]:
+    for name in samples.file_names[::HELD_OUT]:
         for each in (name, os.path.splitext(name)[0] + ".txt"):
             shutil.move(os.path.join(source, each), os.path.join(validation, each))
 
@@ -99,7 +100,7 @@ def plant(source, validation, place):
     names = read_label_names(os.path.join(source, "label.json"))
     samples = read_samples(source, names)
     # Photos from all over the folder, each used once
-    photos = iter(np.random.default_rng(0).permutation(len(samples.names)).tolist())
+    photos = iter(np.random.default_rng(0).permutation(len(samples.file_names)).tolist())
     planted = set()
 
     def path(name):
@@ -108,10 +109,10 @@ def plant(source, validation, place):
     def photo(kind=None):
         """A photo's name, with the class id, as a place for a fault."""
         position = next(photos)
-        name = samples.names[position]
+        name = samples.file_names[position]
         if kind:
             planted.add((kind, name))
-        return name, int(samples.labels[position])
+        return name, int(samples.class_ids[position])
 
     def changed(kind, change):
         name, _ = photo(kind)
@@ -148,8 +149,13 @@ def plant(source, validation, place):
     redrawn("huge", lambda image: image.resize((8200, 6200)))
     redrawn("odd_mode", lambda image: image.convert("CMYK"))
     redrawn("unsupported", lambda image: image.convert("F"), ".tif")
-    redrawn("animated", lambda image: image, ".gif", save_all=True,
-            append_images=[Image.new("RGB", (100, 100))])
+    redrawn(
+        "animated",
+        lambda image: image,
+        ".gif",
+        save_all=True,
+        append_images=[Image.new("RGB", (100, 100))],
+    )
 
     name, _ = photo()
     strange = os.fsdecode(b"caf\xe9.jpg")
@@ -189,7 +195,8 @@ def plant(source, validation, place):
         if small:
             with Image.open(path(name)) as image:
                 image.resize((image.width // 2, image.height // 2)).save(
-                    os.path.join(folder, copy), quality=60)
+                    os.path.join(folder, copy), quality=60
+                )
         write_sample(folder, copy, (label + shift) % len(names))
         planted.add((kind, copy))
 

@@ -21,8 +21,9 @@ import tempfile
 from modeling import backbones
 
 COUNTED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
-DOCUMENT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-                        "docs", "backbones.md")
+DOCUMENT = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "docs", "backbones.md"
+)
 START, END = "<!-- table -->\n", "<!-- end of table -->\n"
 # Of four images a channel of a last map of 1 x 1 has four values: too few for batch normalization
 STEPS, BATCH, CLASSES = 5, 12, 3
@@ -42,7 +43,8 @@ def main(argv=None):
     for name in options.names or backbones.TABLE:
         found = subprocess.run(
             [sys.executable, "-m", "benchmarks.backbones", "--one", name],
-            capture_output=True, text=True,
+            capture_output=True,
+            text=True,
         )
         if found.returncode:
             failed.append(name)

@@ -49,15 +49,33 @@ def measure(source, scratch, epochs):
     convert(source, data)
     start = os.path.join(scratch, "start.weights.h5")
     build_model("EfficientNetB0", 2, 224).save_weights(start)
-    off = [word for name, value in AUGMENTATION.items()
-           for word in (f"--{name}", parser.show(value))]
+    off = [
+        word for name, value in AUGMENTATION.items() for word in (f"--{name}", parser.show(value))
+    ]
     seconds, heads = {}, {}
     for name, more in (("without", off), ("with", ["--cache_features"])):
-        found = train.fit(parser.parse("train", [
-            "--train_data", data, "--weights", start, "--epochs", str(epochs),
-            "--freeze_epochs", str(epochs), "--run", name, "--save_dir", scratch,
-            "--log_dir", os.path.join(scratch, "logs"), *more,
-        ]))
+        found = train.fit(
+            parser.parse(
+                "train",
+                [
+                    "--train_data",
+                    data,
+                    "--weights",
+                    start,
+                    "--epochs",
+                    str(epochs),
+                    "--freeze_epochs",
+                    str(epochs),
+                    "--run",
+                    name,
+                    "--save_dir",
+                    scratch,
+                    "--log_dir",
+                    os.path.join(scratch, "logs"),
+                    *more,
+                ],
+            )
+        )
         seconds[name] = found["train_seconds"]
         path = os.path.join(found["run"], "last.weights.h5")
         heads[name] = weight_files.read(path)["predictions"]

@@ -35,10 +35,14 @@ CHANGES = {
     "quality 60": lambda image: (image, "JPEG", {"quality": 60}),
     "half": lambda image: (image.resize((image.width // 2, image.height // 2)), "JPEG", {}),
     "a third, PNG": lambda image: (
-        image.resize((image.width // 3, image.height // 3), Image.BICUBIC), "PNG", {}
+        image.resize((image.width // 3, image.height // 3), Image.BICUBIC),
+        "PNG",
+        {},
     ),
     "larger": lambda image: (
-        image.resize((image.width * 3 // 2, image.height * 3 // 2)), "JPEG", {"quality": 70}
+        image.resize((image.width * 3 // 2, image.height * 3 // 2)),
+        "JPEG",
+        {"quality": 70},
     ),
     "WebP": lambda image: (image, "WEBP", {"quality": 50}),
 }

@@ -59,9 +59,11 @@ def measure(backbone, rounds):
             "parameters": parameters,
             "seconds": sorted(seconds[pooling])[rounds // 2],
             "ratio": ratios[rounds // 2],
-            "megabytes": float(subprocess.run(
-                command, capture_output=True, text=True, check=True
-            ).stdout.splitlines()[-1]),
+            "megabytes": float(
+                subprocess.run(
+                    command, capture_output=True, text=True, check=True
+                ).stdout.splitlines()[-1]
+            ),
         }
     return found
 

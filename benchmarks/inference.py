@@ -108,7 +108,7 @@ def milliseconds(predict, x, rounds=40):
 
 def one_image(folder, photo):
     """Time for one image, by each runtime and by what `auto` takes."""
-    found, automatic = {}, Classifier.load(folder, half=True)
+    found, automatic = {}, Classifier.load(folder, allow_low_precision=True)
     x = load(photo, automatic.preprocessing)[None]
     found["auto"] = " ".join(automatic.runtime)
     found["auto_ms"] = milliseconds(automatic.probabilities, x)
@@ -126,7 +126,7 @@ def one_image(folder, photo):
 
 def whole_folder(folder, photos):
     """Images a second through `stream`, against decoding first and predicting then."""
-    loaded = Classifier.load(folder, half=True)
+    loaded = Classifier.load(folder, allow_low_precision=True)
     for _ in loaded.stream(photos[:64], BATCH, THREADS):  # compiles the batches' size
         pass
     through, apart = [], []
@@ -140,8 +140,11 @@ def whole_folder(folder, photos):
         for first in range(0, len(images), BATCH):
             loaded.probabilities(np.stack(images[first : first + BATCH]))
         apart.append(count / (time.perf_counter() - began))
-    return {"folder_per_s": max(through), "back_to_back_per_s": max(apart),
-            "folder_ratio": max(through) / max(apart)}
+    return {
+        "folder_per_s": max(through),
+        "back_to_back_per_s": max(apart),
+        "folder_ratio": max(through) / max(apart),
+    }
 
 
 def cold(folder, photo):
@@ -154,8 +157,16 @@ def cold(folder, photo):
         "print(seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)"
     )
     words = [sys.executable, "run.py", "--mode", "predict", "--run", folder, "--image", photo]
-    runs = [subprocess.run([sys.executable, "-c", script, *words], check=True, cwd=ROOT,
-                           capture_output=True, text=True).stdout.split() for _ in range(3)]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", script, *words],
+            check=True,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        for _ in range(3)
+    ]
     best = min(runs, key=lambda each: float(each[0]))
     return {"cold_seconds": float(best[0]), "cold_megabytes": float(best[1])}
 

@@ -19,19 +19,36 @@ from data.samples import read_label_names, read_samples, write_sample
 from evaluation import label_errors
 
 SHARE = 0.05
-RECIPE = ("--backbone", "EfficientNetB0", "--weights", "none", "--input_size", "32",
-          "--drop_connect", "0", "--epochs", "24", "--batch_size", "64",
-          "--horizontal_flip", "no", "--random_eraser", "0")
+RECIPE = (
+    "--backbone",
+    "EfficientNetB0",
+    "--weights",
+    "none",
+    "--input_size",
+    "32",
+    "--drop_connect",
+    "0",
+    "--epochs",
+    "24",
+    "--batch_size",
+    "64",
+    "--horizontal_flip",
+    "no",
+    "--random_eraser",
+    "0",
+)
 
 
 def flip(folder, seed):
     """Gives a share of a folder's samples another class; returns their positions."""
     samples = read_samples(folder, read_label_names(os.path.join(folder, "label.json")))
     generator = np.random.default_rng(seed)
-    chosen = generator.choice(len(samples.names), round(SHARE * len(samples.names)), replace=False)
+    chosen = generator.choice(
+        len(samples.file_names), round(SHARE * len(samples.file_names)), replace=False
+    )
     for position in chosen:
-        label = (samples.labels[position] + generator.integers(1, 10)) % 10
-        write_sample(folder, samples.names[position], label)
+        label = (samples.class_ids[position] + generator.integers(1, 10)) % 10
+        write_sample(folder, samples.file_names[position], label)
     return chosen
 
 
@@ -43,9 +60,24 @@ def measure(seed):
         flipped = flip(folder, seed)
         # Validation is held out of the same training part, wrong labels and all, as users have it.
         path = os.path.join(place, "runs", "flipped")
-        status = run.main(["--mode", "train", "--run", "flipped", "--train_data", folder,
-                           "--save_dir", os.path.join(place, "runs"), "--log_dir", place,
-                           "--seed", str(seed), "--json", *RECIPE])
+        status = run.main(
+            [
+                "--mode",
+                "train",
+                "--run",
+                "flipped",
+                "--train_data",
+                folder,
+                "--save_dir",
+                os.path.join(place, "runs"),
+                "--log_dir",
+                place,
+                "--seed",
+                str(seed),
+                "--json",
+                *RECIPE,
+            ]
+        )
         if status:
             raise SystemExit(status)
         from prediction.batch import predict_samples
@@ -53,12 +85,12 @@ def measure(seed):
 
         samples = read_samples(folder, read_label_names(os.path.join(folder, "label.json")))
         probabilities, _ = predict_samples(Classifier.load(path), samples, 64, 2)
-        suspects = label_errors.find(
-            label_errors.recall(path, samples), samples, probabilities
-        )
+        suspects = label_errors.find(label_errors.recall(path, samples), samples, probabilities)
         found = {each.position for each in suspects} & set(flipped.tolist())
         return {
-            "seed": seed, "flipped": len(flipped), "suspects": len(suspects),
+            "seed": seed,
+            "flipped": len(flipped),
+            "suspects": len(suspects),
             "found": round(len(found) / len(flipped), 3),
             "suspects_per_flip": round(len(suspects) / len(flipped), 3),
         }

@@ -17,8 +17,10 @@ def overload(words, body, rate, seconds=15):
     it is one that came too often for the client, and is only counted.
     """
     port = free_port()
-    request = (f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
-               f"boundary=photo\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body
+    request = (
+        f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; "
+        f"boundary=photo\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
 
     class Connection(asyncio.Protocol):
         """Sends a request and reads its answer, which is one line of head and one of length."""
@@ -46,8 +48,10 @@ def overload(words, body, rate, seconds=15):
 
     async def flood(rate, seconds, connections):
         loop = asyncio.get_running_loop()
-        free = [(await loop.create_connection(Connection, "127.0.0.1", port))[1]
-                for _ in range(connections)]
+        free = [
+            (await loop.create_connection(Connection, "127.0.0.1", port))[1]
+            for _ in range(connections)
+        ]
         results, tasks, busy = [], [], 0
 
         async def one(connection):
@@ -81,8 +85,11 @@ def overload(words, body, rate, seconds=15):
         served = sorted(spent for status, spent in results if status == 200)
         refused = sorted(spent for status, spent in results if status == 503)
         return {
-            "sent": len(results), "served": len(served), "refused": len(refused),
-            "others": len(results) - len(served) - len(refused), "all_connections_busy": busy,
+            "sent": len(results),
+            "served": len(served),
+            "refused": len(refused),
+            "others": len(results) - len(served) - len(refused),
+            "all_connections_busy": busy,
             "client_cpu_s": round(used, 1),
             "served_longest_s": round(served[-1], 2) if served else None,
             "refused_median_s": round(refused[len(refused) // 2], 3) if refused else None,

@@ -87,15 +87,20 @@ def measure(source, scratch, name, rounds):
         batches.close()
 
     theirs = keras.utils.image_dataset_from_directory(
-        source, label_mode="categorical", image_size=(SIZE, SIZE), batch_size=BATCH,
-        shuffle=False, pad_to_aspect_ratio=True, verbose=False,
+        source,
+        label_mode="categorical",
+        image_size=(SIZE, SIZE),
+        batch_size=BATCH,
+        shuffle=False,
+        pad_to_aspect_ratio=True,
+        verbose=False,
     )
 
     def keras_pass():
         for _ in theirs:
             pass
 
-    paths = [os.path.join(target, name) for name in samples.names]
+    paths = [os.path.join(target, name) for name in samples.file_names]
     with PillowLoader(paths) as loader:
         contenders = {
             "ours": lambda: ours(None),

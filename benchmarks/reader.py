@@ -34,7 +34,9 @@ def main(argv=None):
             write(folder, count)
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.reader", "--read", folder],
-                stdout=subprocess.PIPE, text=True, check=True,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
             )
             measured[count] = json.loads(done.stdout.splitlines()[-1])
     growth = measured[LARGE]["peak_bytes"] - measured[SMALL]["peak_bytes"]

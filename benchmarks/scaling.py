@@ -36,8 +36,9 @@ def main(argv=None):
         rate = row["devices"] / row["step"]
         row["efficiency"] = rate * rows[0]["step"] / (row["devices"] if row["gpu"] else 1)
     if asked.json:
-        print(json.dumps({"backbone": asked.backbone, "batch_size": asked.batch_size,
-                          "rows": rows}))
+        print(
+            json.dumps({"backbone": asked.backbone, "batch_size": asked.batch_size, "rows": rows})
+        )
         return
     print(f"{asked.backbone}, {SIZE} x {SIZE}, {asked.batch_size} images a device and step")
     for row in rows:
@@ -50,9 +51,15 @@ def main(argv=None):
 def choices():
     """The --devices to measure."""
     found = subprocess.run(
-        [sys.executable, "-c", "from backend import import_keras; import_keras()\n"
-         "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"],
-        capture_output=True, text=True, check=True,
+        [
+            sys.executable,
+            "-c",
+            "from backend import import_keras; import_keras()\n"
+            "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     gpus = int(found.stdout.split()[-1])
     if gpus < 2:
@@ -62,9 +69,19 @@ def choices():
 
 
 def start(asked, devices):
-    command = [sys.executable, "-m", "benchmarks.scaling", "--devices", devices,
-               "--backbone", asked.backbone, "--batch_size", str(asked.batch_size),
-               "--steps", str(asked.steps)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.scaling",
+        "--devices",
+        devices,
+        "--backbone",
+        asked.backbone,
+        "--batch_size",
+        str(asked.batch_size),
+        "--steps",
+        str(asked.steps),
+    ]
     found = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(found.stdout.splitlines()[-1])
 
@@ -77,19 +94,20 @@ def measure(asked):
     import numpy as np
     import tensorflow as tf
 
-    from compute.devices import Devices, Spread, over_devices, tensorflow_strategy
+    from compute.devices import Devices, Sharding, over_devices, tensorflow_strategy
     from modeling.builder import build_model
     from training.compilation import jit_compile
 
     names, strategy = tensorflow_strategy(asked.devices)
-    devices = Devices(names, Spread(len(names)), strategy)
+    devices = Devices(names, Sharding(len(names)), strategy)
     use_precision("auto", float16=strategy is None)
     images = asked.batch_size * len(names)
     loss = keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
     with devices.scope():
         model = build_model(asked.backbone, CLASSES, SIZE)
-        model.compile("sgd", over_devices(loss) if strategy else loss,
-                      jit_compile=jit_compile("auto"))
+        model.compile(
+            "sgd", over_devices(loss) if strategy else loss, jit_compile=jit_compile("auto")
+        )
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (images, SIZE, SIZE, 3), np.uint8)
     y = np.eye(CLASSES, dtype=np.float32)[generator.integers(0, CLASSES, images)]

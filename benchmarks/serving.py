@@ -85,7 +85,7 @@ def main():
 
 
 def measure(folder, photos, script, place, arguments):
-    classifier = Classifier.load(folder, half=True)
+    classifier = Classifier.load(folder, allow_low_precision=True)
     runtime = classifier.runtime
     found = {"runtime": " ".join(runtime)}
     one = load(photos[0], classifier.preprocessing)[None]
@@ -122,8 +122,15 @@ def measure(folder, photos, script, place, arguments):
                 file.write(text.format(root=ROOT, folder=folder, port=port, runtime=runtime))
             words = [python, path]
             if name == "bentoml":
-                words = [os.path.join(os.path.dirname(python), "bentoml"), "serve",
-                         f"{name}_peer:Service", "--port", str(port), "--working-dir", place]
+                words = [
+                    os.path.join(os.path.dirname(python), "bentoml"),
+                    "serve",
+                    f"{name}_peer:Service",
+                    "--port",
+                    str(port),
+                    "--working-dir",
+                    place,
+                ]
         began = time.perf_counter()
         with open(os.path.join(place, f"{name}.log"), "w") as log, running(words, port, log):
             ready = time.perf_counter() - began
@@ -153,8 +160,10 @@ def measure(folder, photos, script, place, arguments):
     if arguments.peers:
         peers["best_peer"] = ["litserve", "bentoml"]
     for title, names in peers.items():
-        ratios = [rate / max(others) for rate, *others in zip(
-            rates["ours"], *(rates[name] for name in names))]
+        ratios = [
+            rate / max(others)
+            for rate, *others in zip(rates["ours"], *(rates[name] for name in names))
+        ]
         found[f"ratio_to_{title}"] = float(np.median(ratios))
         found[f"ratios_to_{title}"] = " ".join(f"{ratio:.2f}" for ratio in ratios)
     flood = overload(ours, form(photos[0]), 4 * found["ours_per_s"])
@@ -167,8 +176,10 @@ def measure(folder, photos, script, place, arguments):
 def form(photo):
     with open(photo, "rb") as file:
         data = file.read()
-    return (b'--photo\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
-            b"Content-Type: image/jpeg\r\n\r\n" + data + b"\r\n--photo--\r\n")
+    return (
+        b'--photo\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n'
+        b"Content-Type: image/jpeg\r\n\r\n" + data + b"\r\n--photo--\r\n"
+    )
 
 
 def write_bodies(photos, place):
@@ -185,23 +196,41 @@ def wrk(port, script, seconds, connections):
     """Requests a second, what wrk itself used of the processor taken off, and times in ms."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     output = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", script,
-         f"http://127.0.0.1:{port}/predict"], check=True, capture_output=True, text=True,
+        [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "60s",
+            "-s",
+            script,
+            f"http://127.0.0.1:{port}/predict",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     words = output.split("result ")[1].split()
     requests, failed, duration = (int(word) for word in words[:3])
     left = CORES * duration / 1e6 - used
-    return {"rate": (requests - failed) * CORES / left, "failed": failed, "wrk_cpu": used,
-            "median": float(words[3]), "99th": float(words[4])}
+    return {
+        "rate": (requests - failed) * CORES / left,
+        "failed": failed,
+        "wrk_cpu": used,
+        "median": float(words[3]),
+        "99th": float(words[4]),
+    }
 
 
 def without_http(classifier, photos, count=480):
     """Photos a second: decoding on all cores, then the model in batches, one after the other."""
     paths = [photos[number % len(photos)] for number in range(count)]
-    classifier.probabilities(np.stack([load(path, classifier.preprocessing)
-                                       for path in paths[:BATCH]]))
+    classifier.probabilities(
+        np.stack([load(path, classifier.preprocessing) for path in paths[:BATCH]])
+    )
     began = time.perf_counter()
     with ThreadPoolExecutor(CORES) as pool:
         images = list(pool.map(lambda path: load(path, classifier.preprocessing), paths))
@@ -216,8 +245,20 @@ def soak(words, script, minutes):
     with running([*words, "--port", str(port)], port) as process:
         seconds = int(minutes * 60)
         load_process = subprocess.Popen(
-            ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "60s", "-s", script,
-             f"http://127.0.0.1:{port}/predict"], stdout=subprocess.PIPE, text=True)
+            [
+                "wrk",
+                "-t1",
+                f"-c{CONNECTIONS}",
+                f"-d{seconds}s",
+                "--timeout",
+                "60s",
+                "-s",
+                script,
+                f"http://127.0.0.1:{port}/predict",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         samples = []
         while load_process.poll() is None:
             with open(f"/proc/{process.pid}/statm") as file:
@@ -228,9 +269,12 @@ def soak(words, script, minutes):
     samples = samples[:-3]  # when connections end
     settled = np.array(samples[len(samples) // 6 :])
     first, last = settled[: len(settled) // 5].mean(axis=0), settled[-len(settled) // 5 :].mean(0)
-    return {"memory_mb": float(last[0]), "files": float(last[1]),
-            "memory_growth": float(last[0] / first[0] - 1),
-            "files_growth": float(last[1] / first[1] - 1)}
+    return {
+        "memory_mb": float(last[0]),
+        "files": float(last[1]),
+        "memory_growth": float(last[0] / first[0] - 1),
+        "files_growth": float(last[1] / first[1] - 1),
+    }
 
 
 if __name__ == "__main__":

@@ -64,18 +64,50 @@ def measure(setting, words, seed, epochs):
         cut(os.path.join(data, "train_datasets"))
         places = ("--save_dir", scratch)
         run(
-            "train", "--train_data", os.path.join(data, "train_datasets"),
-            "--val_data", os.path.join(data, "val_datasets"), "--weights", "none",
-            "--input_size", 32, "--batch_size", 64, "--drop_connect", 0, "--horizontal_flip", "no",
-            "--random_eraser", 0, "--epochs", epochs, "--seed", seed, "--run", "skewed",
-            "--log_dir", os.path.join(scratch, "logs"), *places, *words,
+            "train",
+            "--train_data",
+            os.path.join(data, "train_datasets"),
+            "--val_data",
+            os.path.join(data, "val_datasets"),
+            "--weights",
+            "none",
+            "--input_size",
+            32,
+            "--batch_size",
+            64,
+            "--drop_connect",
+            0,
+            "--horizontal_flip",
+            "no",
+            "--random_eraser",
+            0,
+            "--epochs",
+            epochs,
+            "--seed",
+            seed,
+            "--run",
+            "skewed",
+            "--log_dir",
+            os.path.join(scratch, "logs"),
+            *places,
+            *words,
         )
-        scores = run("eval", "--run", "skewed", "--data", os.path.join(data, "test_datasets"),
-                     *places)
-    return dict(zip(COLUMNS, (
-        setting, seed, epochs, scores["macro_recall"], scores["classes"][RARE]["recall"],
-        scores["accuracy"],
-    )))
+        scores = run(
+            "eval", "--run", "skewed", "--data", os.path.join(data, "test_datasets"), *places
+        )
+    return dict(
+        zip(
+            COLUMNS,
+            (
+                setting,
+                seed,
+                epochs,
+                scores["macro_recall"],
+                scores["classes"][RARE]["recall"],
+                scores["accuracy"],
+            ),
+        )
+    )
 
 
 def cut(folder):
@@ -84,7 +116,7 @@ def cut(folder):
 
     names = read_label_names(os.path.join(folder, "label.json"))
     samples = read_samples(folder, names)
-    rare = [name for name, label in zip(samples.names, samples.labels) if label == RARE]
+    rare = [name for name, label in zip(samples.file_names, samples.class_ids) if label == RARE]
     for name in rare[KEPT:]:
         os.remove(os.path.join(folder, name))
         os.remove(os.path.join(folder, os.path.splitext(name)[0] + ".txt"))
@@ -93,7 +125,8 @@ def cut(folder):
 def run(mode, *words):
     found = subprocess.run(
         [sys.executable, "run.py", "--mode", mode, "--json", *map(str, words)],
-        capture_output=True, text=True,
+        capture_output=True,
+        text=True,
     )
     if found.returncode:
         sys.exit(found.stderr.splitlines()[-1])

@@ -47,7 +47,7 @@ def measure(source, target, asked):
     import_keras()
     import numpy as np
 
-    from compute.devices import ONE, Devices
+    from compute.devices import SINGLE_DEVICE, Devices
     from config import parser
     from other.data_reconstruction_dir2txt import convert
     from training import callbacks, compilation, trainer
@@ -56,22 +56,39 @@ def measure(source, target, asked):
     convert(source, target)
     options = parser.parse(
         "train",
-        ["--train_data", target, "--weights", "none", "--batch_size", str(batch_size),
-         "--epochs", str(asked.epochs), "--run", "overhead", "--save_dir", os.path.dirname(target)],
+        [
+            "--train_data",
+            target,
+            "--weights",
+            "none",
+            "--batch_size",
+            str(batch_size),
+            "--epochs",
+            str(asked.epochs),
+            "--run",
+            "overhead",
+            "--save_dir",
+            os.path.dirname(target),
+        ],
     )
     job = prepare(options)
     # Full batches only, as the resident one is.
-    count = min(asked.images, len(job.training.names)) // batch_size * batch_size
-    chosen = np.random.default_rng(0).permutation(len(job.training.names))[:count]
+    count = min(asked.images, len(job.training.file_names)) // batch_size * batch_size
+    chosen = np.random.default_rng(0).permutation(len(job.training.file_names))[:count]
     job = job._replace(training=job.training.select(chosen))
-    training, _ = trainer.make_batches(job, ONE)
+    training, _ = trainer.make_batches(job, SINGLE_DEVICE)
     model = compilation.make_model(job)
     compilation.compile_model(model, job, trainer.stages(job.options)[0], len(training), Devices())
     clock = make_clock(model, training)
     model.fit(
-        training.dataset(), epochs=asked.epochs, shuffle=False, verbose=0,
+        training.dataset(),
+        epochs=asked.epochs,
+        shuffle=False,
+        verbose=0,
         callbacks=[
-            callbacks.Epochs(training), callbacks.Progress(count, batch_size, asked.epochs), clock
+            callbacks.Epochs(training),
+            callbacks.Progress(count, batch_size, asked.epochs),
+            clock,
         ],
     )
     training.close()

@@ -24,8 +24,17 @@ NOT_FOUND = f"not all of the processes came within {COME_SECONDS} s"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # What errors of JAX say where another process is gone: its exchange on processors (Gloo), its
 # coordination service, NCCL
-SIGNS = ("gloo", "connection", "unavailable", "deadline", "heartbeat", "coordination", "barrier",
-         "nccl", "aborted")
+SIGNS = (
+    "gloo",
+    "connection",
+    "unavailable",
+    "deadline",
+    "heartbeat",
+    "coordination",
+    "barrier",
+    "nccl",
+    "aborted",
+)
 
 
 def join(coordinator, processes, process, gpus=()):
@@ -52,7 +61,9 @@ def join(coordinator, processes, process, gpus=()):
         settings["local_device_ids"] = [0]
     if coordinator is not None:
         settings.update(
-            coordinator_address=coordinator, num_processes=processes, process_id=process,
+            coordinator_address=coordinator,
+            num_processes=processes,
+            process_id=process,
             cluster_detection_method="deactivate",
         )
         host = coordinator.rpartition(":")[0]
@@ -138,8 +149,10 @@ def agree(values, process):
     """
     from jax.experimental import multihost_utils
 
-    digests = [hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).digest()[:8]
-               for value in values.values()]
+    digests = [
+        hashlib.sha256(repr(value).encode("utf-8", "surrogateescape")).digest()[:8]
+        for value in values.values()
+    ]
     mine = np.frombuffer(b"".join(digests), np.uint8).reshape(len(values), -1)
     everyone = np.asarray(multihost_utils.process_allgather(mine))
     different = (everyone != everyone[0]).any(axis=2)
@@ -202,7 +215,9 @@ class Witness:
     def __enter__(self):
         self.process = subprocess.Popen(
             [sys.executable, "-S", "-c", self.SCRIPT],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
             start_new_session=True,  # Ctrl-C is for this process
         )
         return self

@@ -22,18 +22,18 @@ LAUNCHERS = {
 PROCESSES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # how many, where it says so
 
 
-class Spread(NamedTuple):
+class Sharding(NamedTuple):
     """How the rows of a batch go over devices.
 
     Attributes:
         devices: number of devices, of all processes together.
-        even: each takes as many rows as any other; else the last may take fewer.
+        pads: each takes as many rows as any other; else the last may take fewer.
         process: number of this process, from 0.
         processes: number of processes; each feeds as many devices.
     """
 
     devices: int = 1
-    even: bool = False
+    pads: bool = False
     process: int = 0
     processes: int = 1
 
@@ -51,13 +51,13 @@ class Spread(NamedTuple):
             only fills up. Over all processes each row is real once.
         """
         each = -(-count // self.devices)
-        filled = each * self.devices if self.even else max(count, each * (self.devices - 1) + 1)
+        filled = each * self.devices if self.pads else max(count, each * (self.devices - 1) + 1)
         first, last = (filled * (self.process + one) // self.processes for one in (0, 1))
         numbers = np.arange(first, last)
         return numbers % count, numbers < count
 
 
-ONE = Spread()
+SINGLE_DEVICE = Sharding()
 
 
 class Devices(NamedTuple):
@@ -65,22 +65,22 @@ class Devices(NamedTuple):
 
     Attributes:
         names: tuple of str, of all processes.
-        spread: how a batch goes over them.
+        sharding: how a batch goes over them.
         strategy: a `tf.distribute.MirroredStrategy`, or None.
     """
 
     names: tuple = ("one device",)
-    spread: Spread = ONE
+    sharding: Sharding = SINGLE_DEVICE
     strategy: Any = None
 
     @property
-    def main(self):
+    def is_chief(self):
         """Whether this process is the one that writes the run folder."""
-        return self.spread.process == 0
+        return self.sharding.process == 0
 
     def total(self, number):
         """The sum of a number over all processes; each has to ask."""
-        if self.spread.processes == 1:
+        if self.sharding.processes == 1:
             return number
         from jax.experimental import multihost_utils
 
@@ -201,9 +201,7 @@ def predict_over(model, strategy):
         each = -(-len(x) // count)
         filled = np.resize(x, (each * count, *x.shape[1:]))  # the first rows again, to be dropped
         parts = strategy.experimental_distribute_values_from_function(
-            lambda replica: tf.constant(
-                filled[replica.replica_id_in_sync_group * each :][:each]
-            )
+            lambda replica: tf.constant(filled[replica.replica_id_in_sync_group * each :][:each])
         )
         rows = strategy.experimental_local_results(run(parts))
         return np.concatenate([part.numpy() for part in rows])[: len(x)]

@@ -90,9 +90,7 @@ def _finish(mode, known, texts, sources):
         values[name] = _convert(known[name], text, sources[name])
     for name in MODES[mode].required:
         if values[name] is None:
-            raise InputError(
-                f"--{name} is missing: --mode {mode} needs {known[name].kind.allowed}"
-            )
+            raise InputError(f"--{name} is missing: --mode {mode} needs {known[name].kind.allowed}")
     fields = collections.namedtuple("Options", [*values, "given"])
     return fields(**values, given=frozenset(texts))
 
@@ -180,8 +178,7 @@ def _convert(option, text, source):
         if option.kind.allowed.startswith("one of "):
             close = nearest(text, option.kind.allowed[7:].split(", "))
         raise InputError(
-            f"{source}{option.name}: {text!r} is not allowed: it takes "
-            f"{option.kind.allowed}{close}"
+            f"{source}{option.name}: {text!r} is not allowed: it takes {option.kind.allowed}{close}"
         ) from None
 
 
@@ -216,8 +213,14 @@ def read_yaml(path):
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text") from None
     # PyYAML raises more than its own errors where a tag does not fit its value.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError,
-            RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or "cannot be read"
@@ -225,8 +228,9 @@ def read_yaml(path):
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold lines such as 'epochs: 30', not a "
-                         f"{type(values).__name__}")
+        raise InputError(
+            f"{path}: must hold lines such as 'epochs: 30', not a {type(values).__name__}"
+        )
     return values
 
 

@@ -52,8 +52,16 @@ def _text(text):
 
 
 def _yes_no(text):
-    return {"yes": True, "y": True, "true": True, "on": True,
-            "no": False, "n": False, "false": False, "off": False}[text.lower()]
+    return {
+        "yes": True,
+        "y": True,
+        "true": True,
+        "on": True,
+        "no": False,
+        "n": False,
+        "false": False,
+        "off": False,
+    }[text.lower()]
 
 
 def _color(text):
@@ -139,16 +147,25 @@ RUN_NAME = Kind(_run_name, 'a folder name without any of / \\ : * ? " < > |', "N
 SCORE_NAME = Kind(_run_name, "a short name such as test", "NAME")
 YES_NO = Kind(_yes_no, "yes or no", "yes|no")
 COLOR = Kind(_color, "three whole numbers from 0 to 255: red,green,blue", "R,G,B")
-NORMALIZATION = Kind(_normalization, "a file of --mode mean_std, or its six numbers: means and "
-                     "standard deviations of red, green and blue", "FILE")
-SHARES = Kind(_shares, "two or three numbers above 0 that add up to 1, such as 0.8,0.1,0.1",
-              "X,X,X")
+NORMALIZATION = Kind(
+    _normalization,
+    "a file of --mode mean_std, or its six numbers: means and "
+    "standard deviations of red, green and blue",
+    "FILE",
+)
+SHARES = Kind(
+    _shares, "two or three numbers above 0 that add up to 1, such as 0.8,0.1,0.1", "X,X,X"
+)
 FORMATS = _some_of("savedmodel", "onnx", "openvino", "litert")
 QUANTIZE = _some_of("none", "fp16", "bf16", "int8")
-DEVICES = Kind(_devices, "all, GPUs by number such as gpu:0,gpu:1, or cpu:N, the processor as N "
-               "devices", "DEVICES")
+DEVICES = Kind(
+    _devices,
+    "all, GPUs by number such as gpu:0,gpu:1, or cpu:N, the processor as N devices",
+    "DEVICES",
+)
 HOST = Kind(_host, "an address such as 127.0.0.1 or 0.0.0.0", "HOST")
 ADDRESS = Kind(_address, "HOST:PORT", "HOST:PORT")
-BACKBONE = Kind(_backbone, "one of " + ", ".join([*backbones.TABLE, backbones.HUB + "PRESET"]),
-                "NAME")
+BACKBONE = Kind(
+    _backbone, "one of " + ", ".join([*backbones.TABLE, backbones.HUB + "PRESET"]), "NAME"
+)
 WEIGHTS = Kind(_text, "imagenet, none or the path of a weights file", "imagenet|none|PATH")

@@ -76,7 +76,11 @@ def _warp(image, matrix):
     shape = (*image.shape[:2], 4)
     source = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, dst=scratch("source", shape))
     target = cv2.warpAffine(
-        source, matrix, shape[1::-1], dst=scratch("target", shape), flags=cv2.INTER_LINEAR,
+        source,
+        matrix,
+        shape[1::-1],
+        dst=scratch("target", shape),
+        flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
     cv2.cvtColor(target, cv2.COLOR_RGBA2RGB, dst=image)

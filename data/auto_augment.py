@@ -100,10 +100,16 @@ def _rotate(image, amount):
 def _warp(image, matrix):
     """`matrix`, 2x3, leads from source to target pixels."""
     # Several times as fast as Pillow's `transform`.
-    return Image.fromarray(cv2.warpAffine(
-        np.asarray(image), np.array(matrix, np.float64), image.size, flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=GRAY,
-    ))
+    return Image.fromarray(
+        cv2.warpAffine(
+            np.asarray(image),
+            np.array(matrix, np.float64),
+            image.size,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=GRAY,
+        )
+    )
 
 
 def _posterize(image, amount):
@@ -145,11 +151,21 @@ def _identity(image, amount):
 # Functions of an RGB `PIL.Image.Image` and an amount from -1 to 1, whose sign is the
 # direction, or without meaning; they give an image of the same size.
 AUGMIX = {  # without the four that resemble the corruptions which the paper tests with
-    "shear_x": _shear_x, "shear_y": _shear_y, "translate_x": _translate_x,
-    "translate_y": _translate_y, "rotate": _rotate, "posterize": _posterize,
-    "solarize": _solarize, "autocontrast": _autocontrast, "equalize": _equalize,
+    "shear_x": _shear_x,
+    "shear_y": _shear_y,
+    "translate_x": _translate_x,
+    "translate_y": _translate_y,
+    "rotate": _rotate,
+    "posterize": _posterize,
+    "solarize": _solarize,
+    "autocontrast": _autocontrast,
+    "equalize": _equalize,
 }
 RANDAUGMENT = {
-    **AUGMIX, "brightness": _brightness, "color": _color, "contrast": _contrast,
-    "sharpness": _sharpness, "identity": _identity,
+    **AUGMIX,
+    "brightness": _brightness,
+    "color": _color,
+    "contrast": _contrast,
+    "sharpness": _sharpness,
+    "identity": _identity,
 }

@@ -68,8 +68,11 @@ def orientation_and_cost(data):
             if start + 2 < len(data) and data[start + 2] >= colors:
                 return orientation or 1, PLAIN_JPEG
             break
-        elif (marker == 0xE1 and orientation is None  # the first of several counts
-              and data[start + 2 : start + 8] == b"Exif\0\0"):
+        elif (
+            marker == 0xE1
+            and orientation is None  # the first of several counts
+            and data[start + 2 : start + 8] == b"Exif\0\0"
+        ):
             exif = Image.Exif()
             end = start + int.from_bytes(data[start : start + 2], "big")
             try:

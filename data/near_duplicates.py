@@ -75,9 +75,12 @@ def groups(descriptions):
         one, two = root(one), root(two)
         parent[max(one, two)] = min(one, two)
 
-    pairs = np.concatenate([
-        np.stack([member, np.arange(len(member))], axis=1), _candidates(descriptions.hashes, first)
-    ])
+    pairs = np.concatenate(
+        [
+            np.stack([member, np.arange(len(member))], axis=1),
+            _candidates(descriptions.hashes, first),
+        ]
+    )
     for one, two in pairs[_alike(descriptions.pictures, pairs)]:
         join(one, two)
     return np.array([root(number) for number in range(len(parent))])

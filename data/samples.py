@@ -21,8 +21,9 @@ from common.errors import InputError, first_ten
 from data.image_files import EXTENSIONS
 
 # Of the project, beside this package
-PROJECT_LABELS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-                              "label.json")
+PROJECT_LABELS = os.path.join(
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "label.json"
+)
 
 MAX_LINE = 4096  # bytes of a text file; one line with a file name is far shorter
 
@@ -32,17 +33,17 @@ class Samples(NamedTuple):
 
     Attributes:
         folder: str, where the images are.
-        names: list of str, the images' file names, sorted by stem.
-        labels: int32 array of the same length, class ids.
+        file_names: list of str, the images' file names, sorted by stem.
+        class_ids: int32 (N,), the class of each image.
     """
 
     folder: str
-    names: list
-    labels: np.ndarray
+    file_names: list
+    class_ids: np.ndarray
 
     def select(self, chosen):
         """The samples at the positions `chosen` (an integer array)."""
-        return Samples(self.folder, [self.names[i] for i in chosen], self.labels[chosen])
+        return Samples(self.folder, [self.file_names[i] for i in chosen], self.class_ids[chosen])
 
 
 def read_label_names(path):
@@ -54,6 +55,7 @@ def read_label_names(path):
     Raises:
         InputError: not JSON, ids with gaps or duplicates, names empty or duplicate.
     """
+
     def pairs(found):
         keys = Counter(key for key, _ in found)
         twice = sorted(key for key, count in keys.items() if count > 1)
@@ -187,13 +189,18 @@ def split(samples, fraction, workers=1):
 
     with ThreadPoolExecutor(workers) as pool:
         progress = tqdm(
-            pool.map(digest, samples.names), "splitting", len(samples.names), unit="images",
-            leave=False, disable=None, delay=1,
+            pool.map(digest, samples.file_names),
+            "splitting",
+            len(samples.file_names),
+            unit="images",
+            leave=False,
+            disable=None,
+            delay=1,
         )
-        hashes = np.fromiter(progress, np.uint64, len(samples.names))
+        hashes = np.fromiter(progress, np.uint64, len(samples.file_names))
     held = hashes < np.uint64(int(fraction * 2**64))
-    for label in np.unique(samples.labels):
-        members = np.flatnonzero(samples.labels == label)
+    for label in np.unique(samples.class_ids):
+        members = np.flatnonzero(samples.class_ids == label)
         own = hashes[members]
         if (own == own[0]).all():
             held[members] = False
@@ -261,11 +268,7 @@ def _list(folder):
 
 
 def _check_stems(folder, images):
-    twice = [
-        f"{one} and {two}"
-        for one, two in zip(images, images[1:])
-        if stem(one) == stem(two)
-    ]
+    twice = [f"{one} and {two}" for one, two in zip(images, images[1:]) if stem(one) == stem(two)]
     if twice:
         raise InputError(
             f"{folder}: {len(twice)} pairs of images share a stem and so a text file: "

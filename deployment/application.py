@@ -91,8 +91,11 @@ def create_application(state, settings, metrics):
             scheme, _, token = request.headers.get("Authorization", "").partition(" ")
             token = token.strip().encode("latin-1", "replace")
             if not (hmac.compare_digest(token, settings.token) and scheme.lower() == "bearer"):
-                raise Refused("unauthorized", "the header 'Authorization: Bearer TOKEN' with the "
-                              "server's token is needed", {"WWW-Authenticate": "Bearer"})
+                raise Refused(
+                    "unauthorized",
+                    "the header 'Authorization: Bearer TOKEN' with the server's token is needed",
+                    {"WWW-Authenticate": "Bearer"},
+                )
 
     @application.after_request
     def end(response):
@@ -108,8 +111,11 @@ def create_application(state, settings, metrics):
         if isinstance(error, HTTPException) and error.code < 500:
             codes = {status: code for code, status in STATUS.items()}
             # Werkzeug's own words are sentences for people; Allow and the like are in its headers.
-            headers = {name: value for name, value in error.get_headers()
-                       if name not in ("Content-Type", "Content-Length")}
+            headers = {
+                name: value
+                for name, value in error.get_headers()
+                if name not in ("Content-Type", "Content-Length")
+            }
             if error.code == 413:
                 error = Refused("too_large", too_large(settings.max_bytes), headers)
             else:
@@ -131,20 +137,22 @@ def create_application(state, settings, metrics):
                 row = wait(future, until)
             except ImageError as error:
                 metrics.images.labels("undecodable").inc()
-                results.append({"success": False, "error": {"code": "undecodable",
-                                                            "message": error.reason}})
+                results.append(
+                    {"success": False, "error": {"code": "undecodable", "message": error.reason}}
+                )
                 continue
             except Overdue:
                 for each in futures:
                     each.cancel()
-                raise Refused("overdue", f"no answer within the {settings.time_limit:g} seconds "
-                              "allowed") from None
+                raise Refused(
+                    "overdue", f"no answer within the {settings.time_limit:g} seconds allowed"
+                ) from None
             result = {"success": True, "predictions": served.classifier.top(row, count)}
             if served.classifier.calibration:
                 result["unknown"] = served.classifier.unknown(row)
             results.append(result)
             rows.append((source, row))
-        labels = served.classifier.labels
+        labels = served.classifier.class_names
         for number, (source, row) in enumerate(rows):
             metrics.images.labels("answered").inc()
             metrics.predictions.labels(labels[row.argmax()]).inc()
@@ -165,27 +173,32 @@ def create_application(state, settings, metrics):
         """The model that has taken the images in, how many classes to name, and futures."""
         while True:
             served = ready()
-            count = _top_k(request.args.get("top_k"), len(served.classifier.labels),
-                           settings.top_k)
+            count = _top_k(
+                request.args.get("top_k"), len(served.classifier.class_names), settings.top_k
+            )
             try:
                 return served, count, served.batcher.submit(sources)
             except Closed:  # another has taken its place since
                 continue
             except QueueFull:
-                raise Refused("queue_full", "as many images wait as may; come again in a second",
-                              {"Retry-After": "1"}) from None
+                raise Refused(
+                    "queue_full",
+                    "as many images wait as may; come again in a second",
+                    {"Retry-After": "1"},
+                ) from None
 
     def ready():
         served = state.served
         if served is None:
-            raise Refused("not_ready", "no model is loaded yet, or the server is ending",
-                          {"Retry-After": "1"})
+            raise Refused(
+                "not_ready", "no model is loaded yet, or the server is ending", {"Retry-After": "1"}
+            )
         return served
 
     @application.get("/labels")
     def labels():
         served = ready()
-        return _json({"labels": served.classifier.labels, "model": served.name})
+        return _json({"labels": served.classifier.class_names, "model": served.name})
 
     @application.get("/healthz")
     def healthz():
@@ -210,12 +223,16 @@ def create_application(state, settings, metrics):
 
     @application.get("/openapi.json")
     def description():
-        classes = len(ready().classifier.labels)
-        return _json(openapi.describe(
-            classes=classes, top_k=settings.top_k or min(TOP_K, classes),
-            max_images=settings.max_images, max_bytes=settings.max_bytes,
-            token=settings.token is not None,
-        ))
+        classes = len(ready().classifier.class_names)
+        return _json(
+            openapi.describe(
+                classes=classes,
+                top_k=settings.top_k or min(TOP_K, classes),
+                max_images=settings.max_images,
+                max_bytes=settings.max_bytes,
+                token=settings.token is not None,
+            )
+        )
 
     return application
 
@@ -256,8 +273,10 @@ def split_multipart(body, boundary, max_images):
             raise Refused("bad_request", "a part of the multipart/form-data body has no content")
         for line in head.decode("latin-1").split("\r\n"):
             name, _, value = line.partition(":")
-            if (name.lower() == "content-disposition"
-                    and parse_options_header(value)[1].get("name") == FIELD):
+            if (
+                name.lower() == "content-disposition"
+                and parse_options_header(value)[1].get("name") == FIELD
+            ):
                 images.append(content)
                 break
     if not images:
@@ -270,8 +289,10 @@ def _top_k(text, classes, default):
     if text is None:
         return default or min(TOP_K, classes)
     if not (re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= classes):
-        raise Refused("bad_request", f"top_k: {text[:20]!r} is not allowed: it takes a whole "
-                      f"number from 1 to {classes}")
+        raise Refused(
+            "bad_request",
+            f"top_k: {text[:20]!r} is not allowed: it takes a whole number from 1 to {classes}",
+        )
     return int(text)
 
 

@@ -50,8 +50,16 @@ class Batcher:
         waiting: images that wait, those still to be decoded among them.
     """
 
-    def __init__(self, decode, predict, max_batch, max_wait, max_queue, decoders=1,
-                 observe=lambda size, waiting: None):
+    def __init__(
+        self,
+        decode,
+        predict,
+        max_batch,
+        max_wait,
+        max_queue,
+        decoders=1,
+        observe=lambda size, waiting: None,
+    ):
         self._decode, self._predict, self._observe = decode, predict, observe
         self._max_batch, self._max_wait, self._max_queue = max_batch, max_wait, max_queue
         self._sizes, self._memory = (1,), None
@@ -59,8 +67,9 @@ class Batcher:
         self._changed = threading.Condition()
         self._closing = self._decoded = False
         self.waiting = 0
-        self._decoders = [threading.Thread(target=self._decode_all, daemon=True)
-                          for _ in range(decoders)]
+        self._decoders = [
+            threading.Thread(target=self._decode_all, daemon=True) for _ in range(decoders)
+        ]
         self._model = threading.Thread(target=self._predict_all, daemon=True)
         for thread in (*self._decoders, self._model):
             thread.start()

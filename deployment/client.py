@@ -67,6 +67,7 @@ def stream(url, images, top_k, token, parallel, time_limit, retries):
     lost = threading.Event()  # set while the server is not reached at all
     local = threading.local()
     with contextlib.ExitStack() as sessions:
+
         def ask(image):
             if not hasattr(local, "session"):
                 local.session = sessions.enter_context(requests.Session())
@@ -174,9 +175,15 @@ def _judge(address, response):
 
 def _is_prediction(answer):
     try:
-        return answer["success"] is True and isinstance(answer["predictions"], list) and all(
-            isinstance(each["label"], str) and isinstance(each["probability"], (int, float))
-            and isinstance(each["id"], int) for each in answer["predictions"]
+        return (
+            answer["success"] is True
+            and isinstance(answer["predictions"], list)
+            and all(
+                isinstance(each["label"], str)
+                and isinstance(each["probability"], (int, float))
+                and isinstance(each["id"], int)
+                for each in answer["predictions"]
+            )
         )
     except (TypeError, KeyError):
         return False
@@ -277,31 +284,54 @@ def _text(image, answer):
         return f"{image}: {answer['error']['message']}"
     unknown = ["  unknown"] if answer.get("unknown") else []
     width = max((len(each["label"]) for each in answer["predictions"]), default=0)
-    return "\n".join([image, *unknown, *(
-        f"  {each['probability']:7.2%}  {each['label']:<{width}}  (class {each['id']})"
-        for each in answer["predictions"]
-    )])
+    return "\n".join(
+        [
+            image,
+            *unknown,
+            *(
+                f"  {each['probability']:7.2%}  {each['label']:<{width}}  (class {each['id']})"
+                for each in answer["predictions"]
+            ),
+        ]
+    )
 
 
 def _parse(words):
-    parser = argparse.ArgumentParser("client.py", allow_abbrev=False, description=(
-        "Asks an image-classification server for the classes of images."))
+    parser = argparse.ArgumentParser(
+        "client.py",
+        allow_abbrev=False,
+        description=("Asks an image-classification server for the classes of images."),
+    )
     parser.error = lambda message: parser.exit(REFUSED, f"client.py: {message}\n")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or pattern")
     parser.add_argument("--url", default=URL, help="address of the server [default: %(default)s]")
     secret = parser.add_mutually_exclusive_group()
-    secret.add_argument("--token", help="the server's token; other users of this machine can see "
-                        f"it here, but not in the environment variable {TOKEN_VARIABLE}")
+    secret.add_argument(
+        "--token",
+        help="the server's token; other users of this machine can see "
+        f"it here, but not in the environment variable {TOKEN_VARIABLE}",
+    )
     secret.add_argument("--token_file", metavar="FILE", help="file that holds the token")
-    parser.add_argument("--top_k", type=_whole(1), metavar="N",
-                        help="predictions an image [default: the server's]")
+    parser.add_argument(
+        "--top_k", type=_whole(1), metavar="N", help="predictions an image [default: the server's]"
+    )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--parallel", type=_whole(1), default=1, metavar="N",
-                        help="requests at once [default: 1]")
-    parser.add_argument("--time_limit", type=_seconds, default=30.0, metavar="S",
-                        help="seconds for an image, tries again included [default: 30]")
-    parser.add_argument("--retries", type=_whole(0), metavar="N", help="further tries for an "
-                        "image, at most [default: as many as its time allows]")
+    parser.add_argument(
+        "--parallel", type=_whole(1), default=1, metavar="N", help="requests at once [default: 1]"
+    )
+    parser.add_argument(
+        "--time_limit",
+        type=_seconds,
+        default=30.0,
+        metavar="S",
+        help="seconds for an image, tries again included [default: 30]",
+    )
+    parser.add_argument(
+        "--retries",
+        type=_whole(0),
+        metavar="N",
+        help="further tries for an image, at most [default: as many as its time allows]",
+    )
     return parser.parse_args(words)
 
 
@@ -334,8 +364,15 @@ def main(words=None):
     if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     results, failed = [], []
-    answers = stream(options.url, images, options.top_k, token, options.parallel,
-                     options.time_limit, options.retries)
+    answers = stream(
+        options.url,
+        images,
+        options.top_k,
+        token,
+        options.parallel,
+        options.time_limit,
+        options.retries,
+    )
     for image, (status, answer) in zip(images, answers):
         results.append({"image": image, **answer})
         if status != ANSWERED:

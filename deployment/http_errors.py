@@ -3,8 +3,15 @@
 import json
 
 STATUS = {
-    "bad_request": 400, "unauthorized": 401, "not_found": 404, "method_not_allowed": 405,
-    "too_large": 413, "undecodable": 422, "internal": 500, "queue_full": 503, "not_ready": 503,
+    "bad_request": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "too_large": 413,
+    "undecodable": 422,
+    "internal": 500,
+    "queue_full": 503,
+    "not_ready": 503,
     "overdue": 504,
 }
 HEADERS = {  # of every answer
@@ -27,8 +34,11 @@ class Refused(Exception):
 
 def error_body(code, message, request_id):
     """An error as JSON, in bytes."""
-    answer = {"success": False, "error": {"code": code, "message": message},
-              "request_id": request_id}
+    answer = {
+        "success": False,
+        "error": {"code": code, "message": message},
+        "request_id": request_id,
+    }
     return json.dumps(answer).encode()
 
 

@@ -39,8 +39,9 @@ class _Refusal(ErrorTask):
         request_id = secrets.token_hex(8)
         body = error_body(code, message, request_id)
         self.status = f"{error.code} {error.reason}"
-        self.response_headers.extend([("Content-Type", JSON), ("X-Request-ID", request_id),
-                                      *HEADERS.items()])
+        self.response_headers.extend(
+            [("Content-Type", JSON), ("X-Request-ID", request_id), *HEADERS.items()]
+        )
         self.channel.refused = True
         self.set_close_on_finish()
         self.content_length = len(body)
@@ -92,10 +93,16 @@ def create(application, listener, settings, max_waiting, count_refusal):
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # a client could fill the log
     server = create_server(
-        application, map={}, sockets=[listener], ident=None, asyncore_use_poll=True,
-        threads=min(max_waiting + SPARE_THREADS, MAX_THREADS), connection_limit=CONNECTIONS,
+        application,
+        map={},
+        sockets=[listener],
+        ident=None,
+        asyncore_use_poll=True,
+        threads=min(max_waiting + SPARE_THREADS, MAX_THREADS),
+        connection_limit=CONNECTIONS,
         recv_bytes=1 << 18,  # 8 kB, waitress's default, is 13 turns of its loop for a photo
-        max_request_body_size=settings.max_bytes + 1, max_request_header_size=1 << 16,
+        max_request_body_size=settings.max_bytes + 1,
+        max_request_header_size=1 << 16,
         log_socket_errors=False,
     )
     server.channel_class = _Channel
@@ -131,5 +138,7 @@ def drain(server, seconds):
 
 
 def _under_way(server):
-    return sum(bool(channel.requests or channel.request or channel.total_outbufs_len)
-               for channel in server.active_channels.values())
+    return sum(
+        bool(channel.requests or channel.request or channel.total_outbufs_len)
+        for channel in server.active_channels.values()
+    )

@@ -29,20 +29,36 @@ def create():
     disable_created_metrics()  # when each series began: nothing reads it
     registry = CollectorRegistry()
     metrics = SimpleNamespace(
-        requests=Counter("requests_total", "Requests answered", ("route", "status"),
-                         registry=registry),
-        seconds=Histogram("request_seconds", "Time from a read request to its answer", ("route",),
-                          buckets=SECONDS, registry=registry),
+        requests=Counter(
+            "requests_total", "Requests answered", ("route", "status"), registry=registry
+        ),
+        seconds=Histogram(
+            "request_seconds",
+            "Time from a read request to its answer",
+            ("route",),
+            buckets=SECONDS,
+            registry=registry,
+        ),
         images=Counter("images_total", "Images received", ("outcome",), registry=registry),
-        predictions=Counter("predictions_total", "Images by their likeliest class", ("label",),
-                            registry=registry),
-        batch=Histogram("batch_images", "Images that went through the model together",
-                        buckets=[2**power for power in range(11)], registry=registry),
-        queue=Gauge("queue_images", "Images that wait", registry=registry,
-                    multiprocess_mode="livesum"),
-        model=Gauge("model_info", "Processes that answer with this model",
-                    ("model", "runtime", "precision"), registry=registry,
-                    multiprocess_mode="livesum"),
+        predictions=Counter(
+            "predictions_total", "Images by their likeliest class", ("label",), registry=registry
+        ),
+        batch=Histogram(
+            "batch_images",
+            "Images that went through the model together",
+            buckets=[2**power for power in range(11)],
+            registry=registry,
+        ),
+        queue=Gauge(
+            "queue_images", "Images that wait", registry=registry, multiprocess_mode="livesum"
+        ),
+        model=Gauge(
+            "model_info",
+            "Processes that answer with this model",
+            ("model", "runtime", "precision"),
+            registry=registry,
+            multiprocess_mode="livesum",
+        ),
     )
     shared = registry
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

@@ -23,14 +23,16 @@ _TEXT = _read()
 INDEX = _TEXT.encode()
 HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": "; ".join((
-        "default-src 'none'",
-        f"script-src {_source(_TEXT, 'script')}",
-        f"style-src {_source(_TEXT, 'style')}",
-        "img-src blob: data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )),
+    "Content-Security-Policy": "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src {_source(_TEXT, 'script')}",
+            f"style-src {_source(_TEXT, 'style')}",
+            "img-src blob: data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        )
+    ),
 }

@@ -1,6 +1,6 @@
 """`--mode serve`: answers requests over HTTP with an exported model or a run.
 
-    python deployment/server.py --model RUN_OR_FOLDER [options]
+python deployment/server.py --model RUN_OR_FOLDER [options]
 """
 
 import errno
@@ -79,10 +79,17 @@ def serve(options, path, token, listener, announce):
         signal.signal(number, lambda *_: setattr(state, "closing", True))
     signal.signal(signal.SIGHUP, lambda *_: orders.put(True))
     # A request with more images than may wait would be refused for ever.
-    settings = Settings(options.top_k, min(options.max_images, options.max_queue),
-                        int(options.max_megabytes * 1e6), options.time_limit, token)
+    settings = Settings(
+        options.top_k,
+        min(options.max_images, options.max_queue),
+        int(options.max_megabytes * 1e6),
+        options.time_limit,
+        token,
+    )
     server = http_server.create(
-        create_application(state, settings, counted), listener, settings,
+        create_application(state, settings, counted),
+        listener,
+        settings,
         options.max_queue + options.max_batch,
         lambda status: counted.requests.labels("none", status).inc(),
     )
@@ -138,8 +145,12 @@ def _first_model(options, path, state, counted, server, announce):
     served = _load(options, path, counted)
     classifier = served.classifier
     if options.keep_uncertain:
-        state.keeper = Keeper(options.keep_uncertain, classifier.labels, options.keep_below,
-                              options.keep_megabytes * 1e6)
+        state.keeper = Keeper(
+            options.keep_uncertain,
+            classifier.class_names,
+            options.keep_below,
+            options.keep_megabytes * 1e6,
+        )
     _count_model(counted, served, 1)
     state.served = served
     server.accepting = True
@@ -178,8 +189,8 @@ def _load(options, path, counted):
         from prediction.exported_model import read_description
 
         name = str(read_description(path).get("run") or name)
-    classifier = Classifier.load(path, runtime=options.runtime, half=True)
-    check_top_k(options.top_k, len(classifier.labels), TOP_K)
+    classifier = Classifier.load(path, runtime=options.runtime, allow_low_precision=True)
+    check_top_k(options.top_k, len(classifier.class_names), TOP_K)
     classifier.probabilities(_blank(classifier)[None])
     preprocessing = classifier.preprocessing
     max_pixels = min(preprocessing.max_pixels, int(options.max_megapixels * 1e6))
@@ -190,8 +201,13 @@ def _load(options, path, counted):
         counted.queue.set(waiting)
 
     batcher = Batcher(
-        lambda source: load(source, preprocessing), classifier.probabilities, options.max_batch,
-        options.max_wait_ms / 1000, options.max_queue, usable(), observe,
+        lambda source: load(source, preprocessing),
+        classifier.probabilities,
+        options.max_batch,
+        options.max_wait_ms / 1000,
+        options.max_queue,
+        usable(),
+        observe,
     )
     return Served(name, classifier, batcher)
 

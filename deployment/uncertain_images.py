@@ -14,8 +14,15 @@ from data.pillow_formats import FORMATS
 from data.samples import check_labels, stem
 from deployment.application import log
 
-ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "WEBP": ".webp",
-           "GIF": ".gif", "TIFF": ".tif"}
+ENDINGS = {
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "BMP": ".bmp",
+    "WEBP": ".webp",
+    "GIF": ".gif",
+    "TIFF": ".tif",
+}
 COUNT_AGAIN = 10  # seconds; other processes keep images as well, and people take them out
 
 
@@ -40,8 +47,10 @@ class Keeper:
             check_labels(folder, labels, "the model")
             if not os.path.exists(os.path.join(folder, "label.json")):
                 table = {str(number): name for number, name in enumerate(labels)}
-                write_text(os.path.join(folder, "label.json"),
-                                      json.dumps(table, ensure_ascii=False, indent=1) + "\n")
+                write_text(
+                    os.path.join(folder, "label.json"),
+                    json.dumps(table, ensure_ascii=False, indent=1) + "\n",
+                )
         except OSError as error:
             raise InputError(
                 f"--keep_uncertain: {folder} cannot be written: {error.strerror}"

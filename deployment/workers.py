@@ -92,8 +92,10 @@ def _supervise(count, listener, work, announce):
             if killed_at is None:
                 if time.monotonic() - began[number] > 2 * LONGEST_PAUSE:
                     pauses[number] = FIRST_PAUSE
-                say(f"process {pid} ended with status {status}; another takes its place in "
-                    f"{pauses[number]} s")
+                say(
+                    f"process {pid} ended with status {status}; another takes its place in "
+                    f"{pauses[number]} s"
+                )
                 due[number] = time.monotonic() + pauses[number]
                 pauses[number] = min(2 * pauses[number], LONGEST_PAUSE)
 

@@ -51,8 +51,7 @@ KERNEL_INITIALIZER = {
 }
 
 
-def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9,
-                 scaling=None):
+def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9, scaling=None):
     """Adds an EfficientNet to a graph.
 
     Args:

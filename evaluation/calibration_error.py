@@ -42,8 +42,10 @@ def reliability(true, probabilities, bins=BINS):
     count = np.bincount(places, minlength=bins)
     with np.errstate(invalid="ignore"):
         return Reliability(
-            edges, np.bincount(places, confidence, bins) / count,
-            np.bincount(places, right, bins) / count, count,
+            edges,
+            np.bincount(places, confidence, bins) / count,
+            np.bincount(places, right, bins) / count,
+            count,
         )
 
 

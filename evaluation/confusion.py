@@ -44,8 +44,12 @@ def confused_pairs(matrix, images=None, most=MOST_PAIRS):
     images = matrix.sum(axis=1) if images is None else images
     wrong = matrix - np.diag(np.diag(matrix))
     found = [
-        (int(true), int(predicted), int(wrong[true, predicted]),
-         float(wrong[true, predicted] / images[true]))
+        (
+            int(true),
+            int(predicted),
+            int(wrong[true, predicted]),
+            float(wrong[true, predicted] / images[true]),
+        )
         for true, predicted in zip(*np.nonzero(wrong))
     ]
     return sorted(found, key=lambda pair: (-pair[2], -pair[3], *pair[:2]))[:most]

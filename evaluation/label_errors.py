@@ -63,7 +63,7 @@ def find(training, samples, probabilities, undecodable=()):
         probabilities: float (N, C), the model's.
         undecodable: positions without probabilities.
     """
-    true = np.asarray(samples.labels)
+    true = np.asarray(samples.class_ids)
     answered = np.ones(len(true), bool)
     answered[list(undecodable)] = False
     seen, margins = training
@@ -77,10 +77,14 @@ def find(training, samples, probabilities, undecodable=()):
     if len(unseen):
         suggested = confident(true[unseen], probabilities[unseen])
         found += [
-            Suspect(int(position), int(label),
-                    float(logarithms[position, true[position]] - logarithms[position, label]),
-                    "prediction")
-            for position, label in zip(unseen, suggested) if label != true[position]
+            Suspect(
+                int(position),
+                int(label),
+                float(logarithms[position, true[position]] - logarithms[position, label]),
+                "prediction",
+            )
+            for position, label in zip(unseen, suggested)
+            if label != true[position]
         ]
     return sorted(found, key=lambda each: each.score)
 
@@ -99,9 +103,9 @@ def _recorded(images, samples):
     folder = os.path.realpath(samples.folder)
     if images and not any(map(os.path.isdir, {os.path.dirname(path) for path in images})):
         names = {os.path.basename(path): value for path, value in images.items()}
-        if names.keys() <= set(samples.names):
-            return [names.get(name) for name in samples.names]
-    return [images.get(os.path.join(folder, name)) for name in samples.names]
+        if names.keys() <= set(samples.file_names):
+            return [names.get(name) for name in samples.file_names]
+    return [images.get(os.path.join(folder, name)) for name in samples.file_names]
 
 
 def confident(true, probabilities):
@@ -153,7 +157,7 @@ def recall(path, samples):
     Raises:
         InputError: the run's margins or results are damaged.
     """
-    seen, means = np.zeros(len(samples.names), bool), np.full(len(samples.names), np.nan)
+    seen, means = np.zeros(len(samples.file_names), bool), np.full(len(samples.file_names), np.nan)
     images, margins = read_margins(path) if path else ({}, [])
     if not images:
         return Training(seen, means)
@@ -161,7 +165,7 @@ def recall(path, samples):
     for position, found in enumerate(_recorded(images, samples)):
         seen[position] = found is not None
         # Where the label was corrected since, the margins are another label's.
-        if found and found[1] == samples.labels[position]:
+        if found and found[1] == samples.class_ids[position]:
             columns[position] = found[0]
     if len(margins):
         rows = read_results(path)

@@ -66,5 +66,7 @@ def measure_answered(true, probabilities, thresholds):
     """
     known = probabilities.any(axis=1) & ~calibration.unknown(probabilities, thresholds)
     right = probabilities.argmax(axis=1)[known] == true[known]
-    return {"answered": float(known.mean()),
-            "answered_accuracy": float(right.mean()) if len(right) else None}
+    return {
+        "answered": float(known.mean()),
+        "answered_accuracy": float(right.mean()) if len(right) else None,
+    }

@@ -13,7 +13,9 @@ from prediction.runtimes import BYTES, INPUT, OUTPUT
 SIGNATURES = ("serving_default", "predict_image")
 BYTES_SIGNATURE = "predict_bytes"
 PRECISIONS = {
-    "none": ("float32",), "fp16": ("float16",), "int8": ("int8",),
+    "none": ("float32",),
+    "fp16": ("float16",),
+    "int8": ("int8",),
     "bf16": ("float32", "bfloat16"),  # a way to compute what is stored in float32
 }
 
@@ -33,20 +35,26 @@ def plan(formats, quantize, named):
         InputError: a format can do none of it, or none can do one.
     """
     asked = list(dict.fromkeys(each for key in quantize for each in PRECISIONS[key]))
-    found = {name: tuple(each for each in asked if each in runtimes.RUNTIMES[name].files)
-             for name in formats}
+    found = {
+        name: tuple(each for each in asked if each in runtimes.RUNTIMES[name].files)
+        for name in formats
+    }
     unable = [name for name in found if not found[name]]
     if unable and named:
-        known = ", ".join(key for key, each in PRECISIONS.items()
-                          if each[-1] in runtimes.RUNTIMES[unable[0]].files)
+        known = ", ".join(
+            key
+            for key, each in PRECISIONS.items()
+            if each[-1] in runtimes.RUNTIMES[unable[0]].files
+        )
         raise InputError(
             f"--quantize: {','.join(quantize)}: {unable[0]} has no such form; it has {known}"
         )
     for key in quantize:
         precision = PRECISIONS[key][-1]
         if not any(precision in each for each in found.values()):
-            able = ", ".join(name for name, runtime in runtimes.RUNTIMES.items()
-                             if precision in runtime.files)
+            able = ", ".join(
+                name for name, runtime in runtimes.RUNTIMES.items() if precision in runtime.files
+            )
             raise InputError(f"--quantize: {key}: needs one of the formats {able}")
     if "bfloat16" in asked and not runtimes.has_bfloat16():
         raise InputError(
@@ -69,8 +77,11 @@ def write(model, wanted, folder, preprocessing, images):
     Raises:
         RunError: a format lacks an operation.
     """
-    files = {runtimes.RUNTIMES[name].files[precision]
-             for name, precisions in wanted.items() for precision in precisions}
+    files = {
+        runtimes.RUNTIMES[name].files[precision]
+        for name, precisions in wanted.items()
+        for precision in precisions
+    }
     scratch = os.path.join(folder, "scratch")
     os.mkdir(scratch)
     in_folder = os.path.join(folder, "model.onnx")
@@ -106,7 +117,8 @@ def _write_saved_model(model, folder, preprocessing):
 
     def from_bytes(data):
         images = tf.map_fn(
-            lambda each: graph_preprocessing.decode(each, preprocessing), data,
+            lambda each: graph_preprocessing.decode(each, preprocessing),
+            data,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
         )
         return {OUTPUT: model(images, training=False)}

@@ -29,8 +29,7 @@ def decode(data, preprocessing):
     fill = tf.constant(preprocessing.fill_color, tf.float32)
     # Grey and RGB have an odd number of channels; with one more, the last is the opacity.
     color = tf.cond(
-        channels % 2 == 0,
-        lambda: fill + (color - fill) * image[:, :, -1:] / 255, lambda: color,
+        channels % 2 == 0, lambda: fill + (color - fill) * image[:, :, -1:] / 255, lambda: color
     )
     return tf.ensure_shape(
         tf.cast(tf.round(_fit(color, preprocessing, fill)), tf.uint8),
@@ -68,6 +67,7 @@ def _resize(image, target):
     smaller = tf.minimum(shape, target)
     image = tf.cond(
         tf.reduce_any(shape >= 2 * target),
-        lambda: tf.image.resize(image, smaller, "area"), lambda: image,
+        lambda: tf.image.resize(image, smaller, "area"),
+        lambda: image,
     )
     return tf.image.resize(image, target, "bilinear")

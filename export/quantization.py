@@ -38,8 +38,9 @@ def to_float16(source, path):
         limit = np.finfo(np.float16).max
         half = np.clip(values, -limit, limit).astype(np.float16)
         weight.CopyFrom(numpy_helper.from_array(half, name + "_float16"))
-        casts.append(helper.make_node("Cast", [weight.name], [name], name + "_cast",
-                                      to=TensorProto.FLOAT))
+        casts.append(
+            helper.make_node("Cast", [weight.name], [name], name + "_cast", to=TensorProto.FLOAT)
+        )
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -60,7 +61,9 @@ def to_int8(source, path, input_name, images):
     with _quiet_nncf() as nncf:
         dataset = nncf.Dataset([{input_name: image[None]} for image in images])
         model = nncf.quantize(
-            onnx.load(source), dataset, subset_size=len(images),
+            onnx.load(source),
+            dataset,
+            subset_size=len(images),
             # For activations that are not symmetric about zero, as swish and GELU are not.
             preset=nncf.QuantizationPreset.MIXED,
             # Gates, of swish and of squeeze-and-excitation, lose most and hold no weights.
@@ -93,9 +96,7 @@ def to_litert(folder, path, precision="float32", images=()):
     """
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(
-        folder, signature_keys=["serving_default"]
-    )
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
     if precision != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":

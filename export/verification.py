@@ -50,9 +50,11 @@ def predict_all(folder, what, files, preprocessing):
             predict, others = signatures["serving_default"], [signatures["predict_image"]]
         else:
             predict = runtimes.open_model(folder, name, precision)
-        found.append(np.concatenate([
-            predict(images[first : first + BATCH]) for first in range(0, len(images), BATCH)
-        ]))
+        found.append(
+            np.concatenate(
+                [predict(images[first : first + BATCH]) for first in range(0, len(images), BATCH)]
+            )
+        )
         for other in others:
             difference = np.abs(other(images[:BATCH]) - found[-1][:BATCH]).max()
             if not difference <= SIGNATURES_DIFFER:
@@ -76,9 +78,13 @@ def run_in_subprocess(folder, what, files, preprocessing):
     """
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, "answers.npy")
-        task = {"folder": os.path.abspath(folder), "what": what, "path": path,
-                "files": [os.path.abspath(file) for file in files],
-                "preprocessing": preprocessing._asdict()}
+        task = {
+            "folder": os.path.abspath(folder),
+            "what": what,
+            "path": path,
+            "files": [os.path.abspath(file) for file in files],
+            "preprocessing": preprocessing._asdict(),
+        }
         try:
             run_task(["-m", "export.verification"], task, ROOT)
         except RunError as error:
@@ -100,8 +106,13 @@ def run_task(words, task, folder=None):
         RunError: it fails; with the last line that it said.
     """
     process = subprocess.run(
-        [sys.executable, *words], input=json.dumps(task), cwd=folder, capture_output=True,
-        text=True, errors="replace", env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        [sys.executable, *words],
+        input=json.dumps(task),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     if process.returncode:
         said = process.stderr.strip().splitlines() if process.returncode > 0 else []
@@ -128,8 +139,9 @@ def compare(expected, found, labels=None):
     }
     known = np.zeros(len(found), bool) if labels is None else labels >= 0
     if known.any():
-        right, before = ((rows.argmax(axis=1)[known] == labels[known]).mean()
-                         for rows in (found, expected))
+        right, before = (
+            (rows.argmax(axis=1)[known] == labels[known]).mean() for rows in (found, expected)
+        )
         same.update(accuracy=float(right), drop=float(before - right))
     return same
 

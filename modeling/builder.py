@@ -15,8 +15,14 @@ from modeling.imagenet_weights import imagenet_file
 MOST_HEAD_PARAMETERS = 100_000_000  # beyond that the head alone is a file of 400 MB
 # Names of what follows the backbone
 HEAD_LAYERS = (
-    "squeeze_pool", *weight_files.SQUEEZE_LAYERS, "squeeze_scale",  # SEResNet50's, never pretrained
-    "attention", "bilinear_conv", "pool", "top_dropout", weight_files.HEAD,
+    "squeeze_pool",
+    *weight_files.SQUEEZE_LAYERS,
+    "squeeze_scale",  # SEResNet50's, never pretrained
+    "attention",
+    "bilinear_conv",
+    "pool",
+    "top_dropout",
+    weight_files.HEAD,
 )
 
 
@@ -75,9 +81,9 @@ def build_model(
     if dropout > 0:
         x = layers.Dropout(dropout, name="top_dropout")(x)
     # float32 whatever the policy: probabilities below 2^-8 of each other must stay apart.
-    outputs = layers.Dense(
-        classes, activation="softmax", dtype="float32", name=weight_files.HEAD
-    )(x)
+    outputs = layers.Dense(classes, activation="softmax", dtype="float32", name=weight_files.HEAD)(
+        x
+    )
     model = keras.Model(inputs, outputs, name=backbone.replace(":", "_").replace("/", "_"))
     if weights == "imagenet":
         if backbone.startswith(backbones.HUB):

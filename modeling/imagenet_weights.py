@@ -93,10 +93,7 @@ FILES = {
     "SEResNet50": ("resnet/resnet50" + KERNELS, "4d473c1dd8becc155b73f8504c6f6626"),
 }
 # Names in Keras's cache where they are not the address's last part
-RENAMED = {
-    "NASNetLarge": "nasnet_large_no_top.h5",
-    "NASNetMobile": "nasnet_mobile_no_top.h5",
-}
+RENAMED = {"NASNetLarge": "nasnet_large_no_top.h5", "NASNetMobile": "nasnet_mobile_no_top.h5"}
 
 
 def imagenet_file(name):

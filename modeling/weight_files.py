@@ -150,8 +150,10 @@ def _fit(layer, arrays):
         return arrays
     if type(layer).__name__ == "GroupNormalization" and len(arrays) in (3, 4):
         # gamma (where there is one), beta, mean and variance of a BatchNormalization
-        values = {"gamma": arrays[0] if len(arrays) == 4 else np.ones_like(arrays[0]),
-                  "beta": arrays[-3]}
+        values = {
+            "gamma": arrays[0] if len(arrays) == 4 else np.ones_like(arrays[0]),
+            "beta": arrays[-3],
+        }
         arrays = [values[weight.name] for weight in layer.weights]
         return arrays if _shapes(arrays) == wanted else None
     return None
@@ -179,8 +181,11 @@ def _in_order(model, found, path, first):
             queue.insert(0, (name, arrays[count:]))
             fitted = arrays[:count]
         if fitted is None:
-            raise _misfit(path, first, found) if first.name in found else _misfit(
-                path, layer, {layer.name: arrays}, f"in its place {name!r} with ")
+            raise (
+                _misfit(path, first, found)
+                if first.name in found
+                else _misfit(path, layer, {layer.name: arrays}, f"in its place {name!r} with ")
+            )
         plan.append((layer, fitted))
     return plan
 

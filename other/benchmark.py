@@ -29,9 +29,24 @@ from runs import run_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILES = ("benchmark.csv", "benchmark.png", "benchmark.svg")
-COLUMNS = ("runtime", "precision", "auto", "problem", "bytes", "load_seconds", "milliseconds",
-           "milliseconds_95", "images_per_second", "batch_size", "peak_memory", "accuracy",
-           "accuracy_low", "accuracy_high", "agreement", "difference")
+COLUMNS = (
+    "runtime",
+    "precision",
+    "auto",
+    "problem",
+    "bytes",
+    "load_seconds",
+    "milliseconds",
+    "milliseconds_95",
+    "images_per_second",
+    "batch_size",
+    "peak_memory",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "agreement",
+    "difference",
+)
 ORDER = ("savedmodel", "onnx", "openvino", "litert")
 SECONDS = (1.5, 0.5)  # that one image, and each larger batch, is measured for, in all turns
 TURNS = 3  # batch sizes take turns, so that what else the machine does meets them all
@@ -49,10 +64,10 @@ def main(options):
     formats = description.get("formats", {"savedmodel": {"float32": {}}})
     batches = batch_sizes(options.batch_size)
     rows, answers, undecodable = measure_all(folder, formats, batches, samples, options.workers)
-    if samples and len(undecodable) == len(samples.names):
+    if samples and len(undecodable) == len(samples.file_names):
         raise InputError(f"{samples.folder}: none of its {len(undecodable)} images can be decoded")
-    if samples and samples.labels is not None:
-        add_accuracy(rows, answers, samples.labels)
+    if samples and samples.class_ids is not None:
+        add_accuracy(rows, answers, samples.class_ids)
     original = add_agreement(rows, answers, formats)
     fastest = candidates(formats, "auto", True)[0]
     for row in rows:
@@ -63,12 +78,16 @@ def main(options):
         with drawing([fonts.FALLBACK]):
             save(chart(rows, f"{title} pixels"), partial, "benchmark")
     result = {
-        "model": folder, "cores": usable(),
-        "images": len(samples.names) if samples else 0,
+        "model": folder,
+        "cores": usable(),
+        "images": len(samples.file_names) if samples else 0,
         "images_from": samples.folder if samples else None,
-        "original": original, "results": rows,
-        "undecodable": [f"{os.path.join(samples.folder, name)}: {reason}"
-                        for name, reason in undecodable.items()],
+        "original": original,
+        "results": rows,
+        "undecodable": [
+            f"{os.path.join(samples.folder, name)}: {reason}"
+            for name, reason in undecodable.items()
+        ],
         "target": options.target,
     }
     print(json.dumps(result, ensure_ascii=False) if options.json else text(result))
@@ -139,10 +158,16 @@ def measure_all(folder, formats, batches, samples, workers):
     bar = tqdm(what, "measuring", leave=False, disable=None)
     for name, precision in bar:
         bar.set_postfix_str(f"{name} {precision}")
-        task = {"folder": os.path.abspath(folder), "name": name, "precision": precision,
-                "batches": batches, "seconds": SECONDS, "workers": workers,
-                "images": os.path.abspath(samples.folder) if samples else "",
-                "names": samples.names if samples else []}
+        task = {
+            "folder": os.path.abspath(folder),
+            "name": name,
+            "precision": precision,
+            "batches": batches,
+            "seconds": SECONDS,
+            "workers": workers,
+            "images": os.path.abspath(samples.folder) if samples else "",
+            "names": samples.file_names if samples else [],
+        }
         rates = [f"images_per_second_{size}" for size in batches]
         row = {**dict.fromkeys([*COLUMNS, *rates]), "runtime": name, "precision": precision}
         found = None
@@ -272,8 +297,14 @@ def add_agreement(rows, answers, formats):
     Returns:
         What they are to, such as "savedmodel float32", or None for the trained model.
     """
-    original = next((n for n, row in enumerate(rows)
-                     if row["precision"] == "float32" and answers[n] is not None), None)
+    original = next(
+        (
+            n
+            for n, row in enumerate(rows)
+            if row["precision"] == "float32" and answers[n] is not None
+        ),
+        None,
+    )
     if original is None:
         for row in rows:
             shown = formats[row["runtime"]].get(row["precision"], {})

@@ -40,10 +40,10 @@ def main(options):
     probabilities, errors = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
-    decoded = np.setdiff1d(np.arange(len(samples.names)), list(errors))
+    decoded = np.setdiff1d(np.arange(len(samples.file_names)), list(errors))
     if not len(decoded):
         raise InputError(f"--data: {options.data}: none of its images can be decoded")
-    true, before = samples.labels[decoded], probabilities[decoded]
+    true, before = samples.class_ids[decoded], probabilities[decoded]
     _say_notes(run, samples, true, errors)
 
     temperature = fit_temperature(true, before)
@@ -52,9 +52,7 @@ def main(options):
     after = calibration.scale(before, temperature)
     thresholds = fit_thresholds(true, after, options.precision)
     _say_thresholds(labels, thresholds, after, options.precision)
-    fitted = calibration.Calibration(
-        temperature, thresholds, options.precision, len(true), weights
-    )
+    fitted = calibration.Calibration(temperature, thresholds, options.precision, len(true), weights)
     written = [] if options.dry_run else _write(fitted, labels, run, exported)
     result = {
         "images": len(true),
@@ -100,7 +98,9 @@ def fit_temperature(true, probabilities):
         return 1.0
     found = minimize_scalar(
         lambda logarithm: negative_log_likelihood(true, probabilities, np.exp(logarithm)),
-        bounds=(np.log(LEAST), np.log(MOST)), method="bounded", options={"xatol": 1e-6},
+        bounds=(np.log(LEAST), np.log(MOST)),
+        method="bounded",
+        options={"xatol": 1e-6},
     )
     return float(np.exp(found.x))
 
@@ -120,11 +120,14 @@ def fit_thresholds(true, probabilities, precision):
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     right = predicted == true
-    return np.array([
-        _threshold(confidence[chosen], right[chosen], precision) if chosen.any()
-        else _threshold(confidence, right, precision)
-        for chosen in (predicted == number for number in range(probabilities.shape[1]))
-    ])
+    return np.array(
+        [
+            _threshold(confidence[chosen], right[chosen], precision)
+            if chosen.any()
+            else _threshold(confidence, right, precision)
+            for chosen in (predicted == number for number in range(probabilities.shape[1]))
+        ]
+    )
 
 
 def _threshold(confidence, right, precision):
@@ -165,7 +168,8 @@ def _write(fitted, labels, run, exported):
         contents[os.path.join(run, run_folder.CALIBRATION)] = described
     if exported:
         contents[os.path.join(exported, run_folder.MODEL_FILE)] = {
-            **read_description(exported), "calibration": described
+            **read_description(exported),
+            "calibration": described,
         }
     for file, content in contents.items():
         try:
@@ -184,20 +188,26 @@ def _say_notes(run, samples, true, errors):
         say("note: all images have one class; the figures say nothing about the others")
     trained = int(trained_on(run, samples).sum()) if run else 0
     if trained:
-        say(f"note: the run was trained on {trained} of these images, on which it is surer than on "
-            "new ones; fit on images that training has not seen")
+        say(
+            f"note: the run was trained on {trained} of these images, on which it is surer than on "
+            "new ones; fit on images that training has not seen"
+        )
 
 
 def _say_thresholds(labels, thresholds, probabilities, precision):
     predicted = np.bincount(probabilities.argmax(axis=1), minlength=len(labels)) > 0
     silent = [label for label, threshold in zip(labels, thresholds) if threshold == np.inf]
     if silent:
-        say(f"note: no threshold makes {precision:.0%} of the answers right; always unknown: "
-            f"{first_ten(silent)}")
+        say(
+            f"note: no threshold makes {precision:.0%} of the answers right; always unknown: "
+            f"{first_ten(silent)}"
+        )
     unseen = [label for label, seen in zip(labels, predicted) if not seen]
     if unseen:
-        say(f"note: never predicted here, so with the threshold of all classes together: "
-            f"{first_ten(unseen)}")
+        say(
+            f"note: never predicted here, so with the threshold of all classes together: "
+            f"{first_ten(unseen)}"
+        )
 
 
 def _classes(true, probabilities, fitted, labels):
@@ -207,13 +217,15 @@ def _classes(true, probabilities, fitted, labels):
     for number, threshold in enumerate(calibration.describe(fitted, labels)["thresholds"].values()):
         chosen = predicted == number
         right = true[chosen & known] == number
-        found.append({
-            "label": labels[number],
-            "threshold": threshold,
-            "predicted": int(chosen.sum()),
-            "answered": len(right),
-            "answered_accuracy": float(right.mean()) if len(right) else None,
-        })
+        found.append(
+            {
+                "label": labels[number],
+                "threshold": threshold,
+                "predicted": int(chosen.sum()),
+                "answered": len(right),
+                "answered_accuracy": float(right.mean()) if len(right) else None,
+            }
+        )
     return found
 
 
@@ -235,8 +247,10 @@ def _text(result):
     for each in result["classes"]:
         threshold = "never" if each["threshold"] is None else f"{each['threshold']:.4f}"
         right = "" if each["answered"] == 0 else f"{each['answered_accuracy']:.4f}"
-        lines.append(f"{each['label']:<{width}}  {threshold:>9}  {each['predicted']:>9}  "
-                     f"{each['answered']:>8}  {right:>6}")
+        lines.append(
+            f"{each['label']:<{width}}  {threshold:>9}  {each['predicted']:>9}  "
+            f"{each['answered']:>8}  {right:>6}"
+        )
     lines.append("")
     lines += [f"written: {file}" for file in result["written"]] or ["nothing written: --dry_run"]
     return "\n".join(lines)

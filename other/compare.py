@@ -110,8 +110,10 @@ def _common_labels(paths, data):
     if os.path.exists(own):
         return found[own]
     if names[0] != names[1]:
-        say(f"note: the models order their classes otherwise, and {data} has no label.json; its "
-            f"ids are read as those of {paths[0]}")
+        say(
+            f"note: the models order their classes otherwise, and {data} has no label.json; its "
+            f"ids are read as those of {paths[0]}"
+        )
     return names[0]
 
 
@@ -121,8 +123,8 @@ def _correct(path, samples, labels, options):
     probabilities, errors = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
-    ids = np.array([labels.index(label) for label in classifier.labels])
-    correct = ids[probabilities.argmax(axis=1)] == samples.labels
+    ids = np.array([labels.index(label) for label in classifier.class_names])
+    correct = ids[probabilities.argmax(axis=1)] == samples.class_ids
     correct[list(errors)] = False
     return correct, errors
 
@@ -131,8 +133,9 @@ def _text(paths, result):
     width = max(map(len, paths))
     lines = [
         f"{name}  {path:<{width}}  accuracy {accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"
-        for name, path, accuracy, (low, high) in
-        zip("AB", paths, result["accuracy"], result["intervals"])
+        for name, path, accuracy, (low, high) in zip(
+            "AB", paths, result["accuracy"], result["intervals"]
+        )
     ]
     low, high = result["difference_interval"]
     lines += [
@@ -152,9 +155,13 @@ def _sentence(result):
     low, high = result["difference_interval"]
     if result["verdict"] != UNCLEAR:
         return f"B is {result['verdict']} than A."
-    text = (f"Can't tell: B may be up to {max(high, 0):.1%} of the images better or "
-            f"{max(-low, 0):.1%} worse.")
+    text = (
+        f"Can't tell: B may be up to {max(high, 0):.1%} of the images better or "
+        f"{max(-low, 0):.1%} worse."
+    )
     if result["images_needed"] is not None:
-        text += (f" To settle a difference of {abs(result['difference']):.2%} about "
-                 f"{result['images_needed']:,} images are needed.")
+        text += (
+            f" To settle a difference of {abs(result['difference']):.2%} about "
+            f"{result['images_needed']:,} images are needed."
+        )
     return text

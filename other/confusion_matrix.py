@@ -22,8 +22,15 @@ from runs import run_folder
 FOLDER = "confusion_matrix"  # in a run's folder, where --target is not given
 ROWS = "eval.csv"  # in a run's folder, what --mode eval leaves
 COLUMNS = ["path", "true", "predicted", "probability", "error"]  # of eval.csv
-FILES = ("counts.csv", "counts.png", "counts.svg", "normalized.png", "normalized.svg",
-         "pairs.csv", "pairs.png")
+FILES = (
+    "counts.csv",
+    "counts.png",
+    "counts.svg",
+    "normalized.png",
+    "normalized.svg",
+    "pairs.csv",
+    "pairs.png",
+)
 NO_ANSWER_NAME = "no answer"
 
 
@@ -94,8 +101,11 @@ def _evaluate(options, path, labels):
     predicted = probabilities.argmax(axis=1)
     predicted[list(errors)] = NO_ANSWER
     return Answers(
-        [os.path.join(samples.folder, name) for name in samples.names], samples.labels, predicted,
-        probabilities.max(axis=1), [str(error) for error in errors.values()],
+        [os.path.join(samples.folder, name) for name in samples.file_names],
+        samples.class_ids,
+        predicted,
+        probabilities.max(axis=1),
+        [str(error) for error in errors.values()],
     )
 
 
@@ -163,25 +173,40 @@ def _write(folder, labels, matrix, images, pairs, answers):
     full, names = matrix, list(labels)
     if missing.any():
         full, names = np.column_stack([matrix, missing]), [*labels, NO_ANSWER_NAME]
-    _write_rows(folder, "counts.csv", [["true \\ predicted", *names],
-                                       *([name, *row] for name, row in zip(labels, full))])
-    _write_rows(folder, "pairs.csv", [["true", "predicted", "images", "share"],
-                                      *([labels[true], labels[predicted], count, share]
-                                        for true, predicted, count, share in pairs)])
+    _write_rows(
+        folder,
+        "counts.csv",
+        [["true \\ predicted", *names], *([name, *row] for name, row in zip(labels, full))],
+    )
+    _write_rows(
+        folder,
+        "pairs.csv",
+        [
+            ["true", "predicted", "images", "share"],
+            *(
+                [labels[true], labels[predicted], count, share]
+                for true, predicted, count, share in pairs
+            ),
+        ],
+    )
     families, words = fonts.for_names(labels)
     # Images without an answer are part of their class, so that the diagonal is the recall.
     shares = full / np.maximum(images, 1)[:, None]
     order, note = list(range(len(labels))), ""
     if len(labels) > ANNOTATED:
         order = confusion_order(shares[:, : len(labels)])
-        note = "classes that are confused stand together, the most confused first\n" \
-               "(average-linkage clustering)"
+        note = (
+            "classes that are confused stand together, the most confused first\n"
+            "(average-linkage clustering)"
+        )
     columns = [*order, *range(len(labels), len(names))]
     rows, across = [words[n] for n in order], [*words, NO_ANSWER_NAME]
     across = [across[n] for n in columns]
     with drawing(families):
-        for stem, values, name in (("counts", full, "images"),
-                                   ("normalized", shares, "share of the true class's images")):
+        for stem, values, name in (
+            ("counts", full, "images"),
+            ("normalized", shares, "share of the true class's images"),
+        ):
             figure = matrix_chart(values[np.ix_(order, columns)], rows, across, name, note)
             save(figure, folder, stem)
         thumbnails = [_thumbnails(answers, *pair[:2]) for pair in pairs]
@@ -202,8 +227,9 @@ def _thumbnails(answers, true, predicted):
 
 
 def _write_rows(folder, name, rows):
-    with open(os.path.join(folder, name), "w", encoding="utf-8", errors="backslashreplace",
-              newline="") as file:
+    with open(
+        os.path.join(folder, name), "w", encoding="utf-8", errors="backslashreplace", newline=""
+    ) as file:
         csv.writer(file).writerows(rows)
 
 
@@ -211,8 +237,10 @@ def _text(result):
     lines = [f"images {result['images']:,}   accuracy {result['accuracy']:.4f}", ""]
     if result["pairs"]:
         lines += ["most confused:", f"{'images':>8}  {'share':>6}  true -> taken for"]
-        lines += [f"{pair['images']:>8,}  {pair['share']:>6.1%}  {pair['true']} -> "
-                  f"{pair['predicted']}" for pair in result["pairs"]]
+        lines += [
+            f"{pair['images']:>8,}  {pair['share']:>6.1%}  {pair['true']} -> {pair['predicted']}"
+            for pair in result["pairs"]
+        ]
     else:
         lines.append("no image is taken for another class")
     lines += [f"no answer, counts as wrong: {line}" for line in result["undecodable"]]

@@ -47,14 +47,18 @@ def main(options):
         folders, options.labels, options.near_duplicates, options.workers
     )
     order = list(KINDS)
-    rows = sorted(findings.rows, key=lambda row: (
-        order.index(row["kind"]), row["group"] or 0, row["path"]
-    ))
+    rows = sorted(
+        findings.rows, key=lambda row: (order.index(row["kind"]), row["group"] or 0, row["path"])
+    )
     counts = Counter(row["kind"] for row in rows)
     severities = Counter(row["severity"] for row in rows)
     result = {
-        "source": options.source, "val_data": options.val_data, "images": images,
-        "counts": counts, "errors": severities["error"], "warnings": severities["warning"],
+        "source": options.source,
+        "val_data": options.val_data,
+        "images": images,
+        "counts": counts,
+        "errors": severities["error"],
+        "warnings": severities["warning"],
         "notes": severities["note"],
         "remove": len({row["path"] for row in rows if row["action"]}),
         "findings": os.path.join(options.target, "findings.csv"),
@@ -84,8 +88,10 @@ def _check_places(folders, options):
             raise InputError(f"--val_data: {two.path} is the folder of --source")
         for inner, outer in ((one, two), (two, one)):
             if outer.by_class and inside(inner.path, outer.path):
-                raise InputError(f"--val_data: {inner.path} lies in {outer.path}; each image "
-                                 "would be found twice")
+                raise InputError(
+                    f"--val_data: {inner.path} lies in {outer.path}; each image "
+                    "would be found twice"
+                )
 
 
 def audit(folders, labels_path=None, near=True, workers=1):
@@ -117,9 +123,11 @@ def audit(folders, labels_path=None, near=True, workers=1):
         labelled.append((folder, own, classes))
     folder_checks.empty_classes(labelled, labels_path, findings)
 
-    named = [(os.path.join(folder.path, name), label, part)
-             for part, (folder, _, classes) in enumerate(labelled)
-             for name, label in zip(folder.images, classes)]
+    named = [
+        (os.path.join(folder.path, name), label, part)
+        for part, (folder, _, classes) in enumerate(labelled)
+        for name, label in zip(folder.images, classes)
+    ]
     images, positions, pictures = [], [], None
     if near:
         pictures = np.empty((len(named), near_duplicates.SIDE, near_duplicates.SIDE, 3), np.uint8)
@@ -145,7 +153,8 @@ def audit(folders, labels_path=None, near=True, workers=1):
 
     def alike(one, two):  # others of a group are so only through a third
         return one.look.digest == two.look.digest or near_duplicates.alike(
-            pictures[rows[one.path]], pictures[rows[two.path]])
+            pictures[rows[one.path]], pictures[rows[two.path]]
+        )
 
     duplicates.judge(images, groups, findings, alike)
     return findings, len(images), {each.path for each in images if each.look.digest}
@@ -161,15 +170,25 @@ def _sections(rows, counts, pictures):
             key=lambda row: row["group"],
         )
         severity, meaning = KINDS[kind]
-        sections.append({
-            "kind": kind, "severity": severity, "meaning": meaning, "count": counts[kind],
-            "more": counts[kind] - len(shown),
-            "groups": [
-                [{**row, "picture": _thumbnail(row["path"]) if row["path"] in pictures else None}
-                 for row in group]
-                for _, group in groups
-            ],
-        })
+        sections.append(
+            {
+                "kind": kind,
+                "severity": severity,
+                "meaning": meaning,
+                "count": counts[kind],
+                "more": counts[kind] - len(shown),
+                "groups": [
+                    [
+                        {
+                            **row,
+                            "picture": _thumbnail(row["path"]) if row["path"] in pictures else None,
+                        }
+                        for row in group
+                    ]
+                    for _, group in groups
+                ],
+            }
+        )
     return sections
 
 
@@ -197,10 +216,14 @@ def _text(result):
     for kind, (severity, _) in KINDS.items():
         if result["counts"][kind]:
             lines.append(f"{result['counts'][kind]:>8,}  {severity:<7}  {kind}")
-    lines.append(f"{result['images']:>8,}  images looked at: {result['errors']:,} errors, "
-                 f"{result['warnings']:,} warnings, {result['notes']:,} notes")
+    lines.append(
+        f"{result['images']:>8,}  images looked at: {result['errors']:,} errors, "
+        f"{result['warnings']:,} warnings, {result['notes']:,} notes"
+    )
     if result["remove"]:
-        lines.append(f"{result['remove']:>8,}  files to remove, if you agree: "
-                     f"--mode clean --csv {result['findings']}")
+        lines.append(
+            f"{result['remove']:>8,}  files to remove, if you agree: "
+            f"--mode clean --csv {result['findings']}"
+        )
     lines.append(f"page: {result['page']}")
     return "\n".join(lines)

@@ -21,8 +21,9 @@ PARTS = ("train_datasets", "val_datasets", "test_datasets")
 
 def main(options):
     """`--mode dir2txt`."""
-    result = convert(options.source, options.target, options.how, options.split, options.workers,
-                     options.dry_run)
+    result = convert(
+        options.source, options.target, options.how, options.split, options.workers, options.dry_run
+    )
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -32,16 +33,23 @@ def main(options):
     if len(parts) > 1:
         print("".join(f"{name:>{width}}" for name in parts))
     for label in result["classes"]:
-        print("".join(f"{part['classes'][label]:>{width}}" for part in parts.values())
-              + f"  {label}")
-    print("".join(f"{part['images']:>{width}}" for part in parts.values())
-          + f"  images {would}in {result['target']}")
+        print(
+            "".join(f"{part['classes'][label]:>{width}}" for part in parts.values()) + f"  {label}"
+        )
+    print(
+        "".join(f"{part['images']:>{width}}" for part in parts.values())
+        + f"  images {would}in {result['target']}"
+    )
     if result.get("moved"):
-        print(f"{len(result['moved']):>{width}}  went where another picture of the same is: "
-              f"{first_ten(result['moved'])}")
+        print(
+            f"{len(result['moved']):>{width}}  went where another picture of the same is: "
+            f"{first_ten(result['moved'])}"
+        )
     if result["left_out"]:
-        print(f"{len(result['left_out']):>{width}}  other files left out: "
-              f"{first_ten(result['left_out'])}")
+        print(
+            f"{len(result['left_out']):>{width}}  other files left out: "
+            f"{first_ten(result['left_out'])}"
+        )
 
 
 def convert(source, target, how="copy", shares=None, workers=1, dry_run=False):
@@ -134,6 +142,7 @@ def assign(images, shares, workers=1):
     Raises:
         InputError: a part would have no image.
     """
+
     def look(path):
         with open(path, "rb") as file:
             data = file.read()
@@ -144,8 +153,14 @@ def assign(images, shares, workers=1):
         return content_hash(data, HASH_PART), picture
 
     with ThreadPoolExecutor(workers) as pool:
-        looked = tqdm(pool.map(look, [path for path, _ in images]), "comparing", len(images),
-                      unit=" images", leave=False, disable=None)
+        looked = tqdm(
+            pool.map(look, [path for path, _ in images]),
+            "comparing",
+            len(images),
+            unit=" images",
+            leave=False,
+            disable=None,
+        )
         hashes, pictures = zip(*looked)
     hashes = np.array(hashes, np.uint64)
     # Held out are the lowest, as in training: validation first, then test, the rest trains.
@@ -242,6 +257,7 @@ def _refuse(error):
 
 def _names(images):
     """A file name for each image, with a stem of its own whatever the letters' case."""
+
     def stem(name):
         return os.path.splitext(name)[0].casefold()
 

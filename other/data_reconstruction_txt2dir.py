@@ -58,7 +58,7 @@ def read_folder(source, labels_path=None):
     samples = read_samples(source, names, labels_path)
     return [
         (os.path.join(samples.folder, name), names[label])
-        for name, label in zip(samples.names, samples.labels)
+        for name, label in zip(samples.file_names, samples.class_ids)
     ]
 
 
@@ -117,8 +117,7 @@ def write_csv(path, images):
     if os.path.exists(path):
         raise InputError(f"--csv: {path} exists; choose another name")
     try:
-        with replacing(path) as partial, \
-                open(partial, "w", encoding="utf-8", newline="") as file:
+        with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for image, label in images:
@@ -179,11 +178,15 @@ def count(images):
 
 def check_names(labels):
     """Refuses class names that would lead out of the target, or are no folders' names."""
+
     def bad(label):
         parts = label.split("/")
         return any(
-            part in ("", ".", "..") or part.startswith(".") or part != part.strip()
-            or set(part) & set('\\\0') or len(part.encode()) > 255
+            part in ("", ".", "..")
+            or part.startswith(".")
+            or part != part.strip()
+            or set(part) & set("\\\0")
+            or len(part.encode()) > 255
             for part in parts
         )
 

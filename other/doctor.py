@@ -50,8 +50,11 @@ def main(options):
             found = _attempt(options, find, options)
         found = {heading: found} if isinstance(found, str) else found
         page[heading] = rows = {name: private(text) for name, text in found.items()}
-        problems += [f"{heading}: {name}: {text.removeprefix(BAD)}"
-                     for name, text in rows.items() if text.startswith(BAD)]
+        problems += [
+            f"{heading}: {name}: {text.removeprefix(BAD)}"
+            for name, text in rows.items()
+            if text.startswith(BAD)
+        ]
         if not options.json:  # at once: a broken library can end the process
             lines = [f"  {name:<{max(map(len, rows))}}  {text}" for name, text in rows.items()]
             print("\n".join([heading, *lines, ""]), flush=True)
@@ -108,7 +111,8 @@ def toolkit(options):
         "version": _search("^## *(.+)", ROOT / "CHANGELOG.md") or "unknown",
         # The last line tells where HEAD is. Not asked of git, which may not be installed.
         "commit": _search(r"^\w+ (\w+) .*\n\Z", ROOT / ".git/logs/HEAD") or "unknown",
-        "Python": platform.python_version(), "platform": platform.platform(),
+        "Python": platform.python_version(),
+        "platform": platform.platform(),
     }
 
 
@@ -177,6 +181,7 @@ def environment(options):
 
 def folders(options):
     """The folders that are written to, each proved by a file that goes again."""
+
     def prove(name):
         path = place = getattr(options, name, None) or tempfile.gettempdir()
         while not os.path.lexists(place):  # where it would be made
@@ -200,6 +205,7 @@ def folders(options):
 def devices(options):
     """What Keras, TensorFlow and JAX, as far as they are installed, compute on."""
     there = [name for name in ("keras", "tensorflow", "jax") if importlib.util.find_spec(name)]
+
     def find(name):
         from compute.backend import check_jax, import_keras
 
@@ -212,8 +218,10 @@ def devices(options):
             return ", ".join(f"{each} ({each.device_kind})" for each in jax.devices())
         import tensorflow as tf
 
-        found = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-                 for gpu in tf.config.list_physical_devices("GPU")]
+        found = [
+            tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+            for gpu in tf.config.list_physical_devices("GPU")
+        ]
         unused = ", though there is /dev/nvidia0" if os.path.exists("/dev/nvidia0") else ""
         return ", ".join(found) or f"no GPU{unused}"
 
@@ -230,6 +238,7 @@ def decoding(options):
 
     picture = np.full((SIZE, SIZE, 3), (200, 60, 20), np.uint8)
     picture[: SIZE // 2] = (20, 80, 220)
+
     def prove(name):
         file = io.BytesIO()
         Image.fromarray(picture).save(file, name)
@@ -264,6 +273,7 @@ def tiny_model():
 
 def training(options):
     """A tiny model learns in a few steps."""
+
     def prove(name):
         model, images, labels = tiny_model()
         losses = [float(model.train_on_batch(images, labels)) for _ in range(STEPS)]
@@ -283,11 +293,13 @@ def export(options):
 
     names = list(filter(runtimes.is_installed, runtimes.RUNTIMES))
     with tempfile.TemporaryDirectory() as folder:
+
         def prove(name):
             model, images, _ = tiny_model()
             if name == "files":
-                formats.write(model, dict.fromkeys(names, ("float32",)), folder,
-                              Preprocessing(SIZE), [])
+                formats.write(
+                    model, dict.fromkeys(names, ("float32",)), folder, Preprocessing(SIZE), []
+                )
                 return "ok"
             found = runtimes.open_model(folder, name)(images)
             difference = np.abs(found - model.predict_on_batch(images)).max()
@@ -298,5 +310,17 @@ def export(options):
         return _each(options, prove, ["files", *names])
 
 
-PARTS = {part.__name__: part for part in (
-    toolkit, machine, packages, environment, folders, devices, decoding, training, export)}
+PARTS = {
+    part.__name__: part
+    for part in (
+        toolkit,
+        machine,
+        packages,
+        environment,
+        folders,
+        devices,
+        decoding,
+        training,
+        export,
+    )
+}

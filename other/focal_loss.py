@@ -33,8 +33,7 @@ class FocalLoss(keras.losses.Loss):
     """
 
     def __init__(
-        self, gamma=2.0, class_weights=None, reduction="mean_with_sample_weight",
-        name="focal_loss",
+        self, gamma=2.0, class_weights=None, reduction="mean_with_sample_weight", name="focal_loss"
     ):
         super().__init__(name=name, reduction=reduction, dtype="float32")
         if not (math.isfinite(gamma) and gamma >= 0):
@@ -44,8 +43,7 @@ class FocalLoss(keras.losses.Loss):
             for number, weight in enumerate(class_weights):
                 if not (math.isfinite(weight) and weight >= 0):
                     raise InputError(
-                        f"focal loss: the weight of class {number} is {weight}; "
-                        "allowed: 0 or more"
+                        f"focal loss: the weight of class {number} is {weight}; allowed: 0 or more"
                     )
         self.gamma = gamma
         self.class_weights = class_weights
@@ -67,9 +65,7 @@ class FocalLoss(keras.losses.Loss):
         return ops.sum(terms, axis=-1)
 
     def get_config(self):
-        return {
-            **super().get_config(), "gamma": self.gamma, "class_weights": self.class_weights
-        }
+        return {**super().get_config(), "gamma": self.gamma, "class_weights": self.class_weights}
 
 
 def class_weights(counts, how, beta=0.999):

@@ -24,8 +24,10 @@ def main(options):
     paths = find_images(options.source)
     folder = os.path.dirname(os.path.abspath(options.target))
     if not os.path.isdir(folder) or os.path.isdir(options.target):
-        raise InputError(f"--target: {options.target} cannot be written: no such folder, or it is "
-                         "one; name a JSON file")
+        raise InputError(
+            f"--target: {options.target} cannot be written: no such folder, or it is "
+            "one; name a JSON file"
+        )
     size = FULL_SIZE if options.original else options.input_size
     preprocessing = Preprocessing(size, options.resize, options.fill_color)
     moments, errors = measure(paths, preprocessing, options.workers, options.original)
@@ -51,10 +53,15 @@ def main(options):
         print(json.dumps({**result, "target": options.target}, ensure_ascii=False))
         return
     for name in ("mean", "variance", "standard_deviation"):
-        print(f"{name.replace('_', ' '):<19}"
-              + "".join(f"{value:12.4f}" for value in result[name]) + "   red, green, blue")
-    print(f"of {result['images']} images, {moments.pixels:,} pixels in 0-255; train takes "
-          f"--normalize {options.target}")
+        print(
+            f"{name.replace('_', ' '):<19}"
+            + "".join(f"{value:12.4f}" for value in result[name])
+            + "   red, green, blue"
+        )
+    print(
+        f"of {result['images']} images, {moments.pixels:,} pixels in 0-255; train takes "
+        f"--normalize {options.target}"
+    )
     if errors:
         print(f"left out, {len(errors)} undecodable: {first_ten([str(each) for each in errors])}")
 
@@ -110,6 +117,7 @@ def measure(paths, preprocessing, workers=1, original=False):
     Returns:
         (`Moments`, list of `ImageError`); the same for any number of threads.
     """
+
     def look(part):
         moments, errors = Moments(), []
         for path in part:

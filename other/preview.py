@@ -21,10 +21,22 @@ SMALL, LARGE = 160, 320  # pixels: smaller images are enlarged, larger ones shru
 LETTERS, GAP = 14, 8  # pixels: size of the letters, space around a cell
 # Fonts that come with systems or their packages, those that know Chinese first.
 FONTS = (
-    "NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "NotoSansSC-Regular.otf",
-    "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "PingFang.ttc",
-    "STHeiti Light.ttc", "Hiragino Sans GB.ttc", "msyh.ttc", "simsun.ttc", "simhei.ttf",
-    "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf", "Arial.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansCJKsc-Regular.otf",
+    "NotoSansSC-Regular.otf",
+    "wqy-microhei.ttc",
+    "wqy-zenhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "PingFang.ttc",
+    "STHeiti Light.ttc",
+    "Hiragino Sans GB.ttc",
+    "msyh.ttc",
+    "simsun.ttc",
+    "simhei.ttf",
+    "DejaVuSans.ttf",
+    "LiberationSans-Regular.ttf",
+    "NotoSans-Regular.ttf",
+    "Arial.ttf",
     "arial.ttf",
 )
 
@@ -185,13 +197,16 @@ def _font(text):
         if len(known) > len(most):
             best, most = font, known
     if most != letters:
-        say("note: no font found for some class names, which are drawn as their ids; the package "
-            "fonts-noto-cjk brings one")
+        say(
+            "note: no font found for some class names, which are drawn as their ids; the package "
+            "fonts-noto-cjk brings one"
+        )
     return best, most
 
 
 def _known(font, letters):
     """Those of `letters` that the font has: others look like one that no font has."""
+
     def pixels(letter):
         mask = font.getmask(letter)
         return mask.size, bytes(mask)

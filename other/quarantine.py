@@ -39,8 +39,10 @@ def main(options):
         files, done = result["files"], "deleted" if options.delete else "moved"
         where = f" to {result['folder']}" if result["folder"] else ""
     else:
-        raise InputError("--mode clean needs --csv, the findings.csv of --mode audit, or --undo, "
-                         "the manifest of a quarantine")
+        raise InputError(
+            "--mode clean needs --csv, the findings.csv of --mode audit, or --undo, "
+            "the manifest of a quarantine"
+        )
     if options.json:
         print(json.dumps({**result, "files": len(files)}, ensure_ascii=False))
         return
@@ -79,12 +81,16 @@ def clean(findings, target="quarantine", delete=False, dry_run=False):
             raise InputError(f"{folder}: is read-only; nothing was touched")
         inside = os.path.join(os.path.realpath(folder), "")
         if not delete and os.path.join(os.path.realpath(target), "").startswith(inside):
-            raise InputError(f"--target: {target} lies in {folder}, which is being cleaned; name "
-                             "a folder outside it")
+            raise InputError(
+                f"--target: {target} lies in {folder}, which is being cleaned; name "
+                "a folder outside it"
+            )
         beside = os.path.dirname(os.path.realpath(target)) == os.path.dirname(inside.rstrip(os.sep))
         if not delete and beside and not _has_texts(folder):
-            raise InputError(f"--target: {target} would stand among the folders of the classes, as "
-                             f"one of them, beside {folder}; name a folder elsewhere")
+            raise InputError(
+                f"--target: {target} would stand among the folders of the classes, as "
+                f"one of them, beside {folder}; name a folder elsewhere"
+            )
     result = {"files": files, "folder": None, "manifest": None, "dry_run": dry_run}
     if not files or dry_run:
         return result
@@ -97,8 +103,10 @@ def clean(findings, target="quarantine", delete=False, dry_run=False):
     base = os.path.dirname(os.path.commonpath([os.path.dirname(path) for path in files]))
     moves = [(path, os.path.join(FILES, os.path.relpath(path, base))) for path in files]
     try:
-        with replacing(manifest) as partial, \
-                open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with (
+            replacing(manifest) as partial,
+            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             csv.writer(file).writerows([COLUMNS, *moves])
         flush(target)
     except OSError as error:
@@ -146,14 +154,18 @@ def undo(manifest, dry_run=False):
         else:
             moves.append((away, place))
     if blocked:
-        raise InputError(f"--undo: {len(blocked)} files stand where others belong, which differ; "
-                         f"move them away: {first_ten(blocked)}")
+        raise InputError(
+            f"--undo: {len(blocked)} files stand where others belong, which differ; "
+            f"move them away: {first_ten(blocked)}"
+        )
     if not dry_run:
         _move_all(moves, "bringing back")
         _drop_empty(os.path.join(folder, FILES))
         if lost:
-            raise RunError(f"{len(lost)} files are neither in the quarantine nor in their place: "
-                           f"{first_ten(lost)}; {len(moves)} were brought back")
+            raise RunError(
+                f"{len(lost)} files are neither in the quarantine nor in their place: "
+                f"{first_ten(lost)}; {len(moves)} were brought back"
+            )
     return {"files": [place for _, place in moves], "in_place": in_place, "dry_run": dry_run}
 
 
@@ -167,8 +179,9 @@ def read_removals(path):
     for line, row in _read(path, ("path", "action")):
         action = row["action"].strip()
         if action not in ("", "remove"):
-            raise InputError(f"{path}:{line}: action {action!r} is not allowed; allowed are "
-                             "remove or nothing")
+            raise InputError(
+                f"{path}:{line}: action {action!r} is not allowed; allowed are remove or nothing"
+            )
         if not action:
             continue
         if "\0" in row["path"]:
@@ -182,12 +195,15 @@ def read_removals(path):
             missing.append(row["path"])
             continue
         if not name or not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise InputError(f"{path}:{line}: {row['path']!r} is not a file; only files can be "
-                             "removed")
+            raise InputError(
+                f"{path}:{line}: {row['path']!r} is not a file; only files can be removed"
+            )
         chosen[file] = None
     if missing:
-        raise InputError(f"{path}: {len(missing)} files are not there any more, nothing was "
-                         f"touched; audit again: {first_ten(missing)}")
+        raise InputError(
+            f"{path}: {len(missing)} files are not there any more, nothing was "
+            f"touched; audit again: {first_ten(missing)}"
+        )
     return list(chosen)
 
 
@@ -198,8 +214,10 @@ def _read(path, columns):
             reader = csv.DictReader(file)
             absent = [name for name in columns if name not in (reader.fieldnames or ())]
             if absent:
-                raise InputError(f"{path}:1: has no column {absent[0]}; needed are "
-                                 f"{', '.join(columns)}, separated by commas")
+                raise InputError(
+                    f"{path}:1: has no column {absent[0]}; needed are "
+                    f"{', '.join(columns)}, separated by commas"
+                )
             for row in reader:
                 if any(row[name] is None for name in columns):
                     raise InputError(f"{path}:{reader.line_num}: has too few columns")
@@ -234,8 +252,9 @@ def _with_texts(files):
 
 def _has_texts(folder):
     """Whether a folder is in the sample format, and not that of one class."""
-    return any(entry.name.endswith(".txt") or entry.name == "label.json"
-               for entry in os.scandir(folder))
+    return any(
+        entry.name.endswith(".txt") or entry.name == "label.json" for entry in os.scandir(folder)
+    )
 
 
 def _new_folder(target):
@@ -264,8 +283,10 @@ def _move_all(moves, what):
             for one, two in reversed(done):
                 _move(two, one)
         except OSError as another:
-            raise RunError(f"{reason}; moving back failed as well: {one}: {another.strerror}; "
-                           "--undo may do it later") from None
+            raise RunError(
+                f"{reason}; moving back failed as well: {one}: {another.strerror}; "
+                "--undo may do it later"
+            ) from None
         raise RunError(f"{reason}; all files are where they were") from None
 
 
@@ -314,5 +335,7 @@ def _delete(files):
         try:
             os.unlink(path)
         except OSError as error:
-            raise RunError(f"{path}: {error.strerror}; {number} of {len(files)} files are deleted, "
-                           "the others are untouched") from None
+            raise RunError(
+                f"{path}: {error.strerror}; {number} of {len(files)} files are deleted, "
+                "the others are untouched"
+            ) from None

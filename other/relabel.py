@@ -47,17 +47,24 @@ def main(options):
     undo = None
     if changes and not options.dry_run:
         undo = apply(changes, os.path.dirname(os.path.abspath(options.csv)), run)
-        say("note: the data have changed, so --resume will refuse runs trained on them; train a "
-            "new run")
+        say(
+            "note: the data have changed, so --resume will refuse runs trained on them; train a "
+            "new run"
+        )
     if options.json:
-        print(json.dumps({"changed": len(changes), "unchanged": unchanged, "undo": undo},
-                         ensure_ascii=False))
+        print(
+            json.dumps(
+                {"changed": len(changes), "unchanged": unchanged, "undo": undo}, ensure_ascii=False
+            )
+        )
         return
     counts = Counter((change.label, change.new_label) for change in changes)
     for (label, new_label), count in counts.most_common():
         print(f"{count:>8,}  {label} -> {new_label}")
-    print(f"{'would change' if options.dry_run else 'changed'} {len(changes):,} labels, "
-          f"{unchanged:,} rows of the table stay as they are")
+    print(
+        f"{'would change' if options.dry_run else 'changed'} {len(changes):,} labels, "
+        f"{unchanged:,} rows of the table stay as they are"
+    )
     if undo:
         print(f"to undo it: {_command(run, undo)}")
 
@@ -117,8 +124,9 @@ def read(path, labels, labels_path):
             )
         else:
             text = os.path.splitext(image)[0] + ".txt"
-            changes.append(Change(row["path"], current, new_label, text,
-                                  f"{name}, {numbers[new_label]}\n"))
+            changes.append(
+                Change(row["path"], current, new_label, text, f"{name}, {numbers[new_label]}\n")
+            )
     for folder in sorted({os.path.dirname(change.text) for change in changes}):
         if not os.access(folder, os.W_OK):
             raise InputError(f"{folder}: cannot be written to; no label was changed")
@@ -143,8 +151,10 @@ def apply(changes, folder, run):
     """
     undo = _free(os.path.join(folder, f"relabeled-{time.strftime('%Y%m%d-%H%M%S')}"))
     try:
-        with replacing(undo) as partial, \
-                open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with (
+            replacing(undo) as partial,
+            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows((each.path, each.new_label, each.label) for each in changes)
@@ -204,7 +214,7 @@ def _current(folder, labels, labels_path, place):
         samples = read_samples(folder, labels, labels_path)
     except InputError as error:
         raise InputError(f"{place}: {error}") from None
-    return dict(zip(samples.names, samples.labels))
+    return dict(zip(samples.file_names, samples.class_ids))
 
 
 def _command(run, table):

@@ -29,8 +29,15 @@ from runs import run_folder
 from runs.results import best_epoch, read_results
 
 PAGE = "report.html"  # in a run's folder, where --target is not given
-COLUMNS = ("path", "label", "suggested", "probability_of_label", "probability_of_suggested", "how",
-           "new_label")
+COLUMNS = (
+    "path",
+    "label",
+    "suggested",
+    "probability_of_label",
+    "probability_of_suggested",
+    "how",
+    "new_label",
+)
 WIDE = 0.1  # an accuracy's interval that is worth a warning
 
 
@@ -79,27 +86,44 @@ def main(options):
     answers = Answers(samples, labels, probabilities, predicted, errors)
     suspects = label_errors.find(training, samples, probabilities, errors)
     mistakes, explained = report_gallery.surest_errors(answers, classifier.preprocessing, run)
-    command = ["python", "run.py", "--mode", "relabel", "--run", path, "--csv",
-               os.path.abspath(table)]
+    command = [
+        "python",
+        "run.py",
+        "--mode",
+        "relabel",
+        "--run",
+        path,
+        "--csv",
+        os.path.abspath(table),
+    ]
     values = {
-        **_measured(answers), **_epochs(epochs),
-        "mistakes": mistakes, "explained": explained, "suspects": len(suspects),
+        **_measured(answers),
+        **_epochs(epochs),
+        "mistakes": mistakes,
+        "explained": explained,
+        "suspects": len(suspects),
         "unjudged": training.unjudged,
         "doubtful": report_gallery.doubtful(suspects, answers),
-        "name": os.path.basename(os.path.abspath(path)), "run": run, "data": options.data,
+        "name": os.path.basename(os.path.abspath(path)),
+        "run": run,
+        "data": options.data,
         "calibrated": classifier.calibration is not None,
-        "table": os.path.basename(table), "command": shlex.join(command),
+        "table": os.path.basename(table),
+        "command": shlex.join(command),
         "option_rows": provenance.option_rows(run.options) if run else [],
-        "versions": provenance.versions(), "date": time.strftime("%Y-%m-%d %H:%M"),
+        "versions": provenance.versions(),
+        "date": time.strftime("%Y-%m-%d %H:%M"),
         "fingerprint": provenance.fingerprint(samples, labels, options.workers),
-        "percent": "{:.1%}".format, "number": "{:,}".format,
+        "percent": "{:.1%}".format,
+        "number": "{:,}".format,
     }
     scores = values["scores"]
-    html = html_pages.render("report.html", **values,
-                       warnings=_warnings(answers, run, scores["accuracy"], training.seen))
+    html = html_pages.render(
+        "report.html", **values, warnings=_warnings(answers, run, scores["accuracy"], training.seen)
+    )
     _write(target, table, html, suspects, answers)
     result = {
-        "images": len(samples.names),
+        "images": len(samples.file_names),
         "scores": {name: score._asdict() for name, score in scores.items()},
         "expected_calibration_error": values["ece"],
         "suspects": len(suspects),
@@ -114,25 +138,32 @@ def _measured(answers):
     """The page's values about scores, classes and probabilities."""
     samples, labels, probabilities, predicted, _ = answers
     top_k = check_top_k(None, len(labels), TOP_K)
-    measured = measure(samples.labels, probabilities, labels, top_k)
-    matrix = confusion(samples.labels, predicted, len(labels))
-    images = np.bincount(samples.labels, minlength=len(labels))
+    measured = measure(samples.class_ids, probabilities, labels, top_k)
+    matrix = confusion(samples.class_ids, predicted, len(labels))
+    images = np.bincount(samples.class_ids, minlength=len(labels))
     values = {
-        "count": len(samples.names), "labels": labels, "top_k": top_k,
+        "count": len(samples.file_names),
+        "labels": labels,
+        "top_k": top_k,
         "scores": with_intervals(measured, matrix, images, top_k),
-        "right": int(np.trace(matrix)), "wrong": int(matrix.sum() - np.trace(matrix)),
-        "largest": labels[images.argmax()], "largest_share": images.max() / len(samples.names),
+        "right": int(np.trace(matrix)),
+        "wrong": int(matrix.sum() - np.trace(matrix)),
+        "largest": labels[images.argmax()],
+        "largest_share": images.max() / len(samples.file_names),
         "classes": class_rows(measured, matrix),
-        "pairs": [(labels[true], labels[other], *rest)
-                  for true, other, *rest in confused_pairs(matrix, images)],
-        "ece": None, "reliability": None,
+        "pairs": [
+            (labels[true], labels[other], *rest)
+            for true, other, *rest in confused_pairs(matrix, images)
+        ],
+        "ece": None,
+        "reliability": None,
     }
     families, words = fonts.for_names(labels)
     with drawing(families):
         values["confusion"] = report_charts.confusion(matrix, images, words)
         answered = predicted != NO_ANSWER
         if answered.any():
-            asked = samples.labels[answered], probabilities[answered]
+            asked = samples.class_ids[answered], probabilities[answered]
             values["ece"] = expected_calibration_error(*asked)
             values["reliability"] = report_charts.reliability_diagram(reliability(*asked))
     return values
@@ -166,9 +197,11 @@ def with_intervals(measured, matrix, images, top_k):
     for name in ("accuracy", f"top_{top_k}_accuracy"):
         found[name] = intervals.proportion(round(measured[name] * count), count)
     full = np.column_stack([matrix, images - matrix.sum(axis=1)])
-    for name, statistic in (("macro_precision", intervals.macro_precision),
-                            ("macro_recall", intervals.macro_recall),
-                            ("macro_f1", intervals.macro_f1)):
+    for name, statistic in (
+        ("macro_precision", intervals.macro_precision),
+        ("macro_recall", intervals.macro_recall),
+        ("macro_f1", intervals.macro_f1),
+    ):
         found[name] = intervals.bootstrap(statistic, full)
     return {name: Score(measured[name], *interval) for name, interval in found.items()}
 
@@ -190,11 +223,16 @@ def class_rows(measured, matrix):
             name: Score(each[name], *intervals.proportion(right, total)) if total else None
             for name, total in (("precision", answers), ("recall", each["images"]))
         }
-        rows.append({
-            **each, **score, "f1": each["f1"] if each["images"] else None,
-            "taken_for": (measured["classes"][other]["label"], int(wrong[other]))
-            if wrong[other] else None,
-        })
+        rows.append(
+            {
+                **each,
+                **score,
+                "f1": each["f1"] if each["images"] else None,
+                "taken_for": (measured["classes"][other]["label"], int(wrong[other]))
+                if wrong[other]
+                else None,
+            }
+        )
     return sorted(rows, key=lambda row: 2 if row["f1"] is None else row["f1"])
 
 
@@ -223,24 +261,34 @@ def _targets(target, path):
 def _warnings(answers, run, accuracy, seen):
     """What makes the scores less than they seem, a sentence each."""
     samples, labels, *_, errors = answers
-    count, found = len(samples.names), []
+    count, found = len(samples.file_names), []
     if accuracy.high - accuracy.low > WIDE:
-        found.append(f"{count:,} images are few: the accuracy is known only to within "
-                     f"{(accuracy.high - accuracy.low) * 100:.0f} points. Four times as many would "
-                     "halve that.")
+        found.append(
+            f"{count:,} images are few: the accuracy is known only to within "
+            f"{(accuracy.high - accuracy.low) * 100:.0f} points. Four times as many would "
+            "halve that."
+        )
     if seen.any():
-        found.append(f"The run was trained on {seen.sum():,} of these {count:,} images. Scores on "
-                     "images it has learnt from flatter it: measure on others.")
-    elif run and run.options.val_data and os.path.realpath(run.options.val_data) == \
-            os.path.realpath(samples.folder):
-        found.append("These images have chosen the run's best epoch, so the scores flatter a "
-                     "little: measure on others in the end.")
-    empty = [label for number, label in enumerate(labels) if number not in samples.labels]
+        found.append(
+            f"The run was trained on {seen.sum():,} of these {count:,} images. Scores on "
+            "images it has learnt from flatter it: measure on others."
+        )
+    elif (
+        run
+        and run.options.val_data
+        and os.path.realpath(run.options.val_data) == os.path.realpath(samples.folder)
+    ):
+        found.append(
+            "These images have chosen the run's best epoch, so the scores flatter a "
+            "little: measure on others in the end."
+        )
+    empty = [label for number, label in enumerate(labels) if number not in samples.class_ids]
     if empty:
         found.append(f"No image has the class {first_ten(empty)}: of that nothing is known.")
     if errors:
-        found.append("What cannot be decoded counts as wrong: "
-                     f"{first_ten(map(str, errors.values()))}.")
+        found.append(
+            f"What cannot be decoded counts as wrong: {first_ten(map(str, errors.values()))}."
+        )
     return found
 
 
@@ -250,17 +298,25 @@ def _write(target, table, html, suspects, answers):
     folder = os.path.abspath(samples.folder)
     try:
         _keep_filled_in(table)
-        with replacing(table) as partial, \
-                open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with (
+            replacing(table) as partial,
+            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             for each in suspects:
-                row, label = probabilities[each.position], samples.labels[each.position]
-                writer.writerow([
-                    os.path.join(folder, samples.names[each.position]), labels[label],
-                    labels[each.suggested], f"{row[label]:.6g}", f"{row[each.suggested]:.6g}",
-                    each.how, "",
-                ])
+                row, label = probabilities[each.position], samples.class_ids[each.position]
+                writer.writerow(
+                    [
+                        os.path.join(folder, samples.file_names[each.position]),
+                        labels[label],
+                        labels[each.suggested],
+                        f"{row[label]:.6g}",
+                        f"{row[each.suggested]:.6g}",
+                        each.how,
+                        "",
+                    ]
+                )
         write_text(target, html)
     except OSError as error:
         raise InputError(f"--target: {target} cannot be written: {error.strerror}") from None
@@ -274,8 +330,10 @@ def _check_table(table, target):
     except OSError:
         return
     if "new_label" not in first:
-        raise InputError(f"--target: {target}: the table beside it would replace {table}, which is "
-                         "no such table; choose another name")
+        raise InputError(
+            f"--target: {target}: the table beside it would replace {table}, which is "
+            "no such table; choose another name"
+        )
 
 
 def _keep_filled_in(table):

@@ -18,8 +18,17 @@ from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
 
 FILES = ("classes.png", "classes.svg", "sizes.png", "sizes.svg", "statistics.csv")
-COLUMNS = ("id", "name", "images", "share", "validation_images", "median_width", "median_height",
-           "smallest_aspect_ratio", "largest_aspect_ratio")
+COLUMNS = (
+    "id",
+    "name",
+    "images",
+    "share",
+    "validation_images",
+    "median_width",
+    "median_height",
+    "smallest_aspect_ratio",
+    "largest_aspect_ratio",
+)
 ORIENTATION = 0x0112  # EXIF's tag
 # Blue and orange of Okabe and Ito, which colour-blind people tell apart.
 TRAINING, VALIDATION = "#0072B2", "#E69F00"
@@ -50,8 +59,11 @@ def main(options):
             save(sizes_chart(sizes, val_sizes), folder, "sizes")
     counts = [row["images"] for row in rows]
     result = {
-        "images": len(training.names), "classes": rows, "imbalance": imbalance(counts),
-        "undecodable": [str(error) for error in errors], "target": options.target,
+        "images": len(training.file_names),
+        "classes": rows,
+        "imbalance": imbalance(counts),
+        "undecodable": [str(error) for error in errors],
+        "target": options.target,
     }
     for line in _notes(rows):
         say(line)
@@ -74,23 +86,34 @@ def table(names, training, sizes, validation=None):
         images does not have is None, as are all validation_images without `validation`.
         An image that cannot be read counts as an image, but has no size.
     """
-    counts = np.bincount(training.labels, minlength=len(names))
+    counts = np.bincount(training.class_ids, minlength=len(names))
     if validation:
-        val_counts = np.bincount(validation.labels, minlength=len(names))
+        val_counts = np.bincount(validation.class_ids, minlength=len(names))
     rows = []
     for number, name in enumerate(names):
-        own = sizes[training.labels == number]
+        own = sizes[training.class_ids == number]
         own = own[~np.isnan(own[:, 0])]
         ratios = own[:, 0] / own[:, 1]
-        rows.append(dict(zip(COLUMNS, (
-            number,
-            name,
-            int(counts[number]),
-            float(counts[number] / counts.sum()),
-            int(val_counts[number]) if validation else None,
-            *((float(median) for median in np.median(own, axis=0)) if len(own) else (None, None)),
-            *((float(ratios.min()), float(ratios.max())) if len(own) else (None, None)),
-        ))))
+        rows.append(
+            dict(
+                zip(
+                    COLUMNS,
+                    (
+                        number,
+                        name,
+                        int(counts[number]),
+                        float(counts[number] / counts.sum()),
+                        int(val_counts[number]) if validation else None,
+                        *(
+                            (float(median) for median in np.median(own, axis=0))
+                            if len(own)
+                            else (None, None)
+                        ),
+                        *((float(ratios.min()), float(ratios.max())) if len(own) else (None, None)),
+                    ),
+                )
+            )
+        )
     return rows
 
 
@@ -111,17 +134,22 @@ def read_sizes(samples, workers=1):
         float (N, 2), width and height in pixels, rows of NaN for images that cannot be
         read, and the list of `ImageError` of those.
     """
+
     def size(name):
         try:
             return read_size(os.path.join(samples.folder, name))
         except ImageError as error:
             return error
 
-    sizes, errors = np.full((len(samples.names), 2), np.nan), []
+    sizes, errors = np.full((len(samples.file_names), 2), np.nan), []
     with ThreadPoolExecutor(workers) as pool:
         bar = tqdm(
-            pool.map(size, samples.names), "reading sizes", len(samples.names), unit=" images",
-            leave=False, disable=None,
+            pool.map(size, samples.file_names),
+            "reading sizes",
+            len(samples.file_names),
+            unit=" images",
+            leave=False,
+            disable=None,
         )
         for position, answer in enumerate(bar):
             if isinstance(answer, ImageError):
@@ -193,15 +221,25 @@ def classes_chart(rows, words):
     thick = 0.8 / len(parts)
     for number, (key, color, label) in enumerate(parts):
         values = [row[key] for row in order]
-        bars = axes.barh(places + (number - (len(parts) - 1) / 2) * thick, values, thick,
-                         color=color, label=label)
-        axes.bar_label(bars, [f"{value:,}" for value in values], padding=3,
-                       fontsize=min(8, thick * row_height * 72))
+        bars = axes.barh(
+            places + (number - (len(parts) - 1) / 2) * thick,
+            values,
+            thick,
+            color=color,
+            label=label,
+        )
+        axes.bar_label(
+            bars,
+            [f"{value:,}" for value in values],
+            padding=3,
+            fontsize=min(8, thick * row_height * 72),
+        )
     # Where even the tallest chart has no room for each name, every second, third... is shown.
     step = int(np.ceil(0.15 / row_height))
     # parse_math: a name may hold dollar signs, which would be read as a formula.
-    axes.set_yticks(places[::step], [words[row["id"]] for row in order][::step], fontsize=9,
-                    parse_math=False)
+    axes.set_yticks(
+        places[::step], [words[row["id"]] for row in order][::step], fontsize=9, parse_math=False
+    )
     axes.tick_params("y", length=0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     most = max(row[key] for row in rows for key, _, _ in parts)
@@ -211,8 +249,13 @@ def classes_chart(rows, words):
     axes.set_title(f"{total:,} images of {len(rows)} classes", loc="left", fontsize=11)
     axes.set_xlabel("images")
     if beside:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=2,
-                      frameon=False, fontsize=9)
+        figure.legend(
+            *axes.get_legend_handles_labels(),
+            loc="outside upper right",
+            ncols=2,
+            frameon=False,
+            fontsize=9,
+        )
     return figure
 
 
@@ -231,8 +274,9 @@ def sizes_chart(sizes, val_sizes=None):
 
     parts = [(sizes, "training", {"color": TRAINING})]
     if val_sizes is not None:
-        parts.append((val_sizes, "validation",
-                      {"color": VALIDATION, "histtype": "step", "linewidth": 2}))
+        parts.append(
+            (val_sizes, "validation", {"color": VALIDATION, "histtype": "step", "linewidth": 2})
+        )
     parts = [(part[~np.isnan(part[:, 0])], *rest) for part, *rest in parts]
     parts = [part for part in parts if len(part[0])]
     figure = Figure((12, 3.6), layout="constrained")
@@ -242,8 +286,7 @@ def sizes_chart(sizes, val_sizes=None):
         if not parts:
             axes.text(0.5, 0.5, "no image can be read", ha="center", transform=axes.transAxes)
             continue
-        values = [part[:, place] if place < 2 else part[:, 0] / part[:, 1]
-                  for part, _, _ in parts]
+        values = [part[:, place] if place < 2 else part[:, 0] / part[:, 1] for part, _, _ in parts]
         low, high = np.min(np.concatenate(values)), np.max(np.concatenate(values))
         if place < 2:
             # At least a pixel a bin; whole ones, or some bins would hold more sizes than others.
@@ -257,8 +300,11 @@ def sizes_chart(sizes, val_sizes=None):
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(ScalarFormatter())
             axes.xaxis.set_minor_formatter(NullFormatter())
-            marks = [mark for mark in (0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.33, 2, 5, 10, 20)
-                     if bins[0] <= mark <= bins[-1]]
+            marks = [
+                mark
+                for mark in (0.05, 0.1, 0.2, 0.5, 0.75, 1, 1.33, 2, 5, 10, 20)
+                if bins[0] <= mark <= bins[-1]
+            ]
             axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
         for part, (_, label, style) in zip(values, parts):
             # Shares, so that parts of different size can be compared.
@@ -266,8 +312,13 @@ def sizes_chart(sizes, val_sizes=None):
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     figure.axes[0].set_ylabel("share of the images")
     if len(parts) == 2:
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right",
-                      ncols=2, frameon=False, fontsize=9)
+        figure.legend(
+            *figure.axes[0].get_legend_handles_labels(),
+            loc="outside upper right",
+            ncols=2,
+            frameon=False,
+            fontsize=9,
+        )
     return figure
 
 
@@ -293,11 +344,12 @@ def _text(result):
         if row["median_width"] is not None:
             size = f"{row['median_width']:g} x {row['median_height']:g}"
         validation = f"{row['validation_images']:>12,}" if beside else ""
-        lines.append(f"{row['images']:>8,}  {row['share']:>6.1%}{validation}  {size:>13}  "
-                     f"{row['name']}")
+        lines.append(
+            f"{row['images']:>8,}  {row['share']:>6.1%}{validation}  {size:>13}  {row['name']}"
+        )
     lines += [
         f"{result['images']:>8,}  images; the largest class has {result['imbalance']:.3g} times as "
-        "many as the smallest that has any",
+        "many as the smallest that has any"
     ]
     lines += [f"cannot be read: {line}" for line in result["undecodable"]]
     lines.append(f"charts and table: {result['target']}")

@@ -15,10 +15,10 @@ def predict_samples(classifier, samples, batch_size, workers):
         float32 (N, C), rows of zeros for images that cannot be decoded, and a dict
         of position -> ImageError for those.
     """
-    count = len(samples.names)
-    probabilities = np.zeros((count, len(classifier.labels)), np.float32)
+    count = len(samples.file_names)
+    probabilities = np.zeros((count, len(classifier.class_names)), np.float32)
     errors = {}
-    paths = [os.path.join(samples.folder, name) for name in samples.names]
+    paths = [os.path.join(samples.folder, name) for name in samples.file_names]
     answers = classifier.stream(paths, batch_size, workers)
     bar = tqdm(answers, "evaluating", count, unit=" images", leave=False, disable=None)
     for position, (_, answer) in enumerate(bar):

@@ -71,8 +71,11 @@ def unknown(probabilities, thresholds):
 def describe(calibration, labels):
     """The calibration as JSON holds it; null is the threshold of a class that never answers."""
     thresholds = [float(each) if math.isfinite(each) else None for each in calibration.thresholds]
-    return {**calibration._asdict(), "thresholds": dict(zip(labels, thresholds)),
-            "applied_by": APPLIED_BY}
+    return {
+        **calibration._asdict(),
+        "thresholds": dict(zip(labels, thresholds)),
+        "applied_by": APPLIED_BY,
+    }
 
 
 def read(path, labels, weights):
@@ -109,17 +112,29 @@ def parse(found, labels, weights, path):
     try:
         thresholds = found["thresholds"]
         if set(thresholds) != set(labels):
-            raise ValueError(f"it has thresholds of {first_ten(map(str, thresholds))}, not of the "
-                             f"model's classes {first_ten(labels)}")
-        values = np.array([math.inf if thresholds[label] is None else float(thresholds[label])
-                           for label in labels])
-        calibration = Calibration(float(found["temperature"]), values, float(found["precision"]),
-                                  int(found["images"]), str(found["weights"]))
+            raise ValueError(
+                f"it has thresholds of {first_ten(map(str, thresholds))}, not of the "
+                f"model's classes {first_ten(labels)}"
+            )
+        values = np.array(
+            [
+                math.inf if thresholds[label] is None else float(thresholds[label])
+                for label in labels
+            ]
+        )
+        calibration = Calibration(
+            float(found["temperature"]),
+            values,
+            float(found["precision"]),
+            int(found["images"]),
+            str(found["weights"]),
+        )
         if not 0 < calibration.temperature < math.inf:
             raise ValueError(f"the temperature is {calibration.temperature}; it must be above 0")
         if not 0 < calibration.precision < 1:
-            raise ValueError(f"the precision is {calibration.precision}; it must be above 0 "
-                             "and below 1")
+            raise ValueError(
+                f"the precision is {calibration.precision}; it must be above 0 and below 1"
+            )
         for label, value in zip(labels, values):
             if not (0 <= value <= 1 or thresholds[label] is None):
                 raise ValueError(f"the threshold of {label} is {value}; it must be from 0 to 1")
@@ -128,8 +143,11 @@ def parse(found, labels, weights, path):
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise InputError(f"{path}: the calibration cannot be used: {error}; {_AGAIN}") from None
     if calibration.weights != weights:
-        print(f"note: the calibration in {path} belongs to other weights and is ignored; {_AGAIN}",
-              file=sys.stderr, flush=True)
+        print(
+            f"note: the calibration in {path} belongs to other weights and is ignored; {_AGAIN}",
+            file=sys.stderr,
+            flush=True,
+        )
         return None
     return calibration
 

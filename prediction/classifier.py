@@ -26,7 +26,7 @@ class Classifier:
     """A model with all that it needs to know about images and labels.
 
     Attributes:
-        labels: tuple of str, class names in the order of their ids.
+        class_names: tuple of str, in the order of their ids.
         preprocessing: `geometry.Preprocessing` of its images.
         tta: which views of an image are averaged, as `views` takes it.
         calibration: `calibration.Calibration` of its answers, or None.
@@ -37,13 +37,13 @@ class Classifier:
     calibration = None
     runtime = None
 
-    def __init__(self, labels, preprocessing, predict):
-        self.labels = labels
+    def __init__(self, class_names, preprocessing, predict):
+        self.class_names = class_names
         self.preprocessing = preprocessing
         self._predict = predict
 
     @classmethod
-    def load(cls, path, devices=None, calibrated=True, runtime="auto", half=False):
+    def load(cls, path, devices=None, calibrated=True, runtime="auto", allow_low_precision=False):
         """Opens an exported model or a run.
 
         From a run, its exported model is taken where there is one made from its
@@ -55,28 +55,28 @@ class Classifier:
                 a run's best weights are then taken in any case. None is one.
             runtime: a key of `runtimes.RUNTIMES`, which computes an exported model in float32;
                 "auto" is the fastest that is installed and passes the model's self-test.
-            half: let "auto" compute in int8 where the export made it, and in bfloat16 where the
-                processor has it and the export showed the same answers; what measures a model
-                leaves it off.
+            allow_low_precision: let "auto" compute in int8 where the export made it, and in
+                bfloat16 where the processor has it and the export showed the same answers; what
+                measures a model leaves it off.
             calibrated: False leaves the probabilities as the network gives them.
 
         Raises:
             InputError: files are missing, changed, or do not fit together.
         """
         fitted = known_calibration(path) if calibrated else None
-        classifier = cls._load(path, devices, runtime, half)
+        classifier = cls._load(path, devices, runtime, allow_low_precision)
         classifier.calibration = fitted
         return classifier
 
     @classmethod
-    def _load(cls, path, devices, runtime, half):
+    def _load(cls, path, devices, runtime, allow_low_precision):
         if run_folder.is_exported(path):
             if devices:
                 raise InputError(
                     f"--devices, --multigpu: {path} is an exported model, which computes on one "
                     "device; name its run"
                 )
-            return cls._load_exported(path, runtime, half)
+            return cls._load_exported(path, runtime, allow_low_precision)
         run = run_folder.read(path)
         if devices:
             return cls._load_run(run, devices)
@@ -84,7 +84,7 @@ class Classifier:
         if run_folder.is_exported(exported):
             weights = read_description(exported).get("weights")
             if weights == checksum(run.file(run_folder.BEST)):
-                return cls._load_exported(exported, runtime, half)
+                return cls._load_exported(exported, runtime, allow_low_precision)
         if runtime != "auto":
             raise InputError(
                 f"--runtime: {runtime}: {path} has no exported model of its best weights; --mode "
@@ -93,13 +93,13 @@ class Classifier:
         return cls._load_run(run)
 
     @classmethod
-    def _load_exported(cls, folder, runtime, half):
+    def _load_exported(cls, folder, runtime, allow_low_precision):
         description = read_description(folder)
         labels, preprocessing = parse_description(folder, description)
         check_files(folder, description)
         classifier = cls(labels, preprocessing, None)
         classifier.runtime, classifier._predict = open_model(
-            folder, description, runtime, half
+            folder, description, runtime, allow_low_precision
         )
         return classifier
 
@@ -110,14 +110,16 @@ class Classifier:
         with strategy.scope() if strategy else contextlib.nullcontext():
             model = best_model(run)
         predict = predict_over(model, strategy) if strategy else model.predict_on_batch
-        return cls(run.labels, run.preprocessing, predict)
+        return cls(run.class_names, run.preprocessing, predict)
 
     def set_views(self, tta):
         """Averages over views of each image, as `tta.views` takes them."""
         self.tta = tta
         if tta != "none" and self.calibration:
-            say(f"note: the calibration was fitted without --tta {tta}; probabilities and "
-                "thresholds hold only roughly")
+            say(
+                f"note: the calibration was fitted without --tta {tta}; probabilities and "
+                "thresholds hold only roughly"
+            )
 
     def probabilities(self, x):
         """uint8 (N, S, S, 3), as `decoding.load` gives it -> float32 (N, C)."""
@@ -157,7 +159,8 @@ class Classifier:
         """The `count` likeliest classes of one row of probabilities."""
         order = np.argsort(-row, kind="stable")[:count]
         return [
-            {"label": self.labels[i], "id": int(i), "probability": float(row[i])} for i in order
+            {"label": self.class_names[i], "id": int(i), "probability": float(row[i])}
+            for i in order
         ]
 
     def stream(self, paths, batch_size=32, workers=1):
@@ -172,6 +175,7 @@ class Classifier:
             (path, row) in the order of `paths`: float32 (C,) probabilities, or the
             ImageError of an image that cannot be decoded.
         """
+
         def decode(path):
             try:
                 return load(path, self.preprocessing)
@@ -209,7 +213,7 @@ def check_top_k(top_k, classes, default):
 def known_labels(path):
     """The class names of a run or of an exported model."""
     if not run_folder.is_exported(path):
-        return run_folder.read(path).labels
+        return run_folder.read(path).class_names
     return parse_description(path, read_description(path))[0]
 
 
@@ -227,6 +231,8 @@ def known_calibration(path):
     if description.get("calibration") is None:
         return None
     return calibration.parse(
-        description["calibration"], description.get("labels", ()), description.get("weights"),
+        description["calibration"],
+        description.get("labels", ()),
+        description.get("weights"),
         os.path.join(path, run_folder.MODEL_FILE),
     )

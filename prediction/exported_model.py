@@ -74,7 +74,7 @@ def check_files(folder, description):
         raise InputError(f"{folder}: files have changed since export: {first_ten(changed)}")
 
 
-def open_model(folder, description, wanted, half):
+def open_model(folder, description, wanted, allow_low_precision):
     """Opens an exported model with what is to compute it, after its self-test.
 
     Args:
@@ -82,7 +82,7 @@ def open_model(folder, description, wanted, half):
         description: as `read_description` gives it, checked.
         wanted: a key of `runtimes.RUNTIMES`, in the fullest precision that is there, or "auto",
             the fastest that works.
-        half: whether "auto" may compute in bfloat16, or in int8 where more is there.
+        allow_low_precision: whether "auto" may compute in bfloat16, or in int8 where more is there.
 
     Returns:
         ((runtime, precision), function from uint8 (N, S, S, 3) to float32 (N, C)).
@@ -97,7 +97,7 @@ def open_model(folder, description, wanted, half):
             "--mode export makes others"
         )
     problems = []
-    for name, precision in candidates(formats, wanted, half):
+    for name, precision in candidates(formats, wanted, allow_low_precision):
         try:
             predict = runtimes.open_model(folder, name, precision)
             tolerance = TOLERANCE
@@ -114,15 +114,18 @@ def open_model(folder, description, wanted, half):
     raise problems[0]
 
 
-def candidates(formats, wanted, half):
+def candidates(formats, wanted, allow_low_precision):
     """(runtime, precision) of what may compute the model, the fastest first.
 
     What changes answers, if little, comes after the rest where a model is measured, and bfloat16
     never: it is a way to compute, no other model.
     """
-    found = [(name, precision) for name, precision in runtimes.FASTEST
-             if name in formats and precision in formats[name]]
-    if not half or wanted != "auto":
+    found = [
+        (name, precision)
+        for name, precision in runtimes.FASTEST
+        if name in formats and precision in formats[name]
+    ]
+    if not allow_low_precision or wanted != "auto":
         found = [each for each in found if each[1] != "bfloat16"]
         found.sort(key=lambda each: ("float32", "float16", "int8").index(each[1]))
     if wanted != "auto":
@@ -136,8 +139,9 @@ def candidates(formats, wanted, half):
         if has_gpu():
             found.sort(key=lambda each: each[0] != "savedmodel")
     if not found:
-        packages = [runtime.package for name, runtime in runtimes.RUNTIMES.items()
-                    if name in formats]
+        packages = [
+            runtime.package for name, runtime in runtimes.RUNTIMES.items() if name in formats
+        ]
         raise InputError(
             "--runtime: nothing that could compute the model is installed; pip install "
             + " or ".join(packages)

@@ -12,7 +12,7 @@ def best_model(run):
     from modeling import weight_files
     from modeling.builder import build_model
 
-    model = build_model(classes=len(run.labels), **run_folder.architecture(run.options))
+    model = build_model(classes=len(run.class_names), **run_folder.architecture(run.options))
     weight_files.load(model, run.file(run_folder.BEST))
     return model
 
@@ -28,4 +28,4 @@ def run_calibration(run):
     path = run.file(run_folder.CALIBRATION)
     if not os.path.exists(path):
         return None
-    return calibration.read(path, run.labels, checksum(run.file(run_folder.BEST)))
+    return calibration.read(path, run.class_names, checksum(run.file(run_folder.BEST)))

@@ -109,8 +109,10 @@ def _streams():
     from openvino import opset1
 
     nothing = opset1.parameter([1])
-    threads = core().compile_model(openvino.Model([nothing], [nothing]), "CPU").get_property(
-        "INFERENCE_NUM_THREADS"
+    threads = (
+        core()
+        .compile_model(openvino.Model([nothing], [nothing]), "CPU")
+        .get_property("INFERENCE_NUM_THREADS")
     )
     return threads & -threads
 
@@ -134,8 +136,9 @@ class open_openvino:
         self.local = threading.local()  # a request serves one thread at a time
 
     def __call__(self, x):
-        rows = [self._batch(x[first : first + BATCHES[-1]])
-                for first in range(0, len(x), BATCHES[-1])]
+        rows = [
+            self._batch(x[first : first + BATCHES[-1]]) for first in range(0, len(x), BATCHES[-1])
+        ]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def _batch(self, x):
@@ -180,9 +183,7 @@ class open_litert:
     def __init__(self, folder, precision="float32"):
         from ai_edge_litert.interpreter import Interpreter
 
-        self.interpreter = Interpreter(
-            path_of(folder, "litert", precision), num_threads=usable()
-        )
+        self.interpreter = Interpreter(path_of(folder, "litert", precision), num_threads=usable())
         self.taken = self.interpreter.get_input_details()[0]["index"]
         self.given = self.interpreter.get_output_details()[0]["index"]
         self.shape = None
@@ -201,26 +202,46 @@ class open_litert:
 
 RUNTIMES = {
     "openvino": Runtime(
-        "openvino", "openvino",
-        {"float32": "model.xml", "bfloat16": "model.xml", "float16": "model.float16.onnx",
-         "int8": "model.int8.onnx"}, open_openvino),
+        "openvino",
+        "openvino",
+        {
+            "float32": "model.xml",
+            "bfloat16": "model.xml",
+            "float16": "model.float16.onnx",
+            "int8": "model.int8.onnx",
+        },
+        open_openvino,
+    ),
     "onnx": Runtime(
-        "onnxruntime", "onnxruntime",
+        "onnxruntime",
+        "onnxruntime",
         {"float32": "model.onnx", "float16": "model.float16.onnx", "int8": "model.int8.onnx"},
-        open_onnx),
+        open_onnx,
+    ),
     "litert": Runtime(
-        "ai_edge_litert", "ai-edge-litert",
-        {"float32": "model.tflite", "float16": "model.float16.tflite",
-         "int8": "model.int8.tflite"}, open_litert),
+        "ai_edge_litert",
+        "ai-edge-litert",
+        {"float32": "model.tflite", "float16": "model.float16.tflite", "int8": "model.int8.tflite"},
+        open_litert,
+    ),
     "savedmodel": Runtime(
-        "tensorflow", "tensorflow", {"float32": "saved_model.pb"}, open_savedmodel),
+        "tensorflow", "tensorflow", {"float32": "saved_model.pb"}, open_savedmodel
+    ),
 }
 # The fastest on a processor first: docs/benchmarks.md. ONNX Runtime's int8 is the slowest of all
 # but the SavedModel, and there for its size.
 FASTEST = (
-    ("openvino", "int8"), ("openvino", "bfloat16"), ("openvino", "float32"),
-    ("openvino", "float16"), ("onnx", "float32"), ("onnx", "float16"), ("litert", "int8"),
-    ("litert", "float32"), ("litert", "float16"), ("onnx", "int8"), ("savedmodel", "float32"),
+    ("openvino", "int8"),
+    ("openvino", "bfloat16"),
+    ("openvino", "float32"),
+    ("openvino", "float16"),
+    ("onnx", "float32"),
+    ("onnx", "float16"),
+    ("litert", "int8"),
+    ("litert", "float32"),
+    ("litert", "float16"),
+    ("onnx", "int8"),
+    ("savedmodel", "float32"),
 )
 
 

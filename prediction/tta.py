@@ -28,6 +28,6 @@ def views(x, kind):
     far, middle = size - side, (size - side) // 2
     for top, left in ((0, 0), (0, far), (far, 0), (far, far), (middle, middle)):
         crops = x[:, top : top + side, left : left + side]
-        yield np.stack([
-            cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR) for crop in crops
-        ])
+        yield np.stack(
+            [cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR) for crop in crops]
+        )

@@ -17,10 +17,13 @@ def write_trained_on(path, samples):
     folder = os.path.join(path, MARGINS)
     os.makedirs(folder, exist_ok=True)
     place = os.path.realpath(samples.folder)
-    with replacing(os.path.join(folder, TRAINED_ON)) as partial, \
-            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with (
+        replacing(os.path.join(folder, TRAINED_ON)) as partial,
+        open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         csv.writer(file).writerows(
-            (os.path.join(place, name), label) for name, label in zip(samples.names, samples.labels)
+            (os.path.join(place, name), label)
+            for name, label in zip(samples.file_names, samples.class_ids)
         )
 
 
@@ -47,11 +50,14 @@ def read_margins(path):
         return {}, np.empty((0, 0), np.float32)
     try:
         with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            images = {row[0]: (position, int(row[1]))
-                      for position, row in enumerate(csv.reader(file))}
-        rows = {int(name[:-4]): np.load(os.path.join(folder, name), allow_pickle=False)
-                for name in os.listdir(folder)
-                if name.endswith(".npy") and name[:-4].isdecimal()}  # no partial one
+            images = {
+                row[0]: (position, int(row[1])) for position, row in enumerate(csv.reader(file))
+            }
+        rows = {
+            int(name[:-4]): np.load(os.path.join(folder, name), allow_pickle=False)
+            for name in os.listdir(folder)
+            if name.endswith(".npy") and name[:-4].isdecimal()
+        }  # no partial one
         # An epoch on several devices has left none.
         margins = np.full((max(rows, default=0), len(images)), np.nan, np.float32)
         for epoch, row in rows.items():

@@ -38,10 +38,10 @@ def check(run):
         ) from None
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{table_path}: cannot be read: {error}") from None
-    if expected.ndim != 2 or expected.shape[1] != len(run.labels) or not len(expected):
+    if expected.ndim != 2 or expected.shape[1] != len(run.class_names) or not len(expected):
         raise InputError(
-            f"{table_path}: does not hold {len(run.labels)} probabilities an image, one a class "
-            f"of {run.file(run_folder.LABELS)}"
+            f"{table_path}: does not hold {len(run.class_names)} probabilities an image, one a "
+            f"class of {run.file(run_folder.LABELS)}"
         )
     return [run.file(run_folder.CHECK, name) for name in table], expected
 
@@ -60,10 +60,14 @@ def validation(run, known):
         return [], []
     there = os.path.realpath(place)
     left_out = {os.path.basename(file) for file in known}
-    return _spread([
-        os.path.join(place, name) for name in _names(place)
-        if name not in left_out and os.path.join(there, name) not in trained
-    ], run.preprocessing)
+    return _spread(
+        [
+            os.path.join(place, name)
+            for name in _names(place)
+            if name not in left_out and os.path.join(there, name) not in trained
+        ],
+        run.preprocessing,
+    )
 
 
 def training(run):
@@ -100,7 +104,7 @@ def labels(run, files):
         if folder == check_folder:
             folder = _validation_folder(run)
         with contextlib.suppress(InputError, FileNotFoundError):
-            found[position] = read_label(folder, name, run.labels, run_folder.LABELS)
+            found[position] = read_label(folder, name, run.class_names, run_folder.LABELS)
     return found
 
 
@@ -136,11 +140,11 @@ def _spread(paths, preprocessing):
 def write_check(job, model):
     """Copies some validation images with the probabilities that the best weights give them."""
     preprocessing = run_folder.preprocessing(job.options)
-    count = len(job.validation.names)
+    count = len(job.validation.file_names)
     files, images = [], []
-    # Spread over the whole folder: neighbours are often of one class.
+    # Sharding over the whole folder: neighbours are often of one class.
     for position in np.unique(np.linspace(0, count - 1, min(count, CHECK_IMAGES)).astype(int)):
-        path = os.path.join(job.validation.folder, job.validation.names[position])
+        path = os.path.join(job.validation.folder, job.validation.file_names[position])
         try:
             images.append(load(path, preprocessing))
             files.append(path)

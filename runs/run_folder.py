@@ -48,12 +48,12 @@ class Run(NamedTuple):
     Attributes:
         path: its folder.
         options: the options of `--mode train` it was made with, resolved.
-        labels: tuple of str, class names in the order of their ids.
+        class_names: tuple of str, in the order of their ids.
     """
 
     path: str
     options: tuple
-    labels: tuple
+    class_names: tuple
 
     def file(self, *names):
         """Path of a file of the run."""
@@ -72,8 +72,18 @@ def preprocessing(options):
 
 def architecture(options):
     """The arguments of `builder.build_model` that the options of a training mean."""
-    names = ("backbone", "input_size", "dropout", "drop_connect", "attention", "block_attention",
-             "pooling", "bilinear_dim", "norm", "normalize")
+    names = (
+        "backbone",
+        "input_size",
+        "dropout",
+        "drop_connect",
+        "attention",
+        "block_attention",
+        "pooling",
+        "bilinear_dim",
+        "norm",
+        "normalize",
+    )
     return {name: getattr(options, name) for name in names}
 
 
@@ -133,8 +143,7 @@ def write_options(path, options):
     values = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in options._asdict().items()
-        if key not in ("given", "config", "debug", "json", "overwrite", "resume", "force",
-                       *PLACE)
+        if key not in ("given", "config", "debug", "json", "overwrite", "resume", "force", *PLACE)
     }
     write_text(
         os.path.join(path, OPTIONS), yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
@@ -183,12 +192,16 @@ def find(name, save_dir, option="--run"):
     for path in (name, os.path.join(save_dir, name)):
         if any(os.path.exists(os.path.join(path, file)) for file in (OPTIONS, MODEL_FILE)):
             # Its last part names the run in messages and log folders.
-            return os.path.normpath(path if os.path.basename(path) not in ("", ".", "..")
-                                    else os.path.abspath(path))
+            return os.path.normpath(
+                path if os.path.basename(path) not in ("", ".", "..") else os.path.abspath(path)
+            )
     runs = []
     if os.path.isdir(save_dir):
-        runs = [entry for entry in sorted(os.listdir(save_dir))
-                if os.path.exists(os.path.join(save_dir, entry, OPTIONS))]
+        runs = [
+            entry
+            for entry in sorted(os.listdir(save_dir))
+            if os.path.exists(os.path.join(save_dir, entry, OPTIONS))
+        ]
     there = f"; runs there: {', '.join(runs[:10])}" if runs else "; there are no runs yet"
     raise InputError(
         f"{option}: {name!r} is neither a run or exported model nor the name of a run in {save_dir}"

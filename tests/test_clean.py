@@ -336,8 +336,8 @@ def test_after_audit_and_clean_only_a_human_has_work(tmp_path, capsys):
     rows = audit(source, *words)
     assert {row["kind"] for row in rows} == {"conflicting_labels", "wrong_extension"} < HUMAN
     # Less the three without a picture, two copies and the leak
-    assert len(read_samples(str(source), names).names) == 12 + 7 - 3 - 2 - 1
-    assert len(read_samples(str(validation), names).names) == 13
+    assert len(read_samples(str(source), names).file_names) == 12 + 7 - 3 - 2 - 1
+    assert len(read_samples(str(validation), names).file_names) == 13
 
 
 def test_labels_are_a_humans_work_who_may_write_remove(tmp_path):
@@ -352,7 +352,7 @@ def test_labels_are_a_humans_work_who_may_write_remove(tmp_path):
     chosen = [(row["path"], "" if row["path"].endswith("two.jpg") else "remove") for row in rows]
     quarantine.clean(table(tmp_path / "f.csv", *chosen), str(tmp_path / "q"))
     names = read_label_names(source / "label.json")
-    assert len(read_samples(str(source), names).names) == 13
+    assert len(read_samples(str(source), names).file_names) == 13
     assert audit(source, status=0) == []
 
 

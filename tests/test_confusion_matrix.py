@@ -157,7 +157,7 @@ def test_samples_of_a_pair(run, tmp_path):
 class Stub:
     """Says red to all but the second image of the second class, which it cannot read."""
 
-    labels = ("red", "green", "blue")
+    class_names = ("red", "green", "blue")
     preprocessing = Preprocessing(32)
     tta = "none"
 
@@ -169,7 +169,7 @@ class Stub:
 
 def test_evaluates(tmp_path, monkeypatch, capsys):
     data = write_samples(tmp_path / "data", 2)
-    run = make_run(tmp_path / "run", Stub.labels)
+    run = make_run(tmp_path / "run", Stub.class_names)
     monkeypatch.setattr(Classifier, "load", lambda path, devices=None: Stub())
     main(run, "--data", data, "--json")
     found = json.loads(capsys.readouterr().out)

@@ -143,12 +143,13 @@ def test_split_follows_the_hash_as_training_does(source, tmp_path):
         labels = read_label_names(os.path.join(folder, "label.json"))
         assert labels == tuple(sorted(NAMES))
         samples = read_samples(folder, labels)
-        assert len(samples.names) == found["parts"][name]["images"]
-        total += len(samples.names)
+        assert len(samples.file_names) == found["parts"][name]["images"]
+        total += len(samples.file_names)
         # In every class each part has some, if need be one that its hash would not put there
-        assert (np.bincount(samples.labels, minlength=len(NAMES)) > 0).all()
+        assert (np.bincount(samples.class_ids, minlength=len(NAMES)) > 0).all()
         strays += sum(
-            not low <= hash_share(os.path.join(folder, image)) < high for image in samples.names
+            not low <= hash_share(os.path.join(folder, image)) < high
+            for image in samples.file_names
         )
     assert total == 50
     assert strays <= len(NAMES)
@@ -163,7 +164,7 @@ def test_what_is_left_to_train_on_can_be_split_again(tmp_path):
     dir2txt.convert(str(tmp_path / "source"), str(tmp_path / "out"), shares=(0.6, 0.4))
     folder = str(tmp_path / "out" / "train_datasets")
     left, held = split(read_samples(folder, ("a", "b")), 0.3)
-    assert 0.15 < len(held.names) / (len(left.names) + len(held.names)) < 0.45
+    assert 0.15 < len(held.file_names) / (len(left.file_names) + len(held.file_names)) < 0.45
 
 
 def test_near_duplicates_stay_on_one_side(tmp_path):

@@ -206,7 +206,7 @@ def test_an_undecodable_image_has_weight_0_and_is_reported_once(folder, make):
     assert len(lines) == 2
     for name in ("img_0_1.png", "img_2_3.png"):
         assert sum(name in line for line in lines) == 1
-    assert sorted(batches.bad) == [1, 11]
+    assert sorted(batches.undecodable) == [1, 11]
     assert batches.error is None
 
 
@@ -225,7 +225,7 @@ def test_as_many_undecodable_images_as_allowed(folder, make):
     spoil(folder, "img_0_0.png", "img_0_1.png", "img_0_2.png")
     batches = make(folder, max_bad=0.25)  # three of twelve
     epoch_of(batches, 0)
-    assert len(batches.bad) == 3 and batches.error is None
+    assert len(batches.undecodable) == 3 and batches.error is None
 
 
 def test_more_undecodable_images_than_allowed(folder, make):

@@ -37,10 +37,10 @@ def read_back(target):
     names = read_label_names(os.path.join(target, "label.json"))
     samples = read_samples(target, names)
     found = {}
-    for name, label in zip(samples.names, samples.labels):
+    for name, label in zip(samples.file_names, samples.class_ids):
         with open(os.path.join(target, name), "rb") as file:
             found[file.read().decode()] = names[label]
-    assert len(found) == len(samples.names)
+    assert len(found) == len(samples.file_names)
     return found
 
 
@@ -269,7 +269,7 @@ def test_demo_parts_hold_every_digit_once(demo):
     assert sorted(os.listdir(demo)) == sorted(PARTS)
     seen = []
     for part, count in PARTS.items():
-        names = read_part(demo, part).names
+        names = read_part(demo, part).file_names
         assert len(names) == count
         seen += names
     assert sorted(seen) == [f"digit_{number:04}.png" for number in range(1797)]
@@ -280,9 +280,9 @@ def test_demo_labels_and_pixels_are_scikit_learns(demo):
     largest = mean = 0
     for part in PARTS:
         samples = read_part(demo, part)
-        numbers = [int(name[6:10]) for name in samples.names]
-        assert np.array_equal(samples.labels, digits.target[numbers])
-        for name, number in list(zip(samples.names, numbers))[::10]:
+        numbers = [int(name[6:10]) for name in samples.file_names]
+        assert np.array_equal(samples.class_ids, digits.target[numbers])
+        for name, number in list(zip(samples.file_names, numbers))[::10]:
             image = cv2.imread(str(demo / part / name), cv2.IMREAD_UNCHANGED)
             assert image.shape == (32, 32) and image.dtype == np.uint8
             # The middle 2 x 2 of each 4 x 4 lie nearest to the scan's pixel.
@@ -297,7 +297,7 @@ def test_demo_labels_and_pixels_are_scikit_learns(demo):
 def test_demo_classes_have_equal_shares(demo):
     shares = np.bincount(load_digits().target) / 1797
     for part, count in PARTS.items():
-        found = np.bincount(read_part(demo, part).labels, minlength=10)
+        found = np.bincount(read_part(demo, part).class_ids, minlength=10)
         assert np.abs(found - shares * count).max() <= 1.5  # whole images, rounded twice
 
 

@@ -427,7 +427,7 @@ def test_predict_does_not_import_tensorflow(made):
     )
     assert process.returncode == 0, process.stderr
     [answer] = json.loads(process.stdout)
-    loaded = Classifier.load(str(made.model), half=True)
+    loaded = Classifier.load(str(made.model), allow_low_precision=True)
     expected = loaded.classify([image], 3)[0]
     for found, wanted in zip(answer["predictions"], expected):
         assert found["label"] == wanted["label"]

@@ -53,7 +53,7 @@ def test_an_epoch_is_written_in_the_samples_order(tmp_path):
     order = [np.array([2, 0]), np.array([3, 2])]
 
     class Batches:
-        samples = SimpleNamespace(names=list("abcd"))
+        samples = SimpleNamespace(file_names=list("abcd"))
         rows = staticmethod(lambda number: (order[number], np.ones(2, bool)))
         __len__ = staticmethod(lambda: 2)
 
@@ -151,8 +151,8 @@ PROBABILITIES = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [0.05,
 
 def test_of_images_trained_on_margins_tell_of_others_answers(run):
     """`new` has a class that one image with that label is surer to have: its answer counts."""
-    more = Samples(run.samples.folder, [*run.samples.names, "sure"],
-                   np.append(run.samples.labels, 1).astype(np.int32))
+    more = Samples(run.samples.folder, [*run.samples.file_names, "sure"],
+                   np.append(run.samples.class_ids, 1).astype(np.int32))
     probabilities = np.concatenate([PROBABILITIES, [[0.1, 0.9]]])
     found = find(run.path, more, probabilities)
     assert [(each.position, each.suggested, each.how) for each in found] == [
@@ -165,9 +165,9 @@ def test_of_images_trained_on_margins_tell_of_others_answers(run):
 
 
 def test_a_label_corrected_since_is_not_judged_by_the_old_ones_margins(run):
-    labels = run.samples.labels.copy()
+    labels = run.samples.class_ids.copy()
     labels[1] = 0
-    samples = run.samples._replace(labels=labels)
+    samples = run.samples._replace(class_ids=labels)
     assert [each.position for each in find(run.path, samples, PROBABILITIES)] == [2]
     assert label_errors.trained_on(run.path, samples)[1]
 
@@ -248,7 +248,7 @@ def test_a_folder_that_was_moved_is_known_by_its_names(run, tmp_path):
 def test_margins_are_kept_where_they_tell_of_a_label(devices, mixup, cutmix, kept):
     job = SimpleNamespace(
         options=SimpleNamespace(mixup=mixup, cutmix=cutmix),
-        training=SimpleNamespace(names=list("abc")), validation=SimpleNamespace(names=list("ab")),
+        training=SimpleNamespace(file_names=list("abc")), validation=SimpleNamespace(file_names=list("ab")),
     )
-    found = label_margins.make(job, SimpleNamespace(spread=SimpleNamespace(devices=devices)))
+    found = label_margins.make(job, SimpleNamespace(sharding=SimpleNamespace(devices=devices)))
     assert len(found) == kept and all(each.values.shape == (3,) for each in found)

@@ -872,7 +872,7 @@ def test_patience_goes_on_after_a_stop(tmp_path):
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_training(loss):
     batches = SimpleNamespace(
-        epoch=0, samples=SimpleNamespace(names=[f"img_{number}.png" for number in range(30)]),
+        epoch=0, samples=SimpleNamespace(file_names=[f"img_{number}.png" for number in range(30)]),
         rows=lambda batch: (np.arange(4 * batch, 4 * batch + 4), np.ones(4, bool)),
     )
     callback = callbacks.Epochs(batches)
@@ -893,7 +893,7 @@ def test_the_batches_are_told_the_epoch():
 
 def test_margins_stay_out_of_the_logs():
     """They are no score: TensorBoard, which gets the logs next, would draw a line at 0."""
-    callback = callbacks.Epochs(SimpleNamespace(epoch=0, bad={}, samples=SimpleNamespace(names=[])))
+    callback = callbacks.Epochs(SimpleNamespace(epoch=0, undecodable={}, samples=SimpleNamespace(file_names=[])))
     callback.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=0.5)))
     logs = {"mean_loss": 1.5, "margins": 0.0, "val_mean_loss": 2.5, "val_margins": 0.0}
     callback.on_epoch_end(0, logs)

@@ -216,12 +216,12 @@ def test_off_is_as_loaded_and_augmented(folder, make, chosen):
     batches = make(folder, mixing=chosen, seed=3, batch_size=12)
     batches.epoch = 2
     x, y, _ = batches[0]
-    names = batches.samples.names
+    names = batches.samples.file_names
     for row, position in enumerate(batches.rows(0)[0]):
         expected = load(os.path.join(folder, names[position]), SMALL)
         augment(expected, EVERYTHING, np.random.default_rng((3, 2, int(position))))
         assert np.array_equal(x[row], expected)
-        assert y[row, batches.samples.labels[position]] == 1
+        assert y[row, batches.samples.class_ids[position]] == 1
 
 
 def test_batches_are_a_function_of_seed_epoch_and_index(folder, make):
@@ -240,7 +240,7 @@ def test_batches_keep_their_contract(tmp_path, make):
     with open(os.path.join(folder, "img_1_1.png"), "wb") as file:
         file.write(b"no picture")
     batches = make(folder, mixing=ALL_ON, label_smoothing=0.1, batch_size=4, workers=2)
-    broken = batches.samples.names.index("img_1_1.png")
+    broken = batches.samples.file_names.index("img_1_1.png")
     for epoch in range(3):
         batches.epoch = epoch
         for index, rows in enumerate((4, 4, 1)):

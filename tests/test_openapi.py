@@ -191,7 +191,7 @@ class Batcher:
 def client(ready=True, calibrated=False):
     state = State()
     classifier = SimpleNamespace(
-        labels=("cat", "dog", "狐狸"), calibration=calibrated, unknown=lambda row: True,
+        class_names=("cat", "dog", "狐狸"), calibration=calibrated, unknown=lambda row: True,
         top=lambda row, count: [{"label": "dog", "id": 1, "probability": 0.75}] * count)
     if ready:
         state.served = Served("animals", classifier, Batcher())

@@ -195,7 +195,7 @@ def test_seed(shown):
 def test_val_fraction(tmp_path):
     data = write_samples(tmp_path / "data", 40)
     held = [set(setup.prepare(parse("train", ["--train_data", data, "--val_fraction", share]))
-                .validation.names) for share in ("0.1", "0.5")]
+                .validation.file_names) for share in ("0.1", "0.5")]
     assert held[0] < held[1] and 3 <= len(held[0]) < 30 and 40 < len(held[1]) < 80
 
 

@@ -48,7 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif stub.silent == "GET":
             self.close_connection = True
         elif self.allowed():
-            self.reply(200, {"labels": stub.labels, "model": "animals"}, {})
+            self.reply(200, {"labels": stub.class_names, "model": "animals"}, {})
 
     def do_POST(self):
         stub = self.server.stub
@@ -109,7 +109,7 @@ def server():
 @pytest.fixture
 def tab(browser, server):
     """The page, newly opened; nothing may have gone wrong in it when the test ends."""
-    server.stub = SimpleNamespace(labels=LABELS, replies=[], requests=[], token=None,
+    server.stub = SimpleNamespace(class_names=LABELS, replies=[], requests=[], token=None,
                                   silent=None, busy=0, most=0, open=threading.Event())
     server.stub.open.set()
     browser.problems.clear()
@@ -235,7 +235,7 @@ def test_a_chosen_picture(tab, stub, picture):
 
 @needs_chromium
 def test_five_classes_are_asked_for_where_there_are_more(tab, stub):
-    stub.labels = [str(number) for number in range(9)]
+    stub.class_names = [str(number) for number in range(9)]
     give(tab, "paste", ("image.png", PICTURE))
     finished(tab)
     assert [request.path for request in stub.requests] == ["/predict?top_k=5"]

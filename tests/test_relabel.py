@@ -53,7 +53,7 @@ def main(place, *words, table=None):
 
 def labels(place):
     samples = read_samples(place.data, LABELS)
-    return dict(zip(samples.names, samples.labels.tolist()))
+    return dict(zip(samples.file_names, samples.class_ids.tolist()))
 
 
 def texts(place):

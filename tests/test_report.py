@@ -54,7 +54,7 @@ class Stub:
 
     def __init__(self, rows):
         self.rows = rows
-        self.labels = range(rows.shape[1])
+        self.class_names = range(rows.shape[1])
 
     def stream(self, paths, batch_size, workers):
         for path, row in zip(paths, self.rows):
@@ -132,12 +132,12 @@ def made(tmp_path_factory):
     os.rename(place / "data", data)
     path = make_run(place / "a run", LABELS)
     samples = read_samples(data, LABELS)
-    rows = answers(len(samples.names))
+    rows = answers(len(samples.file_names))
     with pytest.MonkeyPatch.context() as patch:
         assert report(patch, path, data, rows) == 0
-    rows[samples.names.index(BROKEN)] = 0
+    rows[samples.file_names.index(BROKEN)] = 0
     predicted = np.where(rows.any(axis=1), rows.argmax(axis=1), -1)
-    return SimpleNamespace(path=path, data=data, samples=samples, rows=rows, true=samples.labels,
+    return SimpleNamespace(path=path, data=data, samples=samples, rows=rows, true=samples.class_ids,
                            predicted=predicted, page=Page(path / "report.html"))
 
 
@@ -234,10 +234,10 @@ def test_options_and_fingerprint(made):
     assert "<code>pooling</code></td><td>gem</td><td class=\"faint\">avg</td>" in differs
     assert "<code>attention</code></td><td>none</td></tr>" in same
     lines = []
-    for name in sorted(made.samples.names):
+    for name in sorted(made.samples.file_names):
         with open(os.path.join(made.data, name), "rb") as file:
             content = hashlib.sha256(file.read()).hexdigest()[:16]
-        label = LABELS[made.true[made.samples.names.index(name)]]
+        label = LABELS[made.true[made.samples.file_names.index(name)]]
         lines.append(f"{name}, {label}, {content}\n")
     expected = hashlib.sha256("".join(lines).encode()).hexdigest()
     assert f'<code id="fingerprint">{expected}</code>' in made.page.text
@@ -259,15 +259,15 @@ def test_surest_errors(made):
     wrong = np.flatnonzero((made.predicted != made.true) & (made.predicted != -1))
     surest = sorted(wrong, key=lambda n: -made.rows[n].max())
     assert 3 < len(wrong) <= 24
-    assert made.page.all("data-error") == [made.samples.names[n] for n in surest]
+    assert made.page.all("data-error") == [made.samples.file_names[n] for n in surest]
     assert made.page.all("alt").count("heat map") == len(wrong) and "(Grad-CAM" in made.page.text
 
 
 def test_doubtful_labels_in_page_and_table(made):
     suspects = label_errors.find(label_errors.recall(str(made.path), made.samples),
                                     made.samples, made.rows,
-                                   [made.samples.names.index(BROKEN)])
-    names = [made.samples.names[each.position] for each in suspects]
+                                   [made.samples.file_names.index(BROKEN)])
+    names = [made.samples.file_names[each.position] for each in suspects]
     assert 2 < len(names) <= 48 and made.page.all("data-suspect") == names
     rows = table(made.path / "report.csv")
     assert list(rows[0]) == ["path", "label", "suggested", "probability_of_label",

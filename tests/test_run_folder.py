@@ -118,7 +118,7 @@ def test_a_run_comes_back_as_it_was_made(tmp_path):
     run_folder.create(path, given, LABELS, False)
     assert sorted(os.listdir(path)) == ["label.json", "options.yaml"]
     found = run_folder.read(path, weights=None)
-    assert (found.path, found.labels) == (path, LABELS)
+    assert (found.path, found.class_names) == (path, LABELS)
     aside = dict.fromkeys(("given", "config", "debug", "json", "overwrite", "resume"))
     assert found.options._replace(**aside) == given._replace(**aside)
     assert found.preprocessing[:3] == (64, "crop", (1, 2, 3))
@@ -135,7 +135,7 @@ def test_what_belongs_to_one_command_is_not_stored(tmp_path):
 def test_a_run_with_the_longest_name_a_file_system_takes(tmp_path):
     path = make(tmp_path, "n" * 255)
     assert os.listdir(tmp_path) == ["n" * 255]
-    assert run_folder.read(path, weights=None).labels == LABELS
+    assert run_folder.read(path, weights=None).class_names == LABELS
 
 
 def test_a_run_below_a_file_is_refused(tmp_path):
@@ -208,7 +208,7 @@ def test_overwrite_takes_an_empty_or_a_new_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "new"):
         run_folder.create(str(tmp_path / name), chosen(), LABELS, True)
-        assert run_folder.read(str(tmp_path / name), weights=None).labels == LABELS
+        assert run_folder.read(str(tmp_path / name), weights=None).class_names == LABELS
 
 
 def test_overwrite_does_not_follow_a_link(tmp_path):

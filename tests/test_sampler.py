@@ -72,7 +72,7 @@ def test_every_image_is_used_before_one_is_repeated(make, labels):
 
 def test_a_class_without_images_is_left_out(make):
     batches = make([0] * 6 + [2] * 2 + [5] * 2, classes=7)
-    counts = np.bincount(batches.samples.labels[drawn(batches, 0)], minlength=7)
+    counts = np.bincount(batches.samples.class_ids[drawn(batches, 0)], minlength=7)
     assert counts[[1, 3, 4, 6]].sum() == 0
     assert sorted(counts[[0, 2, 5]]) == [3, 3, 4]
 

@@ -44,15 +44,15 @@ def refusal(folder, names=NAMES, **options):
 def test_reads_names_and_labels(folder):
     samples = read_samples(folder, NAMES)
     assert samples.folder == folder
-    assert samples.names == [f"img_{label}_{n}.png" for label in range(3) for n in range(4)]
-    assert samples.labels.dtype == np.int32
-    assert samples.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert samples.file_names == [f"img_{label}_{n}.png" for label in range(3) for n in range(4)]
+    assert samples.class_ids.dtype == np.int32
+    assert samples.class_ids.tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_order_does_not_depend_on_the_directory(tmp_path):
     for name in ("b.jpg", "a.png", "d.bmp", "c.webp"):
         put(tmp_path, name, f"{name}, 0")
-    assert read_samples(tmp_path, NAMES).names == ["a.png", "b.jpg", "c.webp", "d.bmp"]
+    assert read_samples(tmp_path, NAMES).file_names == ["a.png", "b.jpg", "c.webp", "d.bmp"]
 
 
 @pytest.mark.parametrize("text", [
@@ -61,7 +61,7 @@ def test_order_does_not_depend_on_the_directory(tmp_path):
 ])
 def test_accepted_lines(tmp_path, text):
     put(tmp_path, "img_1.jpg", text)
-    assert read_samples(tmp_path, NAMES).labels.tolist() == [2]
+    assert read_samples(tmp_path, NAMES).class_ids.tolist() == [2]
 
 
 @pytest.mark.parametrize("name", [
@@ -72,7 +72,7 @@ def test_written_names_are_read_back(tmp_path, name):
     put(tmp_path, name, "")
     write_sample(tmp_path, name, 1)
     samples = read_samples(tmp_path, NAMES)
-    assert samples.names == [name] and samples.labels.tolist() == [1]
+    assert samples.file_names == [name] and samples.class_ids.tolist() == [1]
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -81,7 +81,7 @@ def test_accents_of_either_form_name_the_same_image(tmp_path, form):
     other = unicodedata.normalize({"NFC": "NFD", "NFD": "NFC"}[form], name)
     assert name != other
     put(tmp_path, name, f"{other}, 1")
-    assert read_samples(tmp_path, NAMES).names == [name]
+    assert read_samples(tmp_path, NAMES).file_names == [name]
 
 
 def test_every_extension_is_an_image_and_the_rest_is_not(tmp_path):
@@ -92,14 +92,14 @@ def test_every_extension_is_an_image_and_the_rest_is_not(tmp_path):
     (tmp_path / "notes.md").write_text("no sample")
     (tmp_path / "._0.jpg").write_bytes(b"what macOS leaves beside every file")
     (tmp_path / ".hidden.txt").write_text("")
-    assert len(read_samples(tmp_path, NAMES).names) == len(endings)
+    assert len(read_samples(tmp_path, NAMES).file_names) == len(endings)
 
 
 def test_select():
     samples = Samples("here", ["a", "b", "c"], np.array([0, 1, 2], np.int32))
     chosen = samples.select(np.array([2, 0]))
-    assert chosen.folder == "here" and chosen.names == ["c", "a"]
-    assert chosen.labels.tolist() == [2, 0]
+    assert chosen.folder == "here" and chosen.file_names == ["c", "a"]
+    assert chosen.class_ids.tolist() == [2, 0]
 
 
 # What is refused, and how
@@ -297,78 +297,80 @@ def share(samples, name):
 def test_split_holds_out_what_hashes_below_the_fraction(tmp_path):
     samples = write_numbered(tmp_path, [150, 150])
     kept, held = split(samples, 0.2)
-    expected = {name for name in samples.names if share(samples, name) < 0.2}
-    assert set(held.names) == expected
-    assert set(kept.names) == set(samples.names) - expected
+    expected = {name for name in samples.file_names if share(samples, name) < 0.2}
+    assert set(held.file_names) == expected
+    assert set(kept.file_names) == set(samples.file_names) - expected
     for part in (kept, held):
-        assert part.names == sorted(part.names) and part.folder == samples.folder
-        assert part.labels.tolist() == [int(name[4]) for name in part.names]
+        assert part.file_names == sorted(part.file_names) and part.folder == samples.folder
+        assert part.class_ids.tolist() == [int(name[4]) for name in part.file_names]
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
 def test_split_shares_are_approximate(tmp_path, fraction):
     samples = write_numbered(tmp_path, [600])
-    held = len(split(samples, fraction, workers=2)[1].names)
+    held = len(split(samples, fraction, workers=2)[1].file_names)
     assert abs(held / 600 - fraction) < 4 * np.sqrt(fraction * (1 - fraction) / 600)
 
 
 def test_split_never_moves_old_samples_when_others_are_added(tmp_path):
     old = write_numbered(tmp_path, [120, 120])
-    old_held = set(split(old, 0.2)[1].names)
+    old_held = set(split(old, 0.2)[1].file_names)
     write_numbered(tmp_path, [80, 80], first=5000)
     names = sorted(os.listdir(tmp_path))
     new = Samples(str(tmp_path), names, np.array([int(name[4]) for name in names], np.int32))
-    new_held = set(split(new, 0.2, workers=3)[1].names)
-    assert new_held & set(old.names) == old_held
+    new_held = set(split(new, 0.2, workers=3)[1].file_names)
+    assert new_held & set(old.file_names) == old_held
     assert new_held - old_held  # and of the new ones, some
 
 
 def test_split_follows_the_bytes_and_not_the_name(tmp_path):
     samples = write_numbered(tmp_path, [60])
-    held = {(tmp_path / name).read_bytes() for name in split(samples, 0.3)[1].names}
+    held = {(tmp_path / name).read_bytes() for name in split(samples, 0.3)[1].file_names}
     renamed = []
-    for name in samples.names:
+    for name in samples.file_names:
         renamed.append("x" + name)
         os.rename(tmp_path / name, tmp_path / renamed[-1])
-    again = split(samples._replace(names=renamed), 0.3)[1]
-    assert {(tmp_path / name).read_bytes() for name in again.names} == held
+    again = split(samples._replace(file_names=renamed), 0.3)[1]
+    assert {(tmp_path / name).read_bytes() for name in again.file_names} == held
 
 
 def test_a_class_that_would_get_none_gives_its_lowest_hash(tmp_path):
     samples = write_numbered(tmp_path, [5, 3])
     lowest = [
-        min((name for name in samples.names if name[4] == label), key=lambda n: share(samples, n))
+        min((name for name in samples.file_names if name[4] == label),
+            key=lambda name: share(samples, name))
         for label in "01"
     ]
-    fraction = min(share(samples, name) for name in samples.names) / 2
+    fraction = min(share(samples, name) for name in samples.file_names) / 2
     kept, held = split(samples, fraction)
-    assert sorted(held.names) == sorted(lowest) and held.labels.tolist() == [0, 1]
-    assert len(kept.names) == 6
+    assert sorted(held.file_names) == sorted(lowest) and held.class_ids.tolist() == [0, 1]
+    assert len(kept.file_names) == 6
 
 
 def test_a_class_that_would_lose_all_keeps_its_highest_hash(tmp_path):
     samples = write_numbered(tmp_path, [4, 2])
     highest = [
-        max((name for name in samples.names if name[4] == label), key=lambda n: share(samples, n))
+        max((name for name in samples.file_names if name[4] == label),
+            key=lambda name: share(samples, name))
         for label in "01"
     ]
-    fraction = (1 + max(share(samples, name) for name in samples.names)) / 2
+    fraction = (1 + max(share(samples, name) for name in samples.file_names)) / 2
     kept, held = split(samples, fraction)
-    assert sorted(kept.names) == sorted(highest)
-    assert len(held.names) == 4
+    assert sorted(kept.file_names) == sorted(highest)
+    assert len(held.file_names) == 4
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
 def test_a_class_of_one_image_stays_in_training(tmp_path, fraction):
     samples = write_numbered(tmp_path, [1, 30])
     kept, held = split(samples, fraction)
-    assert "img_0_0000.jpg" in kept.names and 0 not in held.labels
-    assert 1 in held.labels and 1 in kept.labels
+    assert "img_0_0000.jpg" in kept.file_names and 0 not in held.class_ids
+    assert 1 in held.class_ids and 1 in kept.class_ids
 
 
 def test_split_names_a_file_that_cannot_be_read(tmp_path):
     samples = write_numbered(tmp_path, [3])
-    os.remove(tmp_path / samples.names[1])
+    os.remove(tmp_path / samples.file_names[1])
     with pytest.raises(InputError, match="img_0_0001.jpg: No such file"):
         split(samples, 0.5)
 
@@ -383,13 +385,13 @@ def test_reading_costs_little_memory_a_sample(tmp_path):
         samples = read_samples(folder, NAMES)
         kept, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return kept, peak, len(samples.names)
+        return kept, peak, len(samples.file_names)
 
     folders = []
     for count in (200, 3000):
         folders.append(tmp_path / str(count))
         folders[-1].mkdir()
-        for name in write_numbered(folders[-1], [count]).names:
+        for name in write_numbered(folders[-1], [count]).file_names:
             write_sample(folders[-1], name, 0)
     cost(folders[0])  # what is imported or cached once is none of a sample's cost
     small, large = (cost(folder) for folder in folders)

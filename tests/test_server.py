@@ -188,7 +188,7 @@ def application(folder):
 
     def make(predict=None, labels=LABELS, calibrated=None, keeper=None, max_queue=8, **settings):
         classifier = Classifier.load(folder, runtime="onnx")
-        classifier.labels, classifier.calibration = tuple(labels), calibrated
+        classifier.class_names, classifier.calibration = tuple(labels), calibrated
         state, counted = State(), metrics.create()
         batchers.append(Batcher(
             lambda source: decoding.load(source, classifier.preprocessing),
@@ -296,7 +296,7 @@ def test_unusual_pictures(server, folder, name):
     found = server.predict(data, params={"top_k": 4}).json()["predictions"]
     found.sort(key=lambda each: each["id"])
     assert np.abs(by_hand(levels) - [each["probability"] for each in found]).max() < 0.01
-    [predicted] = Classifier.load(folder, half=True).classify([data], 4)
+    [predicted] = Classifier.load(folder, allow_low_precision=True).classify([data], 4)
     predicted.sort(key=lambda each: each["id"])
     assert found == predicted
 
@@ -632,11 +632,11 @@ def test_unsure_images_are_kept_in_the_sample_format(application, tmp_path):
     keeper.close()
     assert read_label_names(os.path.join(place, "label.json")) == tuple(LABELS)
     samples = read_samples(place, LABELS)
-    contents = [open(os.path.join(place, name), "rb").read() for name in samples.names]
+    contents = [open(os.path.join(place, name), "rb").read() for name in samples.file_names]
     assert contents == [UNSURE, gif]  # sorted by time
-    assert samples.labels.tolist() == [3, 1]
-    assert samples.names[0].endswith("-from-a-client-1.jpg")
-    assert samples.names[1].endswith("-0.gif")
+    assert samples.class_ids.tolist() == [3, 1]
+    assert samples.file_names[0].endswith("-from-a-client-1.jpg")
+    assert samples.file_names[1].endswith("-0.gif")
     assert not glob.glob(os.path.join(place, ".*"))
 
 

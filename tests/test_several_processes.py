@@ -140,7 +140,7 @@ def test_rows_of_a_batch_over_devices(count, number, even):
     """Over all processes each row is real once; no device is without a row."""
     for processes in {1, number} if even else {1}:
         parts = [
-            devices.Spread(number, even, process, processes).rows(count)
+            devices.Sharding(number, even, process, processes).rows(count)
             for process in range(processes)
         ]
         rows = np.concatenate([part[0] for part in parts])

@@ -45,7 +45,7 @@ class Epochs(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs["loss"]):
-            names = self.batches.samples.names
+            names = self.batches.samples.file_names
             images = [names[position] for position in self.batches.rows(batch)[0]]
             raise DivergedError(
                 f"the loss became {logs['loss']} in epoch {self.epoch + 1}, step {batch + 1}, "
@@ -59,10 +59,10 @@ class Epochs(keras.callbacks.Callback):
                 logs[f"{prefix}loss"] = logs.pop(prefix + MEAN_LOSS)
             logs.pop(prefix + label_margins.NAME, None)
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-        bad = sum(len(part.bad) for part in self.parts)
-        total = sum(len(part.samples.names) for part in self.parts)
+        bad = sum(len(part.undecodable) for part in self.parts)
+        total = sum(len(part.samples.file_names) for part in self.parts)
         if bad > self.max_bad * total:
-            *_, last = [error for part in self.parts for error in part.bad.copy().values()]
+            *_, last = [error for part in self.parts for error in part.undecodable.copy().values()]
             # What was listed and is there no more is no wrong input.
             raise (InputError if os.path.exists(last.name) else RunError)(
                 f"{bad} of {total} images cannot be decoded, more than --max_bad "
@@ -111,8 +111,9 @@ class RunWriter(keras.callbacks.Callback):
         batches: `ImageBatches` whose undecodable images the checkpoint remembers.
     """
 
-    def __init__(self, whole, path, patience, data, start, began, writes=True, thaws=0, keep=1,
-                 batches=()):
+    def __init__(
+        self, whole, path, patience, data, start, began, writes=True, thaws=0, keep=1, batches=()
+    ):
         super().__init__()
         self.whole = whole
         # Without the optimizer, which Keras would store with a compiled model's weights.
@@ -129,15 +130,17 @@ class RunWriter(keras.callbacks.Callback):
 
     def go_on(self, start):
         """Takes the state of a `checkpoint.Checkpoint`; of None, that of a beginning."""
-        state = start.state if start else {
-            "history": [], "best_epoch": 0, "seconds": 0.0, "halvings": 0, "bad": [],
-        }
+        state = (
+            start.state
+            if start
+            else {"history": [], "best_epoch": 0, "seconds": 0.0, "halvings": 0, "bad": []}
+        )
         self.history = list(state["history"])
         self.best_epoch = state["best_epoch"]
         self.seconds = state["seconds"]  # of training, up to the last checkpoint
         self.halvings = state["halvings"]  # of the learning rate, after losses that were no number
         for part, bad in zip(self.batches, state["bad"]):
-            part.bad = {position: ImageError(*error) for position, *error in bad}
+            part.undecodable = {position: ImageError(*error) for position, *error in bad}
         self.saved = (start.epochs, start.steps) if start else None  # what a checkpoint holds
         self.saved_at = time.monotonic()
 
@@ -159,8 +162,10 @@ class RunWriter(keras.callbacks.Callback):
             "seconds": self.seconds,
             "halvings": self.halvings,
             "bad": [
-                [(position, error.name, error.reason)
-                 for position, error in part.bad.copy().items()]  # threads may add to it
+                [
+                    (position, error.name, error.reason)
+                    for position, error in part.undecodable.copy().items()
+                ]  # threads may add to it
                 for part in self.batches
             ],
         }
@@ -176,8 +181,13 @@ class RunWriter(keras.callbacks.Callback):
         self.seconds = time.monotonic() - self.before
         if self.writes:
             checkpoint.save(
-                os.path.join(self.path, run_folder.CHECKPOINT), len(self.history), steps,
-                self.whole, model.optimizer, metrics or {}, self.state(),
+                os.path.join(self.path, run_folder.CHECKPOINT),
+                len(self.history),
+                steps,
+                self.whole,
+                model.optimizer,
+                metrics or {},
+                self.state(),
             )
             self.saved = len(self.history), steps
         self.saved_at = time.monotonic()
@@ -212,9 +222,10 @@ class RunWriter(keras.callbacks.Callback):
         last, epochs = os.path.join(self.path, run_folder.LAST), len(self.history)
         with replacing(last) as partial:
             # HDF5 crashes where the disk is full; this raises an OSError.
-            reserve(partial, sum(
-                4096 + 8 * math.prod(variable.shape) for variable in self.weights.variables
-            ))
+            reserve(
+                partial,
+                sum(4096 + 8 * math.prod(variable.shape) for variable in self.weights.variables),
+            )
             self.weights.save_weights(partial)
         if self.best_epoch == epochs:
             _copy(last, os.path.join(self.path, run_folder.BEST))
@@ -274,8 +285,12 @@ class Progress(keras.callbacks.Callback):
         self.epoch_began = time.monotonic()
         self.shown = 0.0
         self.bar = tqdm(
-            total=self.images, desc=f"epoch {epoch + 1}/{self.epochs}", unit=" images",
-            leave=False, disable=None, dynamic_ncols=True,
+            total=self.images,
+            desc=f"epoch {epoch + 1}/{self.epochs}",
+            unit=" images",
+            leave=False,
+            disable=None,
+            dynamic_ncols=True,
         )
 
     def on_train_batch_end(self, batch, logs=None):
@@ -301,7 +316,8 @@ class Progress(keras.callbacks.Callback):
             f"rate {logs['learning_rate']:.2g}  "
             f"{max(computed, 0) / (self.trained - self.epoch_began):.0f} images/s  "
             f"{now - self.epoch_began:.0f} s  left {clock(left)}",
-            file=sys.stderr, flush=True,
+            file=sys.stderr,
+            flush=True,
         )
 
     def on_train_end(self, logs=None):

@@ -17,7 +17,7 @@ def make_model(job):
     from modeling.builder import build_model
 
     model = build_model(
-        classes=len(job.labels),
+        classes=len(job.class_names),
         weights="none" if job.checkpoint else job.options.weights,
         **run_folder.architecture(job.options),
     )
@@ -83,7 +83,7 @@ def make_loss(job):
 
     weights = None
     if options.class_weights != "none":
-        counts = np.bincount(job.training.labels, minlength=len(job.labels))
+        counts = np.bincount(job.training.class_ids, minlength=len(job.class_names))
         weights = class_weights(counts, options.class_weights)
     gamma = options.focal_gamma if options.loss == "focal" else 0.0
     return FocalLoss(gamma, weights)

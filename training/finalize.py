@@ -28,7 +28,7 @@ def finish(job, devices, model, writer, bad):
     from modeling import weight_files
     from training import callbacks
 
-    if keras.config.dtype_policy().name != "float32" or devices.spread.devices > 1:
+    if keras.config.dtype_policy().name != "float32" or devices.sharding.devices > 1:
         # What is exported and used computes in float32 on one device, so check/ has to.
         use_precision("float32")
         leave_distribution()
@@ -42,9 +42,9 @@ def finish(job, devices, model, writer, bad):
         "val_accuracy": best["val_accuracy"],
         "val_loss": best["val_loss"],
         "epochs": len(writer.history),
-        "train_images": len(job.training.names),
-        "val_images": len(job.validation.names),
-        "classes": len(job.labels),
+        "train_images": len(job.training.file_names),
+        "val_images": len(job.validation.file_names),
+        "classes": len(job.class_names),
         "undecodable_images": bad,
         "train_seconds": round(writer.seconds, 1),
     }

@@ -49,9 +49,7 @@ def split(model, devices):
         nothing before it learns.
     """
     # keras.Model gives its layers in the graph's order.
-    following = [
-        layer for layer in model.layers if layer not in set(backbone_layers(model))
-    ]
+    following = [layer for layer in model.layers if layer not in set(backbone_layers(model))]
     first = following[0]
     cut = first.output if first.name == "pool" and not first.weights else first.input
     body = keras.Model(model.input, cut)
@@ -75,7 +73,7 @@ class FeatureBatches(keras.utils.PyDataset):
     def __init__(self, body, images, order, folder):
         super().__init__(workers=1)
         self.order = order
-        count = len(images.samples.names)
+        count = len(images.samples.file_names)
         self._file = tempfile.TemporaryFile(dir=folder)  # gone with the process, whatever happens
         size = 4 * count * int(np.prod(body.output.shape[1:]))
         if hasattr(os, "posix_fallocate"):
@@ -92,7 +90,7 @@ class FeatureBatches(keras.utils.PyDataset):
             full = np.resize(x, (images.batch_size, *x.shape[1:]))
             self._x[rows] = np.asarray(body.predict_on_batch(full))[: len(x)]
             self._y[rows], self._weights[rows] = y, weights
-        order.bad.update(images.bad)
+        order.undecodable.update(images.undecodable)
 
     def __len__(self):
         return len(self.order)

@@ -72,13 +72,13 @@ class MarginWriter(keras.callbacks.Callback):
         rows = np.concatenate([self.batches.rows(number)[0] for number in range(len(self.batches))])
         values = np.asarray(self.metric.values)[: len(rows)]
         # The balanced sampler draws some images not at all in an epoch, and some repeatedly.
-        margins = np.full(len(self.batches.samples.names), np.nan, np.float16)
+        margins = np.full(len(self.batches.samples.file_names), np.nan, np.float16)
         margins[rows] = values
         write_margins(self.path, self.epoch, margins)
 
 
 def make(job, devices):
     """The `Margins` of a job as a tuple of one; empty where they would say nothing of a label."""
-    if devices.spread.devices > 1 or job.options.mixup or job.options.cutmix:
+    if devices.sharding.devices > 1 or job.options.mixup or job.options.cutmix:
         return ()
-    return (Margins(max(len(job.training.names), len(job.validation.names))),)
+    return (Margins(max(len(job.training.file_names), len(job.validation.file_names))),)

@@ -1,6 +1,5 @@
 """The learning rate of a training: the default, and what --scale_lr makes of it."""
 
-
 RATE_IMAGES = 16  # images a step that a learning rate is for, under --scale_lr linear
 
 

@@ -46,9 +46,7 @@ def check_place(options):
             f"count from 0 to {processes - 1}"
         )
     if given and options.backend != "jax":
-        raise InputError(
-            f"--backend: several processes train with jax, not with {options.backend}"
-        )
+        raise InputError(f"--backend: several processes train with jax, not with {options.backend}")
     together = given or (options.backend == "jax" and devices.launcher())
     if options.cache_features and together:
         raise InputError(
@@ -116,8 +114,11 @@ def _check_features(options):
             "--cache_features: needs a frozen backbone: give --freeze_epochs, from 1 to the "
             f"{options.epochs} of --epochs"
         )
-    on = [name for name, off in AUGMENTATION.items()
-          if name in options.given and getattr(options, name) != off]
+    on = [
+        name
+        for name, off in AUGMENTATION.items()
+        if name in options.given and getattr(options, name) != off
+    ]
     if on:
         raise InputError(
             "--cache_features: features are computed once, so no augmentation is possible; "

@@ -33,14 +33,14 @@ class Job(NamedTuple):
     Attributes:
         options: the options of `--mode train`, with what depends on others filled in.
         path: the run's folder.
-        labels: tuple of str, the class names.
+        class_names: tuple of str, in the order of their ids.
         training, validation: `Samples`.
         checkpoint: the `Checkpoint` that a run goes on from, or None.
     """
 
     options: tuple
     path: str
-    labels: tuple
+    class_names: tuple
     training: Samples
     validation: Samples
     checkpoint: Checkpoint | None
@@ -70,14 +70,15 @@ def prepare(options):
         validation = read_samples(options.val_data, labels, labels_path)
     else:
         training, validation = split(training, options.val_fraction, options.workers)
-        if not validation.names:
+        if not validation.file_names:
             raise InputError(
                 f"{data}: too few images to hold some out for validation: every class has only "
                 "one; add images or name a folder with --val_data"
             )
-    counts = np.bincount(training.labels, minlength=len(labels))
+    counts = np.bincount(training.class_ids, minlength=len(labels))
     say(
-        f"{len(training.names):,} images to train on, {len(validation.names):,} to validate on, "
+        f"{len(training.file_names):,} images to train on, "
+        f"{len(validation.file_names):,} to validate on, "
         f"{len(labels)} classes named in {labels_path}"
     )
     if not counts.all():
@@ -103,7 +104,8 @@ def _resumed(options):
     options = _with_numbers(options)
     free = {"resume", "json", "debug", "config", "save_dir", "force", *PLACE, *KEEPING}
     changed = {
-        name: getattr(options, name) for name in options.given - free
+        name: getattr(options, name)
+        for name in options.given - free
         if getattr(options, name) != getattr(stored, name)
         and not (name == "epochs" and options.epochs > stored.epochs)
     }
@@ -114,8 +116,10 @@ def _resumed(options):
             "its own options, or with --force"
         )
     for name, value in changed.items():
-        say(f"note: --force: --{name} {parser.show(value)} instead of "
-            f"{parser.show(getattr(stored, name))}")
+        say(
+            f"note: --force: --{name} {parser.show(value)} instead of "
+            f"{parser.show(getattr(stored, name))}"
+        )
     kept = {*(options.given & {*KEEPING, "epochs"}), *PLACE, "json", "debug", "resume", "given"}
     found = stored._replace(**changed, **{name: getattr(options, name) for name in kept})
     start = newest(os.path.join(path, run_folder.CHECKPOINT), say)
@@ -234,8 +238,8 @@ def _validation_folder(options):
 
 def fingerprint(job):
     """A hash of classes, samples' names and labels: going on needs the same ones."""
-    digest = hashlib.sha256(repr(job.labels).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256(repr(job.class_names).encode("utf-8", "surrogateescape"))
     for samples in (job.training, job.validation):
-        digest.update("\n".join(samples.names).encode("utf-8", "surrogateescape"))
-        digest.update(samples.labels.tobytes())
+        digest.update("\n".join(samples.file_names).encode("utf-8", "surrogateescape"))
+        digest.update(samples.class_ids.tobytes())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from common.console import say
 from common.errors import RunError
-from compute.devices import ONE
+from compute.devices import SINGLE_DEVICE
 from data.augmentation import Augmentation
 from data.mixing import Mixing
 from runs import run_folder
@@ -75,13 +75,16 @@ def back(job, writer, error):
     halvings = writer.halvings + 1
     writer.go_on(start)
     writer.halvings = halvings
-    say(f"{error}; --nan_policy restore: back to epoch {start.epochs}, step {start.steps}, with "
-        f"the learning rate halved ({halvings} of {HALVINGS})")
+    say(
+        f"{error}; --nan_policy restore: back to epoch {start.epochs}, step {start.steps}, with "
+        f"the learning rate halved ({halvings} of {HALVINGS})"
+    )
     return job._replace(checkpoint=start)
 
 
-def _train_stage(job, devices, stage, start, model, training, validation, writer, watchers,
-                 margins):
+def _train_stage(
+    job, devices, stage, start, model, training, validation, writer, watchers, margins
+):
     import keras
 
     from runs import checkpoint
@@ -93,9 +96,7 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
         if stage.frozen and options.cache_features:
             body, part = fine_tuning.split(model, devices)
         with devices.scope():
-            compile_model(
-                part, job, stage, len(training), devices, margins, writer.halvings
-            )
+            compile_model(part, job, stage, len(training), devices, margins, writer.halvings)
         for each in margins:
             each.reset_state()  # Keras resets what a compiled model has used already, only
         metrics = {}
@@ -109,18 +110,24 @@ def _train_stage(job, devices, stage, start, model, training, validation, writer
                 part.optimizer.finalize_variable_values(part.trainable_variables)
                 return
             for each in margins:  # several devices have kept none
-                rows = min(start.steps * options.batch_size, len(job.training.names))
+                rows = min(start.steps * options.batch_size, len(job.training.file_names))
                 metrics = {**each.unknown(rows), **metrics}
             if start.steps and keras.backend.backend() == "tensorflow" and not devices.strategy:
-                preemption.build_metrics(part, len(job.labels))  # elsewhere `fit` does
+                preemption.build_metrics(part, len(job.class_names))  # elsewhere `fit` does
         elif not stage.first:
             writer.save(part)  # what a loss that is no number goes back to
         if part is not model:
             training, validation = _cache_features(job, body, training, validation)
         averaging = [keras.callbacks.SwapEMAWeights()] if callbacks.uses_average(part) else []
-        charts = [keras.callbacks.TensorBoard(
-            os.path.join(options.log_dir, os.path.basename(job.path)), write_graph=False,
-        )] if devices.main else []
+        charts = (
+            [
+                keras.callbacks.TensorBoard(
+                    os.path.join(options.log_dir, os.path.basename(job.path)), write_graph=False
+                )
+            ]
+            if devices.is_chief
+            else []
+        )
         with preemption.Interruptions() as interruptions:
             pauses = preemption.Pauses(
                 writer, interruptions, options.checkpoint_minutes, start, metrics
@@ -140,7 +147,7 @@ def _cache_features(job, body, *orders):
     """The `FeatureBatches` of training and validation, in the order of theirs."""
     from training.fine_tuning import FeatureBatches
 
-    images = make_batches(job, ONE, augmented=False)
+    images = make_batches(job, SINGLE_DEVICE, augmented=False)
     try:
         return [FeatureBatches(body, *pair, job.path) for pair in zip(images, orders)]
     finally:
@@ -148,8 +155,8 @@ def _cache_features(job, body, *orders):
             batches.close()
 
 
-def make_batches(job, spread, augmented=True):
-    """(training, validation) batches of a job, two `ImageBatches`, for the devices of `spread`.
+def make_batches(job, sharding, augmented=True):
+    """(training, validation) batches of a job, two `ImageBatches`, for the devices of `sharding`.
 
     Without augmentation the training's are in the samples' order, too.
     """
@@ -157,11 +164,11 @@ def make_batches(job, spread, augmented=True):
 
     options = job.options
     common = {
-        "classes": len(job.labels),
+        "classes": len(job.class_names),
         "batch_size": options.batch_size,
         "preprocessing": run_folder.preprocessing(options),
         "seed": options.seed,
-        "spread": spread,
+        "sharding": sharding,
         "workers": options.workers,
         "time_limit": options.data_time_limit,
         "report": say,

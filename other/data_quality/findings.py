@@ -50,6 +50,13 @@ class Findings:
     def add(self, kind, path, detail, group="", label=None, remove=None):
         """`remove`: whether to propose that, where the kind does not say it."""
         remove = kind in REMOVED if remove is None else remove
-        values = (path, kind, KINDS[kind][0], group, label or "", detail,
-                  "remove" if remove else "")
+        values = (
+            path,
+            kind,
+            KINDS[kind][0],
+            group,
+            label or "",
+            detail,
+            "remove" if remove else "",
+        )
         self.rows.append(dict(zip(COLUMNS, values)))

@@ -52,14 +52,18 @@ def read_folder(path, option="--source"):
         path, onerror=lambda error: failed.append(os.path.relpath(error.filename, path))
     ):
         place = os.path.relpath(parent, path)
-        folder.others.extend(os.path.normpath(os.path.join(place, name)) for name in below
-                             if os.path.islink(os.path.join(parent, name)))
+        folder.others.extend(
+            os.path.normpath(os.path.join(place, name))
+            for name in below
+            if os.path.islink(os.path.join(parent, name))
+        )
         below[:] = sorted(name for name in below if not name.startswith("."))
         names = [name for name in sorted(names) if not name.startswith(".")]
         images = [os.path.join(place, name) for name in names if _is_image(name)]
         folder.images.extend(images)
         folder.others.extend(
-            os.path.normpath(os.path.join(place, name)) for name in names
+            os.path.normpath(os.path.join(place, name))
+            for name in names
             if not _is_image(name) and (place, name) != (".", "label.json")
         )
         if not images and not below and place != ".":
@@ -104,9 +108,12 @@ def layout(folder, findings):
     kept = set(map(samples.stem, folder.others))
     for name in folder.texts:
         if samples.stem(name) not in stems:
-            findings.add("orphan_text", os.path.join(folder.path, name),
-                         "no image that can be read has its stem",
-                         remove=samples.stem(name) not in kept)
+            findings.add(
+                "orphan_text",
+                os.path.join(folder.path, name),
+                "no image that can be read has its stem",
+                remove=samples.stem(name) not in kept,
+            )
     shared = defaultdict(list)
     for name in folder.images:
         if stems[samples.stem(name)] > 1:
@@ -114,8 +121,12 @@ def layout(folder, findings):
     for stem, together in shared.items():
         group = next(findings.groups)
         for name in together:
-            findings.add("two_images_one_stem", os.path.join(folder.path, name),
-                         f"{stem}.txt belongs to {' and '.join(together)}", group)
+            findings.add(
+                "two_images_one_stem",
+                os.path.join(folder.path, name),
+                f"{stem}.txt belongs to {' and '.join(together)}",
+                group,
+            )
 
 
 def _is_utf8(name):
@@ -192,13 +203,17 @@ def empty_classes(labelled, labels_path, findings):
         path = labels_path or find_labels(source.path)
         empty = {name: path for name in names if name not in there}
     else:
-        empty = {name.replace(os.sep, "/"): os.path.join(source.path, name)
-                 for name in source.empty}
+        empty = {
+            name.replace(os.sep, "/"): os.path.join(source.path, name) for name in source.empty
+        }
     for name, path in empty.items():
         if name not in validated:
             findings.add("empty_class", path, f"{name} has no images", label=name)
     for name, count in validated.items():
         if name not in there:
-            findings.add("only_in_validation", validation[0][0].path,
-                         f"{name} has {count:,} images to validate on, none to train on",
-                         label=name)
+            findings.add(
+                "only_in_validation",
+                validation[0][0].path,
+                f"{name} has {count:,} images to validate on, none to train on",
+                label=name,
+            )

@@ -24,10 +24,19 @@ HUGE = 50_000_000  # pixels; decoding one takes as long as a hundred photos
 SMALLEST = 32  # pixels of a side, the least that a backbone takes
 LONGEST = 5  # times the other side
 ONE_COLOR = 2  # levels of 255 that a lossy format may leave between equal pixels
-ENDINGS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "BMP": (".bmp",), "WEBP": (".webp",),
-           "GIF": (".gif",), "TIFF": (".tif", ".tiff")}
-ODD_MODES = {"CMYK": "printing colours (CMYK)", "LAB": "the colours of CIELAB",
-             "HSV": "hue, saturation and value"}
+ENDINGS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+}
+ODD_MODES = {
+    "CMYK": "printing colours (CMYK)",
+    "LAB": "the colours of CIELAB",
+    "HSV": "hue, saturation and value",
+}
 # Larger than any image, so that JPEGs are decoded in full: at a reduced scale libjpeg skips data.
 WHOLE = Preprocessing(1 << 20, "stretch")
 
@@ -93,8 +102,11 @@ def look(path, small=False):
         with open(path, "rb", buffering=0) as file:
             data = file.read()
     except OSError as error:
-        reason = "is a link to nothing" if os.path.islink(path) and not os.path.exists(path) \
+        reason = (
+            "is a link to nothing"
+            if os.path.islink(path) and not os.path.exists(path)
             else f"cannot be read: {error.strerror}"
+        )
         return Look([("unreadable", reason)])
     if not data:
         return Look([("empty", "has no bytes")])
@@ -115,9 +127,12 @@ def look(path, small=False):
     if blank:
         odd.append(("blank", "all pixels have one colour"))
     return Look(
-        faults + odd, hashlib.sha256(data).digest(),
+        faults + odd,
+        hashlib.sha256(data).digest(),
         not any(kind in ("corrupt_data", "wrong_extension") for kind, _ in faults),
-        height * width, len(data), blank,
+        height * width,
+        len(data),
+        blank,
         resize_to_square(image, near_duplicates.PREPROCESSING) if small else None,
     )
 
@@ -156,8 +171,9 @@ def _other(data, path):
         if frames > 1:
             faults.append(("animated", f"holds {frames} pictures; the first is used"))
         if header.mode in ODD_MODES:
-            faults.append(("odd_mode", f"has {ODD_MODES[header.mode]}; they become red, green "
-                                       "and blue"))
+            faults.append(
+                ("odd_mode", f"has {ODD_MODES[header.mode]}; they become red, green and blue")
+            )
         elif header.mode.startswith("I;16"):
             faults.append(("odd_mode", "has 16 bits a pixel; they are scaled to 8"))
         elif header.has_transparency_data:

@@ -24,12 +24,15 @@ def chart(rows, title):
     figure = Figure((10, 1.3 + 0.42 * len(rows)), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     panels = figure.subplots(1, 2, sharey=True)
-    titles = ("milliseconds for one image (less is better)",
-              "images a second at the best batch size (more is better)")
+    titles = (
+        "milliseconds for one image (less is better)",
+        "images a second at the best batch size (more is better)",
+    )
     for axes, key, words in zip(panels, ("milliseconds", "images_per_second"), titles):
         values = [row[key] or 0 for row in rows]
-        bars = axes.barh(range(len(rows)), values, 0.7,
-                         color=[COLORS[row["runtime"]] for row in rows])
+        bars = axes.barh(
+            range(len(rows)), values, 0.7, color=[COLORS[row["runtime"]] for row in rows]
+        )
         notes = [_note(row, key) for row in rows]
         for text, row in zip(axes.bar_label(bars, notes, padding=4, fontsize=9), rows):
             text.set_color(GREY if row["problem"] else "black")
@@ -64,19 +67,40 @@ def text(result):
     """The figures as a table, from what --json gives."""
     measured = [f"{result['model']}, computed on {result['cores']} cores"]
     if result["original"]:
-        measured.append(f"agreement and difference: to {result['original']}, on "
-                        f"{result['images']} images of {result['images_from']}")
+        measured.append(
+            f"agreement and difference: to {result['original']}, on "
+            f"{result['images']} images of {result['images_from']}"
+        )
     else:
-        measured.append("agreement and difference: only of the export, to the trained model; "
-                        "--data measures them here")
-    table = [("  runtime", "precision", "MB", "load s", "ms", "ms 95 %", "images/s", "batch",
-              "memory MB", "accuracy", "95 % interval", "agreement", "difference")]
+        measured.append(
+            "agreement and difference: only of the export, to the trained model; "
+            "--data measures them here"
+        )
+    table = [
+        (
+            "  runtime",
+            "precision",
+            "MB",
+            "load s",
+            "ms",
+            "ms 95 %",
+            "images/s",
+            "batch",
+            "memory MB",
+            "accuracy",
+            "95 % interval",
+            "agreement",
+            "difference",
+        )
+    ]
     table += [_cells(row) for row in result["results"]]
     used = [column for column in zip(*table) if any(column[1:])]
     widths = [max(map(len, column)) for column in used]
     for position, cells in enumerate(zip(*used)):
-        line = "  ".join(cell.ljust(width) if place < 2 else cell.rjust(width)
-                         for place, (cell, width) in enumerate(zip(cells, widths)))
+        line = "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths))
+        )
         problem = result["results"][position - 1]["problem"] if position else None
         measured.append(f"{line.rstrip()}  {problem}" if problem else line.rstrip())
     if any(row["auto"] for row in result["results"]):
@@ -89,6 +113,7 @@ def text(result):
 
 def _cells(row):
     """The cells of one row of the table; empty where there is no figure."""
+
     def cell(key, form):
         return "" if row[key] is None else form(row[key])
 
@@ -96,12 +121,18 @@ def _cells(row):
     if row["accuracy"] is not None:
         interval = f"{row['accuracy_low']:.4f} - {row['accuracy_high']:.4f}"
     return (
-        ("* " if row["auto"] else "  ") + row["runtime"], row["precision"],
-        cell("bytes", lambda value: _number(value / 1e6)), cell("load_seconds", "{:.2f}".format),
-        cell("milliseconds", _number), cell("milliseconds_95", _number),
-        cell("images_per_second", _number), cell("batch_size", str),
+        ("* " if row["auto"] else "  ") + row["runtime"],
+        row["precision"],
+        cell("bytes", lambda value: _number(value / 1e6)),
+        cell("load_seconds", "{:.2f}".format),
+        cell("milliseconds", _number),
+        cell("milliseconds_95", _number),
+        cell("images_per_second", _number),
+        cell("batch_size", str),
         cell("peak_memory", lambda value: f"{value / 1e6:.0f}"),
-        cell("accuracy", "{:.4f}".format), interval, cell("agreement", "{:.2%}".format),
+        cell("accuracy", "{:.4f}".format),
+        interval,
+        cell("agreement", "{:.2%}".format),
         cell("difference", "{:.1e}".format),
     )
 

@@ -64,8 +64,12 @@ def drawing(families):
     """While charts are made and saved: their fonts, and an SVG that is the same every time."""
     import matplotlib
 
-    settings = {"font.family": families, "svg.hashsalt": "charts", "axes.spines.top": False,
-                "axes.spines.right": False}
+    settings = {
+        "font.family": families,
+        "svg.hashsalt": "charts",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with matplotlib.rc_context(settings):
         yield
 
@@ -75,5 +79,10 @@ def save(figure, folder, stem, endings=("png", "svg")):
     for ending in endings:
         metadata = {"Date": None} if ending == "svg" else None
         # Tight: how wide a name becomes is only known when it has been drawn.
-        figure.savefig(os.path.join(folder, f"{stem}.{ending}"), dpi=DPI, metadata=metadata,
-                       bbox_inches="tight", pad_inches=0.1)
+        figure.savefig(
+            os.path.join(folder, f"{stem}.{ending}"),
+            dpi=DPI,
+            metadata=metadata,
+            bbox_inches="tight",
+            pad_inches=0.1,
+        )

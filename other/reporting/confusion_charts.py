@@ -32,8 +32,9 @@ def matrix_chart(values, rows, columns, name, note=""):
     letters = 9 if count <= ANNOTATED else 7
     names = max(fonts.columns(word) for word in [*rows, *columns]) * letters * 0.6 / 72
     whole = np.issubdtype(values.dtype, np.integer)
-    figure = Figure((cell * len(columns) + names + 1.9, cell * count + names + 1.4),
-                    layout="constrained")
+    figure = Figure(
+        (cell * len(columns) + names + 1.9, cell * count + names + 1.4), layout="constrained"
+    )
     axes = figure.subplots()
     most = max(values.max(), 1) if whole else 1
     # One hue from light to dark needs no colour vision. The square root of the value, or
@@ -42,8 +43,10 @@ def matrix_chart(values, rows, columns, name, note=""):
     axes.spines[:].set_visible(False)
     # Where a cell is too small for a name, every second, third... is shown.
     step = int(np.ceil(0.13 / cell))
-    for ticks, words, turn in ((axes.set_yticks, rows, {}),
-                               (axes.set_xticks, columns, _turned(columns, count))):
+    for ticks, words, turn in (
+        (axes.set_yticks, rows, {}),
+        (axes.set_xticks, columns, _turned(columns, count)),
+    ):
         # parse_math: a name may hold dollar signs, which would be read as a formula.
         ticks(range(0, len(words), step), words[::step], fontsize=letters, parse_math=False, **turn)
     axes.tick_params(length=0)
@@ -60,9 +63,15 @@ def matrix_chart(values, rows, columns, name, note=""):
         for (row, column), value in np.ndenumerate(values):
             if value:  # a nought in most cells would hide the others
                 text = str(value) if whole else f"{value:.2f}" if value >= 0.005 else "<0.01"
-                axes.text(column, row, text, ha="center", va="center",
-                          fontsize=9 if len(text) < 5 else 7,
-                          color="white" if picture.norm(value) > 0.6 else "black")
+                axes.text(
+                    column,
+                    row,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=9 if len(text) < 5 else 7,
+                    color="white" if picture.norm(value) > 0.6 else "black",
+                )
     bar = figure.colorbar(picture, label=name, shrink=0.6, aspect=25, pad=0.02)
     if whole:
         bar.ax.yaxis.get_major_locator().set_params(integer=True)
@@ -107,8 +116,11 @@ def pairs_chart(pairs, thumbnails, words):
             canvas[top : top + THUMBNAIL, left : left + THUMBNAIL] = image
     letters = 9  # points
     lines = [
-        (f"true: {words[true]}", f"taken for: {words[predicted]}",
-         f"{count:,} image{'s' if count > 1 else ''}, {share:.1%} of the class")
+        (
+            f"true: {words[true]}",
+            f"taken for: {words[predicted]}",
+            f"{count:,} image{'s' if count > 1 else ''}, {share:.1%} of the class",
+        )
         for true, predicted, count, share in pairs
     ]
     widest = max(fonts.columns(line) for each in lines for line in each)
@@ -118,6 +130,13 @@ def pairs_chart(pairs, thumbnails, words):
     axes.imshow(canvas, aspect="auto", interpolation="nearest")
     axes.set_axis_off()
     for row, each in enumerate(lines):
-        axes.text(shape[1], row * step + GAP + THUMBNAIL / 2, "\n".join(each), va="center",
-                  fontsize=letters, linespacing=1.5, parse_math=False)
+        axes.text(
+            shape[1],
+            row * step + GAP + THUMBNAIL / 2,
+            "\n".join(each),
+            va="center",
+            fontsize=letters,
+            linespacing=1.5,
+            parse_math=False,
+        )
     return figure

@@ -40,8 +40,10 @@ def for_names(names):
             words.append(f"class {number}")
             strange.append(name)
     if strange:
-        say(f"note: no font found for {len(strange)} class names, which the charts show as their "
-            "ids; the package fonts-noto-cjk brings one for Chinese, Japanese and Korean")
+        say(
+            f"note: no font found for {len(strange)} class names, which the charts show as their "
+            "ids; the package fonts-noto-cjk brings one for Chinese, Japanese and Korean"
+        )
     return families, words
 
 

@@ -21,8 +21,7 @@ def option_rows(options):
     for option in parser.mode_options("train"):
         value = getattr(options, option.name)
         if option.name not in NOT_KEPT:
-            texts = ["–" if each is None else parser.show(each)
-                     for each in (value, option.default)]
+            texts = ["–" if each is None else parser.show(each) for each in (value, option.default)]
             rows.append((option.name, texts[0], option.shown or texts[1], value != option.default))
     return rows
 
@@ -33,16 +32,17 @@ def fingerprint(samples, labels, workers):
     CONTENT is `samples.content_hash` of the file in 16 hexadecimal digits. Equal for equal images
     with equal labels, wherever they are.
     """
+
     def line(position):
-        name = samples.names[position]
+        name = samples.file_names[position]
         try:
             with open(os.path.join(samples.folder, name), "rb") as file:
                 content = f"{content_hash(file.read()):016x}"
         except OSError:
             content = "unreadable"
-        return f"{name}, {labels[samples.labels[position]]}, {content}\n"
+        return f"{name}, {labels[samples.class_ids[position]]}, {content}\n"
 
-    order = sorted(range(len(samples.names)), key=samples.names.__getitem__)
+    order = sorted(range(len(samples.file_names)), key=samples.file_names.__getitem__)
     with ThreadPoolExecutor(workers) as pool:
         text = "".join(pool.map(line, order))
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

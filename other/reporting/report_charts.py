@@ -24,11 +24,19 @@ def learning_curves(rows, best):
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) < 2 else None  # a line needs two points
     for axes, name in zip(figure.subplots(1, 3), ("loss", "accuracy", "learning_rate")):
-        for column, words, color in ((name, "training", BLUE),
-                                     (f"val_{name}", "validation", ORANGE)):
+        for column, words, color in (
+            (name, "training", BLUE),
+            (f"val_{name}", "validation", ORANGE),
+        ):
             if column in rows[0]:
-                axes.plot(epochs, [row[column] for row in rows], color=color, marker=marker,
-                          markersize=4, label=words)
+                axes.plot(
+                    epochs,
+                    [row[column] for row in rows],
+                    color=color,
+                    marker=marker,
+                    markersize=4,
+                    label=words,
+                )
         axes.axvline(epochs[best], color=GREY, linestyle=":", label="best epoch")
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xlabel("epoch")
@@ -51,8 +59,11 @@ def confusion(matrix, images, words):
     if len(words) > ANNOTATED:
         order, note = confusion_order(shares), "classes that are confused stand together"
     names = [words[number] for number in order]
-    return _source(matrix_chart(shares[np.ix_(order, order)], names, names,
-                                "share of the true class's images", note))
+    return _source(
+        matrix_chart(
+            shares[np.ix_(order, order)], names, names, "share of the true class's images", note
+        )
+    )
 
 
 def reliability_diagram(found):
@@ -67,11 +78,24 @@ def reliability_diagram(found):
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     filled = found.count > 0
     left, width = found.edges[:-1][filled], np.diff(found.edges)[filled]
-    upper.bar(left, found.accuracy[filled], width, align="edge", color=BLUE, edgecolor="white",
-              label="share of right answers")
+    upper.bar(
+        left,
+        found.accuracy[filled],
+        width,
+        align="edge",
+        color=BLUE,
+        edgecolor="white",
+        label="share of right answers",
+    )
     upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="honest")
-    upper.plot(found.confidence[filled], found.accuracy[filled], "o", color=ORANGE, markersize=4,
-               label="mean probability of the bin")
+    upper.plot(
+        found.confidence[filled],
+        found.accuracy[filled],
+        "o",
+        color=ORANGE,
+        markersize=4,
+        label="mean probability of the bin",
+    )
     upper.set_ylabel("share of right answers")
     upper.set_ylim(0, 1.02)
     upper.legend(fontsize=8, loc="upper left")
@@ -86,6 +110,5 @@ def reliability_diagram(found):
 def _source(figure):
     """A figure as the `src` of an HTML image: an SVG, its letters drawn as shapes."""
     data = io.BytesIO()
-    figure.savefig(data, format="svg", metadata={"Date": None}, bbox_inches="tight",
-                   pad_inches=0.1)
+    figure.savefig(data, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.1)
     return f"data:image/svg+xml;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -30,19 +30,24 @@ def surest_errors(answers, preprocessing, run):
         (list of dict, whether they have heat maps).
     """
     samples, labels, probabilities, predicted, _ = answers
-    wrong = np.flatnonzero((predicted != samples.labels) & (predicted != NO_ANSWER))
+    wrong = np.flatnonzero((predicted != samples.class_ids) & (predicted != NO_ANSWER))
     surest = probabilities[wrong, predicted[wrong]]
     cards, shown = [], []
     for position in wrong[np.argsort(-surest, kind="stable")][:MOST_ERRORS]:
         image = _load(samples, position, preprocessing)
         if image is not None:  # it is gone since
             shown.append(image)
-            cards.append({
-                "image": html_pages.thumbnail(sized(image, THUMBNAIL)), "heat": None,
-                "name": samples.names[position], "true": labels[samples.labels[position]],
-                "predicted": labels[predicted[position]], "id": int(predicted[position]),
-                "probability": float(probabilities[position, predicted[position]]),
-            })
+            cards.append(
+                {
+                    "image": html_pages.thumbnail(sized(image, THUMBNAIL)),
+                    "heat": None,
+                    "name": samples.file_names[position],
+                    "true": labels[samples.class_ids[position]],
+                    "predicted": labels[predicted[position]],
+                    "id": int(predicted[position]),
+                    "probability": float(probabilities[position, predicted[position]]),
+                }
+            )
     maps = None
     if run and cards:
         maps = heat_maps(run, np.stack(shown), np.array([card["id"] for card in cards]))
@@ -79,14 +84,18 @@ def doubtful(suspects, answers):
     cards = []
     for each in suspects[:MOST_SUSPECTS]:
         image = _load(samples, each.position, Preprocessing(THUMBNAIL))
-        label = samples.labels[each.position]
-        cards.append({
-            "image": None if image is None else html_pages.thumbnail(image),
-            "name": samples.names[each.position], "label": labels[label],
-            "suggested": labels[each.suggested], "how": each.how,
-            "of_label": float(probabilities[each.position, label]),
-            "of_suggested": float(probabilities[each.position, each.suggested]),
-        })
+        label = samples.class_ids[each.position]
+        cards.append(
+            {
+                "image": None if image is None else html_pages.thumbnail(image),
+                "name": samples.file_names[each.position],
+                "label": labels[label],
+                "suggested": labels[each.suggested],
+                "how": each.how,
+                "of_label": float(probabilities[each.position, label]),
+                "of_suggested": float(probabilities[each.position, each.suggested]),
+            }
+        )
     return cards
 
 
@@ -103,13 +112,13 @@ def overlay(image, heat):
         image: uint8 (S, S, 3), RGB.
         heat: float32 (h, w), 0 to 1.
     """
-    grey = (cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) * 255)
+    grey = cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) * 255
     colors = cv2.applyColorMap(grey.astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
     return cv2.addWeighted(image, 1 - HEAT, np.ascontiguousarray(colors), HEAT, 0)
 
 
 def _load(samples, position, preprocessing):
     try:
-        return load(os.path.join(samples.folder, samples.names[position]), preprocessing)
+        return load(os.path.join(samples.folder, samples.file_names[position]), preprocessing)
     except ImageError:
         return None
