@@ -6,6 +6,16 @@ line) where it stands.
 """
 
 
+IMAGE_ERROR_CODES = (
+    "unreadable",  # the file cannot be opened or read
+    "empty",  # it has no bytes
+    "truncated",  # a part of it is missing
+    "too_large",  # more pixels, scans or memory than allowed
+    "unsupported",  # sound, but of a kind that is not read
+    "undecodable",  # anything else
+)
+
+
 class PlainError(Exception):
     """An error of one line, though a name in it holds a separator of lines, as file names may."""
 
@@ -20,17 +30,21 @@ class InputError(PlainError):
 
 
 class ImageError(InputError):
-    """An image that cannot be decoded.
+    """An image that cannot be used.
 
     Args:
-        name: the image's path, or the name a client gave it.
-        reason: why it cannot be decoded, in words.
+        name: str, the image's path, or the name a client gave it.
+        reason: str, why it cannot be used, in words for a person.
+        code: str, one of `IMAGE_ERROR_CODES`, for programs.
     """
 
-    def __init__(self, name, reason):
+    def __init__(self, name, reason, code="undecodable"):
         super().__init__(f"{name}: {reason}")
+        if code not in IMAGE_ERROR_CODES:
+            raise ValueError(f"code must be one of {IMAGE_ERROR_CODES}. Received: {code!r}")
         self.name = str(name)
         self.reason = reason
+        self.code = code
 
 
 class RunError(PlainError):

@@ -28,10 +28,13 @@ from cosmic_ray.mutating import mutate_code
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAYERS = ["test_layers.py", "test_group_normalization.py"]
 TESTS = {
-    "preprocess.py": ["test_preprocess.py"],
+    "data/decoding.py": ["test_decoding.py"],
+    "data/geometry.py": ["test_decoding.py"],
+    "data/jpeg.py": ["test_decoding.py"],
+    "data/pillow_formats.py": ["test_decoding.py"],
     "data_gen_label.py": ["test_data_gen_label.py", "test_sampler.py", "test_mixing.py"],
-    "run_folder.py": ["test_run_folder.py", "test_bad_input.py"],
-    "checkpoint.py": ["test_run_folder.py"],
+    "runs/run_folder.py": ["test_run_folder.py", "test_bad_input.py"],
+    "runs/checkpoint.py": ["test_run_folder.py"],
     "warmup_cosine_decay_scheduler.py": ["test_schedule.py"],
     "CBAM.py": LAYERS,
     "bilinear_pooling.py": LAYERS,

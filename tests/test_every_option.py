@@ -24,7 +24,7 @@ WORD = re.compile(r"--([a-z_]+)(=.*)?", re.S)
 SEQUENCE = (ast.List, ast.Tuple)
 SERVER = ast.dump(ast.Constant("server.py"))  # deployment/server.py is a mode by itself
 # What only looks at how options are read and checked
-PARSING = ("test_every_option", "test_options", "test_choices")
+PARSING = ("test_every_option", "test_options", "test_option_checks")
 THROUGH = ("enumerate", "list", "map", "tuple", "zip")  # functions that pass words on
 
 

@@ -10,15 +10,15 @@ import subprocess
 import numpy as np
 import pytest
 import tensorflow as tf
-import test_pausing
-from test_pausing import CACHED, ONE_BLOCK, assert_same_run, at, done, go, rates, start, words
+import test_preemption
+from test_preemption import CACHED, ONE_BLOCK, assert_same_run, at, done, go, rates, start, words
 
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins
 from training import callbacks, finalize
 
 # Fixtures
-data, wholes, one_block = test_pausing.data, test_pausing.wholes, test_pausing.one_block
+data, wholes, one_block = test_preemption.data, test_preemption.wholes, test_preemption.one_block
 ROOM = 60_000  # bytes left on a full disk: less than a checkpoint or the weights take
 # A training in a process of its own, between whose halves a test puts what happens to it
 BEGIN = f"""
