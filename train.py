@@ -12,12 +12,13 @@ from compute.backend import import_keras, use_precision
 from compute.devices import ENOUGH_IMAGES, Devices, check_batch_size, launcher
 from runs import run_folder
 from runs.margin_files import write_trained_on
+from training.batches import make_batches
 from training.compilation import make_model
 from training.failures import explain
 from training.finalize import finish
 from training.learning_rates import step_rate
 from training.setup import fingerprint, prepare
-from training.trainer import back, make_batches, train_stages
+from training.trainer import back, train_stages
 
 
 def main(options):

@@ -41,6 +41,7 @@ def main(argv=None):
 
 
 def measure(source, target, asked):
+    from training.batches import make_batches
     batch_size = asked.batch_size
     from compute.backend import import_keras
 
@@ -76,7 +77,7 @@ def measure(source, target, asked):
     count = min(asked.images, len(job.training.file_names)) // batch_size * batch_size
     chosen = np.random.default_rng(0).permutation(len(job.training.file_names))[:count]
     job = job._replace(training=job.training.select(chosen))
-    training, _ = trainer.make_batches(job, SINGLE_DEVICE)
+    training, _ = make_batches(job, SINGLE_DEVICE)
     model = compilation.make_model(job)
     compilation.compile_model(model, job, trainer.stages(job.options)[0], len(training), Devices())
     clock = make_clock(model, training)

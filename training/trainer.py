@@ -7,9 +7,8 @@ from typing import NamedTuple
 from common.console import say
 from common.errors import RunError
 from compute.devices import SINGLE_DEVICE
-from data.augmentation import Augmentation
-from data.mixing import Mixing
 from runs import run_folder
+from training.batches import make_batches
 from training.compilation import compile_model
 
 HALVINGS = 3  # of the learning rate, until --nan_policy restore gives up
@@ -153,41 +152,3 @@ def _cache_features(job, body, *orders):
     finally:
         for batches in images:
             batches.close()
-
-
-def make_batches(job, sharding, augmented=True):
-    """(training, validation) batches of a job, two `ImageBatches`, for the devices of `sharding`.
-
-    Without augmentation the training's are in the samples' order, too.
-    """
-    from data_gen_label import ImageBatches
-
-    options = job.options
-    common = {
-        "classes": len(job.class_names),
-        "batch_size": options.batch_size,
-        "preprocessing": run_folder.preprocessing(options),
-        "seed": options.seed,
-        "sharding": sharding,
-        "workers": options.workers,
-        "time_limit": options.data_time_limit,
-        "report": say,
-    }
-    changed = {
-        "shuffle": True,
-        "sampler": options.sampler,
-        "augmentation": _chosen(Augmentation, options),
-        "mixing": _chosen(Mixing, options),
-    }
-    training = ImageBatches(
-        job.training,
-        label_smoothing=options.label_smoothing,
-        max_bad=options.max_bad,
-        **(changed if augmented else {}),
-        **common,
-    )
-    return training, ImageBatches(job.validation, **common)
-
-
-def _chosen(kind, options):
-    return kind(*(getattr(options, name) for name in kind._fields))
