@@ -1,4 +1,4 @@
-"""What is written to the terminal: results on standard output, everything else on standard error."""
+"""The terminal: results go to standard output, everything else to standard error."""
 
 import json
 import sys

@@ -248,7 +248,8 @@ def test_a_folder_that_was_moved_is_known_by_its_names(run, tmp_path):
 def test_margins_are_kept_where_they_tell_of_a_label(devices, mixup, cutmix, kept):
     job = SimpleNamespace(
         options=SimpleNamespace(mixup=mixup, cutmix=cutmix),
-        training=SimpleNamespace(file_names=list("abc")), validation=SimpleNamespace(file_names=list("ab")),
+        training=SimpleNamespace(file_names=list("abc")),
+        validation=SimpleNamespace(file_names=list("ab")),
     )
     found = label_margins.make(job, SimpleNamespace(sharding=SimpleNamespace(devices=devices)))
     assert len(found) == kept and all(each.values.shape == (3,) for each in found)

@@ -893,7 +893,8 @@ def test_the_batches_are_told_the_epoch():
 
 def test_margins_stay_out_of_the_logs():
     """They are no score: TensorBoard, which gets the logs next, would draw a line at 0."""
-    callback = callbacks.Epochs(SimpleNamespace(epoch=0, undecodable={}, samples=SimpleNamespace(file_names=[])))
+    samples = SimpleNamespace(file_names=[])
+    callback = callbacks.Epochs(SimpleNamespace(epoch=0, undecodable={}, samples=samples))
     callback.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=0.5)))
     logs = {"mean_loss": 1.5, "margins": 0.0, "val_mean_loss": 2.5, "val_margins": 0.0}
     callback.on_epoch_end(0, logs)
