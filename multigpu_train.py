@@ -12,7 +12,8 @@ from common.console import say
 from common.errors import InputError
 from compute import cluster
 from compute.backend import check_jax, hidden, import_keras
-from compute.devices import Devices, Sharding, launcher, split_name, tensorflow_strategy
+from compute.device_names import launcher, split_name
+from compute.devices import Devices, Sharding, tensorflow_strategy
 from config.options import PLACE
 from modeling import backbones
 from training import option_checks

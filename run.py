@@ -12,7 +12,7 @@ import threading
 import traceback
 
 from common.errors import InputError, RunError
-from compute.devices import several
+from compute.device_names import several
 from config import parser
 
 # mode -> module, one line of what it is for

@@ -9,7 +9,8 @@ import time
 from common.console import say
 from common.errors import DivergedError, InputError
 from compute.backend import import_keras, use_precision
-from compute.devices import ENOUGH_IMAGES, Devices, check_batch_size, launcher
+from compute.device_names import check_batch_size, launcher
+from compute.devices import ENOUGH_IMAGES, Devices
 from runs import run_folder
 from runs.margin_files import write_trained_on
 from training.batches import make_batches

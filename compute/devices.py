@@ -1,25 +1,18 @@
 """The devices of one training: which they are, how a batch goes over them, one loss for all."""
 
 import contextlib
-import os
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from common.errors import InputError
+from compute.device_names import no_gpu, split_name
 
 # Below this many images a device, statistics of each device's own part are too noisy (Wu and
 # He 2018, "Group Normalization", figure 1: from 8 downwards the error grows by points): batch
 # normalisation then takes those of the whole batch, unless told otherwise. Not with more images,
 # because a graph with the exchanges of all layers takes minutes to make.
 ENOUGH_IMAGES = 8
-# What shows that a launcher of several processes started this one
-LAUNCHERS = {
-    "Slurm": ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"),
-    "Open MPI": ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"),
-    "Kubernetes": ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"),
-}
-PROCESSES = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # how many, where it says so
 
 
 class Sharding(NamedTuple):
@@ -91,43 +84,6 @@ class Devices(NamedTuple):
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
 
-def several(options):
-    """Whether a mode's options ask for more than one device or process."""
-    if getattr(options, "multigpu", False) or getattr(options, "devices", None):
-        return True
-    if getattr(options, "coordinator", None) or getattr(options, "num_processes", None):
-        return True
-    return getattr(options, "backend", None) == "jax" and launcher() is not None
-
-
-def launcher():
-    """The launcher that started this process as one of several, or None."""
-    if any(os.environ.get(name) == "1" for name in PROCESSES):
-        return None
-    for name, signs in LAUNCHERS.items():
-        if all(sign in os.environ for sign in signs):
-            return name
-    return None
-
-
-def check_batch_size(batch_size, devices):
-    """Refuses a batch that does not divide over the devices."""
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        nearest = f"{below} or {below + devices}" if below else f"{devices}"
-        raise InputError(
-            f"--batch_size: {batch_size} does not divide over {devices} devices; nearest: {nearest}"
-        )
-
-
-def split_name(text):
-    """("all", ()), ("cpu", (N,)) or ("gpu", (numbers)) of a checked --devices."""
-    if text is None or text == "all":
-        return "all", ()
-    parts = [part.split(":") for part in text.split(",")]
-    return parts[0][0], tuple(int(number) for _, number in parts)
-
-
 def tensorflow_strategy(text):
     """A strategy over devices of this machine, before TensorFlow has computed anything.
 
@@ -169,17 +125,6 @@ def tensorflow_strategy(text):
     return names, tf.distribute.MirroredStrategy(
         [device.name for device in found], cross_device_ops=cross
     )
-
-
-def no_gpu(number, there):
-    """The line for a GPU that is not there, on a machine that has `there` of them."""
-    if there > 1:
-        has = f"this machine has gpu:0 to gpu:{there - 1}"
-    elif there:
-        has = "this machine has gpu:0 only"
-    else:
-        has = "this machine has no GPU that can be used; cpu:2 tries several devices without one"
-    return f"--devices: gpu:{number} is not there: {has}"
 
 
 def predict_over(model, strategy):

@@ -126,11 +126,11 @@ def test_start_says_devices_batch_and_rate(place):
 @pytest.mark.parametrize(
     "words,said",
     [
-        (("--devices", "cpu:3"), "--batch_size: 8 does not divide over 3 devices; nearest: 6 or 9"),
+        (("--devices", "cpu:3"), "--batch_size: 8 is not a multiple of 3 devices; nearest: 6 or 9"),
         (("--devices", "cpu:2", "--accumulate", 2), "--accumulate: 2 is not possible on several"),
         (("--devices", "cpu:2", "--mixed_precision", "float16"), "--mixed_precision: float16 is"),
         (("--devices", "cpu:2", "--jit", "on"), "--jit: on is not possible on several"),
-        (("--devices", "gpu:0"), "--devices: gpu:0 is not there: this machine has no GPU"),
+        (("--devices", "gpu:0"), "--devices: gpu:0 does not exist: this machine has no usable GPU"),
         (("--devices", "gpu:0,cpu:1"), "'gpu:0,cpu:1' is not allowed"),
         (("--devices", "cpu:2", "--scale_lr", "double"), "'double' is not allowed"),
     ],

@@ -19,7 +19,8 @@ import efficientnet.model as network
 import save_model
 import train
 from common.errors import InputError, RunError
-from compute import cluster, devices
+from compute import cluster, device_names
+from compute.devices import Sharding
 from config import options, parser
 from data import decoding
 from modeling import weight_files
@@ -140,7 +141,7 @@ def test_rows_of_a_batch_over_devices(count, number, even):
     """Over all processes each row is real once; no device is without a row."""
     for processes in {1, number} if even else {1}:
         parts = [
-            devices.Sharding(number, even, process, processes).rows(count)
+            Sharding(number, even, process, processes).rows(count)
             for process in range(processes)
         ]
         rows = np.concatenate([part[0] for part in parts])
@@ -283,7 +284,7 @@ def test_a_lost_process_is_told_from_other_errors(error, told):
         (("--num_processes", "2", "--process_id", "1", "--coordinator", "a:1", "--backend", "jax",
           "--freeze_epochs", "1", "--cache_features"), "--cache_features: computes"),
         (("--num_processes", "2", "--process_id", "1", "--coordinator", "a:1", "--backend", "jax",
-          "--devices", "cpu:3"), "--batch_size: 16 does not divide over 6 devices"),
+          "--devices", "cpu:3"), "--batch_size: 16 is not a multiple of 6 devices"),
     ],
 )
 def test_bad_processes_are_refused_before_any_training(folder, words, said):
@@ -294,18 +295,18 @@ def test_bad_processes_are_refused_before_any_training(folder, words, said):
 
 
 def test_a_launcher_is_recognised(monkeypatch):
-    for names in devices.LAUNCHERS.values():
+    for names in device_names.LAUNCHERS.values():
         for name in names:
             monkeypatch.delenv(name, raising=False)
-    assert devices.launcher() is None
-    for name in devices.LAUNCHERS["Slurm"]:
+    assert device_names.launcher() is None
+    for name in device_names.LAUNCHERS["Slurm"]:
         monkeypatch.setenv(name, "4")
-    assert devices.launcher() == "Slurm"
-    assert devices.several(parser.parse("train", ["--backend", "jax"]))
-    assert not devices.several(parser.parse("train", []))
+    assert device_names.launcher() == "Slurm"
+    assert device_names.several(parser.parse("train", ["--backend", "jax"]))
+    assert not device_names.several(parser.parse("train", []))
     # Going on has to say --backend jax: what the run was trained with is not known yet.
-    assert not devices.several(parser.parse("train", ["--resume", "a run"]))
+    assert not device_names.several(parser.parse("train", ["--resume", "a run"]))
     with pytest.raises(InputError, match="Slurm started several .* give --backend jax as well"):
         train.one_device(SimpleNamespace(options=SimpleNamespace(backend="jax")))
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert devices.launcher() is None
+    assert device_names.launcher() is None

@@ -1,7 +1,7 @@
 """Options of a training that do not go together: refused before anything is built."""
 
 from common.errors import InputError
-from compute import devices
+from compute import device_names
 from config.options import FOCAL_GAMMA, PROCESS
 from data.augmentation import Augmentation
 from data.mixing import Mixing
@@ -47,16 +47,16 @@ def check_place(options):
         )
     if given and options.backend != "jax":
         raise InputError(f"--backend: several processes train with jax, not with {options.backend}")
-    together = given or (options.backend == "jax" and devices.launcher())
+    together = given or (options.backend == "jax" and device_names.launcher())
     if options.cache_features and together:
         raise InputError(
             "--cache_features: computes the features of all images in one process; with several "
             "processes leave it out"
         )
-    kind, numbers = devices.split_name(options.devices)
+    kind, numbers = device_names.split_name(options.devices)
     if kind != "all":
         count = numbers[0] if kind == "cpu" else len(numbers)
-        devices.check_batch_size(options.batch_size, count * processes)
+        device_names.check_batch_size(options.batch_size, count * processes)
 
 
 def _check_backbone(options, input_size):
