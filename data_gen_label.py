@@ -1,14 +1,14 @@
 """Batches of labelled images for training and evaluation.
 
-`ImageBatches` is a `keras.utils.PyDataset` (what `tf.keras.utils.Sequence` is
-today). It reads ahead on its own threads: decoders release the interpreter lock,
-and the queue does not depend on how Keras iterates.
+`ImageBatches` is a `keras.utils.PyDataset`, today's name of `tf.keras.utils.Sequence`. Which
+images a batch has is decided in `data.epoch_sampler`, reading ahead happens in
+`data.prefetching`; here the images are decoded, augmented and mixed.
 """
 
+import functools
 import os
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,21 +18,65 @@ from compute.devices import SINGLE_DEVICE
 from data.augmentation import Augmentation, augment
 from data.auto_augment import ImagePolicy
 from data.decoding import load
+from data.epoch_sampler import EpochSampler
 from data.mixing import Mixing, mix
+from data.prefetching import DEFAULT_READING, Prefetcher
 
-CLOSING = 5.0  # seconds that images under way may take when the batches are closed
-SLICE = 4  # images a task: enough to make the hand-over cheap, few enough to spread a batch
-# Last number of a generator's seed, so that no two uses of randomness share one.
-MIX, RANDAUGMENT, AUGMIX, CLASS_ORDER = 1, 2, 3, 4
+IMAGES_PER_TASK = 4  # enough to make the hand-over cheap, few enough to spread a batch
+# Last number of a generator's seed, so that no two uses of randomness share one; 4 is
+# `epoch_sampler.CLASS_ORDER`.
+MIX, RANDAUGMENT, AUGMIX = 1, 2, 3
+
+
+class Variation(NamedTuple):
+    """What training changes in its batches from epoch to epoch; the defaults change nothing.
+
+    Attributes:
+        sampler: "uniform", "balanced" or None, see `epoch_sampler.EpochSampler`.
+        augmentation: `augmentation.Augmentation`.
+        mixing: `mixing.Mixing`.
+        label_smoothing: fraction of each label that is spread evenly over all classes, from 0
+            to below 1.
+        seed: int, 0 or above; fixes the order and all random numbers.
+    """
+
+    sampler: str | None = None
+    augmentation: Augmentation = Augmentation()
+    mixing: Mixing = Mixing()
+    label_smoothing: float = 0.0
+    seed: int = 0
+
+
+NO_VARIATION = Variation()
+
+
+class Batch(NamedTuple):
+    """A batch that threads fill.
+
+    Attributes:
+        epoch: int, the epoch that it belongs to.
+        positions: int32 (B,), positions of its images in the samples.
+        repeats: int32 (B,), how often the epoch has drawn each image before.
+        x: uint8 (B, S, S, 3), RGB, 0-255.
+        y: float32 (B, C), rows sum to 1.
+        sample_weight: float32 (B,), 0 or 1.
+    """
+
+    epoch: int
+    positions: np.ndarray
+    repeats: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    sample_weight: np.ndarray
 
 
 class ImageBatches(keras.utils.PyDataset):
     """Batches of a folder's samples.
 
-    A batch is `(x, y, weights)`: x uint8 (B, S, S, 3), RGB, 0-255; y float32
-    (B, C), rows sum to 1; weights float32 (B,), 0 for an image that could not be
-    decoded, else 1. The third item is always there because Keras takes a data
-    set's structure from its first batches. The last batch may be smaller.
+    A batch is `(x, y, sample_weight)`: x uint8 (B, S, S, 3), RGB, 0-255; y float32
+    (B, C), rows sum to 1; sample_weight float32 (B,), 0 for an image that could not be
+    decoded, else 1. The third item is always present because Keras takes a data set's
+    structure from its first batches. The last batch may be smaller.
 
     What a batch holds is a function of (seed, epoch, index) alone. Where several
     processes train together, each reads its own rows of every batch.
@@ -40,22 +84,30 @@ class ImageBatches(keras.utils.PyDataset):
     Args:
         samples: `samples.Samples`.
         classes: number of classes C.
-        batch_size: images a batch.
-        preprocessing: `geometry.Preprocessing`.
-        shuffle: a new order each epoch; else the samples' own order.
-        augmentation: `augmentation.Augmentation`, or None.
-        mixing: `mixing.Mixing`, or None.
-        sampler: "uniform": an epoch has each sample once. "balanced", with `shuffle`
-            only: as many draws, of each class equally many up to one; the images of a
-            class take turns, over all epochs.
+        batch_size: images per batch.
+        preprocessing: `geometry.Preprocessing`, which gives the side S.
+        variation: `Variation` of a training; the default gives the samples as they are.
         sharding: `devices.Sharding`, the devices that the rows go to.
-        label_smoothing: share of each label spread evenly over all classes.
-        seed: start of the order and of the augmentation.
-        workers: threads that decode.
-        queue: batches read ahead.
-        max_bad: share of the samples that may be undecodable.
-        time_limit: seconds that a batch may take; 0 is no limit.
-        report: called with one line for each image that cannot be decoded.
+        reading: `prefetching.Reading`: threads, queue and limits.
+
+    Attributes:
+        epoch: int from 0; order and augmentation belong to it. Set it before each epoch.
+        undecodable: dict, position of an undecodable sample -> its `ImageError`.
+        error: the error with which the data set refused, or None; Keras wraps what is raised
+            beyond recognition.
+        resume_position: (epoch, steps) where a training resumes. The batches of that epoch
+            before that step are zeros and not read.
+
+    Example:
+
+    ```python
+    samples = read_samples("photos", read_label_names("photos/label.json"))
+    batches = ImageBatches(
+        samples, 2, 32, Preprocessing(224), Variation("uniform"), reading=Reading(workers=4)
+    )
+    model.fit(batches.dataset(), shuffle=False)
+    batches.close()
+    ```
     """
 
     def __init__(
@@ -64,49 +116,30 @@ class ImageBatches(keras.utils.PyDataset):
         classes,
         batch_size,
         preprocessing,
-        shuffle=False,
-        augmentation=None,
-        mixing=None,
-        sampler="uniform",
+        variation=NO_VARIATION,
         sharding=SINGLE_DEVICE,
-        label_smoothing=0.0,
-        seed=0,
-        workers=1,
-        queue=4,
-        max_bad=1.0,
-        time_limit=0.0,
-        report=None,
+        reading=DEFAULT_READING,
     ):
-        if sampler == "balanced" and not shuffle:
-            raise ValueError("the balanced sampler needs shuffle=True")
         super().__init__(workers=1)  # Keras itself only asks for the next batch
         self.samples = samples
         self.classes = classes
         self.batch_size = batch_size
         self.preprocessing = preprocessing
-        self.shuffle = shuffle
-        self.augmentation = None if augmentation == Augmentation() else augmentation
-        self.mixing = mixing or Mixing()
-        self.sampler = sampler
+        self.variation = variation
         self.sharding = sharding
-        self.label_smoothing = label_smoothing
-        self.seed = seed
-        self.queue = queue
-        self.max_bad = max_bad
-        self.time_limit = time_limit or None
-        self.report = report or (lambda line: None)
-        self.undecodable = {}  # position of an undecodable sample -> its ImageError
-        self.error = None  # why the data set refused; Keras would wrap it beyond recognition
-        self.passed = 0, 0  # (epoch, steps): those before are not read, and batches of zeros
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-        self._lock = threading.Lock()
-        self._ahead = {}
-        self._given = None, None  # (epoch, index) and batch given last
-        self._reading = {}  # thread -> (when it began, path of the image it reads)
-        self._began = None  # the first epoch that was read
-        self._policy = ImagePolicy(self.mixing)
+        self.undecodable = {}
+        self.error = None
+        self.resume_position = 0, 0
+        self._max_undecodable = reading.max_undecodable
+        self._report = reading.report or (lambda line: None)
+        self._image_policy = ImagePolicy(variation.mixing)
+        self._sampler = EpochSampler(samples.class_ids, variation.sampler, variation.seed)
         self._epoch = 0
-        self._make_order()
+        self._draws = self._sampler.draw(epoch=0)
+        self._prefetcher = Prefetcher(self._start_batch, len(self), reading, samples.folder)
+        self._first_epoch_read = None
+        self._last_given = None, None  # (epoch, index) and batch
+        self._undecodable_lock = threading.Lock()
 
     def __len__(self):
         return -(-len(self.samples.file_names) // self.batch_size)
@@ -118,36 +151,33 @@ class ImageBatches(keras.utils.PyDataset):
 
     @epoch.setter
     def epoch(self, epoch):
-        with self._lock:
-            if epoch != self._epoch:
-                self._epoch = epoch
-                self._make_order()
-                self._ahead.clear()  # what is under way finishes and is dropped
+        if epoch != self._epoch:
+            with self._prefetcher.restarting():
+                self._epoch, self._draws = epoch, self._sampler.draw(epoch)
 
     def __getitem__(self, index):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
-        given, batch = self._given
-        if given == (self._epoch, index):
-            return batch  # Keras looks at the first batch before it begins
-        if self._epoch == self.passed[0] and index < self.passed[1]:
-            return tuple(map(np.zeros_like, self._empty(self._places(index)[0])))
-        with self._lock:
-            for number in range(index, min(index + 1 + self.queue, len(self))):
-                if number not in self._ahead:
-                    self._ahead[number] = self._start(number)
-            batch, tasks = self._ahead.pop(index)
-            epoch = self._epoch
-        self._wait(tasks)
+        last_key, last_batch = self._last_given
+        if last_key == (self._epoch, index):
+            return last_batch  # Keras looks at the first batch before it begins
+        resume_epoch, resume_step = self.resume_position
+        if self._epoch == resume_epoch and index < resume_step:
+            return tuple(map(np.zeros_like, self._empty_arrays(len(self._rows(index)[0]))))
+        try:
+            batch = self._prefetcher.take(index)
+        except StuckError as error:
+            self.error = error
         if self.error:
             raise self.error
-        draw = (self.seed, epoch, index, self.sharding.process, MIX)
-        mix(*batch, self.mixing, np.random.default_rng(draw))
-        self._given = (epoch, index), batch
-        return batch
+        result = batch.x, batch.y, batch.sample_weight
+        draw = (self.variation.seed, batch.epoch, index, self.sharding.process, MIX)
+        mix(*result, self.variation.mixing, np.random.default_rng(draw))
+        self._last_given = (batch.epoch, index), result
+        return result
 
     def dataset(self):
-        """The batches as `fit` and `evaluate` should take them: see `as_dataset`."""
+        """The batches in the form that `fit` and `evaluate` should get: see `as_dataset`."""
         size = self.preprocessing.size
         return as_dataset(self, (size, size, 3), "uint8", self.classes)
 
@@ -155,153 +185,111 @@ class ImageBatches(keras.utils.PyDataset):
         """The rows of batch `index` of this epoch that this process takes.
 
         Returns:
-            (positions, real): int (B,), places in `samples`, of a row mixed from two that of
-            the image whose place it has; bool (B,), False where a row only fills up.
+            (positions, real): int (B,), positions in `samples`; for a row mixed from two, that
+            of the image in whose row it lies. bool (B,), False where a row only fills up.
         """
-        places, real = self._places(index)
-        return self._order[places], real
-
-    def _places(self, index):
-        first = index * self.batch_size
-        rows, real = self.sharding.rows(min(self.batch_size, len(self._order) - first))
-        return first + rows, real
+        row_numbers, is_real = self._rows(index)
+        return self._draws.positions[row_numbers], is_real
 
     def close(self):
-        """Ends the threads; work not yet begun is dropped, a thread that is stuck left alone."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        until = time.monotonic() + CLOSING
-        while self._reading and time.monotonic() < until:
-            time.sleep(0.001)
+        """Ends the threads; work not yet begun is dropped, a stuck thread is left alone."""
+        self._prefetcher.close()
 
-    def _wait(self, tasks):
-        until = None if self.time_limit is None else time.monotonic() + self.time_limit
-        for task in tasks:
-            try:
-                task.result(None if until is None else max(0, until - time.monotonic()))
-            except TimeoutError:
-                _, path = min(list(self._reading.values()), default=(0, self.samples.folder))
-                self.error = StuckError(
-                    f"{path}: was not read within {self.time_limit:g} s (--data_time_limit); the "
-                    "disk or network it lies on may be stuck"
-                )
-                raise self.error from None
+    def _rows(self, index):
+        first_row = index * self.batch_size
+        row_count = min(self.batch_size, len(self._draws.positions) - first_row)
+        row_numbers, is_real = self.sharding.rows(row_count)
+        return first_row + row_numbers, is_real
 
-    def _make_order(self):
-        count = len(self.samples.file_names)
-        # How often the epoch has drawn the same image before: its augmentation differs.
-        self._repeats = np.zeros(count, np.int32)
-        if not self.shuffle:
-            self._order = np.arange(count, dtype=np.int32)
-            return
-        generator = np.random.default_rng((self.seed, self._epoch))
-        if self.sampler == "uniform":
-            self._order = generator.permutation(np.arange(count, dtype=np.int32))
-        else:
-            self._order, self._repeats = generator.permutation(self._balanced(), axis=1)
-
-    def _balanced(self):
-        """Positions that the epoch draws, class by class, and how often each came before.
-
-        Each class goes round and round its images in an order of its own. Before epoch e
-        the class of rank r has drawn floor((e * N + r) / C) times, which together are
-        e * N.
-        """
-        labels = self.samples.class_ids
-        present = np.unique(labels)
-        drawn = []
-        for rank, label in enumerate(present):
-            generator = np.random.default_rng((self.seed, int(label), 0, 0, CLASS_ORDER))
-            members = generator.permutation(np.flatnonzero(labels == label))
-            first, last = (
-                (epoch * len(labels) + rank) // len(present)
-                for epoch in (self._epoch, self._epoch + 1)
-            )
-            turns = np.arange(first, last)
-            repeats = (turns - first) // len(members)
-            drawn.append(np.stack([members[turns % len(members)], repeats]))
-        return np.concatenate(drawn, axis=1).astype(np.int32)
-
-    def _start(self, index):
-        if self._began is None:
-            self._began = self._epoch
-        places, real = self._places(index)
-        positions, repeats = self._order[places], self._repeats[places]
-        x, y, weights = self._empty(places)
-        y[:] = self.label_smoothing / self.classes
-        y[np.arange(len(positions)), self.samples.class_ids[positions]] += 1 - self.label_smoothing
-        weights[:] = real
-        tasks = [
-            self._pool.submit(
-                self._fill,
-                x,
-                weights,
-                positions,
-                repeats,
-                range(first, min(first + SLICE, len(positions))),
-                self._epoch,
-            )
-            for first in range(0, len(positions), SLICE)
-        ]
-        return (x, y, weights), tasks
-
-    def _empty(self, rows):
-        """(x, y, weights) of as many rows, with whatever is in the memory."""
+    def _empty_arrays(self, row_count):
+        """(x, y, sample_weight) with whatever is in the memory."""
         size = self.preprocessing.size
-        shapes = ((size, size, 3), np.uint8), ((self.classes,), np.float32), ((), np.float32)
-        return tuple(np.empty((len(rows), *shape), dtype) for shape, dtype in shapes)
+        return (
+            np.empty((row_count, size, size, 3), np.uint8),
+            np.empty((row_count, self.classes), np.float32),
+            np.empty(row_count, np.float32),
+        )
 
-    def _fill(self, x, weights, positions, repeats, rows, epoch):
-        for row in rows:
-            position = int(positions[row])
-            path = os.path.join(self.samples.folder, self.samples.file_names[position])
-            self._reading[threading.get_ident()] = time.monotonic(), path
+    def _start_batch(self, index):
+        """A `Batch` whose images are missing, and the tasks that read them."""
+        if self._first_epoch_read is None:
+            self._first_epoch_read = self._epoch
+        row_numbers, is_real = self._rows(index)
+        row_count = len(row_numbers)
+        positions = self._draws.positions[row_numbers]
+        x, y, sample_weight = self._empty_arrays(row_count)
+        smoothing = self.variation.label_smoothing
+        y[:] = smoothing / self.classes
+        y[np.arange(row_count), self.samples.class_ids[positions]] += 1 - smoothing
+        sample_weight[:] = is_real
+        repeats = self._draws.repeats[row_numbers]
+        batch = Batch(self._epoch, positions, repeats, x, y, sample_weight)
+        tasks = [
+            functools.partial(
+                self._read_images, batch, range(start, min(start + IMAGES_PER_TASK, row_count))
+            )
+            for start in range(0, row_count, IMAGES_PER_TASK)
+        ]
+        return batch, tasks
+
+    def _read_images(self, batch, row_numbers):
+        for row in row_numbers:
+            position = int(batch.positions[row])
+            image_path = os.path.join(self.samples.folder, self.samples.file_names[position])
             try:
-                load(path, self.preprocessing, out=x[row])
+                with self._prefetcher.reading(image_path):
+                    load(image_path, self.preprocessing, out=batch.x[row])
             except ImageError as error:
-                self._count_bad(position, path, epoch, error)
-                x[row], weights[row] = 0, 0
+                self._count_undecodable(position, image_path, batch.epoch, error)
+                batch.x[row], batch.sample_weight[row] = 0, 0
                 continue
-            finally:
-                del self._reading[threading.get_ident()]
-            # A fourth number 0 counts as none: the first time is (seed, epoch, position).
-            draw = (self.seed, epoch, position, int(repeats[row]))
-            if self.augmentation:
-                augment(x[row], self.augmentation, np.random.default_rng(draw))
-            if self._policy:
-                self._policy(
-                    x[row],
-                    np.random.default_rng((*draw, RANDAUGMENT)),
-                    np.random.default_rng((*draw, AUGMIX)),
-                )
+            self._augment(batch.x[row], batch.epoch, position, int(batch.repeats[row]))
 
-    def _count_bad(self, position, path, epoch, error):
-        with self._lock:
+    def _augment(self, image, epoch, position, repeat):
+        # A last number 0 counts as none: the first draw's seed is (seed, epoch, position).
+        draw = (self.variation.seed, epoch, position, repeat)
+        if self.variation.augmentation != Augmentation():
+            augment(image, self.variation.augmentation, np.random.default_rng(draw))
+        if self._image_policy:
+            self._image_policy(
+                image,
+                np.random.default_rng((*draw, RANDAUGMENT)),
+                np.random.default_rng((*draw, AUGMIX)),
+            )
+
+    def _count_undecodable(self, position, image_path, epoch, error):
+        with self._undecodable_lock:
             if position in self.undecodable:
                 return
             self.undecodable[position] = error
             count, total = len(self.undecodable), len(self.samples.file_names)
-            if count > self.max_bad * total and self.error is None:
-                # What could be read before, or listed, has changed since: no wrong input.
-                changed = epoch > self._began or not os.path.exists(path)
-                self.error = (RunError if changed else InputError)(
+            if count > self._max_undecodable * total and self.error is None:
+                # An image that was readable before, or listed, has changed since: the input
+                # was right.
+                has_changed = epoch > self._first_epoch_read or not os.path.exists(image_path)
+                self.error = (RunError if has_changed else InputError)(
                     f"{count} of {total} images cannot be decoded, more than --max_bad "
-                    f"{self.max_bad:g} allows; the last: {error}"
+                    f"{self._max_undecodable:g} allows; the last: {error}"
                 )
-        self.report(f"left out: {error}")
+        self._report(f"left out: {error}")
 
 
 def as_dataset(batches, shape, dtype, classes):
-    """A `PyDataset` as `fit` and `evaluate` should take it.
+    """A `PyDataset` in the form that `fit` and `evaluate` should get.
 
     On TensorFlow that is a `tf.data.Dataset` which reads an epoch each time it is
-    iterated, elsewhere the batches themselves. Keras would make a data set of its own
-    from the batches, with autotuning; the thread of that sleeps up to a minute at a time,
+    iterated, on other backends the batches themselves. Keras would make a data set of its own
+    from the batches, with autotuning; the autotuning thread sleeps up to a minute at a time,
     and an iterator's end now and then waits for it, so that an epoch begins late.
 
     Args:
-        batches: gives (x, y, weights) for an index.
-        shape, dtype: of a row of x.
-        classes: length of a row of y.
+        batches: `PyDataset` that gives (x, y, sample_weight) for an index.
+        shape: tuple of int, the shape of a row of x.
+        dtype: str, the data type of x.
+        classes: int, the length of a row of y.
+
+    Returns:
+        `tf.data.Dataset`, or `batches`.
     """
     if keras.backend.backend() != "tensorflow":
         return batches

@@ -67,8 +67,9 @@ def measure(source, scratch, name, rounds):
     from config import parser
     from data.augmentation import Augmentation
     from data.geometry import Preprocessing
+    from data.prefetching import Reading
     from data.samples import read_label_names, read_samples
-    from data_gen_label import ImageBatches
+    from data_gen_label import ImageBatches, Variation
     from other.data_reconstruction_dir2txt import convert
 
     target = os.path.join(scratch, name)
@@ -78,9 +79,9 @@ def measure(source, scratch, name, rounds):
     defaults = parser.parse("train", [])
     augmentation = Augmentation(*(getattr(defaults, field) for field in Augmentation._fields))
 
-    def ours(chosen):
+    def ours(variation):
         batches = ImageBatches(
-            samples, len(labels), BATCH, Preprocessing(SIZE), workers=WORKERS, augmentation=chosen
+            samples, len(labels), BATCH, Preprocessing(SIZE), variation, reading=Reading(WORKERS)
         )
         for index in range(len(batches)):
             batches[index]
@@ -103,8 +104,8 @@ def measure(source, scratch, name, rounds):
     paths = [os.path.join(target, name) for name in samples.file_names]
     with PillowLoader(paths) as loader:
         contenders = {
-            "ours": lambda: ours(None),
-            "ours augmented": lambda: ours(augmentation),
+            "ours": lambda: ours(Variation()),
+            "ours augmented": lambda: ours(Variation(augmentation=augmentation)),
             "keras": keras_pass,
             "pillow": loader.run,
         }

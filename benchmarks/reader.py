@@ -68,7 +68,7 @@ def read(folder):
     import_keras()
     from data.geometry import Preprocessing
     from data.samples import read_label_names, read_samples
-    from data_gen_label import ImageBatches
+    from data_gen_label import ImageBatches, Variation
 
     labels = read_label_names(os.path.join(folder, "label.json"))
     with open("/proc/self/clear_refs", "w") as file:
@@ -77,7 +77,7 @@ def read(folder):
     began = time.perf_counter()
     samples = read_samples(folder, labels)
     seconds = time.perf_counter() - began
-    batches = ImageBatches(samples, len(labels), 16, Preprocessing(224), shuffle=True)
+    batches = ImageBatches(samples, len(labels), 16, Preprocessing(224), Variation("uniform"))
     batches.epoch = 1  # a second order, as training has
     batches.close()
     return {"read_seconds": seconds, "peak_bytes": resident("VmHWM") - before}

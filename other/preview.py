@@ -11,10 +11,10 @@ from common.console import say
 from common.errors import InputError
 from common.files import replacing
 from compute.backend import import_keras
-from data.augmentation import Augmentation
-from data.mixing import Mixing
+from data.prefetching import Reading
 from data.samples import find_labels, read_label_names, read_samples
 from runs import run_folder
+from training.batches import training_variation
 
 LEAST, MOST = 16, 64  # images shown, where there are as many
 SMALL, LARGE = 160, 320  # pixels: smaller images are enlarged, larger ones shrunk
@@ -95,15 +95,8 @@ def first_images(options, names, samples):
         len(names),
         options.batch_size,
         run_folder.preprocessing(options),
-        shuffle=True,
-        augmentation=Augmentation(*(getattr(options, name) for name in Augmentation._fields)),
-        mixing=Mixing(*(getattr(options, name) for name in Mixing._fields)),
-        sampler=options.sampler,
-        label_smoothing=options.label_smoothing,
-        seed=options.seed,
-        workers=options.workers,
-        queue=0,
-        report=say,
+        training_variation(options),
+        reading=Reading(options.workers, queue=0, report=say),
     )
     try:
         count = min(math.ceil(LEAST / options.batch_size), len(batches))

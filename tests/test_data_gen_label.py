@@ -15,8 +15,9 @@ from common.errors import InputError, RunError, StuckError
 from data.augmentation import Augmentation
 from data.decoding import load
 from data.geometry import Preprocessing
+from data.prefetching import Reading
 from data.samples import read_samples, write_sample
-from data_gen_label import ImageBatches
+from data_gen_label import ImageBatches, Variation
 
 NAMES = ("red", "green", "blue")
 SMALL = Preprocessing(12, "stretch")
@@ -25,18 +26,23 @@ EVERYTHING = Augmentation(True, True, 0.1, 15.0, 0.1, 0.5)
 
 @pytest.fixture
 def make():
-    """Makes `ImageBatches` of a folder and closes them after the test."""
+    """Makes `ImageBatches` of a folder and closes them after the test.
+
+    Options are the fields of `Variation` and `Reading`, or `batch_size`.
+    """
     made = []
 
-    def batches(folder, **options):
-        samples = read_samples(folder, NAMES)
-        options = {"batch_size": 5, "preprocessing": SMALL, **options}
-        made.append(ImageBatches(samples, len(NAMES), **options))
+    def batches(folder, batch_size=5, **options):
+        varied = {name: options.pop(name) for name in Variation._fields if name in options}
+        made.append(ImageBatches(
+            read_samples(folder, NAMES), len(NAMES), batch_size, SMALL, Variation(**varied),
+            reading=Reading(**options),
+        ))
         return made[-1]
 
     yield batches
-    for each in made:
-        each.close()
+    for batches in made:
+        batches.close()
 
 
 def spoil(folder, *names):
@@ -65,7 +71,7 @@ def same(one, two):
 
 
 def test_shapes_dtypes_and_rows(folder, make):
-    batches = make(folder, shuffle=True, augmentation=EVERYTHING, label_smoothing=0.1)
+    batches = make(folder, sampler="uniform", augmentation=EVERYTHING, label_smoothing=0.1)
     assert len(batches) == 3  # 12 images, 5 a batch
     for index, rows in enumerate((5, 5, 2)):
         x, y, weights = batches[index]
@@ -113,7 +119,7 @@ def test_evaluation_order_is_the_samples_own(folder, make, workers):
 
 
 def test_an_epoch_holds_each_image_once(folder, make):
-    batches = make(folder, shuffle=True, workers=2)
+    batches = make(folder, sampler="uniform", workers=2)
     names = sorted(name for name in os.listdir(folder) if name.endswith(".png"))
     expected = [load(os.path.join(folder, name), SMALL) for name in names]
     for epoch in (0, 1):
@@ -131,7 +137,7 @@ def test_an_epoch_holds_each_image_once(folder, make):
 
 
 def test_same_batches_whatever_the_workers_the_queue_and_the_order(folder, make):
-    options = {"shuffle": True, "augmentation": EVERYTHING, "batch_size": 2}
+    options = {"sampler": "uniform", "augmentation": EVERYTHING, "batch_size": 2}
     first = epoch_of(make(folder, workers=1, **options), 0)
     assert same(first, epoch_of(make(folder, workers=4, **options), 0))
     assert same(first, epoch_of(make(folder, workers=4, queue=0, **options), 0))
@@ -142,7 +148,7 @@ def test_same_batches_whatever_the_workers_the_queue_and_the_order(folder, make)
 
 
 def test_an_epoch_can_be_repeated_and_reached_from_anywhere(folder, make):
-    options = {"shuffle": True, "augmentation": EVERYTHING, "batch_size": 2, "workers": 2}
+    options = {"sampler": "uniform", "augmentation": EVERYTHING, "batch_size": 2, "workers": 2}
     batches = make(folder, **options)
     epochs = [epoch_of(batches, epoch) for epoch in range(3)]
     assert same(epochs[0], epoch_of(batches, 0))
@@ -153,7 +159,7 @@ def test_an_epoch_can_be_repeated_and_reached_from_anywhere(folder, make):
 
 
 def test_leaving_an_epoch_in_the_middle_leaves_no_trace(folder, make):
-    options = {"shuffle": True, "augmentation": EVERYTHING, "batch_size": 2, "workers": 2}
+    options = {"sampler": "uniform", "augmentation": EVERYTHING, "batch_size": 2, "workers": 2}
     expected = epoch_of(make(folder, **options), 1)
     batches = make(folder, **options)
     epoch_of(batches, 0, [0])  # the queue has read on into this epoch
@@ -161,7 +167,7 @@ def test_leaving_an_epoch_in_the_middle_leaves_no_trace(folder, make):
 
 
 def test_epochs_and_seeds_differ(folder, make):
-    options = {"shuffle": True, "batch_size": 12}
+    options = {"sampler": "uniform", "batch_size": 12}
     batches = make(folder, seed=0, **options)
     first, second = epoch_of(batches, 0), epoch_of(batches, 1)
     other = epoch_of(make(folder, seed=1, **options), 0)
@@ -211,7 +217,7 @@ def test_an_undecodable_image_has_weight_0_and_is_reported_once(folder, make):
 
 
 def test_the_other_rows_are_as_without_the_undecodable_image(folder, make):
-    options = {"shuffle": True, "augmentation": EVERYTHING, "batch_size": 12}
+    options = {"sampler": "uniform", "augmentation": EVERYTHING, "batch_size": 12}
     x, _, _ = make(folder, **options)[0]
     spoil(folder, "img_1_2.png")
     spoilt = make(folder, **options)
@@ -223,14 +229,14 @@ def test_the_other_rows_are_as_without_the_undecodable_image(folder, make):
 
 def test_as_many_undecodable_images_as_allowed(folder, make):
     spoil(folder, "img_0_0.png", "img_0_1.png", "img_0_2.png")
-    batches = make(folder, max_bad=0.25)  # three of twelve
+    batches = make(folder, max_undecodable=0.25)  # three of twelve
     epoch_of(batches, 0)
     assert len(batches.undecodable) == 3 and batches.error is None
 
 
 def test_more_undecodable_images_than_allowed(folder, make):
     spoil(folder, "img_0_0.png", "img_1_1.png", "img_2_2.png")
-    batches = make(folder, max_bad=0.2, workers=2)  # 2.4 of twelve
+    batches = make(folder, max_undecodable=0.2, workers=2)  # 2.4 of twelve
     with pytest.raises(InputError) as found:
         epoch_of(batches, 0)
     assert batches.error is found.value
@@ -240,7 +246,7 @@ def test_more_undecodable_images_than_allowed(folder, make):
 
 def test_none_allowed_refuses_the_first(folder, make):
     spoil(folder, "img_1_1.png")
-    batches = make(folder, max_bad=0.0)
+    batches = make(folder, max_undecodable=0.0)
     with pytest.raises(InputError, match="1 of 12 .*img_1_1.png"):
         epoch_of(batches, 0)
 
@@ -248,7 +254,7 @@ def test_none_allowed_refuses_the_first(folder, make):
 def test_a_refused_data_set_stays_refused(folder, make):
     """Whoever goes on after the error must not train on what was refused."""
     spoil(folder, *(f"img_{label}_0.png" for label in range(3)))
-    batches = make(folder, max_bad=0.0, batch_size=12)
+    batches = make(folder, max_undecodable=0.0, batch_size=12)
     for _ in range(2):
         with pytest.raises(InputError):
             batches[0]
@@ -260,10 +266,10 @@ def test_a_refused_data_set_stays_refused(folder, make):
 def test_a_refusal_read_ahead_is_not_lost(folder, make):
     """The queue met too many broken images in an epoch that nobody read to its end."""
     spoil(folder, "img_2_3.png")
-    batches = make(folder, max_bad=0.0, batch_size=4)
+    batches = make(folder, max_undecodable=0.0, batch_size=4)
     with contextlib.suppress(InputError):  # the bad one may have been met by now
         batches[0]
-    batches._pool.submit(lambda: None).result()  # one worker: all before it is done
+    batches._prefetcher._pool.submit(lambda: None).result()  # one worker: all before it is done
     assert batches.error is not None
     batches.epoch = 1
     with pytest.raises(InputError):
@@ -272,12 +278,12 @@ def test_a_refusal_read_ahead_is_not_lost(folder, make):
 
 def test_what_went_bad_meanwhile_is_no_wrong_input(folder, make):
     """Undecodable in a later epoch than the first, or not there any more: status 1, not 2."""
-    batches = make(folder, max_bad=0.0)
+    batches = make(folder, max_undecodable=0.0)
     epoch_of(batches, 3)
     spoil(folder, "img_1_1.png")
     with pytest.raises(RunError, match="1 of 12 .*img_1_1.png"):
         epoch_of(batches, 4)
-    begun = make(folder, max_bad=0.1)  # one of twelve is more
+    begun = make(folder, max_undecodable=0.1)  # one of twelve is more
     os.unlink(os.path.join(folder, "img_0_0.png"))
     os.unlink(os.path.join(folder, "img_1_1.png"))
     with pytest.raises(RunError, match=r"of 12 .*img_._.\.png"):
@@ -289,7 +295,7 @@ def test_what_went_bad_meanwhile_is_no_wrong_input(folder, make):
 
 def test_batches_that_are_passed_over_are_not_read(folder, make, monkeypatch):
     """Zeros of the right shape in the epoch that goes on; the others as ever."""
-    whole = make(folder, shuffle=True)
+    whole = make(folder, sampler="uniform")
     expected = [epoch_of(whole, epoch) for epoch in (1, 2)]
     read = []
 
@@ -298,8 +304,8 @@ def test_batches_that_are_passed_over_are_not_read(folder, make, monkeypatch):
         return load(path, *rest, **more)
 
     monkeypatch.setattr(data_gen_label, "load", traced)
-    batches = make(folder, shuffle=True)
-    batches.passed = 2, 2
+    batches = make(folder, sampler="uniform")
+    batches.resume_position = 2, 2
     assert same(epoch_of(batches, 1), expected[0]) and len(read) == 12
     found = epoch_of(batches, 2)
     assert len(read) == 14  # the last batch has two
@@ -381,7 +387,7 @@ def test_keras_evaluates_and_predicts_every_image_once(folder, make):
 
 
 def test_the_dataset_reads_the_epoch_that_is_set(folder, make):
-    asked, batches = make(folder, shuffle=True), make(folder, shuffle=True)
+    asked, batches = make(folder, sampler="uniform"), make(folder, sampler="uniform")
     dataset = batches.dataset()
     assert dataset.cardinality() == len(batches) == 3
     for epoch in (0, 1, 0):
@@ -396,7 +402,7 @@ def test_the_dataset_has_no_autotuning_thread(folder, make):
 
 
 def test_closing_ends_the_threads(folder):
-    batches = ImageBatches(read_samples(folder, NAMES), 3, 2, SMALL, workers=2)
+    batches = ImageBatches(read_samples(folder, NAMES), 3, 2, SMALL, reading=Reading(2))
     batches[0]
     batches.close()
     with pytest.raises(RuntimeError):

@@ -12,8 +12,9 @@ from data.augmentation import Augmentation, augment
 from data.decoding import load
 from data.geometry import Preprocessing
 from data.mixing import Mixing, cutmix, mix, mixup
+from data.prefetching import Reading
 from data.samples import read_samples
-from data_gen_label import ImageBatches
+from data_gen_label import ImageBatches, Variation
 
 EVERYTHING = Augmentation(True, True, 0.1, 15.0, 0.1, 0.5)
 ALL_ON = Mixing(0.4, 1.0, 0.5, 0.5)
@@ -190,15 +191,17 @@ def test_both_take_turns_at_even_odds():
 def make():
     made = []
 
-    def batches(folder, **options):
-        options = {"batch_size": 5, "preprocessing": SMALL, "shuffle": True,
-                   "augmentation": EVERYTHING, **options}
-        made.append(ImageBatches(read_samples(folder, ("red", "green", "blue")), 3, **options))
+    def batches(folder, batch_size=5, workers=1, queue=4, **varied):
+        varied = {"sampler": "uniform", "augmentation": EVERYTHING, **varied}
+        made.append(ImageBatches(
+            read_samples(folder, ("red", "green", "blue")), 3, batch_size, SMALL,
+            Variation(**varied), reading=Reading(workers, queue),
+        ))
         return made[-1]
 
     yield batches
-    for each in made:
-        each.close()
+    for batches in made:
+        batches.close()
 
 
 def fetch(batches, epoch, order):
@@ -211,9 +214,9 @@ def same(one, two):
     return all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
-@pytest.mark.parametrize("chosen", [None, Mixing()])
+@pytest.mark.parametrize("chosen", [{}, {"mixing": Mixing()}])
 def test_off_is_as_loaded_and_augmented(folder, make, chosen):
-    batches = make(folder, mixing=chosen, seed=3, batch_size=12)
+    batches = make(folder, seed=3, batch_size=12, **chosen)
     batches.epoch = 2
     x, y, _ = batches[0]
     names = batches.samples.file_names

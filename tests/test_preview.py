@@ -14,7 +14,7 @@ from data.augmentation import Augmentation
 from data.geometry import Preprocessing
 from data.mixing import Mixing
 from data.samples import read_samples, write_label_names, write_sample
-from data_gen_label import ImageBatches
+from data_gen_label import ImageBatches, Variation
 from other import preview
 
 SIDE, STEP_X, STEP_Y = 160, 168, 210  # 40 pixels fourfold; 8 between, 3 * 14 below
@@ -40,9 +40,9 @@ def test_shows_the_batches_that_training_takes(tmp_path, capsys, size):
     picture = run(data, tmp_path / "p.png", *words)
     options = parse("preview", ["--train_data", data])
     batches = ImageBatches(
-        read_samples(data, ("red", "green", "blue")), 3, size, Preprocessing(40), shuffle=True,
-        augmentation=Augmentation(*(getattr(options, n) for n in Augmentation._fields)),
-        mixing=Mixing(0.4, 1.0), sampler="balanced", label_smoothing=0.1, seed=5,
+        read_samples(data, ("red", "green", "blue")), 3, size, Preprocessing(40),
+        Variation("balanced", Augmentation(*(getattr(options, n) for n in Augmentation._fields)),
+                  Mixing(0.4, 1.0), label_smoothing=0.1, seed=5),
     )
     shown = 20 if size == 5 else 18  # whole batches until there are 16
     x = np.concatenate([batches[index][0] for index in range(shown // size)])

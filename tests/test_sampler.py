@@ -7,9 +7,11 @@ import pytest
 from conftest import write_image
 
 from data.augmentation import Augmentation
+from data.epoch_sampler import EpochSampler
 from data.geometry import Preprocessing
+from data.prefetching import Reading
 from data.samples import Samples, write_sample
-from data_gen_label import ImageBatches
+from data_gen_label import ImageBatches, Variation
 
 SMALL = Preprocessing(8, "stretch")
 
@@ -18,19 +20,19 @@ SMALL = Preprocessing(8, "stretch")
 def make():
     made = []
 
-    def batches(labels, classes=None, folder="nowhere", names=None, **options):
+    def batches(labels, classes=None, folder="nowhere", names=None, batch_size=7, workers=1,
+                **varied):
         labels = np.array(labels, np.int32)
         names = names or [f"{number}.png" for number in range(len(labels))]
-        options = {"batch_size": 7, "shuffle": True, "sampler": "balanced", **options}
         made.append(ImageBatches(
-            Samples(str(folder), names, labels), classes or int(labels.max()) + 1,
-            preprocessing=SMALL, **options,
+            Samples(str(folder), names, labels), classes or int(labels.max()) + 1, batch_size,
+            SMALL, Variation("balanced", **varied), reading=Reading(workers),
         ))
         return made[-1]
 
     yield batches
-    for each in made:
-        each.close()
+    for batches in made:
+        batches.close()
 
 
 def drawn(batches, epoch):
@@ -112,7 +114,6 @@ def test_repeats_of_an_image_are_augmented_apart(tmp_path, make):
     assert np.array_equal(np.concatenate([parts[index][0] for index in range(3)]), x)
 
 
-def test_needs_shuffling():
-    with pytest.raises(ValueError, match="shuffle"):
-        ImageBatches(Samples("nowhere", ["a.png"], np.zeros(1, np.int32)), 1, 1, SMALL,
-                     sampler="balanced")
+def test_other_samplers_are_refused():
+    with pytest.raises(ValueError, match="'uniform' or 'balanced'. Received: method='even'"):
+        EpochSampler(np.zeros(1, np.int32), "even")
