@@ -1,16 +1,10 @@
-"""From a file's bytes to what the model takes: the project's only image decoder.
+"""From a file's bytes to the model's input: the project's only image decoder.
 
-Training, evaluation, prediction and the server all call `load`. Its settings
-travel inside the exported model. JPEG, PNG, BMP, WebP, GIF (first frame) and TIFF
-are read; what else a file contains is refused by its content, not by its name.
-
-How unusual pictures are understood:
-- EXIF orientation is applied, in every format that has it.
-- Grey, palette, CMYK and other colour modes become RGB.
-- 16 bits a channel are scaled to 8, not clipped.
-- Transparent pixels show the fill colour.
-- Of a TIFF whose 0 is white, 0 is white.
-- 32-bit integers and floats are refused: they have no defined white.
+Training, evaluation, prediction and the server all call `load`; its settings travel inside the
+exported model. JPEG, PNG, BMP, WebP, GIF (first frame) and TIFF (first page) are read. The
+content decides what a file is, not its name. The EXIF orientation is applied in every format
+that has one. `data.jpeg` decodes the usual JPEG, `data.pillow_formats` everything else,
+`data.geometry` makes the result square.
 """
 
 import warnings
@@ -22,12 +16,12 @@ from PIL import Image
 from common.errors import ImageError
 from data.buffers import scratch
 from data.geometry import resize_to_square
-from data.jpeg import check_scans, decode_jpeg
-from data.pillow_formats import FORMATS, decode_with_pillow
+from data.jpeg import check_scans, decode_jpeg, is_jpeg
+from data.pillow_formats import decode_with_pillow, explain
 
-# Each worker thread decodes its own image; OpenCV's threads on top only get in the way.
+# Each worker thread decodes its own image; OpenCV's own threads would only get in the way.
 cv2.setNumThreads(0)
-# The limit of this module takes its place, checked before anything is decoded.
+# The limits of `data.decoding_limits` take its place, checked before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 # Its warnings about odd EXIF blocks and the like would break into progress bars.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -37,64 +31,69 @@ def load(source, preprocessing, name=None, out=None):
     """Turns an image file into the model's input.
 
     Args:
-        source: path of the file, or its bytes.
-        preprocessing: a `Preprocessing`.
-        name: what errors call the image; default: the path.
+        source: str or path of the file, or its bytes.
+        preprocessing: `geometry.Preprocessing`, which gives the side S.
+        name: str that errors call the image; default: the path.
         out: uint8 (S, S, 3) to write to, a row of a batch; default: a new array.
 
     Returns:
         uint8 array (S, S, 3), RGB, 0-255.
 
     Raises:
-        ImageError: the image cannot be read or decoded; names the file and why.
+        ImageError: the image cannot be read or decoded; names the file, the reason and its code.
+
+    Example:
+
+    ```python
+    image = load("photo.jpg", Preprocessing(224))  # uint8 (224, 224, 3)
+    ```
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         name, data = name or "image", source
     else:
         name = name or str(source)
         try:
-            with open(source, "rb", buffering=0) as file:
-                data = file.read()
-        except (OSError, ValueError) as error:
-            raise ImageError(name, getattr(error, "strerror", None) or str(error)) from None
-    image, shape = _decode(data, preprocessing, name, scratch)
-    return resize_to_square(image, preprocessing, out, shape)
+            with open(source, "rb", buffering=0) as image_file:
+                data = image_file.read()
+        except (OSError, ValueError) as error:  # a ValueError for a path with a null character
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ImageError(name, reason, "unreadable") from None
+    image, file_size = _decode(data, preprocessing, name, scratch)
+    return resize_to_square(image, preprocessing, out, file_size)
 
 
 def decode(data, preprocessing, name="image"):
-    """Decodes an image, upright, at the file's size or, for large ones, nearer to S.
+    """Decodes an image, upright, at the file's size or, for large ones, nearer to the side S.
 
     Args:
         data: bytes of the file.
-        preprocessing: a `Preprocessing`; JPEGs are decoded at the smallest scale of
-            libjpeg (eighths) that is not below what `fit` needs, others of more than
-            a megapixel at a scale that is not below twice of it.
-        name: what errors call the image.
+        preprocessing: `geometry.Preprocessing`. A JPEG is decoded at the smallest scale of
+            libjpeg (eighths) that is not below what `resize_to_square` needs; another image of
+            more than a megapixel at a scale that is not below twice that.
+        name: str that errors call the image.
 
     Returns:
-        uint8 array (height, width, 3), RGB.
+        uint8 array (height, width, 3), RGB, 0-255.
 
     Raises:
-        ImageError: it cannot be decoded.
+        ImageError: the image cannot be decoded.
     """
-    return _decode(data, preprocessing, name, lambda name, shape: np.empty(shape, np.uint8))[0]
+    image, _ = _decode(data, preprocessing, name, lambda _, shape: np.empty(shape, np.uint8))
+    return image
 
 
 def _decode(data, preprocessing, name, allocate):
     """The upright image, and the (height, width) that its file has."""
     if not data:
-        raise ImageError(name, "the file is empty")
+        raise ImageError(name, "the file is empty", "empty")
     try:
-        if bytes(data[:3]) == b"\xff\xd8\xff":
-            found = decode_jpeg(data, preprocessing, name, allocate)
-            if found is not None:
-                return found
+        if is_jpeg(data):
+            decoded = decode_jpeg(data, preprocessing, name, allocate)
+            if decoded is not None:
+                return decoded
             check_scans(data, name)
         return decode_with_pillow(data, preprocessing, name)
     except ImageError:
         raise
-    except Exception as error:  # decoders raise whatever comes to their mind
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
-            reason = "is none of " + ", ".join(FORMATS)
-        raise ImageError(name, f"cannot be decoded: {reason}") from None
+    except Exception as error:  # the libraries' decoders raise exceptions of many types
+        raise ImageError(name, *explain(error, data)) from None

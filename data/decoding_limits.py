@@ -1,22 +1,43 @@
-"""What decoding an image may cost: pixels, scans, memory."""
+"""What decoding an image may cost: pixels, scans, memory.
+
+Every limit is checked before an image is decoded, by what its header says: a file of some hundred
+bytes can announce an image that fills the memory.
+"""
 
 from common.errors import ImageError
 
 MAX_PIXELS = 200_000_000
-MAX_SIDE = 1_000_000  # a row is the least that is converted at a time
+MAX_SIDE = 1_000_000  # pixels; a row is the minimum that is converted at a time
 MAX_SCANS = 100  # of a progressive JPEG
-# Bytes that decoding may take. Measured bytes a pixel: a plain JPEG is reduced as it is read, one
-# of several scans is gathered whole first (before Pillow, in four colours), WebP's decoder keeps
-# four copies, of other formats Pillow keeps one (and libtiff a strip).
-MAX_MEMORY = 450_000_000
+MAX_MEMORY = 450_000_000  # bytes that decoding may take
+# Measured memory of decoding, in bytes per pixel. A plain JPEG is reduced while it is read. One
+# of several scans is collected as a whole first, before Pillow in four colours. WebP's decoder
+# keeps four copies. Pillow keeps one copy of other formats, and libtiff a strip as well.
 PLAIN_JPEG, SEVERAL_SCANS, PILLOW, PILLOW_SEVERAL_SCANS, PILLOW_WEBP = 1, 6, 5, 13, 17
 
 
-def check_pixels(height, width, cost, preprocessing, name):
+def check_pixels(height, width, memory_per_pixel, preprocessing, name):
+    """Refuses an image that has too many pixels or takes too much memory.
+
+    Args:
+        height, width: int, in pixels, as the file's header gives them.
+        memory_per_pixel: bytes per pixel that decoding takes.
+        preprocessing: `geometry.Preprocessing`, which limits the number of pixels.
+        name: str that errors call the image.
+
+    Raises:
+        ImageError: a limit is exceeded.
+    """
     if max(height, width) > MAX_SIDE:
         raise ImageError(
-            name, f"has {width} x {height} pixels; a side may have {MAX_SIDE:,} at most"
+            name,
+            f"has {width} x {height} pixels; a side may have {MAX_SIDE:,} at most",
+            "too_large",
         )
-    most = min(preprocessing.max_pixels, int(MAX_MEMORY / cost))
-    if height * width > most:
-        raise ImageError(name, f"has {width} x {height} pixels, more than the {most:,} allowed")
+    max_pixels = min(preprocessing.max_pixels, int(MAX_MEMORY / memory_per_pixel))
+    if height * width > max_pixels:
+        raise ImageError(
+            name,
+            f"has {width} x {height} pixels, more than the {max_pixels:,} allowed",
+            "too_large",
+        )

@@ -1,4 +1,8 @@
-"""JPEGs, decoded by libjpeg-turbo at the smallest scale that is enough."""
+"""JPEGs, decoded by libjpeg-turbo at the smallest scale that is enough.
+
+An unusual JPEG is left to Pillow: CMYK and YCCK, which are often stored inverted, and a file
+that is odd but not cut off.
+"""
 
 import re
 
@@ -7,80 +11,117 @@ from PIL import Image
 
 from common.errors import ImageError
 from data.decoding_limits import MAX_SCANS, PLAIN_JPEG, SEVERAL_SCANS, check_pixels
-from data.geometry import apply_orientation, target_size
+from data.geometry import apply_orientation, swaps_sides, target_size
 
-# Of a JPEG, by which its decoder finds the next part; FF 00 and FF D0 to D7 belong to a scan.
+ORIENTATION_TAG = 0x0112  # of EXIF
+# Markers of ITU-T T.81, table B.1
+BASELINE_FRAME, EXTENDED_FRAME, END_OF_IMAGE, START_OF_SCAN, APP1 = 0xC0, 0xC1, 0xD9, 0xDA, 0xE1
+# By a marker libjpeg finds the next part of a file; FF 00 and FF D0 to D7 belong to a scan.
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 
+def is_jpeg(data):
+    """Whether a file's bytes `data` begin as a JPEG does."""
+    return bytes(data[:3]) == b"\xff\xd8\xff"
+
+
 def check_scans(data, name):
-    """Each costs a pass over the whole image and next to no bytes; encoders write about ten."""
-    # Counted as bytes first: a film behind the picture has these, too, but is seldom there.
-    if bytes(data).count(b"\xff\xda") > MAX_SCANS:
-        scans = sum(marker == 0xDA for marker, _ in _jpeg_parts(data))
-        if scans > MAX_SCANS:
-            raise ImageError(name, f"has {scans} scans; at most {MAX_SCANS} are decoded")
+    """Refuses a JPEG with more than `MAX_SCANS` scans; encoders write about ten.
+
+    A scan costs a pass over the whole image and next to no bytes of the file.
+
+    Args:
+        data: bytes of the file.
+        name: str that errors call the image.
+
+    Raises:
+        ImageError: it has too many.
+    """
+    # First a mere count of bytes: a film behind the picture has these bytes too, but is rare.
+    if bytes(data).count(bytes((0xFF, START_OF_SCAN))) > MAX_SCANS:
+        scan_count = sum(marker == START_OF_SCAN for marker, _ in _jpeg_parts(data))
+        if scan_count > MAX_SCANS:
+            raise ImageError(
+                name, f"has {scan_count} scans; at most {MAX_SCANS} are decoded", "too_large"
+            )
 
 
 def decode_jpeg(data, preprocessing, name, allocate):
-    """The fast way for the usual JPEG: (image, (height, width) of its file).
+    """Decodes the usual JPEG, upright.
 
     Args:
-        data, preprocessing, name: as `decode` takes them.
-        allocate: function (name, shape) -> uint8 array to write to.
+        data: bytes of the file.
+        preprocessing: `geometry.Preprocessing`; its size and resize choose the scale.
+        name: str that errors call the image.
+        allocate: function (str, shape) -> uint8 array to write to, for example
+            `buffers.scratch`.
 
     Returns:
-        None for a JPEG that Pillow has to judge.
+        (uint8 (height, width, 3), RGB; (height, width) of the file). None for a JPEG that
+        Pillow has to judge.
 
     Raises:
-        ImageError: a part is missing, or it has too many pixels.
+        ImageError: a part is missing, or a limit is exceeded.
     """
     try:
-        height, width, color, _ = simplejpeg.decode_jpeg_header(data)
-        if color not in ("YCbCr", "Gray", "RGB"):
-            return None  # CMYK and YCCK, often stored inverted: Pillow knows how
-        orientation, cost = orientation_and_cost(data)
-        if cost != PLAIN_JPEG:
+        height, width, color_space, _ = simplejpeg.decode_jpeg_header(data)
+        if color_space not in ("YCbCr", "Gray", "RGB"):
+            return None
+        orientation, memory_per_pixel = orientation_and_cost(data)
+        if memory_per_pixel != PLAIN_JPEG:
             check_scans(data, name)
-        check_pixels(height, width, cost, preprocessing, name)
-        rows, columns = target_size(height, width, preprocessing)
-        least = {"min_height": min(rows, height), "min_width": min(columns, width)}
-        shape = simplejpeg.decode_jpeg_header(data, **least)[:2] + (3,)
-        image = simplejpeg.decode_jpeg(data, "RGB", **least, buffer=allocate("jpeg", shape))
+        check_pixels(height, width, memory_per_pixel, preprocessing, name)
+        target_height, target_width = target_size(height, width, preprocessing)
+        min_size = {"min_height": min(target_height, height), "min_width": min(target_width, width)}
+        decoded_size = simplejpeg.decode_jpeg_header(data, **min_size)[:2]
+        buffer = allocate("jpeg", (*decoded_size, 3))
+        image = simplejpeg.decode_jpeg(data, "RGB", **min_size, buffer=buffer)
     except ValueError as error:
         if "remature end" in str(error):  # Pillow would make up the missing part in grey
-            raise ImageError(name, "cannot be decoded: a part of it is missing") from None
-        return None  # merely odd, as extra bytes between its parts are: Pillow judges
-    shape = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
-    return apply_orientation(image, orientation), shape
+            raise ImageError(
+                name, "cannot be decoded: a part of it is missing", "truncated"
+            ) from None
+        return None  # merely odd, as extra bytes between its parts are
+    file_size = (width, height) if swaps_sides(orientation) else (height, width)
+    return apply_orientation(image, orientation), file_size
 
 
 def orientation_and_cost(data):
-    """(EXIF orientation, 1 where there is none; bytes a pixel) of a JPEG.
+    """What a JPEG's header says about turning and decoding it.
 
     Walks the segments itself: having Pillow look takes as long as a third of the decoding.
+
+    Args:
+        data: bytes of the file.
+
+    Returns:
+        (EXIF orientation, 1 where it has none; memory that decoding takes, in bytes per pixel).
     """
-    orientation, colors = None, 255
+    orientation, frame_colors = None, 255
     for marker, start in _jpeg_parts(data):
-        if marker in (0xC0, 0xC1):  # not progressive
-            colors = data[start + 7] if start + 7 < len(data) else 255
-        elif marker == 0xDA:
-            if start + 2 < len(data) and data[start + 2] >= colors:
+        if marker in (BASELINE_FRAME, EXTENDED_FRAME):  # not progressive
+            frame_colors = data[start + 7] if start + 7 < len(data) else 255
+        elif marker == START_OF_SCAN:
+            # Is the first scan the only one, with all colours of the frame?
+            if start + 2 < len(data) and data[start + 2] >= frame_colors:
                 return orientation or 1, PLAIN_JPEG
             break
-        elif (
-            marker == 0xE1
-            and orientation is None  # the first of several counts
-            and data[start + 2 : start + 8] == b"Exif\0\0"
-        ):
-            exif = Image.Exif()
-            end = start + int.from_bytes(data[start : start + 2], "big")
-            try:
-                exif.load(bytes(data[start + 2 : end]))
-                orientation = exif.get(0x0112, 1)
-            except Exception:  # a damaged EXIF block is no reason to refuse the picture
-                orientation = 1
+        elif marker == APP1 and orientation is None:  # the first of several EXIF blocks counts
+            orientation = _exif_orientation(data, start)
     return orientation or 1, SEVERAL_SCANS
+
+
+def _exif_orientation(data, start):
+    """The orientation in the segment whose length stands at `start`; None if it is not EXIF."""
+    if data[start + 2 : start + 8] != b"Exif\0\0":
+        return None
+    exif_block = Image.Exif()
+    end = start + int.from_bytes(data[start : start + 2], "big")
+    try:
+        exif_block.load(bytes(data[start + 2 : end]))
+        return exif_block.get(ORIENTATION_TAG, 1)
+    except Exception:  # a damaged EXIF block is no reason to refuse the picture
+        return 1
 
 
 def _jpeg_parts(data):
@@ -89,7 +130,9 @@ def _jpeg_parts(data):
     A second picture or a film may follow in the file.
     """
     position = 2
-    while (found := MARKER.search(data, position)) and found[1] != b"\xd9":
-        yield found[1][0], found.end()
-        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
-        position = found.end() + max(2, length)
+    while marker := MARKER.search(data, position):
+        if marker[1][0] == END_OF_IMAGE:
+            return
+        yield marker[1][0], marker.end()
+        part_length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        position = marker.end() + max(2, part_length)

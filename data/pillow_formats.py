@@ -1,10 +1,19 @@
-"""PNG, BMP, WebP, GIF, TIFF and unusual JPEGs, decoded by Pillow, large ones in bands."""
+"""PNG, BMP, WebP, GIF, TIFF and unusual JPEGs, decoded by Pillow; large images in bands.
+
+How unusual pictures become RGB with 8 bits per channel:
+
+- Grey, palette, CMYK and other colour modes are converted.
+- 16 bits per channel are scaled to 8, not clipped.
+- Transparent pixels show the fill colour.
+- In a TIFF whose 0 is white, 0 becomes white.
+- 32-bit integers and floats are refused: they have no defined white.
+"""
 
 import io
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from common.errors import ImageError
 from data.decoding_limits import (
@@ -14,104 +23,161 @@ from data.decoding_limits import (
     SEVERAL_SCANS,
     check_pixels,
 )
-from data.geometry import apply_orientation, target_size
-from data.jpeg import orientation_and_cost
+from data.geometry import apply_orientation, swaps_sides, target_size
+from data.jpeg import ORIENTATION_TAG, orientation_and_cost
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
-BAND = 1 << 20  # pixels that are converted at a time, of what is not a JPEG
-BITS, PHOTOMETRIC, ROWS_PER_STRIP, TILE_LENGTH = 258, 262, 278, 323  # tags of TIFF
+BAND_PIXELS = 1 << 20  # converted at a time
+# Tags of TIFF 6.0
+BITS_PER_SAMPLE, PHOTOMETRIC, ROWS_PER_STRIP, TILE_LENGTH = 258, 262, 278, 323
+WHITE_IS_ZERO = 0  # a value of PHOTOMETRIC
 
 
 def decode_with_pillow(data, preprocessing, name):
-    """Pillow's way: (upright image, (height, width) of its file), large ones at a reduced scale."""
+    """Decodes an image, upright; one of more than a megapixel at a reduced scale.
+
+    Args:
+        data: bytes of the file.
+        preprocessing: `geometry.Preprocessing`.
+        name: str that errors call the image.
+
+    Returns:
+        (uint8 (height, width, 3), RGB; (height, width) of the file).
+
+    Raises:
+        ImageError: a limit is exceeded, or white is not defined.
+        Exception: whatever Pillow raises; `explain` puts it into words.
+    """
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        cost = PILLOW_WEBP if image.format == "WEBP" else PILLOW
-        if image.format in ("JPEG", "MPO") and orientation_and_cost(data)[1] == SEVERAL_SCANS:
-            cost = PILLOW_SEVERAL_SCANS
-        grey = 0, 65535  # black and white of 16 bits
-        if image.format == "TIFF":
-            bits, photometric = image.tag_v2.get(BITS, (1,)), image.tag_v2.get(PHOTOMETRIC)
-            grey = (0, 2 ** bits[0] - 1)[:: -1 if photometric == 0 else 1]
-            if image.tile and image.tile[0][0] == "libtiff":
-                strip = image.tag_v2.get(TILE_LENGTH) or image.tag_v2.get(ROWS_PER_STRIP)
-                share = min(1, (strip or image.height) / image.height)
-                cost += share * sum(bits) / 8
-        elif image.format == "PNG":
+        memory_per_pixel = _memory_per_pixel(image, data)
+        grey_range = _tiff_grey_range(image) if image.format == "TIFF" else (0, 65535)
+        if image.format == "PNG":
             _scale_transparency(image)
-        check_pixels(image.height, image.width, cost, preprocessing, name)
+        check_pixels(image.height, image.width, memory_per_pixel, preprocessing, name)
         image.load()
         try:
-            orientation = image.getexif().get(0x0112, 1)
-        except Exception:  # as above: damaged EXIF
+            orientation = image.getexif().get(ORIENTATION_TAG, 1)
+        except Exception:  # a damaged EXIF block is no reason to refuse the picture
             orientation = 1
         if image.mode in ("I", "F"):
             raise ImageError(
                 name,
                 "cannot be decoded: has 32 bits a pixel with no defined white; "
                 "save it with 8 or 16 bits",
+                "unsupported",
             )
-        if image.height * image.width > BAND:
-            found = _in_bands(image, preprocessing, grey)
+        if image.height * image.width > BAND_PIXELS:
+            pixels = _rgb_in_bands(image, preprocessing, grey_range)
         else:
-            found = _rgb(image, preprocessing.fill_color, grey)
-        shape = image.width, image.height
-    file_shape = shape if orientation in (5, 6, 7, 8) else shape[::-1]
-    return apply_orientation(found, orientation), file_shape
+            pixels = _rgb(image, preprocessing.fill_color, grey_range)
+        width, height = image.size
+    file_size = (width, height) if swaps_sides(orientation) else (height, width)
+    return apply_orientation(pixels, orientation), file_size
 
 
-def _in_bands(image, preprocessing, grey):
-    """uint8 RGB of a large Pillow image, reduced on the way; whole, it takes 22 bytes a pixel.
+def explain(error, data):
+    """Why Pillow, or another decoder, could not decode an image.
 
-    To no less than twice what `resize_to_square` needs, by averaging areas; for "crop" only the
-    middle. Bands of whole rows are made narrower, then all of them lower; where the height
-    shrinks more, the other way round.
+    Args:
+        error: the exception that it raised.
+        data: bytes of the file.
+
+    Returns:
+        (reason, code) of an `ImageError`, two str.
     """
-    width, height = image.size
-    rows, columns = target_size(height, width, preprocessing)
-    left = top = 0
-    if preprocessing.resize == "crop":
-        side = min(width, height)
-        left, top, width, height = (width - side) // 2, (height - side) // 2, side, side
-        rows = columns = preprocessing.size
-    rows, columns = min(height, 2 * rows), min(width, 2 * columns)
-    upright = height * columns > width * rows
-    across, along = (height, width) if upright else (width, height)
-    step = max(1, BAND // across)
-    found = np.empty((rows, width, 3) if upright else (height, columns, 3), np.uint8)
-    for start in range(0, along, step):
-        end = min(start + step, along)
-        box = (start, 0, end, height) if upright else (0, start, width, end)
-        box = (left + box[0], top + box[1], left + box[2], top + box[3])
-        band = _rgb(image.crop(box), preprocessing.fill_color, grey)
-        out = found[:, start:end] if upright else found[start:end]
-        out[...] = cv2.resize(band, out.shape[1::-1], interpolation=cv2.INTER_AREA)
-    return cv2.resize(found, (columns, rows), interpolation=cv2.INTER_AREA)
+    if isinstance(error, UnidentifiedImageError):
+        return "cannot be decoded: is none of " + ", ".join(FORMATS), "undecodable"
+    message = " ".join(str(error).split()) or type(error).__name__
+    # Pillow has no type of its own for a file that is cut off, only words.
+    is_cut_off = "truncated" in message.lower() or _is_cut_off_webp(data)
+    return f"cannot be decoded: {message}", "truncated" if is_cut_off else "undecodable"
+
+
+def _is_cut_off_webp(data):
+    """Whether a WebP file has fewer bytes than its header says."""
+    announced_size = int.from_bytes(data[4:8], "little") + 8
+    is_webp = bytes(data[:4]) == b"RIFF" and bytes(data[8:12]) == b"WEBP"
+    return is_webp and announced_size > len(data)
+
+
+def _memory_per_pixel(image, data):
+    """Bytes per pixel that decoding an opened Pillow image takes."""
+    if image.format == "WEBP":
+        return PILLOW_WEBP
+    if image.format in ("JPEG", "MPO"):
+        return PILLOW_SEVERAL_SCANS if orientation_and_cost(data)[1] == SEVERAL_SCANS else PILLOW
+    if image.format == "TIFF" and image.tile and image.tile[0][0] == "libtiff":
+        strip_rows = image.tag_v2.get(TILE_LENGTH) or image.tag_v2.get(ROWS_PER_STRIP)
+        strip_fraction = min(1, (strip_rows or image.height) / image.height)
+        return PILLOW + strip_fraction * sum(image.tag_v2.get(BITS_PER_SAMPLE, (1,))) / 8
+    return PILLOW
+
+
+def _tiff_grey_range(image):
+    """(black, white) of a grey TIFF, opened by Pillow."""
+    bits_per_sample = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
+    highest = 2 ** bits_per_sample[0] - 1
+    if image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        return highest, 0
+    return 0, highest
 
 
 def _scale_transparency(image):
     """Gives the transparent colour of a PNG the 8 bits that Pillow gives its pixels."""
-    color, kind = image.info.get("transparency"), image.tile[0][3] if image.tile else None
-    if isinstance(color, int) and kind in ("L;2", "L;4"):
-        image.info["transparency"] = color * (85 if kind == "L;2" else 17)
-    elif isinstance(color, tuple) and kind == "RGB;16B":
+    color = image.info.get("transparency")
+    raw_mode = image.tile[0][3] if image.tile else None
+    if isinstance(color, int) and raw_mode in ("L;2", "L;4"):
+        image.info["transparency"] = color * (85 if raw_mode == "L;2" else 17)
+    elif isinstance(color, tuple) and raw_mode == "RGB;16B":
         image.info["transparency"] = tuple(value >> 8 for value in color)
 
 
-def _rgb(image, fill_color, grey):
+def _rgb_in_bands(image, preprocessing, grey_range):
+    """uint8 RGB of a large Pillow image, reduced on the way; as a whole it takes 22 bytes per pixel.
+
+    It keeps at least twice the size that `resize_to_square` needs, and averages areas; for "crop"
+    only the middle is converted. Bands of whole rows are reduced in width, then the result in
+    height. Where the height shrinks more, bands of columns are reduced in height first.
+    """
+    width, height = image.size
+    target_height, target_width = target_size(height, width, preprocessing)
+    left = top = 0
+    if preprocessing.resize == "crop":
+        side = min(width, height)
+        left, top, width, height = (width - side) // 2, (height - side) // 2, side, side
+        target_height = target_width = preprocessing.size
+    rows, columns = min(height, 2 * target_height), min(width, 2 * target_width)
+    by_columns = height * columns > width * rows
+    line_length, line_count = (height, width) if by_columns else (width, height)
+    lines_per_band = max(1, BAND_PIXELS // line_length)
+    reduced = np.empty((rows, width, 3) if by_columns else (height, columns, 3), np.uint8)
+    for start in range(0, line_count, lines_per_band):
+        end = min(start + lines_per_band, line_count)
+        if by_columns:
+            crop_box, out = (left + start, top, left + end, top + height), reduced[:, start:end]
+        else:
+            crop_box, out = (left, top + start, left + width, top + end), reduced[start:end]
+        band = _rgb(image.crop(crop_box), preprocessing.fill_color, grey_range)
+        out[...] = cv2.resize(band, out.shape[1::-1], interpolation=cv2.INTER_AREA)
+    return cv2.resize(reduced, (columns, rows), interpolation=cv2.INTER_AREA)
+
+
+def _rgb(image, fill_color, grey_range):
     """uint8 (height, width, 3) of a loaded Pillow image of any colour mode.
 
-    `grey` are the values of black and white in an image of 16 bits.
+    `grey_range` is the values of black and of white in an image of 16 bits.
     """
     if image.mode.startswith("I;16"):
         values = np.asarray(image).astype(np.int32)
-        levels = (np.abs(values - grey[0]) * 255 + max(grey) // 2) // max(grey)
-        levels = np.minimum(levels, 255).astype(np.uint8)
-        rgb = cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB)
+        black, highest = grey_range[0], max(grey_range)
+        grey_levels = (np.abs(values - black) * 255 + highest // 2) // highest
+        grey_levels = np.minimum(grey_levels, 255).astype(np.uint8)
+        rgb = cv2.cvtColor(grey_levels, cv2.COLOR_GRAY2RGB)
         if isinstance(image.info.get("transparency"), int):
             rgb[values == image.info["transparency"]] = fill_color
         return rgb
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, fill_color + (255,))
-        image = Image.alpha_composite(ground, image)
+        background = Image.new("RGBA", image.size, (*fill_color, 255))
+        image = Image.alpha_composite(background, image)
     return np.asarray(image.convert("RGB"))

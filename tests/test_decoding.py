@@ -1,4 +1,4 @@
-"""preprocess.py against Pillow, NumPy and positions worked out by hand."""
+"""data/decoding.py and the formats against Pillow, NumPy and positions worked out by hand."""
 
 import io
 import struct
@@ -462,7 +462,7 @@ def test_reduced_jpeg_is_close_to_pillow(resize, box):
     ("letterbox", None), ("crop", (200, 0, 800, 600)), ("stretch", None)
 ])
 def test_large_images_are_reduced_in_bands(monkeypatch, band, resize, box):
-    monkeypatch.setattr(pillow_formats, "BAND", band)
+    monkeypatch.setattr(pillow_formats, "BAND_PIXELS", band)
     picture = smooth(600, 1000)
     size = (100, 60) if resize == "letterbox" else (100, 100)
     pillow = Image.fromarray(picture).resize(size, Image.Resampling.BOX, box)
@@ -472,7 +472,7 @@ def test_large_images_are_reduced_in_bands(monkeypatch, band, resize, box):
 
 
 def test_a_tall_image_is_cropped_in_bands(monkeypatch):
-    monkeypatch.setattr(pillow_formats, "BAND", 700)
+    monkeypatch.setattr(pillow_formats, "BAND_PIXELS", 700)
     picture = smooth(1000, 600)
     pillow = Image.fromarray(picture).resize((100, 100), Image.Resampling.BOX, (0, 200, 600, 800))
     image = load(encode(picture), Preprocessing(100, "crop", FILL))
@@ -481,7 +481,7 @@ def test_a_tall_image_is_cropped_in_bands(monkeypatch):
 
 def test_bands_lose_no_pixel(monkeypatch):
     """Not reduced, but turned and over the fill colour: sides that no band divides."""
-    monkeypatch.setattr(pillow_formats, "BAND", 300)
+    monkeypatch.setattr(pillow_formats, "BAND_PIXELS", 300)
     picture = np.random.default_rng(0).integers(0, 256, (67, 101, 4), np.uint8)
     picture[..., 3] = np.where(picture[..., 3] < 99, 0, 255)
     exif = Image.Exif()
@@ -508,7 +508,7 @@ def area_average(image, height, width):
 @pytest.mark.parametrize("resize", ["letterbox", "crop", "stretch"])
 def test_large_images_are_averaged_by_area(monkeypatch, height, width, resize):
     """Noise, whose sides nothing divides: a shift by a part of a pixel would be seen."""
-    monkeypatch.setattr(pillow_formats, "BAND", 1000)
+    monkeypatch.setattr(pillow_formats, "BAND_PIXELS", 1000)
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     size = 23
     image = load(encode(picture), Preprocessing(size, resize, FILL))
@@ -524,7 +524,7 @@ def test_large_images_are_averaged_by_area(monkeypatch, height, width, resize):
 
 
 def test_a_long_line_is_reduced_in_bands(monkeypatch):
-    monkeypatch.setattr(pillow_formats, "BAND", 1000)
+    monkeypatch.setattr(pillow_formats, "BAND_PIXELS", 1000)
     picture = np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 1000)[None, :, None]
     image = load(encode(picture.repeat(3, axis=2)), Preprocessing(25, "stretch"))
     assert np.array_equal(image[12, :, 0], np.arange(0, 250, 10))
@@ -700,6 +700,47 @@ def test_reasons_are_understandable(tmp_path):
         load(tmp_path / "missing.jpg", Preprocessing(8))
     with pytest.raises(ImageError, match="directory"):
         load(tmp_path, Preprocessing(8))
+
+
+TOO_MANY_SCANS = (GATHERED[: GATHERED.rindex(b"\xff\xda")]
+                  + GATHERED[GATHERED.rindex(b"\xff\xda") : -2] * 101 + b"\xff\xd9")
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+CODES = {
+    "empty": {"nothing": b""},
+    "truncated": {
+        **{f"half of a {kind}": encode(NOISE, kind)[: len(encode(NOISE, kind)) // 2]
+           for kind in FORMATS},
+        "half of a CMYK JPEG": encode(Image.fromarray(NOISE).convert("CMYK"), "JPEG")[:3000],
+        "a JPEG's first bytes": PLAIN[:11],
+    },
+    "too_large": {
+        "pixels of a JPEG": encode(NOISE, "JPEG"), "pixels of a PNG": encode(NOISE),
+        "a side": raw_png(1_000_001, 1, 8, 2, b"\0"), "scans": TOO_MANY_SCANS,
+        "memory": raw_png(10_000, 9_001, 8, 2, b"\0"),
+    },
+    "unsupported": {mode: encode(Image.new(mode, (4, 4)), "TIFF") for mode in ("I", "F")},
+    "undecodable": {
+        "a page": b"<html>", "another format": encode(SMALL, "PPM"),
+        "damaged pixels": raw_png(8, 8, 8, 2, b"\7" * 200),
+        "a whole WebP of a damaged frame": b"RIFF" + struct.pack("<I", 24) + b"WEBPVP8 "
+        + struct.pack("<I", 12) + b"\x10\x02\0\x9d\x01\x2a" + bytes(6),
+    },
+}
+
+
+@pytest.mark.parametrize("code, name", [(code, name) for code in CODES for name in CODES[code]])
+def test_errors_have_codes(code, name):
+    limit = 4095 if name.startswith("pixels") else decoding_limits.MAX_PIXELS
+    with pytest.raises(ImageError) as caught:
+        load(CODES[code][name], Preprocessing(8, max_pixels=limit))
+    assert caught.value.code == code, caught.value
+
+
+def test_a_file_that_cannot_be_read_has_a_code(tmp_path):
+    for path in (tmp_path / "missing.jpg", tmp_path, f"{tmp_path}/null\0.jpg"):
+        with pytest.raises(ImageError) as caught:
+            load(path, Preprocessing(8))
+        assert caught.value.code == "unreadable"
 
 
 def test_other_formats_are_refused():
