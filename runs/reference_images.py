@@ -1,4 +1,4 @@
-"""The images that a run knows: those of its check/, those it was validated on, those it learned."""
+"""The images that a run knows: those of its check/, those of its validation, those it learned."""
 
 import contextlib
 import json
@@ -15,56 +15,130 @@ from data.samples import read_label
 from runs import run_folder
 from runs.margin_files import read_margins
 
-CHECK_IMAGES = 16  # files in the run's check/
-
+CHECK_IMAGES = 16  # files in a run's check/
 MOST_IMAGES = 256  # that are taken of a folder, spread evenly over it
+
+
+def write_check(setup, model):
+    """Copies some validation images with the probabilities that the best weights give them.
+
+    Args:
+        setup: `TrainingSetup`, of which options, run_path and validation count.
+        model: Keras model with the run's best weights, in float32.
+
+    Raises:
+        InputError: none of the images can be decoded.
+    """
+    preprocessing = run_folder.preprocessing(setup.options)
+    validation = setup.validation
+    image_paths, images = [], []
+    # Spread over the whole folder: neighbours are often of one class.
+    for position in _spread_positions(len(validation.file_names), CHECK_IMAGES):
+        image_path = os.path.join(validation.folder, validation.file_names[position])
+        with contextlib.suppress(ImageError):
+            images.append(load(image_path, preprocessing))
+            image_paths.append(image_path)
+    if not image_paths:
+        raise InputError(f"{validation.folder}: none of the images looked at can be decoded")
+    probabilities = np.asarray(model.predict_on_batch(np.stack(images)))
+    check_folder = os.path.join(setup.run_path, run_folder.CHECK)
+    partial_folder = check_folder + ".partial"
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    os.makedirs(partial_folder)
+    table = {}
+    for image_path, row in zip(image_paths, probabilities):
+        file_name = os.path.basename(image_path)
+        copy_path = os.path.join(partial_folder, file_name)
+        shutil.copyfile(image_path, copy_path)
+        flush(copy_path)
+        table[file_name] = [float(value) for value in row]
+    write_text(
+        os.path.join(partial_folder, run_folder.CHECK_FILE),
+        json.dumps(table, ensure_ascii=False, indent=1) + "\n",
+    )
+    replace_folder(partial_folder, check_folder)
+
+
+def check_file_names(check_folder):
+    """list of str, the images of a check/ folder, in the order of its table.
+
+    Args:
+        check_folder: str, the folder.
+
+    Raises:
+        InputError: its table is damaged.
+        FileNotFoundError: it has no table.
+    """
+    return list(_read_check_table(os.path.join(check_folder, run_folder.CHECK_FILE)))
+
+
+def _read_check_table(table_path):
+    try:
+        with open(table_path, encoding="utf-8") as json_file:
+            table = json.load(json_file)
+        if not isinstance(table, dict):
+            raise TypeError(f"is a {type(table).__name__}, not an object")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{table_path}: cannot be read: {error}") from None
+    return table
 
 
 def check(run):
     """The image files of a run's check/, and the probabilities that its best weights gave them.
+
+    Args:
+        run: `Run`.
+
+    Returns:
+        (list of paths, float32 (N, C)).
 
     Raises:
         InputError: they are missing or damaged.
     """
     table_path = run.file(run_folder.CHECK, run_folder.CHECK_FILE)
     try:
-        with open(table_path, encoding="utf-8") as file:
-            table = json.load(file)
-        expected = np.array(list(table.values()), np.float32)
+        table = _read_check_table(table_path)
+        probabilities = np.array(list(table.values()), np.float32)
     except FileNotFoundError:
         raise InputError(
             f"{table_path}: is missing: the training did not end; --resume "
             f"{os.path.basename(run.path)} ends it"
         ) from None
-    except (OSError, ValueError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"{table_path}: cannot be read: {error}") from None
-    if expected.ndim != 2 or expected.shape[1] != len(run.class_names) or not len(expected):
+    class_count = len(run.class_names)
+    if probabilities.ndim != 2 or probabilities.shape[1] != class_count or not len(probabilities):
         raise InputError(
-            f"{table_path}: does not hold {len(run.class_names)} probabilities an image, one a "
+            f"{table_path}: does not hold {class_count} probabilities per image, one for each "
             f"class of {run.file(run_folder.LABELS)}"
         )
-    return [run.file(run_folder.CHECK, name) for name in table], expected
+    return [run.file(run_folder.CHECK, file_name) for file_name in table], probabilities
 
 
-def validation(run, known):
+def validation(run, known_paths):
     """Image files that the run was not trained on, spread over their folder.
 
-    None where the folders are gone; those of the names in `known` are left out.
+    Args:
+        run: `Run`.
+        known_paths: list of paths whose file names are left out.
 
     Returns:
-        (list of paths, list of images as the model takes them).
+        (list of paths, list of uint8 (S, S, 3)), both empty where the folders are gone.
     """
-    trained = _trained(run)
-    place = _validation_folder(run)
-    if not run.options.val_data and not trained:  # it does not say which those are
+    trained_on = _trained_on(run)
+    folder = _validation_folder(run)
+    if not run.options.val_data and not trained_on:  # nothing says which images those are
         return [], []
-    there = os.path.realpath(place)
-    left_out = {os.path.basename(file) for file in known}
-    return _spread(
+    real_folder = os.path.realpath(folder)
+    known_names = {os.path.basename(path) for path in known_paths}
+    return _load_spread(
         [
-            os.path.join(place, name)
-            for name in _names(place)
-            if name not in left_out and os.path.join(there, name) not in trained
+            os.path.join(folder, file_name)
+            for file_name in _image_names(folder)
+            if file_name not in known_names
+            and os.path.join(real_folder, file_name) not in trained_on
         ],
         run.preprocessing,
     )
@@ -73,42 +147,52 @@ def validation(run, known):
 def training(run):
     """Images that the run was trained on, spread over them, as the model takes them.
 
+    Args:
+        run: `Run`.
+
     Returns:
         uint8 (N, S, S, 3).
 
     Raises:
         InputError: none is left.
     """
-    place = run.options.train_data
-    paths = sorted(_trained(run))
-    if not paths and run.options.val_data:  # else some are for validation
-        paths = [os.path.join(place, name) for name in _names(place)]
-    _, images = _spread(paths, run.preprocessing)
+    folder = run.options.train_data
+    image_paths = sorted(_trained_on(run))
+    if not image_paths and run.options.val_data:  # else some are for validation
+        image_paths = [os.path.join(folder, file_name) for file_name in _image_names(folder)]
+    _, images = _load_spread(image_paths, run.preprocessing)
     if not images:
         raise InputError(
             f"--quantize: int8: needs images that {run.path} was trained on; none is left in "
-            f"{place}"
+            f"{folder}"
         )
     return np.stack(images)
 
 
-def labels(run, files):
-    """Class ids of image files, int (N,); -1 where no text file tells.
+def labels(run, image_paths):
+    """Class ids of image files; -1 where there is no text file.
 
-    Those of check/ are copies, whose text files stand beside the originals.
+    Those of check/ are copies, whose text files are beside the originals.
+
+    Args:
+        run: `Run`.
+        image_paths: list of N paths.
+
+    Returns:
+        int (N,).
     """
-    found = np.full(len(files), -1)
+    class_ids = np.full(len(image_paths), -1)
     check_folder = os.path.realpath(run.file(run_folder.CHECK))
-    for position, file in enumerate(files):
-        folder, name = os.path.split(os.path.realpath(file))
+    for position, image_path in enumerate(image_paths):
+        folder, file_name = os.path.split(os.path.realpath(image_path))
         if folder == check_folder:
             folder = _validation_folder(run)
         with contextlib.suppress(InputError, FileNotFoundError):
-            found[position] = read_label(folder, name, run.class_names, run_folder.LABELS)
-    return found
+            class_ids[position] = read_label(folder, file_name, run.class_names, run_folder.LABELS)
+    return class_ids
 
 
-def _trained(run):
+def _trained_on(run):
     try:
         return read_margins(run.path)[0]
     except InputError:
@@ -119,52 +203,23 @@ def _validation_folder(run):
     return run.options.val_data or run.options.train_data
 
 
-def _names(folder):
+def _image_names(folder):
     try:
         return sorted(name for name in os.listdir(folder) if name.lower().endswith(EXTENSIONS))
     except OSError:
         return []
 
 
-def _spread(paths, preprocessing):
+def _spread_positions(count, most):
+    """int array, at most `most` positions, evenly over `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def _load_spread(image_paths, preprocessing):
     """At most `MOST_IMAGES` of the files, evenly over them, and what they hold."""
-    found, images = [], []
-    count = min(len(paths), MOST_IMAGES)
-    for position in np.unique(np.linspace(0, len(paths) - 1, count).astype(int)):
+    loaded_paths, images = [], []
+    for position in _spread_positions(len(image_paths), MOST_IMAGES):
         with contextlib.suppress(ImageError):
-            images.append(load(paths[position], preprocessing))
-            found.append(paths[position])
-    return found, images
-
-
-def write_check(job, model):
-    """Copies some validation images with the probabilities that the best weights give them."""
-    preprocessing = run_folder.preprocessing(job.options)
-    count = len(job.validation.file_names)
-    files, images = [], []
-    # Sharding over the whole folder: neighbours are often of one class.
-    for position in np.unique(np.linspace(0, count - 1, min(count, CHECK_IMAGES)).astype(int)):
-        path = os.path.join(job.validation.folder, job.validation.file_names[position])
-        try:
-            images.append(load(path, preprocessing))
-            files.append(path)
-        except ImageError:
-            continue
-    if not files:
-        raise InputError(f"{job.validation.folder}: none of the images looked at can be decoded")
-    probabilities = np.asarray(model.predict_on_batch(np.stack(images)))
-    folder = os.path.join(job.path, run_folder.CHECK)
-    partial = folder + ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
-    table = {}
-    for path, row in zip(files, probabilities):
-        name = os.path.basename(path)
-        shutil.copyfile(path, os.path.join(partial, name))
-        flush(os.path.join(partial, name))
-        table[name] = [float(value) for value in row]
-    write_text(
-        os.path.join(partial, run_folder.CHECK_FILE),
-        json.dumps(table, ensure_ascii=False, indent=1) + "\n",
-    )
-    replace_folder(partial, folder)
+            images.append(load(image_paths[position], preprocessing))
+            loaded_paths.append(image_paths[position])
+    return loaded_paths, images

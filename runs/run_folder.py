@@ -3,11 +3,11 @@
     save_h5_model/RUN/
       options.yaml       every option, with what was resolved when training began
       label.json         the class names
-      results.csv        a row an epoch, nothing that a clock decides
+      results.csv        one row per epoch, nothing that depends on a clock
       best.weights.h5    highest validation accuracy, then lowest validation loss
-      best/              the weights of the --keep best epochs, where it is more than one
+      best/              the weights of the --keep best epochs, where that is more than one
       last.weights.h5    after the last epoch
-      checkpoint/        the last two checkpoints, from which training goes on
+      checkpoint/        the last two checkpoints, from which training resumes
       metrics.json       the scores
       calibration.json   temperature and thresholds, where --mode calibrate has fitted them
       margins/           the images trained on, and how sure the model was of each label
@@ -29,9 +29,10 @@ import yaml
 from common.errors import InputError
 from common.files import flush, replace_folder, write_text
 from config import parser
-from config.options import PLACE
+from config.modes import saved_options
 from data.geometry import Preprocessing
 from data.samples import read_label_names, write_label_names
+from modeling.architecture import Architecture
 
 OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
@@ -46,7 +47,7 @@ class Run(NamedTuple):
     """A run read back.
 
     Attributes:
-        path: its folder.
+        path: str, its folder.
         options: the options of `--mode train` it was made with, resolved.
         class_names: tuple of str, in the order of their ids.
     """
@@ -56,7 +57,7 @@ class Run(NamedTuple):
     class_names: tuple
 
     def file(self, *names):
-        """Path of a file of the run."""
+        """str, the path of a file of the run, from the parts of its name."""
         return os.path.join(self.path, *names)
 
     @property
@@ -66,84 +67,105 @@ class Run(NamedTuple):
 
 
 def preprocessing(options):
-    """The `Preprocessing` that the options of a training mean."""
+    """The `Preprocessing` of a training.
+
+    Args:
+        options: the options of `--mode train`, with their input size.
+    """
     return Preprocessing(options.input_size, options.resize, options.fill_color)
 
 
 def architecture(options):
-    """The arguments of `builder.build_model` that the options of a training mean."""
-    names = (
-        "backbone",
-        "input_size",
-        "dropout",
-        "drop_connect",
-        "attention",
-        "block_attention",
-        "pooling",
-        "bilinear_dim",
-        "norm",
-        "normalize",
-    )
-    return {name: getattr(options, name) for name in names}
+    """The `Architecture` of the model that the options of a training describe.
+
+    Args:
+        options: the options of `--mode train`, with an attribute per field of `Architecture`.
+
+    Returns:
+        `modeling.architecture.Architecture`.
+    """
+    return Architecture(*(getattr(options, field) for field in Architecture._fields))
 
 
-def check_new(save_dir, name, overwrite):
-    """The path of a run to make; refused where one stands and `overwrite` is off."""
-    path = os.path.join(save_dir, name)
-    if os.path.lexists(path) and not overwrite:
+def check_new(save_dir, run_name, overwrite):
+    """Refuses a run to make where something is that must not be replaced.
+
+    Args:
+        save_dir: str, the folder of all runs.
+        run_name: str, the folder to make there.
+        overwrite: bool, whether a run of that name may be replaced.
+
+    Returns:
+        str, the path of the run to make.
+
+    Raises:
+        InputError: the run exists, or is being trained, or something else has its name.
+    """
+    run_path = os.path.join(save_dir, run_name)
+    if os.path.lexists(run_path) and not overwrite:
         raise InputError(
-            f"--run: {path} exists; choose another name, or --overwrite to replace it, or "
-            f"--resume {name} to go on with it"
+            f"--run: {run_path} exists; choose another name, or --overwrite to replace it, or "
+            f"--resume {run_name} to continue it"
         )
-    _check_replaceable(path)
-    check_idle(path)
+    _check_replaceable(run_path)
+    check_idle(run_path)
     if os.path.exists(save_dir) and not os.path.isdir(save_dir):
         raise InputError(f"--save_dir: {save_dir} is a file; a folder is needed")
-    return path
+    return run_path
 
 
-def _check_replaceable(path):
+def _check_replaceable(run_path):
     """Refuses what --overwrite must not delete: anything but a run or an empty folder."""
-    if not os.path.lexists(path):
+    if not os.path.lexists(run_path):
         return
-    folder = os.path.isdir(path) and not os.path.islink(path)
-    if not folder or (os.listdir(path) and not os.path.exists(os.path.join(path, OPTIONS))):
-        raise InputError(f"--overwrite: {path} is not a run; it is left alone")
+    is_folder = os.path.isdir(run_path) and not os.path.islink(run_path)
+    is_run = is_folder and os.path.exists(os.path.join(run_path, OPTIONS))
+    if not is_folder or (os.listdir(run_path) and not is_run):
+        raise InputError(f"--overwrite: {run_path} is not a run; it is left alone")
 
 
-def create(path, options, labels, overwrite):
-    """Makes the folder of a new run; an old run there is replaced if `overwrite`."""
-    if os.path.lexists(path):
+def create(run_path, options, class_names, overwrite):
+    """Makes the folder of a new run, with its options and class names.
+
+    Args:
+        run_path: str, the folder to make.
+        options: the options of `--mode train`, resolved.
+        class_names: tuple of str, in the order of their ids.
+        overwrite: bool, whether a run that is there is replaced.
+
+    Raises:
+        InputError: the folder cannot be made, or must not be replaced.
+    """
+    if os.path.lexists(run_path):
         if not overwrite:
-            raise InputError(f"--run: {path} exists")
-        _check_replaceable(path)
-        check_idle(path)
-    partial = os.path.join(
-        os.path.dirname(os.path.abspath(path)),
-        f".partial-{os.path.basename(path)[-60:]}-{os.getpid()}",
-    )
+            raise InputError(f"--run: {run_path} exists")
+        _check_replaceable(run_path)
+        check_idle(run_path)
+    parent_folder, run_name = os.path.split(os.path.abspath(run_path))
+    partial_folder = os.path.join(parent_folder, f".partial-{run_name[-60:]}-{os.getpid()}")
     try:
-        os.makedirs(partial)
+        os.makedirs(partial_folder)
     except OSError as error:
-        raise InputError(f"--save_dir: {path} cannot be made: {error.strerror}") from None
+        raise InputError(f"--save_dir: {run_path} cannot be made: {error.strerror}") from None
     try:
-        write_label_names(partial, labels)
-        flush(os.path.join(partial, LABELS))
-        write_options(partial, options)
-        if os.path.lexists(path):
-            replace_folder(partial, path)
+        write_label_names(partial_folder, class_names)
+        flush(os.path.join(partial_folder, LABELS))
+        write_options(partial_folder, options)
+        if os.path.lexists(run_path):
+            replace_folder(partial_folder, run_path)
         else:
-            os.rename(partial, path)
+            os.rename(partial_folder, run_path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial_folder, ignore_errors=True)
 
 
 def write_options(path, options):
     """Writes the options that a run in the folder `path` is trained with."""
+    saved_names = saved_options("train")
     values = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in options._asdict().items()
-        if key not in ("given", "config", "debug", "json", "overwrite", "resume", "force", *PLACE)
+        if key in saved_names
     }
     write_text(
         os.path.join(path, OPTIONS), yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
@@ -151,106 +173,156 @@ def write_options(path, options):
 
 
 @contextlib.contextmanager
-def locked(path, kind=fcntl.LOCK_EX):
-    """A context in which no other process trains the run in the folder `path`.
+def locked(run_path, kind=fcntl.LOCK_EX):
+    """A context in which no other process trains a run.
 
-    The lock is of label.json, which nothing replaces; it ends with its process, however
-    that ends.
+    The lock is on label.json, which nothing replaces; it ends with its process, however that
+    ends.
+
+    Args:
+        run_path: str, the run's folder.
+        kind: `fcntl.LOCK_EX` to train, or `fcntl.LOCK_SH` only to look.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process holds it.
     """
     try:
-        file = open(os.path.join(path, LABELS), "r+b" if kind == fcntl.LOCK_EX else "rb")
+        lock_file = open(os.path.join(run_path, LABELS), "r+b" if kind == fcntl.LOCK_EX else "rb")
     except OSError as error:
-        raise InputError(f"{path}: cannot be opened: {error.strerror}") from None
-    with file:
+        raise InputError(f"{run_path}: cannot be opened: {error.strerror}") from None
+    with lock_file:
         try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            fcntl.flock(lock_file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{path}: another process trains this run; wait for its end, or name another run"
+                f"{run_path}: another process trains this run; wait until it ends, or name "
+                "another run"
             ) from None
         except OSError:  # a file system without locks
             pass
         yield
 
 
-def check_idle(path):
-    """Refuses a run that another process trains."""
-    if os.path.exists(os.path.join(path, LABELS)):
-        with locked(path, fcntl.LOCK_SH):  # several may look at the same time
+def check_idle(run_path):
+    """Refuses a run that another process trains.
+
+    Args:
+        run_path: str, the run's folder, which need not exist.
+
+    Raises:
+        InputError: another process trains it.
+    """
+    if os.path.exists(os.path.join(run_path, LABELS)):
+        with locked(run_path, fcntl.LOCK_SH):  # several may look at the same time
             pass
 
 
 def find(name, save_dir, option="--run"):
-    """Path of a run or of an exported model, from a name below `save_dir` or a path.
+    """Finds a run or an exported model.
+
+    Args:
+        name: str, a name below `save_dir`, or a path.
+        save_dir: str, the folder of all runs.
+        option: str, what errors call the name's origin.
+
+    Returns:
+        str, its path, whose last part names the run.
 
     Raises:
-        InputError: there is none; `option` is what errors call the name's origin.
+        InputError: there is none.
     """
-    for path in (name, os.path.join(save_dir, name)):
-        if any(os.path.exists(os.path.join(path, file)) for file in (OPTIONS, MODEL_FILE)):
+    for run_path in (name, os.path.join(save_dir, name)):
+        if any(os.path.exists(os.path.join(run_path, part)) for part in (OPTIONS, MODEL_FILE)):
             # Its last part names the run in messages and log folders.
-            return os.path.normpath(
-                path if os.path.basename(path) not in ("", ".", "..") else os.path.abspath(path)
-            )
-    runs = []
+            if os.path.basename(run_path) in ("", ".", ".."):
+                run_path = os.path.abspath(run_path)
+            return os.path.normpath(run_path)
+    run_names = []
     if os.path.isdir(save_dir):
-        runs = [
+        run_names = [
             entry
             for entry in sorted(os.listdir(save_dir))
             if os.path.exists(os.path.join(save_dir, entry, OPTIONS))
         ]
-    there = f"; runs there: {', '.join(runs[:10])}" if runs else "; there are no runs yet"
+    hint = "; there are no runs yet"
+    if run_names:
+        hint = parser.nearest(name, run_names) or f"; runs there: {', '.join(run_names[:10])}"
     raise InputError(
-        f"{option}: {name!r} is neither a run or exported model nor the name of a run in {save_dir}"
-        + (parser.nearest(name, runs) or there)
+        f"{option}: {name!r} is neither a run or exported model nor the name of a run in "
+        f"{save_dir}{hint}"
     )
 
 
 def is_exported(path):
-    """Whether the folder `path` is an exported model (and not a run)."""
+    """bool, whether a folder is an exported model (and not a run).
+
+    Args:
+        path: str, the folder.
+    """
     return os.path.exists(os.path.join(path, MODEL_FILE))
 
 
-def read(path, weights=BEST):
+def read(run_path, weights=BEST):
     """Reads a run back.
 
     Args:
-        path: its folder.
-        weights: a file that has to be there, or None.
+        run_path: str, its folder.
+        weights: str, a weights file that has to be there, or None.
+
+    Returns:
+        `Run`.
 
     Raises:
         InputError: files are missing or do not fit together; names them.
+
+    Example:
+        >>> read("save_h5_model/demo").class_names[:3]
+        ('0', '1', '2')
     """
-    for name in (OPTIONS, LABELS, weights):
-        if name and not os.path.exists(os.path.join(path, name)):
-            hint = ": no epoch of it was completed" if name == weights else ""
-            raise InputError(f"{path}: is not a complete run: {name} is missing{hint}")
-    file = os.path.join(path, OPTIONS)
-    options = parser.from_mapping("train", parser.read_yaml(file), file)
+    for file_name in (OPTIONS, LABELS, weights):
+        if file_name and not os.path.exists(os.path.join(run_path, file_name)):
+            hint = ": no epoch of it was completed" if file_name == weights else ""
+            raise InputError(f"{run_path}: is not a complete run: {file_name} is missing{hint}")
+    options_path = os.path.join(run_path, OPTIONS)
+    options = parser.from_mapping("train", parser.read_yaml(options_path), options_path)
     if options.input_size is None:
-        raise InputError(f"{file}: input_size is missing; a run's is a whole number")
-    return Run(path, options, read_label_names(os.path.join(path, LABELS)))
+        raise InputError(f"{options_path}: input_size is missing; it must be a whole number")
+    return Run(run_path, options, read_label_names(os.path.join(run_path, LABELS)))
 
 
-def read_metrics(path):
-    """The run's scores; an empty dict where there are none yet."""
-    file = os.path.join(path, METRICS)
+def read_metrics(run_path):
+    """Reads metrics.json.
+
+    Args:
+        run_path: str, the run's folder.
+
+    Returns:
+        dict of name -> score; empty where there are none yet.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    metrics_path = os.path.join(run_path, METRICS)
     try:
-        with open(file, encoding="utf-8") as text:
-            metrics = json.load(text)
+        with open(metrics_path, encoding="utf-8") as json_file:
+            metrics = json.load(json_file)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: cannot be read: {error}") from None
+        raise InputError(f"{metrics_path}: cannot be read: {error}") from None
     if not isinstance(metrics, dict):
-        raise InputError(f"{file}: must hold names with scores, not a {type(metrics).__name__}")
+        raise InputError(
+            f"{metrics_path}: must hold names with scores, not a {type(metrics).__name__}"
+        )
     return metrics
 
 
-def add_metrics(path, scores):
-    """Adds scores to the run's metrics.json; those of the same name are replaced."""
-    merged = {**read_metrics(path), **scores}
-    write_text(os.path.join(path, METRICS), json.dumps(merged, indent=1) + "\n")
+def add_metrics(run_path, scores):
+    """Adds scores to metrics.json; those of the same name are replaced.
+
+    Args:
+        run_path: str, the run's folder.
+        scores: dict of name -> score.
+    """
+    merged = {**read_metrics(run_path), **scores}
+    write_text(os.path.join(run_path, METRICS), json.dumps(merged, indent=1) + "\n")

@@ -34,9 +34,9 @@ def import_keras_small(*words):
 
 def trace(path):
     import data_gen_label
-    from training import callbacks
+    from training import run_recorder
 
-    load, end = data_gen_label.load, callbacks.RunWriter.on_epoch_end
+    load, end = data_gen_label.load, run_recorder.RunRecorder.on_epoch_end
 
     def traced_load(image, *rest, **more):
         with open(path + ".read", "a") as file:
@@ -45,9 +45,9 @@ def trace(path):
 
     def traced_end(self, epoch, logs=None):
         end(self, epoch, logs)
-        np.savez(path + ".npz", *[np.asarray(value) for value in self.whole.variables])
+        np.savez(path + ".npz", *[np.asarray(value) for value in self.full_model.variables])
 
-    data_gen_label.load, callbacks.RunWriter.on_epoch_end = traced_load, traced_end
+    data_gen_label.load, run_recorder.RunRecorder.on_epoch_end = traced_load, traced_end
 
 
 backend.import_keras = import_keras_small  # before the modules that take it by name

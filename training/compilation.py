@@ -1,69 +1,57 @@
-"""The model of a training, and what it is compiled with: loss, optimizer, scores, XLA."""
+"""The model of a training, and what it is compiled with: loss, optimizer, metrics, XLA."""
 
+import keras
 import numpy as np
 
 from compute.backend import has_gpu
 from compute.devices import over_devices, synchronize
+from modeling.builder import backbone_layers, build_model
+from other.focal_loss import FocalLoss, class_weights
 from runs import run_folder
-from training.learning_rates import step_rate
+from training.callbacks import MEAN_LOSS
+from training.learning_rates import peak_learning_rate
+from training.optimizers import layer_factors, make_optimizer
+from warmup_cosine_decay_scheduler import WarmupCosineDecay
 
-FROZEN_RATE = 10  # times the learning rate: a new head has farther to go than a trained backbone
 
+def make_model(setup):
+    """Builds the model of a training, not compiled.
 
-def make_model(job):
-    """The model of a job, not compiled."""
-    import keras
+    Args:
+        setup: `TrainingSetup`; with a checkpoint no weights are brought.
 
-    from modeling.builder import build_model
-
+    Returns:
+        Keras model from uint8 (B, S, S, 3) to float32 probabilities (B, C).
+    """
     model = build_model(
-        classes=len(job.class_names),
-        weights="none" if job.checkpoint else job.options.weights,
-        **run_folder.architecture(job.options),
+        run_folder.architecture(setup.options),
+        classes=len(setup.class_names),
+        weights="none" if setup.checkpoint else setup.options.weights,
     )
-    if job.options.sync_batchnorm and keras.backend.backend() == "tensorflow":
+    if setup.options.sync_batchnorm and keras.backend.backend() == "tensorflow":
         synchronize(model)  # on JAX it is so by itself
     return model
 
 
-def compile_model(model, job, stage, steps, devices, margins=(), halvings=0):
+def compile_model(model, setup, stage, steps_per_epoch, devices, margins=(), lr_reductions=0):
     """Compiles a model for a stage.
 
     Args:
-        model: a Keras model.
-        job: the `Job`.
-        stage: `trainer.Stage`.
-        steps: steps an epoch.
-        devices: `devices.Devices` to train on.
-        margins: `label_margins.Margins`, none or one.
-        halvings: how often the learning rate is halved.
+        model: the Keras model that is fitted, the run's or its head.
+        setup: `TrainingSetup`.
+        stage: `Stage`.
+        steps_per_epoch: int.
+        devices: `Devices` to train on.
+        margins: tuple of one `Margins`, or empty.
+        lr_reductions: int, how often the learning rate is halved.
     """
-    import keras
-
-    from modeling.builder import backbone_layers
-    from training import callbacks
-    from training.optimizers import layer_rates, make_optimizer
-
-    options = job.options
-    rates = None
-    if options.layer_decay < 1:
-        rates = layer_rates(backbone_layers(model), options.layer_decay)
-    warmup = 0 if stage.frozen else options.warmup_epochs
-    loss = make_loss(job)
+    options = setup.options
+    loss = make_loss(setup)
     # Made first: `over_devices` changes what the loss does.
-    mean_loss = keras.metrics.MeanMetricWrapper(loss.call, name=callbacks.MEAN_LOSS)
+    mean_loss = keras.metrics.MeanMetricWrapper(loss.call, name=MEAN_LOSS)
     model.compile(
-        optimizer=make_optimizer(
-            options.optimizer,
-            step_rate(options) * (FROZEN_RATE if stage.frozen else 1) * 0.5**halvings,
-            (stage.last - stage.first) * steps,
-            round(warmup * steps),
-            options.weight_decay,
-            options.clipnorm,
-            options.accumulate,
-            options.ema,
-            rates,
-            devices.strategy is not None,
+        optimizer=_stage_optimizer(
+            model, options, stage, steps_per_epoch, lr_reductions, devices.strategy is not None
         ),
         loss=over_devices(loss) if devices.strategy else loss,
         weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss, *margins],
@@ -72,29 +60,62 @@ def compile_model(model, job, stage, steps, devices, margins=(), halvings=0):
     model.optimizer.build(model.trainable_variables)
 
 
-def make_loss(job):
-    """The loss of a job; rows of weight 0 leave its mean as well as its sum."""
-    import keras
+def _stage_optimizer(model, options, stage, steps_per_epoch, lr_reductions, several_devices):
+    """The optimizer of a stage: its rate warms up and falls along a cosine within the stage."""
+    warmup_epochs = 0 if stage.frozen else options.warmup_epochs
+    schedule = WarmupCosineDecay(
+        peak_learning_rate(options, stage.frozen, lr_reductions),
+        total_steps=(stage.last - stage.first) * steps_per_epoch,
+        warmup_steps=round(warmup_epochs * steps_per_epoch),
+    )
+    factors = None
+    if options.layer_decay < 1:
+        factors = layer_factors(backbone_layers(model), options.layer_decay)
+    return make_optimizer(
+        options.optimizer,
+        schedule,
+        weight_decay=options.weight_decay,
+        clipnorm=options.clipnorm,
+        accumulate=options.accumulate,
+        ema=options.ema,
+        factors=factors,
+        several_devices=several_devices,
+    )
 
-    options = job.options
+
+def make_loss(setup):
+    """The loss of a training; rows of weight 0 leave its mean as well as its sum.
+
+    Args:
+        setup: `TrainingSetup`.
+
+    Returns:
+        `keras.losses.Loss`, reduced with "mean_with_sample_weight".
+    """
+    options = setup.options
     if options.loss == "cross_entropy" and options.class_weights == "none":
         return keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
-    from other.focal_loss import FocalLoss, class_weights
-
-    weights = None
+    weights_per_class = None
     if options.class_weights != "none":
-        counts = np.bincount(job.training.class_ids, minlength=len(job.class_names))
-        weights = class_weights(counts, options.class_weights)
+        images_per_class = np.bincount(setup.training.class_ids, minlength=len(setup.class_names))
+        weights_per_class = class_weights(images_per_class, options.class_weights)
     gamma = options.focal_gamma if options.loss == "focal" else 0.0
-    return FocalLoss(gamma, weights)
+    return FocalLoss(gamma, weights_per_class)
 
 
-def jit_compile(wanted):
-    """XLA makes a step on a processor six times slower, and pays on a GPU."""
-    import keras
+def jit_compile(choice):
+    """What Keras's `compile` takes as jit_compile.
 
-    if wanted != "auto":
-        return wanted == "on"
+    XLA makes a step six times slower on a processor, and pays on a GPU.
+
+    Args:
+        choice: str, the value of --jit: "auto", "on" or "off".
+
+    Returns:
+        bool, or "auto".
+    """
+    if choice != "auto":
+        return choice == "on"
     if keras.backend.backend() != "tensorflow":
         return "auto"
     return "auto" if has_gpu() else False

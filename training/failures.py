@@ -1,4 +1,4 @@
-"""What may stop a training in its middle, told in one line."""
+"""What may stop a training in its middle, explained in one line."""
 
 import os
 import shutil
@@ -10,25 +10,29 @@ NO_MEMORY = ("resource_exhausted", "resourceexhausted", "out of memory", "oom wh
 NO_SPACE = ("no space left", "disk quota exceeded", "file too large")
 
 
-def explain(error, path):
-    """The error to raise instead of one that came up while training; the same where it is plain.
+def explain(error, run_path):
+    """The error to raise instead of one that came up while training.
 
     Args:
         error: the exception.
-        path: the run's folder.
+        run_path: str, the run's folder.
+
+    Returns:
+        `RunError` in one line, or `error` itself where it is plain already or unknown.
     """
     if isinstance(error, (InputError, RunError)) or not isinstance(error, Exception):
         return error
-    text = f"{type(error).__name__}: {error}"
-    lower = text.lower()
-    if isinstance(error, OSError) or any(sign in lower for sign in NO_SPACE):
-        # Of copying, the second is what could not be written.
-        place = getattr(error, "filename2", None) or getattr(error, "filename", None) or path
-        reason = getattr(error, "strerror", None) or text
-        return RunError(f"{place}: cannot be written: {reason}{_space(path)}")
+    error_text = f"{type(error).__name__}: {error}"
+    lower_text = error_text.lower()
+    if isinstance(error, OSError) or any(sign in lower_text for sign in NO_SPACE):
+        # When a file is copied, the second name is the one that could not be written.
+        names = getattr(error, "filename2", None), getattr(error, "filename", None)
+        place = names[0] or names[1] or run_path
+        reason = getattr(error, "strerror", None) or error_text
+        return RunError(f"{place}: cannot be written: {reason}{_free_space(run_path)}")
     if isinstance(error, MemoryError):
         return RunError("the memory is used up; a smaller --batch_size or --input_size needs less")
-    if any(sign in lower for sign in NO_MEMORY):
+    if any(sign in lower_text for sign in NO_MEMORY):
         return RunError(
             "the device's memory is used up; a smaller --batch_size (with --accumulate for the "
             "same effect), a smaller --input_size or --mixed_precision needs less"
@@ -36,12 +40,12 @@ def explain(error, path):
     return error
 
 
-def _space(path):
-    """How full the disk is, where it can be told."""
-    while path and not os.path.isdir(path):
-        path = os.path.dirname(path)
+def _free_space(folder):
+    """How full the disk is, where the system tells; begins with a semicolon."""
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
     try:
-        free = shutil.disk_usage(path or ".").free
+        free_bytes = shutil.disk_usage(folder or ".").free
     except OSError:
         return ""
-    return f"; the disk of {path or '.'} has {free / 1e6:,.1f} MB free"
+    return f"; the disk of {folder or '.'} has {free_bytes / 1e6:,.1f} MB free"

@@ -1,59 +1,60 @@
 """What a finished training leaves beside its weights: check/ and metrics.json."""
 
+import dataclasses
 import os
+
+import keras
 
 from common.console import say
 from compute.backend import exact_float32, use_precision
 from compute.devices import leave_distribution
+from modeling import weight_files
 from runs import run_folder
 from runs.reference_images import write_check
+from training.callbacks import format_duration
 from training.compilation import make_model
 
 
-def finish(job, devices, model, writer, bad):
-    """Leaves check/ and metrics.json, and says how it went.
+def finalize(setup, devices, model, state, undecodable_count):
+    """Leaves check/ and metrics.json, and says how the training went.
 
     Args:
-        job: the `setup.Job`.
-        devices: `devices.Devices` that it was trained on.
-        model: the run's model, on these.
-        writer: the `callbacks.RunWriter`.
-        bad: number of images that could not be decoded.
+        setup: `TrainingSetup`.
+        devices: `Devices` that it was trained on.
+        model: the run's Keras model, on these.
+        state: `TrainingState`.
+        undecodable_count: int, images that could not be decoded.
 
     Returns:
-        dict, as `train.fit` gives it.
+        dict, the content of metrics.json, and `run`, the run's path.
     """
-    import keras
-
-    from modeling import weight_files
-    from training import callbacks
-
     if keras.config.dtype_policy().name != "float32" or devices.sharding.devices > 1:
         # What is exported and used computes in float32 on one device, so check/ has to.
         use_precision("float32")
         leave_distribution()
-        model = make_model(job._replace(options=job.options._replace(weights="none")))
+        options = setup.options._replace(weights="none")
+        model = make_model(dataclasses.replace(setup, options=options))
     exact_float32()
-    weight_files.load(model, os.path.join(job.path, run_folder.BEST))
-    write_check(job, model)
-    best = writer.best
+    weight_files.load(model, os.path.join(setup.run_path, run_folder.BEST))
+    write_check(setup, model)
+    best = state.best_row
     metrics = {
         "best_epoch": best["epoch"],
         "val_accuracy": best["val_accuracy"],
         "val_loss": best["val_loss"],
-        "epochs": len(writer.history),
-        "train_images": len(job.training.file_names),
-        "val_images": len(job.validation.file_names),
-        "classes": len(job.class_names),
-        "undecodable_images": bad,
-        "train_seconds": round(writer.seconds, 1),
+        "epochs": len(state.history),
+        "train_images": len(setup.training.file_names),
+        "val_images": len(setup.validation.file_names),
+        "classes": len(setup.class_names),
+        "undecodable_images": undecodable_count,
+        "train_seconds": round(state.seconds, 1),
     }
-    if writer.halvings:
-        metrics["rate_halvings"] = writer.halvings
-    run_folder.add_metrics(job.path, metrics)
+    if state.lr_reductions:
+        metrics["rate_halvings"] = state.lr_reductions
+    run_folder.add_metrics(setup.run_path, metrics)
     say(
         f"best: epoch {best['epoch']} with val_accuracy {best['val_accuracy']:.4f} and val_loss "
-        f"{best['val_loss']:.4f}, after {callbacks.clock(writer.seconds)}; everything is in "
-        f"{job.path}"
+        f"{best['val_loss']:.4f}, after {format_duration(state.seconds)}; everything is in "
+        f"{setup.run_path}"
     )
-    return {"run": job.path, **run_folder.read_metrics(job.path)}
+    return {"run": setup.run_path, **run_folder.read_metrics(setup.run_path)}

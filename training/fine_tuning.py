@@ -1,4 +1,4 @@
-"""Training the head of a frozen backbone, on its features computed once if wanted."""
+"""Training the head of a frozen backbone, on features that are computed once if wanted."""
 
 import os
 import tempfile
@@ -10,43 +10,48 @@ from tqdm import tqdm
 from data_gen_label import as_dataset
 from modeling.builder import backbone_layers
 
+BYTES_PER_FEATURE = 4  # float32
 
-class frozen:
+
+class FrozenBackbone:
     """A context in which a model's backbone does not change.
 
-    Its weights are not trainable, so that its BatchNormalization computes with the
-    moving statistics and leaves them alone; its dropout (stochastic depth) is off.
-    The model has to be compiled inside, and again after it.
+    Its weights are not trainable, so that its BatchNormalization computes with the moving
+    statistics and leaves them alone; its dropout (stochastic depth) is off. The model has to be
+    compiled inside, and again after it.
+
+    Args:
+        model: a Keras model of `build_model`.
     """
 
     def __init__(self, model):
         self.layers = backbone_layers(model)
 
     def __enter__(self):
-        self.rates = [getattr(layer, "rate", None) for layer in self.layers]
+        self.dropout_rates = [getattr(layer, "rate", None) for layer in self.layers]
         for layer in self.layers:
             layer.trainable = False
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0.0
 
     def __exit__(self, *error):
-        for layer, rate in zip(self.layers, self.rates):
+        for layer, dropout_rate in zip(self.layers, self.dropout_rates):
             layer.trainable = True
             if isinstance(layer, keras.layers.Dropout):
-                layer.rate = rate
+                layer.rate = dropout_rate
 
 
-def split(model, devices):
+def split_model(model, devices):
     """Cuts a model behind what a frozen backbone fixes.
 
     Args:
-        model: as `builder.build_model` gives it.
-        devices: `devices.Devices` that the head is trained on; the body runs on one.
+        model: a Keras model of `build_model`.
+        devices: `Devices` that the head is trained on; the body runs on one.
 
     Returns:
-        (body, head): from the model's input to features (B, ...), and from those to
-        its output; they share the model's layers. Pooling belongs to the body where
-        nothing before it learns.
+        (body, head): Keras models from the model's input to features (B, ...), and from those
+        to its output; they share the model's layers. Pooling belongs to the body where nothing
+        before it learns.
     """
     # keras.Model gives its layers in the graph's order.
     following = [layer for layer in model.layers if layer not in set(backbone_layers(model))]
@@ -60,45 +65,52 @@ def split(model, devices):
 class FeatureBatches(keras.utils.PyDataset):
     """Batches of features, computed once, instead of images.
 
-    A batch is (x, y, weights) as that of `ImageBatches`, x being features (B, ...),
-    float32; the images come in the order of `order`.
+    A batch is (x, y, sample_weight) like one of `ImageBatches`, where x are features (B, ...),
+    float32; the images come in the order of `ordered_batches`.
 
     Args:
-        body: the first model of `split`.
-        images: `data_gen_label.ImageBatches`, neither shuffled nor augmented, for one device.
-        order: `ImageBatches` of the same samples, whose positions count.
-        folder: where the features are kept, in a file without a name.
+        body: Keras model from images to features.
+        image_batches: `ImageBatches`, neither shuffled nor augmented, for one device.
+        ordered_batches: `ImageBatches` of the same samples, which say the order of each epoch.
+        folder: str, where the features are kept, in a file without a name.
     """
 
-    def __init__(self, body, images, order, folder):
+    def __init__(self, body, image_batches, ordered_batches, folder):
         super().__init__(workers=1)
-        self.order = order
-        count = len(images.samples.file_names)
-        self._file = tempfile.TemporaryFile(dir=folder)  # gone with the process, whatever happens
-        size = 4 * count * int(np.prod(body.output.shape[1:]))
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(self._file.fileno(), 0, size)  # or a full disk ends the process
-        self._x = np.memmap(self._file, np.float32, "w+", shape=(count, *body.output.shape[1:]))
-        self._y = np.zeros((count, images.classes), np.float32)
-        self._weights = np.zeros(count, np.float32)
+        self.ordered_batches = ordered_batches
+        image_count = len(image_batches.samples.file_names)
+        shape = (image_count, *body.output.shape[1:])
+        # Gone with the process, whatever happens
+        self._feature_file = tempfile.TemporaryFile(dir=folder)
+        if hasattr(os, "posix_fallocate"):  # or a full disk ends the process
+            byte_count = BYTES_PER_FEATURE * int(np.prod(shape))
+            os.posix_fallocate(self._feature_file.fileno(), 0, byte_count)
+        self._x = np.memmap(self._feature_file, np.float32, "w+", shape=shape)
+        self._y = np.zeros((image_count, image_batches.classes), np.float32)
+        self._sample_weight = np.zeros(image_count, np.float32)
+        self._compute(body, image_batches)
+        ordered_batches.undecodable.update(image_batches.undecodable)
+
+    def _compute(self, body, image_batches):
+        indices = range(len(image_batches))
         for index in tqdm(
-            range(len(images)), "computing features", unit=" batches", leave=False, disable=None
+            indices, "computing features", unit=" batches", leave=False, disable=None
         ):
-            x, y, weights = images[index]
-            rows, _ = images.rows(index)
-            # Of one shape: for another TensorFlow would trace the network again.
-            full = np.resize(x, (images.batch_size, *x.shape[1:]))
-            self._x[rows] = np.asarray(body.predict_on_batch(full))[: len(x)]
-            self._y[rows], self._weights[rows] = y, weights
-        order.undecodable.update(images.undecodable)
+            x, y, sample_weight = image_batches[index]
+            positions, _ = image_batches.rows(index)
+            # Always of one shape: for another TensorFlow would trace the network again.
+            full_batch = np.resize(x, (image_batches.batch_size, *x.shape[1:]))
+            self._x[positions] = np.asarray(body.predict_on_batch(full_batch))[: len(x)]
+            self._y[positions], self._sample_weight[positions] = y, sample_weight
 
     def __len__(self):
-        return len(self.order)
+        return len(self.ordered_batches)
 
     def __getitem__(self, index):
-        rows, real = self.order.rows(index)
-        return np.array(self._x[rows]), self._y[rows], self._weights[rows] * real
+        positions, is_real = self.ordered_batches.rows(index)
+        sample_weight = self._sample_weight[positions] * is_real
+        return np.array(self._x[positions]), self._y[positions], sample_weight
 
     def dataset(self):
-        """As `ImageBatches.dataset`."""
+        """The batches as Keras's `fit` and `evaluate` should take them."""
         return as_dataset(self, self._x.shape[1:], "float32", self._y.shape[1])

@@ -1,23 +1,38 @@
-"""The learning rate of a training: the default, and what --scale_lr makes of it."""
+"""The learning rate of a training: the default, --scale_lr, a frozen backbone, reductions."""
 
-RATE_IMAGES = 16  # images a step that a learning rate is for, under --scale_lr linear
+RATE_IMAGES = 16  # images per step that a learning rate is for, under --scale_lr linear
+FROZEN_FACTOR = 10  # on the rate: a new head has farther to go than a trained backbone
 
 
 def default_learning_rate(options):
-    """The learning rate where none is given; docs/benchmarks.md has what it rests on."""
+    """float, the learning rate where none is given; docs/benchmarks.md has the evidence.
+
+    Args:
+        options: the options of `--mode train`.
+    """
     if options.optimizer == "sgd":
         return 1e-2
-    rate = 5e-4 if options.weights != "none" else 1e-3
+    learning_rate = 5e-4 if options.weights != "none" else 1e-3
     if options.weights == "none" and options.scale_lr == "none":
-        rate = min(4e-3, rate * options.batch_size / RATE_IMAGES)
-    # Its steps have the size of the rate whatever the gradients (Chen et al. 2023, section 5).
-    return rate / 5 if options.optimizer == "lion" else rate
+        learning_rate = min(4e-3, learning_rate * options.batch_size / RATE_IMAGES)
+    # Lion's steps have the size of the rate whatever the gradients (Chen et al. 2023, section 5).
+    return learning_rate / 5 if options.optimizer == "lion" else learning_rate
 
 
-def step_rate(options):
-    """The highest learning rate of the steps, from a training's resolved options.
+def peak_learning_rate(options, frozen=False, lr_reductions=0):
+    """float, the highest learning rate of a stage's steps.
 
     Linear scaling: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1.
+
+    Args:
+        options: the resolved options of `--mode train`.
+        frozen: bool, whether the stage trains the head of a frozen backbone.
+        lr_reductions: int, how often the rate was halved because the loss was NaN.
+
+    Example:
+        >>> peak_learning_rate(options)  # --learning_rate 1e-3 --batch_size 64 --scale_lr linear
+        0.004
     """
     scale = options.batch_size / RATE_IMAGES if options.scale_lr == "linear" else 1
-    return options.learning_rate * scale
+    learning_rate = options.learning_rate * scale
+    return learning_rate * (FROZEN_FACTOR if frozen else 1) * 0.5**lr_reductions

@@ -2,8 +2,6 @@
 
 import keras
 
-from warmup_cosine_decay_scheduler import WarmupCosineDecay
-
 KINDS = {
     "adafactor": keras.optimizers.Adafactor,
     "adam": keras.optimizers.Adam,
@@ -21,29 +19,33 @@ GROUPS = 12  # of a backbone's layers under layer-wise decay, as ConvNeXt's fine
 
 def make_optimizer(
     kind,
-    learning_rate,
-    steps,
-    warmup_steps=0,
+    schedule,
+    *,
     weight_decay=0.0,
     clipnorm=0.0,
     accumulate=1,
     ema=0.0,
-    rates=None,
-    devices=False,
+    factors=None,
+    several_devices=False,
 ):
-    """Makes an optimizer with a cosine rate after a linear warm-up.
+    """Makes an optimizer.
 
     Args:
-        kind: a key of `KINDS`.
-        learning_rate: its highest value.
-        steps, warmup_steps: of the schedule; steps whose gradients are only
+        kind: str, a key of `KINDS`.
+        schedule: float or a Keras `LearningRateSchedule`; steps whose gradients are only
             accumulated count too.
-        weight_decay: decoupled, for the kinds of `DECAYED`, not on biases and norms.
-        clipnorm: largest norm of all gradients together; 0 is off.
-        accumulate: steps whose gradients make one update.
-        ema: momentum of the moving average of the weights; 0 is off.
-        rates: dict of a variable's path -> factor on its learning rate, or None.
-        devices: whether it computes under a `tf.distribute` strategy.
+        weight_decay: float, decoupled, for the kinds of `DECAYED`, not on biases and norms.
+        clipnorm: float, largest norm of all gradients together; 0 is off.
+        accumulate: int, steps whose gradients make one update.
+        ema: float, momentum of the moving average of the weights; 0 is off.
+        factors: dict of a variable's path -> factor on its learning rate, or None.
+        several_devices: bool, whether it computes under a `tf.distribute` strategy.
+
+    Returns:
+        `keras.optimizers.Optimizer`.
+
+    Example:
+        >>> make_optimizer("adamw", 1e-3, weight_decay=0.01, clipnorm=1.0)
     """
     settings = {"clipnorm": None, "global_clipnorm": clipnorm or None}
     if accumulate > 1:
@@ -56,70 +58,69 @@ def make_optimizer(
         settings.update(momentum=0.9, nesterov=True)
     if kind == "muon":
         settings["exclude_layers"] = ["predictions"]  # its method is for hidden layers
-    schedule = WarmupCosineDecay(learning_rate, total_steps=steps, warmup_steps=warmup_steps)
-    made = _with_rates(KINDS[kind], rates) if rates else KINDS[kind]
-    if devices and clipnorm:
-        made = _clipping_together(made)
-    optimizer = made(schedule, **settings)
+    optimizer_class = _with_factors(KINDS[kind], factors) if factors else KINDS[kind]
+    if several_devices and clipnorm:
+        optimizer_class = _clipping_together(optimizer_class)
+    optimizer = optimizer_class(schedule, **settings)
     if kind in DECAYED:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
-def _with_rates(kind, rates):
+def _with_factors(optimizer_class, factors):
     """The optimizer class with a learning rate of its own for each variable.
 
     Scaling the gradients instead would change nothing: most of these optimizers
     divide by the gradients' size.
     """
 
-    class WithRates(kind):
+    class WithFactors(optimizer_class):
         def update_step(self, gradient, variable, learning_rate):
             # On TensorFlow `variable` is not Keras's own and has no path.
             path = self._trainable_variables[self._get_variable_index(variable)].path
-            super().update_step(gradient, variable, learning_rate * rates.get(path, 1.0))
+            super().update_step(gradient, variable, learning_rate * factors.get(path, 1.0))
 
-    WithRates.__name__ = kind.__name__
-    return WithRates
+    WithFactors.__name__ = optimizer_class.__name__
+    return WithFactors
 
 
-def _clipping_together(kind):
-    """The optimizer class clipping what the devices' gradients add up to.
+def _clipping_together(optimizer_class):
+    """The optimizer class, clipping the sum of the devices' gradients.
 
     Keras clips each device's part before it adds them up.
     """
     import tensorflow as tf
 
-    class ClippingTogether(kind):
+    class ClippingTogether(optimizer_class):
         def _clip_gradients(self, gradients):
             replica = tf.distribute.get_replica_context()
-            whole = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            clipped = super()._clip_gradients(whole)
-            # The update adds the devices' up again.
+            summed_gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            clipped = super()._clip_gradients(summed_gradients)
+            # The update adds up the devices' again.
             return [gradient / replica.num_replicas_in_sync for gradient in clipped]
 
-    ClippingTogether.__name__ = kind.__name__
+    ClippingTogether.__name__ = optimizer_class.__name__
     return ClippingTogether
 
 
-def layer_rates(layers, decay):
-    """Layer-wise learning rates of a backbone (Bao et al. 2022, BEiT, appendix).
+def layer_factors(layers, decay):
+    """Factors for layer-wise learning rates of a backbone (Bao et al. 2022, BEiT, appendix).
 
-    The layers with weights, in the graph's order, form at most `GROUPS` groups of
-    equal size; the last has the rate times `decay`, the one before times `decay`
-    squared, and so on to the input.
+    The layers with weights, in the graph's order, form at most `GROUPS` groups of equal size;
+    the last one has the rate times `decay`, the one before times `decay` squared, and so on to
+    the input.
 
     Args:
         layers: list of Keras layers, built.
-        decay: factor from a group to the one before it, above 0, at most 1.
+        decay: float, factor from a group to the one before it, above 0, at most 1.
 
     Returns:
-        Dict of a variable's path -> factor.
+        dict of a variable's path -> factor on its learning rate.
     """
-    weighty = [layer for layer in layers if layer.trainable_weights]
-    rates = {}
-    for number, layer in enumerate(weighty):
-        group = number * GROUPS // len(weighty)
+    trainable_layers = [layer for layer in layers if layer.trainable_weights]
+    factors = {}
+    for index, layer in enumerate(trainable_layers):
+        group_index = index * GROUPS // len(trainable_layers)
         for variable in layer.trainable_weights:
-            rates[variable.path] = decay ** (GROUPS - group)
-    return rates
+            factors[variable.path] = decay ** (GROUPS - group_index)
+    return factors

@@ -1,4 +1,4 @@
-"""Stopping in the middle of an epoch, and going on there."""
+"""Stopping in the middle of an epoch, and resuming there."""
 
 import os
 import signal
@@ -9,104 +9,106 @@ import time
 import keras
 import numpy as np
 
-from training.callbacks import averaged
+from training.averaging import averaged_weights
+
+NOTICE = b"\nstopping after this batch, with a checkpoint; once more stops at once\n"
 
 
 class Interruptions:
     """A context in which Ctrl-C and SIGTERM wait for the end of the batch; a second one does not.
 
     Attributes:
-        number: of the signal that waits, or None.
+        signal_number: int, the signal that waits, or None.
     """
 
     def __init__(self):
-        self.number = None
-        self.before = {}
+        self.signal_number = None
+        self.previous_handlers = {}
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) != signal.SIG_IGN:  # a shell's background, say
-                    self.before[number] = signal.signal(number, self._note)
+            for signal_number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(signal_number) != signal.SIG_IGN:  # a shell's background, say
+                    self.previous_handlers[signal_number] = signal.signal(signal_number, self._note)
         return self
 
     def __exit__(self, kind, error, trace):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        if self.number and kind is None:
+        for signal_number, handler in self.previous_handlers.items():
+            signal.signal(signal_number, handler)
+        if self.signal_number and kind is None:
             self.end()
 
-    def _note(self, number, frame):
-        if self.number:
-            self.number = number
+    def _note(self, signal_number, frame):
+        if self.signal_number:
+            self.signal_number = signal_number
             self.end()
-        self.number = number
-        # Not print, which may be at work just now.
-        os.write(2, b"\nstopping after this batch, with a checkpoint; once more stops at once\n")
+        self.signal_number = signal_number
+        os.write(2, NOTICE)  # not print, which may be in use right now
 
     def end(self):
         """Does what the signal asks for."""
-        if self.number == signal.SIGINT:
+        if self.signal_number == signal.SIGINT:
             raise KeyboardInterrupt
-        sys.exit(128 + self.number)
+        sys.exit(128 + self.signal_number)
 
 
-class Pauses(keras.callbacks.Callback):
-    """Writes checkpoints between those of the epochs, and goes on from such a one.
+class MidEpochCheckpoints(keras.callbacks.Callback):
+    """Writes checkpoints between those of the epochs, and resumes from such a one.
 
     Steps that a checkpoint has done already pass without computing: the batches count, the
     metrics are those of the checkpoint. It has to come before what swaps in averaged weights.
 
     Args:
-        writer: the `callbacks.RunWriter`.
+        recorder: `RunRecorder`.
         interruptions: `Interruptions`.
-        minutes: between two checkpoints; 0 is only where a signal asks for one.
-        start: the `checkpoint.Checkpoint` to go on from, or None.
-        metrics: dict of path -> array, the variables of its metrics.
+        minutes: float, between two checkpoints; 0 writes one only where a signal asks for it.
+        checkpoint: the `Checkpoint` to resume from, or None.
+        metric_values: dict of path -> array, the variables of its metrics.
     """
 
-    def __init__(self, writer, interruptions, minutes, start=None, metrics=None):
+    def __init__(self, recorder, interruptions, minutes, checkpoint=None, metric_values=None):
         super().__init__()
-        self.writer = writer
+        self.recorder = recorder
         self.interruptions = interruptions
         self.seconds = minutes * 60 or float("inf")
-        self.start = start
-        self.metrics = metrics
+        self.checkpoint = checkpoint
+        self.metric_values = metric_values
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.passed = self.steps = 0
-        if self.start and self.start.steps and epoch == self.start.epochs:
+        self.skipped_steps = self.done_steps = 0
+        if self.checkpoint and self.checkpoint.steps and epoch == self.checkpoint.epochs:
             # With --force the batches may be larger, and fewer.
-            self.passed = self.steps = min(self.start.steps, self.params["steps"])
+            self.skipped_steps = min(self.checkpoint.steps, self.params["steps"])
+            self.done_steps = self.skipped_steps
             for variable in self.model.metrics_variables:
-                variable.assign(self.metrics[variable.path])
-            pass_over(self.model, self.passed)
+                variable.assign(self.metric_values[variable.path])
+            pass_over(self.model, self.skipped_steps)
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch + 1 > self.passed:
-            self.steps = batch + 1
-            if self._due():
-                self._pause(_metrics(self.model))
+        if batch + 1 > self.skipped_steps:
+            self.done_steps = batch + 1
+            if self._is_due():
+                self._save(_metric_values(self.model))
 
     def on_test_begin(self, logs=None):
-        self.trained = _metrics(self.model)  # validation is about to reset them
+        self.training_metrics = _metric_values(self.model)  # validation is about to reset them
 
     def on_test_batch_end(self, batch, logs=None):
-        if self._due():
-            with averaged(self.model):  # which swaps: validation has the average in the model
-                self._pause(self.trained)
+        if self._is_due():
+            with averaged_weights(self.model):  # swaps: validation has the average in the model
+                self._save(self.training_metrics)
 
     def on_epoch_end(self, epoch, logs=None):
-        if self.interruptions.number:  # the epoch's own checkpoint has been written
+        if self.interruptions.signal_number:  # the epoch's own checkpoint has been written
             self.interruptions.end()
 
-    def _due(self):
-        since = time.monotonic() - self.writer.saved_at
-        return self.interruptions.number or since >= self.seconds
+    def _is_due(self):
+        waited = time.monotonic() - self.recorder.saved_at
+        return self.interruptions.signal_number or waited >= self.seconds
 
-    def _pause(self, metrics):
-        self.writer.save(self.model, self.steps, metrics)
-        if self.interruptions.number:
+    def _save(self, metric_values):
+        self.recorder.save(self.model, self.done_steps, metric_values)
+        if self.interruptions.signal_number:
             self.interruptions.end()
 
 
@@ -135,5 +137,5 @@ def build_metrics(model, classes):
     model.reset_metrics()
 
 
-def _metrics(model):
+def _metric_values(model):
     return {variable.path: np.array(variable) for variable in model.metrics_variables}

@@ -1,154 +1,391 @@
-"""The stages of a training: the batches, the compiled model and `fit`, from a checkpoint or not."""
+"""The only training loop of the project: `Trainer.run` is its story."""
 
 import contextlib
+import dataclasses
 import os
+import shutil
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from common.console import say
-from common.errors import RunError
-from compute.devices import SINGLE_DEVICE
-from runs import run_folder
-from training.batches import make_batches
-from training.compilation import compile_model
+import keras
 
-HALVINGS = 3  # of the learning rate, until --nan_policy restore gives up
+from common.console import say
+from common.errors import DivergedError, RunError
+from compute.backend import use_precision
+from compute.devices import SINGLE_DEVICE, Devices
+from runs import checkpoint as checkpoints
+from runs import run_folder
+from runs.checkpoint import Checkpoint
+from runs.margin_files import write_trained_on
+from training import fine_tuning, preemption
+from training.averaging import keeps_average
+from training.batches import make_batches
+from training.callbacks import EpochMonitor, ProgressBar
+from training.compilation import compile_model, make_model
+from training.device_checks import check_devices, describe_devices, synchronizes_batchnorm
+from training.finalize import finalize
+from training.label_margins import MarginWriter, make_margins
+from training.learning_rates import peak_learning_rate
+from training.patience import Patience
+from training.run_recorder import RunRecorder
+from training.setup import TrainingSetup, fingerprint
+
+MAX_LR_REDUCTIONS = 3  # halvings of the learning rate, until --nan_policy restore gives up
 
 
 class Stage(NamedTuple):
-    """Epochs that train the same weights: from `first`, counted from 0, to before `last`."""
+    """Epochs that train the same weights.
+
+    Attributes:
+        first: int, the first epoch, counted from 0.
+        last: int, the epoch after the last one.
+        frozen: bool, whether the backbone is frozen.
+    """
 
     first: int
     last: int
     frozen: bool
 
+    def contains(self, checkpoint):
+        """bool, whether a `Checkpoint` was written in this stage."""
+        if checkpoint.steps or not checkpoint.epochs:
+            return self.first <= checkpoint.epochs < self.last
+        return self.first < checkpoint.epochs <= self.last
 
-def stages(options):
-    """The stages of a training: the frozen backbone's, if wanted, and that of all weights."""
-    freeze, epochs = options.freeze_epochs, options.epochs
-    found = (Stage(0, freeze, True), Stage(freeze, epochs, False))
-    return [stage for stage in found if stage.first < stage.last]
 
-
-def train_stages(job, devices, model, training, validation, writer, *rest):
-    """Trains all stages, or what a checkpoint leaves of them.
+def list_stages(options):
+    """list of `Stage`: that of the frozen backbone, if wanted, and that of all weights.
 
     Args:
-        job: the `setup.Job`.
-        devices: `devices.Devices`.
-        model: the run's model, not compiled.
-        training, validation: `ImageBatches`.
-        writer: the `callbacks.RunWriter`.
-        rest: callbacks, the writer among them; the model's `label_margins.Margins`, none or one.
-
-    Raises:
-        DivergedError: loss or weights are no longer numbers.
+        options: the options of `--mode train`.
     """
-    options, start = job.options, job.checkpoint
-    if writer.finished(options.epochs) and writer.published():
-        return
-    for stage in stages(options):
-        if start and not _holds(stage, start):
-            continue
-        _train_stage(job, devices, stage, start, model, training, validation, writer, *rest)
-        start = None
-        if writer.finished(options.epochs):
-            return
+    frozen_epochs, epochs = options.freeze_epochs, options.epochs
+    both = (Stage(0, frozen_epochs, True), Stage(frozen_epochs, epochs, False))
+    return [stage for stage in both if stage.first < stage.last]
 
 
-def _holds(stage, start):
-    """Whether a stage is the one that a checkpoint was written in."""
-    if start.steps or not start.epochs:
-        return stage.first <= start.epochs < stage.last
-    return stage.first < start.epochs <= stage.last
+@dataclass
+class Trainer:
+    """One training, from a checked setup to a finished run.
 
+    Attributes:
+        setup: `TrainingSetup`.
+        devices: `Devices` to train on; Keras has been imported for them.
+        started_at: float, when the training began, as `time.monotonic` gives it.
+        checkpoint: the `Checkpoint` to continue from, or None.
+        last_stage: the `Stage` that was trained last, or None.
 
-def back(job, writer, error):
-    """The job from its last checkpoint on, at half the rate; refused where that has been enough."""
-    from runs.checkpoint import newest
+    Example:
+        >>> Trainer(prepare(options), Devices(), time.monotonic()).run()["val_accuracy"]
+        0.986
+    """
 
-    if job.options.nan_policy == "stop":
-        raise error
-    if writer.halvings == HALVINGS:
-        raise RunError(f"{error} (with the learning rate halved {HALVINGS} times)") from None
-    start = newest(os.path.join(job.path, run_folder.CHECKPOINT), say)
-    halvings = writer.halvings + 1
-    writer.go_on(start)
-    writer.halvings = halvings
-    say(
-        f"{error}; --nan_policy restore: back to epoch {start.epochs}, step {start.steps}, with "
-        f"the learning rate halved ({halvings} of {HALVINGS})"
-    )
-    return job._replace(checkpoint=start)
+    setup: TrainingSetup
+    devices: Devices
+    started_at: float
+    checkpoint: Checkpoint | None = None
+    last_stage: Stage | None = None
 
+    def run(self):
+        """Trains.
 
-def _train_stage(
-    job, devices, stage, start, model, training, validation, writer, watchers, margins
-):
-    import keras
+        Returns:
+            dict, the content of the run's metrics.json, and `run`, its path; None in a process
+            that is not the one to write the run's folder.
 
-    from runs import checkpoint
-    from training import callbacks, fine_tuning, preemption
+        Raises:
+            DivergedError: the loss or the weights are NaN.
+            InputError: the devices cannot do what the options ask for, or too many images are
+                undecodable.
+        """
+        self.build()
+        with self.open_run_folder():
+            self.make_callbacks()
+            with self.open_batches():
+                while stage := self.next_stage():
+                    with self.frozen_backbone(stage):
+                        self.compile(stage)
+                        self.fit(stage)
+            return self.finalize()
 
-    options = job.options
-    with fine_tuning.frozen(model) if stage.frozen else contextlib.nullcontext():
-        part = model
-        if stage.frozen and options.cache_features:
-            body, part = fine_tuning.split(model, devices)
-        with devices.scope():
-            compile_model(part, job, stage, len(training), devices, margins, writer.halvings)
-        for each in margins:
-            each.reset_state()  # Keras resets what a compiled model has used already, only
-        metrics = {}
-        if start:
-            metrics = checkpoint.load(start.path, model, part.optimizer)
-            training.passed = start.epochs, start.steps
-            if start.epochs and not start.steps:
-                writer.publish(part)
-            if start.epochs == stage.last or writer.finished(options.epochs):
-                # What Keras does when a training ends.
-                part.optimizer.finalize_variable_values(part.trainable_variables)
-                return
-            for each in margins:  # several devices have kept none
-                rows = min(start.steps * options.batch_size, len(job.training.file_names))
-                metrics = {**each.unknown(rows), **metrics}
-            if start.steps and keras.backend.backend() == "tensorflow" and not devices.strategy:
-                preemption.build_metrics(part, len(job.class_names))  # elsewhere `fit` does
-        elif not stage.first:
-            writer.save(part)  # what a loss that is no number goes back to
-        if part is not model:
-            training, validation = _cache_features(job, body, training, validation)
-        averaging = [keras.callbacks.SwapEMAWeights()] if callbacks.uses_average(part) else []
-        charts = (
-            [
-                keras.callbacks.TensorBoard(
-                    os.path.join(options.log_dir, os.path.basename(job.path)), write_graph=False
-                )
-            ]
-            if devices.is_chief
-            else []
+    def build(self):
+        """Makes the batches and the model, with every random number from the seed."""
+        options = self.setup.options
+        check_devices(options, self.devices)
+        self.asked_options = options  # the run keeps these, not what these devices need
+        options = options._replace(
+            sync_batchnorm=synchronizes_batchnorm(options, self.devices.sharding)
         )
-        with preemption.Interruptions() as interruptions:
-            pauses = preemption.Pauses(
-                writer, interruptions, options.checkpoint_minutes, start, metrics
+        self.setup = dataclasses.replace(self.setup, options=options)
+        self.checkpoint = self.setup.checkpoint
+        use_precision(options.mixed_precision, float16=self.devices.strategy is None)
+        keras.utils.set_random_seed(options.seed)
+        self.training_batches, self.validation_batches = make_batches(
+            self.setup, self.devices.sharding
+        )
+        with self.devices.scope():
+            self.model = make_model(self.setup)
+
+    @contextlib.contextmanager
+    def open_run_folder(self):
+        """A context in which the run's folder is there and no other process trains the run."""
+        if not self.devices.is_chief:
+            yield
+            return
+        if not self.checkpoint:
+            self._create_run_folder()
+        with run_folder.locked(self.setup.run_path):
+            if self.checkpoint:
+                run_folder.write_options(self.setup.run_path, self.asked_options)
+            yield
+
+    def _create_run_folder(self):
+        options = self.asked_options
+        replace = options.overwrite or options.resume  # a run without any checkpoint yet
+        run_folder.create(self.setup.run_path, options, self.setup.class_names, replace)
+        if replace:
+            log_folder = self._log_folder()
+            for part in ("train", "validation"):  # what TensorBoard's callback makes, nothing else
+                shutil.rmtree(os.path.join(log_folder, part), ignore_errors=True)
+
+    def _log_folder(self):
+        return os.path.join(self.setup.options.log_dir, os.path.basename(self.setup.run_path))
+
+    def make_callbacks(self):
+        """Makes what accompanies the steps: recorder, monitor, margins, progress bar."""
+        options, batches = self.setup.options, (self.training_batches, self.validation_batches)
+        frozen_epochs = options.freeze_epochs if options.freeze_epochs < options.epochs else 0
+        self.recorder = RunRecorder(
+            self.model,
+            self.setup.run_path,
+            fingerprint(self.setup),
+            batches,
+            Patience(options.patience, frozen_epochs),
+            options.keep,
+            self.devices.is_chief,
+            self.started_at,
+        )
+        if self.checkpoint:
+            self.recorder.resume(self.checkpoint)
+        self.callbacks = [EpochMonitor(*batches, options.max_bad), self.recorder]
+        self.margins = make_margins(self.setup, self.devices)
+        if self.margins:
+            self.callbacks.append(
+                MarginWriter(*self.margins, self.training_batches, self.setup.run_path)
             )
-            part.fit(
+        if self.devices.is_chief:
+            write_trained_on(self.setup.run_path, self.setup.training)
+            image_count = len(self.setup.training.file_names)
+            self.callbacks.append(
+                ProgressBar(
+                    image_count, options.batch_size, options.epochs, *self.recorder.saved or (0, 0)
+                )
+            )
+
+    @contextlib.contextmanager
+    def open_batches(self):
+        """A context that says what is trained and where it stopped, and closes the batches."""
+        both = (self.training_batches, self.validation_batches)
+        try:
+            if self.devices.is_chief:
+                self._announce()
+            yield
+        except BaseException as error:
+            if self.devices.is_chief:
+                self._say_stopped()
+            # Keras wraps an error of a data set beyond recognition.
+            data_errors = [batches.error for batches in both if batches.error]
+            if data_errors and isinstance(error, Exception):
+                raise data_errors[0] from None
+            raise
+        finally:
+            for batches in both:
+                batches.close()
+
+    def _announce(self):
+        options, run_path = self.setup.options, self.setup.run_path
+        done_epochs, done_steps = self.recorder.saved or (0, 0)
+        if self.recorder.is_finished(options.epochs):
+            say(f"{run_path} has finished its {done_epochs} epochs already")
+            return
+        origin = options.weights
+        if self.checkpoint:
+            step = f", step {done_steps + 1}," if done_steps else ""
+            origin = f"epoch {done_epochs + 1}{step} of {run_path}"
+        if self.devices.sharding.devices > 1:
+            say(describe_devices(options, self.devices))
+        say(
+            f"{options.backbone} ({self.model.count_params():,} parameters) at "
+            f"{options.input_size} x {options.input_size} pixels, start: {origin}; "
+            f"{len(self.training_batches)} steps of {options.batch_size} per epoch, "
+            f"{options.optimizer} at {peak_learning_rate(options):g}; run {run_path}"
+        )
+
+    def _say_stopped(self):
+        state, run_path = self.recorder.state, self.setup.run_path
+        epochs, steps = self.recorder.saved or (0, 0)
+        if not epochs and not steps:
+            return
+        best = ""
+        if state.history:
+            best = (
+                f"; best so far: epoch {state.best_row['epoch']} with val_accuracy "
+                f"{state.best_row['val_accuracy']:.4f}"
+            )
+        say(
+            f"stopped{best}; --resume {os.path.basename(run_path)} continues after epoch {epochs}"
+            + (f", step {steps}" if steps else "")
+        )
+
+    def next_stage(self):
+        """The `Stage` to train now, or None where nothing is left to train."""
+        stages = list_stages(self.setup.options)
+        is_finished = self.recorder.is_finished(self.setup.options.epochs)
+        if self.checkpoint:
+            if is_finished and self.recorder.is_published():
+                return None
+            return next((stage for stage in stages if stage.contains(self.checkpoint)), None)
+        if is_finished:
+            return None
+        done_epochs = self.last_stage.last if self.last_stage else 0
+        return next((stage for stage in stages if stage.first >= done_epochs), None)
+
+    def frozen_backbone(self, stage):
+        """A context in which the backbone is frozen, if the stage wants it so."""
+        if stage.frozen:
+            return fine_tuning.FrozenBackbone(self.model)
+        return contextlib.nullcontext()
+
+    def compile(self, stage):
+        """Compiles what the stage trains: the model, or the head behind cached features."""
+        self.body, self.fitted_model = None, self.model
+        if stage.frozen and self.setup.options.cache_features:
+            self.body, self.fitted_model = fine_tuning.split_model(self.model, self.devices)
+        with self.devices.scope():
+            compile_model(
+                self.fitted_model,
+                self.setup,
+                stage,
+                len(self.training_batches),
+                self.devices,
+                self.margins,
+                self.recorder.state.lr_reductions,
+            )
+        for metric in self.margins:
+            metric.reset_state()  # Keras resets only what a compiled model has used already
+
+    def fit(self, stage):
+        """Trains a stage, or what a checkpoint leaves of it; a NaN loss goes back to the last one.
+
+        Raises:
+            DivergedError: the loss or the weights are NaN, and --nan_policy is stop.
+        """
+        checkpoint, self.checkpoint = self.checkpoint, None
+        self.last_stage = stage
+        try:
+            metric_values = self._restore(stage, checkpoint)
+            epochs_done = checkpoint.epochs if checkpoint else stage.first
+            is_finished = self.recorder.is_finished(self.setup.options.epochs)
+            if checkpoint and (epochs_done == stage.last or is_finished):
+                # What Keras does when a training ends.
+                self.fitted_model.optimizer.finalize_variable_values(
+                    self.fitted_model.trainable_variables
+                )
+                return
+            self._fit_epochs(epochs_done, stage.last, checkpoint, metric_values)
+        except DivergedError as error:
+            self.go_back(error)
+
+    def _restore(self, stage, checkpoint):
+        """Sets model, optimizer and batches to a checkpoint; gives its metrics' variables."""
+        options, model = self.setup.options, self.fitted_model
+        if not checkpoint:
+            if not stage.first:
+                self.recorder.save(model)  # what a NaN loss goes back to
+            return {}
+        metric_values = checkpoints.load(checkpoint.path, self.model, model.optimizer)
+        self.training_batches.resume_position = checkpoint.epochs, checkpoint.steps
+        if checkpoint.epochs and not checkpoint.steps:
+            self.recorder.publish(model)
+        for metric in self.margins:  # several devices have kept none
+            row_count = checkpoint.steps * options.batch_size
+            row_count = min(row_count, len(self.setup.training.file_names))
+            metric_values = {**metric.unknown_values(row_count), **metric_values}
+        is_tensorflow = keras.backend.backend() == "tensorflow"
+        if checkpoint.steps and is_tensorflow and not self.devices.strategy:
+            # Elsewhere `fit` does so before the first step.
+            preemption.build_metrics(model, len(self.setup.class_names))
+        return metric_values
+
+    def _fit_epochs(self, first_epoch, last_epoch, checkpoint, metric_values):
+        """Keras's `fit`, from `first_epoch` to before `last_epoch`, both counted from 0."""
+        model, options = self.fitted_model, self.setup.options
+        training, validation = self._stage_batches()
+        averaging = [keras.callbacks.SwapEMAWeights()] if keeps_average(model) else []
+        charts = []
+        if self.devices.is_chief:
+            charts = [keras.callbacks.TensorBoard(self._log_folder(), write_graph=False)]
+        with preemption.Interruptions() as interruptions:
+            mid_epoch_checkpoints = preemption.MidEpochCheckpoints(
+                self.recorder, interruptions, options.checkpoint_minutes, checkpoint, metric_values
+            )
+            model.fit(
                 training.dataset(),
                 validation_data=validation.dataset(),
-                initial_epoch=start.epochs if start else stage.first,
-                epochs=stage.last,
+                initial_epoch=first_epoch,
+                epochs=last_epoch,
                 shuffle=False,  # the batches have an order of their own
                 verbose=0,
-                callbacks=[*watchers, pauses, *averaging, *charts],
+                callbacks=[*self.callbacks, mid_epoch_checkpoints, *averaging, *charts],
             )
 
+    def _stage_batches(self):
+        """The batches of training and validation: of images, or of their cached features."""
+        ordered_batches = (self.training_batches, self.validation_batches)
+        if self.body is None:
+            return ordered_batches
+        image_batches = make_batches(self.setup, SINGLE_DEVICE, augmented=False)
+        try:
+            return [
+                fine_tuning.FeatureBatches(self.body, images, ordered, self.setup.run_path)
+                for images, ordered in zip(image_batches, ordered_batches)
+            ]
+        finally:
+            for batches in image_batches:
+                batches.close()
 
-def _cache_features(job, body, *orders):
-    """The `FeatureBatches` of training and validation, in the order of theirs."""
-    from training.fine_tuning import FeatureBatches
+    def go_back(self, error):
+        """Returns to the last checkpoint at half the learning rate, after a NaN loss.
 
-    images = make_batches(job, SINGLE_DEVICE, augmented=False)
-    try:
-        return [FeatureBatches(body, *pair, job.path) for pair in zip(images, orders)]
-    finally:
-        for batches in images:
-            batches.close()
+        Args:
+            error: `DivergedError`, raised again where --nan_policy is stop.
+
+        Raises:
+            RunError: the rate has been halved often enough.
+        """
+        if self.setup.options.nan_policy == "stop":
+            raise error
+        lr_reductions = self.recorder.state.lr_reductions + 1
+        if lr_reductions > MAX_LR_REDUCTIONS:
+            raise RunError(
+                f"{error} (with the learning rate halved {MAX_LR_REDUCTIONS} times)"
+            ) from None
+        checkpoint_folder = os.path.join(self.setup.run_path, run_folder.CHECKPOINT)
+        self.checkpoint = checkpoints.newest(checkpoint_folder, say)
+        self.recorder.restore(self.checkpoint)
+        self.recorder.state.lr_reductions = lr_reductions
+        say(
+            f"{error}; --nan_policy restore: back to epoch {self.checkpoint.epochs}, step "
+            f"{self.checkpoint.steps}, with the learning rate halved ({lr_reductions} of "
+            f"{MAX_LR_REDUCTIONS})"
+        )
+
+    def finalize(self):
+        """Leaves check/ and metrics.json; gives what `run` returns."""
+        both = (self.training_batches, self.validation_batches)
+        undecodable_count = self.devices.total(sum(len(part.undecodable) for part in both))
+        if not self.devices.is_chief:
+            return None
+        return finalize(
+            self.setup, self.devices, self.model, self.recorder.state, undecodable_count
+        )
