@@ -3,13 +3,14 @@
 `keras.applications` gives the graphs; they are copied into the caller's graph, because
 four things must differ:
 
-- Input scaling is a layer with plain numbers for every family. Some of Keras's models hold
+- Input scaling is a layer with plain numbers for every family. Some of Keras's models have
   none, others a Normalization layer whose captured constants break the export to ONNX.
-- Names. Keras numbers nameless layers through the whole process. Here they are numbered as
-  in a process that builds nothing else, so that weights fit by name wherever they were kept.
-- BatchNorm momentum is 0.9, not 0.99 or 0.999, which leave the moving statistics behind
-  when there are only some hundred steps.
-- Stochastic depth is the caller's; Keras fixes it at 0.2 (EfficientNetV2) or 0 (ConvNeXt).
+- Names. Keras numbers layers without a name through the whole process. Here they are numbered
+  as in a process that builds nothing else, so that weights are matched by name wherever they
+  were saved.
+- BatchNorm momentum is 0.9, not 0.99 or 0.999, with which the moving statistics lag behind
+  in a training of only some hundred steps.
+- Stochastic depth is an argument; Keras fixes it at 0.2 (EfficientNetV2) or 0 (ConvNeXt).
 """
 
 import math
@@ -19,21 +20,19 @@ import keras
 from keras import layers
 
 from common.errors import InputError, RunError
-from modeling import backbones, weight_files
-from modeling.imagenet_weights import imagenet_file  # noqa: F401, the interface of a backbone's module
 
 MOMENTUM = 0.9
 KERAS_DROP_CONNECT = 0.2  # what EfficientNetV2 has in keras.applications
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, of pixels in 0-1
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, pixels in 0-1
 STDDEV = (0.229, 0.224, 0.225)
-# Scale and offset of pixels in 0-255, RGB, that each family was trained with
 MINUS_ONE_TO_ONE = (1 / 127.5, -1.0)
 STANDARDISED = (
     [1 / (255 * deviation) for deviation in STDDEV],
     [-mean / deviation for mean, deviation in zip(MEAN, STDDEV)],
 )
 CENTRED = (1.0, [-123.68, -116.779, -103.939])
+# Family -> (scale, offset) of pixels in 0-255, RGB, that its weights were trained with
 SCALING = {
     "ConvNeXt": STANDARDISED,
     "DenseNet": STANDARDISED,
@@ -50,154 +49,182 @@ SCALING = {
     "Xception": MINUS_ONE_TO_ONE,
 }
 BLUE_FIRST = ("ResNet", "VGG")  # their published weights are for BGR
+# Keras's models of these scale their input themselves, unless told not to
 OWN_SCALING = ("ConvNeXt", "EfficientNetV2B", "EfficientNetV2", "MobileNetV3")
 HUB_REQUIREMENTS = "pip install -r requirements/hub.txt"
 
 
-def other_model(x, name, drop_connect=0.2, scaling=None):
-    """Adds a backbone to a graph.
+def other_model(x, name, family, squeeze_layers, drop_connect=0.2, scaling=None):
+    """Adds a backbone of `keras.applications`, or SEResNet50, to a graph.
 
     Args:
         x: Keras tensor (B, S, S, 3), RGB in 0-255, of any dtype; S is at least the
-            backbone's `least_size`.
-        name: a key of `backbones.TABLE` that is not an EfficientNet B0 to B7.
-        drop_connect: stochastic depth of EfficientNetV2 and ConvNeXt: the chance that a
-            block is skipped grows from 0 at the first to about this at the last. The
-            others have none.
-        scaling: (scale, offset) of pixels in 0-255, RGB, each a number or three; None is
-            what the backbone was trained with.
+            backbone's `min_size` in `backbones.TABLE`.
+        name: str, a function of `keras.applications`, or "SEResNet50".
+        family: str, a key of `SCALING`, whose scaling the backbone was trained with.
+        squeeze_layers: four str, names of the layers that SEResNet50 has beyond ResNet50:
+            pooling, two dense layers, multiplication. The others do not use them.
+        drop_connect: float, stochastic depth of EfficientNetV2 and ConvNeXt: the
+            probability that a block is skipped grows from 0 at the first block to about this
+            at the last. The others have none.
+        scaling: (scale, offset) for pixels in 0-255, RGB, each a float or three; None is
+            what the backbone's published weights were trained with.
 
     Returns:
-        Keras tensor (B, h, w, C), the last feature map, with random weights.
+        Keras tensor (B, h, w, channels), the last feature map, with random weights.
+
+    Example:
+        >>> inputs = keras.Input((224, 224, 3), dtype="uint8")
+        >>> other_model(inputs, "ResNet50", "ResNet", SQUEEZE_LAYERS).shape
+        (None, 7, 7, 2048)
     """
-    family = backbones.find(name).family
-    size = x.shape[1:]
-    scale, offset = scaling or SCALING[family]
-    # In float32 under mixed precision too: half precision would round the pixels.
-    x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
+    input_shape = x.shape[1:]
+    x = _scale_pixels(x, scaling or SCALING[family])
     if family in BLUE_FIRST:
         x = x[..., ::-1]
     settings = {"include_preprocessing": False} if family in OWN_SCALING else {}
-    squeezed = name.startswith("SE")
-    build = getattr(keras.applications, name.removeprefix("SE"))
-    network = build(include_top=False, weights=None, input_shape=size, **settings)
-    x = _copy(x, network, _names(network), drop_connect)
-    return _squeeze_and_excite(x) if squeezed else x
+    has_squeeze = name.startswith("SE")
+    build_network = getattr(keras.applications, name.removeprefix("SE"))
+    network = build_network(include_top=False, weights=None, input_shape=input_shape, **settings)
+    x = _copy_layers(x, network, _layer_names(network), drop_connect)
+    return _squeeze_and_excite(x, squeeze_layers) if has_squeeze else x
 
 
-def hub_model(x, preset, weights, scaling=None):
+def hub_model(x, name, prefix, load_weights, scaling=None):
     """Adds the backbone of a KerasHub image classifier to a graph.
 
     Args:
-        x: as `other_model` takes it.
-        preset: name or path of the preset, as KerasHub takes it, without "hub:".
-        weights: bring the preset's weights, else random ones.
-        scaling: as `other_model` takes it.
+        x: Keras tensor (B, S, S, 3), RGB in 0-255, of any dtype.
+        name: str, `prefix` and the name or path of the preset.
+        prefix: str, what `name` has before the preset, "hub:" in `--backbone`.
+        load_weights: bool, whether to load the preset's weights instead of random ones.
+        scaling: (scale, offset) for pixels in 0-255, RGB, each a float or three; None is
+            the preset's own.
 
     Returns:
-        Keras tensor (B, h, w, C). Of a transformer the patches' tokens, put back into
-        their places; the tokens before them (class, distillation) are left out.
+        Keras tensor (B, h, w, channels). For a transformer these are the tokens of the
+        patches at their places in the image; the tokens before them (class, distillation)
+        are left out.
 
     Raises:
-        InputError: the preset is no image backbone.
-        RunError: KerasHub is not installed, or it cannot bring the preset.
+        InputError: the preset is not an image backbone.
+        RunError: KerasHub is not installed, or it cannot load the preset.
+
+    Example:
+        >>> inputs = keras.Input((224, 224, 3), dtype="uint8")
+        >>> hub_model(inputs, "hub:resnet_18_imagenet", "hub:", load_weights=True).shape
+        (None, 7, 7, 512)
     """
-    name = backbones.HUB + preset
+    preset = name.removeprefix(prefix)
     try:
         import keras_hub
     except ImportError as error:
         raise RunError(f"--backbone {name}: needs KerasHub ({error}); {HUB_REQUIREMENTS}") from None
     try:
         network = keras_hub.models.Backbone.from_preset(
-            preset, load_weights=weights, image_shape=tuple(x.shape[1:])
+            preset, load_weights=load_weights, image_shape=tuple(x.shape[1:])
         )
         converter = keras_hub.layers.ImageConverter.from_preset(preset)
     except Exception as error:
-        raise RunError(
-            f"--backbone {name}: KerasHub cannot bring it: {' '.join(str(error).split())[:300]}"
-        ) from None
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(f"--backbone {name}: KerasHub cannot load it: {reason}") from None
     if isinstance(network.input, (dict, list)) or isinstance(network.output, (dict, list)):
         raise InputError(f"--backbone {name}: is not the backbone of an image classifier")
-    scale, offset = scaling or (
-        1.0 if converter.scale is None else _plain(converter.scale),
-        0.0 if converter.offset is None else _plain(converter.offset),
-    )
-    # In float32 under mixed precision too: half precision would round the pixels.
-    x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
-    x = network(x)  # nested: layers of KerasHub need not come back from their settings
+    x = _scale_pixels(x, scaling or _hub_scaling(converter))
+    x = network(x)  # nested: layers of KerasHub need not be restorable from their settings
     if len(x.shape) == 4:
         return x
     if len(x.shape) != 3 or x.shape[1] is None:
-        raise InputError(f"--backbone {name}: gives no feature map but the shape {x.shape}")
+        raise InputError(
+            f"--backbone {name}: its output has shape {x.shape}; allowed: a feature map "
+            "(batch, height, width, channels) or tokens (batch, tokens, channels)"
+        )
     side = math.isqrt(x.shape[1])
     return layers.Reshape((side, side, x.shape[2]), name="token_map")(x[:, -side * side :])
 
 
-def _plain(numbers):
+def _scale_pixels(x, scaling):
+    scale, offset = scaling
+    # In float32 under mixed precision too: half precision would round the pixels.
+    return layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
+
+
+def _hub_scaling(converter):
+    """(scale, offset) of a KerasHub `ImageConverter`, as plain numbers."""
+    return (
+        1.0 if converter.scale is None else _plain_floats(converter.scale),
+        0.0 if converter.offset is None else _plain_floats(converter.offset),
+    )
+
+
+def _plain_floats(numbers):
     return [float(number) for number in numbers] if hasattr(numbers, "__len__") else float(numbers)
 
 
-def _squeeze_and_excite(x):
+def _squeeze_and_excite(x, layer_names):
     """Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3, with their ratio of 16."""
     channels = x.shape[-1]
-    reduce, expand = weight_files.SQUEEZE_LAYERS
-    weights = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze_pool")(x)
-    weights = layers.Dense(channels // 16, activation="relu", name=reduce)(weights)
-    weights = layers.Dense(channels, activation="sigmoid", name=expand)(weights)
-    return layers.Multiply(name="squeeze_scale")([x, weights])
+    pool, reduce, expand, multiply = layer_names
+    channel_weights = layers.GlobalAveragePooling2D(keepdims=True, name=pool)(x)
+    channel_weights = layers.Dense(channels // 16, activation="relu", name=reduce)(channel_weights)
+    channel_weights = layers.Dense(channels, activation="sigmoid", name=expand)(channel_weights)
+    return layers.Multiply(name=multiply)([x, channel_weights])
 
 
-def _copy(x, network, names, drop_connect):
-    """Puts the network's layers, copied, into the graph of `x`."""
-    skips = [each for each in network.operations if each.name.endswith("_identity")]
-    results = []
+def _copy_layers(x, network, layer_names, drop_connect):
+    """Puts copies of a network's layers into the graph of `x`, under other names."""
+    skips = [layer for layer in network.operations if layer.name.endswith("_identity")]
+    outputs = []
 
-    def copy(operation):
-        if isinstance(operation, keras.Sequential):
-            return [copy(layer) for layer in operation.layers]  # ConvNeXt's stem: kept flat
-        config = {**operation.get_config(), "name": names[operation.name]}
-        if operation in skips:
-            chance = drop_connect * skips.index(operation) / (len(skips) - 1)
-            # an image at a time, Huang et al. 2016, "Deep Networks with Stochastic Depth"
-            return layers.Dropout(chance, noise_shape=(None, 1, 1, 1), name=config["name"])
-        if isinstance(operation, layers.BatchNormalization):
+    def copy_layer(layer):
+        if isinstance(layer, keras.Sequential):  # ConvNeXt's stem: kept flat
+            return [copy_layer(inner_layer) for inner_layer in layer.layers]
+        config = {**layer.get_config(), "name": layer_names[layer.name]}
+        if layer in skips:
+            skip_rate = drop_connect * skips.index(layer) / (len(skips) - 1)
+            # per image, Huang et al. 2016, "Deep Networks with Stochastic Depth", section 3
+            return layers.Dropout(skip_rate, noise_shape=(None, 1, 1, 1), name=config["name"])
+        if isinstance(layer, layers.BatchNormalization):
             config["momentum"] = MOMENTUM
-        if isinstance(operation, layers.Dropout):
+        if isinstance(layer, layers.Dropout):
             config["rate"] *= drop_connect / KERAS_DROP_CONNECT
-        return type(operation).from_config(config)
+        return type(layer).from_config(config)
 
-    def call(made, *words, **settings):
-        if isinstance(made, list):
-            result = words[0]
-            for layer in made:
-                result = layer(result)
+    def call_layer(copied, *args, **kwargs):
+        if isinstance(copied, list):
+            output = args[0]
+            for inner_layer in copied:
+                output = inner_layer(output)
         else:
-            result = made(*words, **settings)
-        results.append(result)
-        return result
+            output = copied(*args, **kwargs)
+        outputs.append(output)
+        return output
 
-    keras.models.clone_model(network, x, copy, call)
-    return results[-1]
+    keras.models.clone_model(network, x, copy_layer, call_layer)
+    return outputs[-1]
 
 
-def _names(network):
-    """Name of each operation -> its name in a process that builds nothing else.
+def _layer_names(network):
+    """Name of each layer -> its name in a process that builds nothing else.
 
-    A nameless layer is called after its class and its number among all of the class so
-    far; taking away the network's lowest number leaves its number in the network.
+    Keras names a layer without a name of its own after its class and its index among all
+    layers of the class so far; subtracting the network's smallest index leaves the index
+    within the network.
     """
-    numbered, names = {}, {}
-    operations = list(network.operations)
-    for each in operations:
-        if isinstance(each, keras.Sequential):
-            operations.extend(each.layers)
-    for each in operations:
-        kind, number = re.fullmatch(r"(.+?)(?:_(\d+))?", each.name).groups()
-        names[each.name] = each.name
-        if kind.replace("_", "") == type(each).__name__.lower():
-            numbered.setdefault(kind, []).append((int(number or 0), each.name))
-    for kind, found in numbered.items():
-        first = min(found)[0]
-        for number, name in found:
-            names[name] = f"{kind}_{number - first}" if number > first else kind
-    return names
+    indexed_names, layer_names = {}, {}
+    network_layers = list(network.operations)
+    for layer in network_layers:
+        if isinstance(layer, keras.Sequential):
+            network_layers.extend(layer.layers)
+    for layer in network_layers:
+        class_name, index = re.fullmatch(r"(.+?)(?:_(\d+))?", layer.name).groups()
+        layer_names[layer.name] = layer.name
+        if class_name.replace("_", "") == type(layer).__name__.lower():
+            indexed_names.setdefault(class_name, []).append((int(index or 0), layer.name))
+    for class_name, pairs in indexed_names.items():
+        first_index = min(pairs)[0]
+        for index, name in pairs:
+            layer_names[name] = (
+                f"{class_name}_{index - first_index}" if index > first_index else class_name
+            )
+    return layer_names

@@ -19,6 +19,7 @@ import sys
 import tempfile
 
 from modeling import backbones
+from modeling.layer_names import SQUEEZE_LAYERS
 
 COUNTED = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 DOCUMENT = os.path.join(
@@ -72,7 +73,7 @@ def examine(name):
     }
     del backbone
     keras.utils.set_random_seed(0)
-    model = classifier(name, max(64, known.least_size))
+    model = classifier(name, max(64, known.min_size))
     losses, difference = learn(model), export_difference(model)
     onnx = onnx_difference(model)
     if not losses[-1] < losses[0]:
@@ -88,12 +89,16 @@ def build(name, size):
     """The backbone alone: uint8 (B, size, size, 3) to its last feature map."""
     import keras
 
+    from efficientnet.model import efficientnet
+    from other_model import other_model
+
     inputs = keras.Input((size, size, 3), dtype="uint8")
-    if backbones.TABLE[name].family == "EfficientNet":
-        from efficientnet.model import efficientnet as add
+    family = backbones.TABLE[name].family
+    if family == "EfficientNet":
+        features = efficientnet(inputs, name, drop_connect=0.0)
     else:
-        from other_model import other_model as add
-    return keras.Model(inputs, add(inputs, name, drop_connect=0.0))
+        features = other_model(inputs, name, family, SQUEEZE_LAYERS, drop_connect=0.0)
+    return keras.Model(inputs, features)
 
 
 def classifier(name, size):
@@ -177,7 +182,7 @@ def row(name, found):
     known = backbones.TABLE[name]
     return (
         f"| {name} | {found['parameters']:,} | {found['gflops']:.3f} | {known.input_size} | "
-        f"{known.least_size} | {' x '.join(map(str, found['map']))} | {found['losses'][0]:.2f} "
+        f"{known.min_size} | {' x '.join(map(str, found['map']))} | {found['losses'][0]:.2f} "
         f"-> {found['losses'][-1]:.2f} | {found['difference']:.0e} | {found['onnx']:.0e} |"
     )
 

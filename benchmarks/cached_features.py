@@ -41,6 +41,7 @@ def measure(source, scratch, epochs):
     import train
     from config import parser
     from modeling import weight_files
+    from modeling.architecture import Architecture
     from modeling.builder import build_model
     from other.data_reconstruction_dir2txt import convert
     from training.option_checks import AUGMENTATION
@@ -48,7 +49,7 @@ def measure(source, scratch, epochs):
     data = os.path.join(scratch, "data")
     convert(source, data)
     start = os.path.join(scratch, "start.weights.h5")
-    build_model("EfficientNetB0", 2, 224).save_weights(start)
+    build_model(Architecture("EfficientNetB0", 224), 2).save_weights(start)
     off = [
         word for name, value in AUGMENTATION.items() for word in (f"--{name}", parser.show(value))
     ]

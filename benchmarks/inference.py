@@ -73,7 +73,7 @@ given = given._replace(input_size=known.input_size, dropout=known.dropout)
 path = os.path.join({place!r}, "run")
 run_folder.create(path, given, [str(n) for n in range(6)], False)
 from model import build_model
-model = build_model(classes=6, **run_folder.architecture(given))
+model = build_model(run_folder.architecture(given), classes=6)
 model.save_weights(os.path.join(path, run_folder.BEST))
 from preprocess import load
 photos = {photos[:128]!r}

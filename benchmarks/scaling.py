@@ -95,6 +95,7 @@ def measure(asked):
     import tensorflow as tf
 
     from compute.devices import Devices, Sharding, over_devices, tensorflow_strategy
+    from modeling.architecture import Architecture
     from modeling.builder import build_model
     from training.compilation import jit_compile
 
@@ -104,7 +105,7 @@ def measure(asked):
     images = asked.batch_size * len(names)
     loss = keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
     with devices.scope():
-        model = build_model(asked.backbone, CLASSES, SIZE)
+        model = build_model(Architecture(asked.backbone, SIZE), CLASSES)
         model.compile(
             "sgd", over_devices(loss) if strategy else loss, jit_compile=jit_compile("auto")
         )

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from modeling import weight_files
+from modeling import layer_names
 
 BATCH = 8  # images at once: large inputs need memory
 
@@ -31,7 +31,7 @@ def grad_cam(model, images, classes):
     """
     features = model.get_layer("pool").input
     body = keras.Model(model.input, features)
-    top = model.get_layer(weight_files.HEAD)
+    top = model.get_layer(layer_names.PREDICTIONS)
     middle = keras.Model(features, top.input)
     parts = []
     for start in range(0, len(images), BATCH):

@@ -17,7 +17,7 @@ class Backbone(NamedTuple):
         parameters: without head and without the values of a Normalization layer.
         gflops: 10^9 multiply-adds of one image at `input_size`, as the papers count.
         input_size: side of its usual square input, in pixels.
-        least_size: smallest side that it takes.
+        min_size: smallest side that it takes.
         dropout: share of features dropped before the head where none is given.
     """
 
@@ -25,7 +25,7 @@ class Backbone(NamedTuple):
     parameters: int
     gflops: float
     input_size: int
-    least_size: int = 32
+    min_size: int = 32
     dropout: float = 0.2
 
 
@@ -53,8 +53,8 @@ TABLE = {
     "DenseNet121": Backbone("DenseNet", 7_037_504, 2.833, 224),
     "DenseNet169": Backbone("DenseNet", 12_642_880, 3.358, 224),
     "DenseNet201": Backbone("DenseNet", 18_321_984, 4.289, 224),
-    "InceptionV3": Backbone("Inception", 21_802_784, 5.711, 299, least_size=75),
-    "InceptionResNetV2": Backbone("Inception", 54_336_736, 13.154, 299, least_size=75),
+    "InceptionV3": Backbone("Inception", 21_802_784, 5.711, 299, min_size=75),
+    "InceptionResNetV2": Backbone("Inception", 54_336_736, 13.154, 299, min_size=75),
     "MobileNet": Backbone("MobileNet", 3_228_864, 0.568, 224),
     "MobileNetV2": Backbone("MobileNetV2", 2_257_984, 0.299, 224),
     "MobileNetV3Small": Backbone("MobileNetV3", 939_120, 0.055, 224),
@@ -70,7 +70,7 @@ TABLE = {
     "SEResNet50": Backbone("ResNet", 24_114_176, 3.856, 224),
     "VGG16": Backbone("VGG", 14_714_688, 15.347, 224),
     "VGG19": Backbone("VGG", 20_024_384, 19.508, 224),
-    "Xception": Backbone("Xception", 20_861_480, 8.355, 299, least_size=71),
+    "Xception": Backbone("Xception", 20_861_480, 8.355, 299, min_size=71),
 }
 
 

@@ -11,107 +11,116 @@ from efficientnet.model import efficientnet
 from Groupnormalization import to_group_normalization
 from modeling import backbones, weight_files
 from modeling.imagenet_weights import imagenet_file
+from modeling.layer_names import HEAD_LAYERS, PREDICTIONS, SQUEEZE_LAYERS
 
-MOST_HEAD_PARAMETERS = 100_000_000  # beyond that the head alone is a file of 400 MB
-# Names of what follows the backbone
-HEAD_LAYERS = (
-    "squeeze_pool",
-    *weight_files.SQUEEZE_LAYERS,
-    "squeeze_scale",  # SEResNet50's, never pretrained
-    "attention",
-    "bilinear_conv",
-    "pool",
-    "top_dropout",
-    weight_files.HEAD,
-)
+MAX_HEAD_PARAMETERS = 100_000_000  # a file of 400 MB for the head alone
 
 
-def build_model(
-    backbone,
-    classes,
-    input_size,
-    weights="none",
-    dropout=0.2,
-    drop_connect=0.2,
-    attention="none",
-    block_attention="se",
-    pooling="avg",
-    bilinear_dim=None,
-    norm="batch",
-    normalize=None,
-):
+def build_model(architecture, classes, weights="none"):
     """Builds a classifier.
 
     Args:
-        backbone: a key of `backbones.TABLE`, or hub:PRESET.
-        classes: number of classes C.
-        input_size: side S of the square input, in pixels.
-        weights: "imagenet", "none" or the path of a weights file.
-        dropout: share of features dropped before the head.
-        drop_connect: stochastic depth of an EfficientNet (V2 too) or ConvNeXt.
-        attention: "none" or "cbam", after the backbone.
-        block_attention: "se", "cbam" or "none", inside the blocks of an EfficientNet.
-        pooling: "avg", "max", "gem", "bilinear" or "compact_bilinear".
-        bilinear_dim: channels that a 1x1 convolution leaves for "bilinear"; None is all.
-        norm: "batch" or "group", the backbone's normalisation.
-        normalize: means and standard deviations of red, green and blue, six numbers in 0-255,
-            that scale the input; None is the backbone's own scaling.
+        architecture: `Architecture`.
+        classes: int, number of classes C, 1 or more.
+        weights: str, "imagenet" for pretrained weights of the backbone, "none" for random
+            ones, or the path of a weight file; layers after the backbone that the file does
+            not have keep their random weights.
 
     Returns:
-        Functional model from uint8 (B, S, S, 3), RGB, 0-255, named "input_img",
-        to float32 probabilities (B, C); its head is the layer "predictions", and
-        what follows the backbone has the names of `HEAD_LAYERS`.
+        Functional `keras.Model` from uint8 (B, S, S, 3), RGB in 0-255, named "input_img", to
+        float32 probabilities (B, C). The layers after the backbone have the names in
+        `layer_names.HEAD_LAYERS`, the last of them "predictions".
 
     Raises:
-        InputError: a weights file that does not fit; a head of too many parameters.
-        RunError: ImageNet's weights cannot be downloaded.
+        InputError: the weight file does not fit; the head has too many parameters.
+        RunError: the ImageNet weights cannot be downloaded.
+
+    Example:
+        >>> model = build_model(Architecture("EfficientNetB0", 224), classes=6)
+        >>> model.predict(np.zeros((1, 224, 224, 3), np.uint8)).shape
+        (1, 6)
     """
+    input_size = architecture.input_size
     inputs = keras.Input((input_size, input_size, 3), dtype="uint8", name="input_img")
-    scaling = None
-    if normalize is not None:
-        mean, deviation = normalize[:3], normalize[3:]
-        scaling = [1 / each for each in deviation], [-m / d for m, d in zip(mean, deviation)]
-    x = _features(inputs, backbone, drop_connect, block_attention, weights, scaling)
-    if norm == "group":
+    x = _backbone_features(inputs, architecture, weights)
+    if architecture.norm == "group":
         converted = to_group_normalization(keras.Model(inputs, x))
         inputs, x = converted.inputs[0], converted.outputs[0]
-    if attention == "cbam":
+    if architecture.attention == "cbam":
         x = CBAM(name="attention")(x)
-    x = _pool(x, pooling, bilinear_dim, classes)
-    if dropout > 0:
-        x = layers.Dropout(dropout, name="top_dropout")(x)
-    # float32 whatever the policy: probabilities below 2^-8 of each other must stay apart.
-    outputs = layers.Dense(classes, activation="softmax", dtype="float32", name=weight_files.HEAD)(
-        x
-    )
-    model = keras.Model(inputs, outputs, name=backbone.replace(":", "_").replace("/", "_"))
-    if weights == "imagenet":
-        if backbone.startswith(backbones.HUB):
-            return model  # the preset came with its weights
-        weights = weight_files.fetch(backbone, *imagenet_file(backbone))
-    if weights != "none":
-        weight_files.load(model, weights, head=False)
+    x = _pool(x, architecture.pooling, architecture.bilinear_dim, classes)
+    if architecture.dropout > 0:
+        x = layers.Dropout(architecture.dropout, name="top_dropout")(x)
+    # float32 whatever the policy: probabilities that differ by less than 2^-8 must stay apart.
+    outputs = layers.Dense(classes, activation="softmax", dtype="float32", name=PREDICTIONS)(x)
+    model_name = architecture.backbone.replace(":", "_").replace("/", "_")
+    model = keras.Model(inputs, outputs, name=model_name)
+    _load_weights(model, architecture.backbone, weights)
     return model
 
 
 def backbone_layers(model):
-    """The layers of a model before its attention, pooling and head, in the graph's order."""
+    """The layers of a model before its attention, pooling and head.
+
+    Args:
+        model: `keras.Model` of `build_model`.
+
+    Returns:
+        List of Keras layers, in the order of the graph.
+    """
     return [layer for layer in model.layers if layer.name not in HEAD_LAYERS]
 
 
-def _features(inputs, backbone, drop_connect, block_attention, weights, scaling):
+def _backbone_features(inputs, architecture, weights):
+    """The last feature map of the backbone, Keras tensor (B, h, w, channels)."""
+    backbone = architecture.backbone
+    scaling = _scaling(architecture.normalize)
     if backbone in VARIANTS:
-        return efficientnet(inputs, backbone, drop_connect, block_attention, scaling=scaling)
+        return efficientnet(
+            inputs,
+            backbone,
+            architecture.drop_connect,
+            architecture.block_attention,
+            scaling=scaling,
+        )
     import other_model  # keras.applications costs time that an EfficientNet does not need
 
     if backbone.startswith(backbones.HUB):
         return other_model.hub_model(
-            inputs, backbone.removeprefix(backbones.HUB), weights == "imagenet", scaling
+            inputs, backbone, backbones.HUB, load_weights=weights == "imagenet", scaling=scaling
         )
-    return other_model.other_model(inputs, backbone, drop_connect, scaling)
+    return other_model.other_model(
+        inputs,
+        backbone,
+        backbones.find(backbone).family,
+        SQUEEZE_LAYERS,
+        drop_connect=architecture.drop_connect,
+        scaling=scaling,
+    )
+
+
+def _scaling(normalize):
+    """(scale, offset) lists of three floats that standardise pixels in 0-255, or None."""
+    if normalize is None:
+        return None
+    means, deviations = normalize[:3], normalize[3:]
+    return (
+        [1 / deviation for deviation in deviations],
+        [-mean / deviation for mean, deviation in zip(means, deviations)],
+    )
+
+
+def _load_weights(model, backbone, weights):
+    if weights == "imagenet":
+        if backbone.startswith(backbones.HUB):
+            return  # KerasHub has loaded them with the preset
+        weights = weight_files.fetch(backbone, *imagenet_file(backbone))
+    if weights != "none":
+        weight_files.load(model, weights, head=False)
 
 
 def _pool(x, pooling, bilinear_dim, classes):
+    """The feature map (B, h, w, channels) as one row of features per image."""
     if pooling == "avg":
         return layers.GlobalAveragePooling2D(name="pool")(x)
     if pooling == "max":
@@ -121,13 +130,14 @@ def _pool(x, pooling, bilinear_dim, classes):
     if pooling == "compact_bilinear":
         return CompactBilinearPooling(name="pool")(x)
     channels = bilinear_dim or x.shape[-1]
-    parameters = (channels**2 + 1) * classes
-    if parameters > MOST_HEAD_PARAMETERS:
+    head_parameters = (channels**2 + 1) * classes
+    if head_parameters > MAX_HEAD_PARAMETERS:
+        largest_dim = _power_of_two_below((MAX_HEAD_PARAMETERS / classes) ** 0.5)
         raise InputError(
             f"--pooling bilinear: {channels} x {channels} features for {classes} classes make a "
-            f"head of {parameters:,} parameters; allowed are {MOST_HEAD_PARAMETERS:,}: give "
-            f"--bilinear_dim {_power_of_two_below((MOST_HEAD_PARAMETERS / classes) ** 0.5)} or "
-            "less, or take --pooling compact_bilinear"
+            f"head of {head_parameters:,} parameters; at most {MAX_HEAD_PARAMETERS:,} are "
+            f"allowed: give --bilinear_dim {largest_dim} or less, or use --pooling "
+            "compact_bilinear"
         )
     if bilinear_dim:
         x = layers.Conv2D(bilinear_dim, 1, name="bilinear_conv")(x)
@@ -135,4 +145,5 @@ def _pool(x, pooling, bilinear_dim, classes):
 
 
 def _power_of_two_below(number):
+    """The largest power of two that is at most `number`, and at least 1."""
     return 1 << (max(1, int(number)).bit_length() - 1)

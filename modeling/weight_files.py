@@ -1,7 +1,7 @@
 """Weight files, and loading them into a backbone by layer name.
 
-Two kinds of file are read: Keras's published `.h5` files (one group a layer) and
-the `.weights.h5` files of this project's runs. Both hold plain arrays; nothing in
+Two kinds of file are read: Keras's published `.h5` files (one group per layer) and
+the `.weights.h5` files of this project's runs. Both contain plain arrays; no code in
 them is run.
 """
 
@@ -14,35 +14,38 @@ import numpy as np
 
 from common.errors import InputError, RunError
 from modeling.imagenet_weights import cache_folder
-
-HEAD = "predictions"  # name of the classification head in a run's model and in Keras's files
-# What a classifier has beyond a published backbone: its weights may be missing in the file.
-HEAD_LAYERS = ("attention", "bilinear_conv", "pool", HEAD)
-SQUEEZE_LAYERS = ("squeeze_reduce", "squeeze_expand")  # of SEResNet50
-BLOCK_ATTENTION = "_cbam"  # how such layers inside an EfficientNet's blocks end
+from modeling.layer_names import BLOCK_ATTENTION_SUFFIX, HEAD_LAYERS
 
 
-def fetch(backbone, file, address, md5):
-    """Path of a backbone's ImageNet weights, downloaded unless Keras's cache has them.
+def fetch(backbone, file_name, address, checksum):
+    """Downloads the ImageNet weights of a backbone, unless Keras's cache has them.
 
     Args:
-        backbone: name for messages.
-        file, address, md5: as `imagenet_file` gives them; md5 may be None or a SHA-256.
+        backbone: str, the backbone's name, for the error message.
+        file_name: str, name of the file in Keras's cache.
+        address: str, URL of the file.
+        checksum: str, MD5 or SHA-256 of the file in hex, or None if none is known.
+
+    Returns:
+        str, path of the file.
 
     Raises:
-        RunError: it cannot be downloaded; says what to do instead.
+        RunError: the download failed; the message says what to do instead.
     """
     import keras
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
-            return keras.utils.get_file(file, address, cache_subdir="models", file_hash=md5)
+            return keras.utils.get_file(
+                file_name, address, cache_subdir="models", file_hash=checksum
+            )
     except Exception as error:
+        reason = " ".join(str(error).split())[:200]
         raise RunError(
-            f"--weights imagenet: the weights of {backbone} cannot be downloaded "
-            f"({' '.join(str(error).split())[:200]}). Without a network: train from scratch with "
-            f"--weights none, or bring {address} from elsewhere and put it into {cache_folder()} "
-            f"as {file}, or name it with --weights PATH"
+            f"--weights imagenet: the weights of {backbone} cannot be downloaded ({reason}). "
+            "Without a network: train from scratch with --weights none, or download "
+            f"{address} elsewhere and save it in {cache_folder()} as {file_name}, or give its "
+            "path with --weights PATH"
         ) from None
 
 
@@ -50,166 +53,177 @@ def read(path):
     """Reads a weight file.
 
     Args:
-        path: a Keras `.h5` file of weights or a `.weights.h5` file.
+        path: str, a Keras `.h5` file of weights or a `.weights.h5` file.
 
     Returns:
-        Dict of layer name -> list of arrays, in the layer's own order.
+        dict of layer name -> list of arrays, in the layer's own order.
 
     Raises:
-        InputError: no such file, or not a weight file.
+        InputError: there is no such file, or it is not a weight file.
     """
     return _read(path)[0]
 
 
 def _read(path):
-    """The dict of `read`, and whether it is in the order of the layers (a published file)."""
+    """(the dict of `read`, whether it is a published file, which is in the graph's order)."""
     try:
-        with h5py.File(path, "r") as file:
-            group = file["model_weights"] if "model_weights" in file else file
+        with h5py.File(path, "r") as h5_file:
+            group = h5_file["model_weights"] if "model_weights" in h5_file else h5_file
             published = "layer_names" in group.attrs
-            found = _read_published(group) if published else _read_run(group)
+            layer_arrays = _read_published(group) if published else _read_run(group)
     except FileNotFoundError:
         raise InputError(f"{path}: no such weights file") from None
     except (OSError, KeyError, ValueError, RuntimeError, AttributeError, TypeError) as error:
         raise InputError(f"{path}: is not a weights file: {error}") from None
-    if not found:
-        raise InputError(f"{path}: holds no layer's weights")
-    return found, published
+    if not layer_arrays:
+        raise InputError(f"{path}: contains no weights of any layer")
+    return layer_arrays, published
 
 
 def _read_published(group):
-    found = {}
+    layer_arrays = {}
     for name in group.attrs["layer_names"]:
-        name = name.decode() if isinstance(name, bytes) else str(name)
-        arrays = [np.asarray(group[name][key]) for key in group[name].attrs["weight_names"]]
+        layer_name = name.decode() if isinstance(name, bytes) else str(name)
+        layer_group = group[layer_name]
+        arrays = [np.asarray(layer_group[key]) for key in layer_group.attrs["weight_names"]]
         if arrays:
-            found[name] = arrays
-    return found
+            layer_arrays[layer_name] = arrays
+    return layer_arrays
 
 
 def _read_run(group):
-    found = {}
-    for layer in group.get("layers", {}).values():
-        variables = layer.get("vars", {})
+    layer_arrays = {}
+    for layer_group in group.get("layers", {}).values():
+        variables = layer_group.get("vars", {})
         if len(variables):
-            numbers = sorted(variables, key=int)
-            found[str(variables.attrs["name"])] = [np.asarray(variables[key]) for key in numbers]
-    return found
+            layer_name = str(variables.attrs["name"])
+            keys = sorted(variables, key=int)
+            layer_arrays[layer_name] = [np.asarray(variables[key]) for key in keys]
+    return layer_arrays
 
 
 def load(model, path, head=True):
     """Loads a weight file into a model, layer by layer, or nothing of it.
 
-    Layers are found by name. Where names differ in a published file, as the numbers of
-    nameless layers do, they are taken in the graph's order. Layers of the file that the
-    model lacks (Keras's own input normalisation, a head) are passed over; a layer of the
-    model that the file lacks is an error. A GroupNormalization takes scale and shift of
-    the BatchNormalization in the file.
+    Layers are matched by name. Where the names in a published file differ, as the numbers of
+    layers without a name of their own do, they are matched in the graph's order. Layers of
+    the file that the model does not have (Keras's own input normalization, a head) are
+    ignored; a layer of the model that the file does not have is an error. A
+    GroupNormalization takes gamma and beta of the file's BatchNormalization.
 
     Args:
-        model: a Keras model; its head is the layer named `predictions`.
-        path: as `read` takes it.
-        head: every layer has to fit, as in a run's own file; else `HEAD_LAYERS`,
-            `SQUEEZE_LAYERS` and block attention that do not fit keep what they have.
+        model: `keras.Model`; its classification layer is named "predictions".
+        path: str, a weight file that `read` can read.
+        head: bool, True if every layer has to match, as in a run's own file; False if the
+            layers after the backbone (`layer_names.HEAD_LAYERS`) and the CBAM layers inside
+            its blocks keep the weights they have where the file's do not match.
 
     Raises:
-        InputError: names the first layer that does not fit, and both shapes.
+        InputError: names the first layer that does not match, and both shapes.
+
+    Example:
+        >>> load(model, "log_file/my_run/best.weights.h5")
     """
     if any(hasattr(layer, "layers") for layer in model.layers):
         return _load_nested(model, path, head)
-    found, published = _read(path)
-    plan, misfits = [], []
+    layer_arrays, published = _read(path)
+    matched, mismatched = [], []
     for layer in model.layers:
         if not layer.weights:
             continue
-        arrays = _fit(layer, found.get(layer.name))
+        arrays = match_weights(layer, layer_arrays.get(layer.name))
         if arrays:
-            plan.append((layer, arrays))
-        elif head or not _may_lack(layer.name):
-            misfits.append(layer)
-    if misfits and published and not head:
-        plan = _in_order(model, found, path, misfits[0])
-    elif misfits:
-        raise _misfit(path, misfits[0], found)
-    for layer, arrays in plan:
+            matched.append((layer, arrays))
+        elif head or not _is_optional(layer.name):
+            mismatched.append(layer)
+    if mismatched and published and not head:
+        matched = _match_in_order(model, layer_arrays, path, mismatched[0])
+    elif mismatched:
+        raise _mismatch_error(path, mismatched[0], layer_arrays.get(mismatched[0].name))
+    for layer, arrays in matched:
         layer.set_weights(arrays)
 
 
-def _may_lack(name):
-    return name in HEAD_LAYERS + SQUEEZE_LAYERS or name.endswith(BLOCK_ATTENTION)
+def _is_optional(layer_name):
+    return layer_name in HEAD_LAYERS or layer_name.endswith(BLOCK_ATTENTION_SUFFIX)
 
 
 def _shapes(weights):
     return [tuple(weight.shape) for weight in weights]
 
 
-def _fit(layer, arrays):
-    """The arrays as the layer takes them, or None."""
-    wanted = _shapes(layer.weights)
-    if not arrays or _shapes(arrays) == wanted:
+def match_weights(layer, arrays):
+    """The arrays of a file in the form that a layer's `set_weights` takes.
+
+    Args:
+        layer: Keras layer, built, with weights.
+        arrays: list of arrays, or None.
+
+    Returns:
+        List of arrays with the shapes of the layer's weights, or None if they do not match.
+    """
+    needed_shapes = _shapes(layer.weights)
+    if not arrays or _shapes(arrays) == needed_shapes:
         return arrays
     if type(layer).__name__ == "GroupNormalization" and len(arrays) in (3, 4):
-        # gamma (where there is one), beta, mean and variance of a BatchNormalization
+        # gamma (if there is one), beta, mean and variance of a BatchNormalization
         values = {
             "gamma": arrays[0] if len(arrays) == 4 else np.ones_like(arrays[0]),
             "beta": arrays[-3],
         }
         arrays = [values[weight.name] for weight in layer.weights]
-        return arrays if _shapes(arrays) == wanted else None
+        return arrays if _shapes(arrays) == needed_shapes else None
     return None
 
 
-def _in_order(model, found, path, first):
+def _match_in_order(model, layer_arrays, path, first_mismatch):
     """[(layer, arrays)] with the file's layers taken one after the other, as Keras does.
 
     A layer of the file may hold several of the model: ConvNeXt's stem is one there.
     """
-    queue = list(found.items())
-    plan = []
+    queue = list(layer_arrays.items())
+    matched = []
     for layer in model.layers:
         if not layer.weights:
             continue
-        if _may_lack(layer.name):
-            arrays = _fit(layer, found.get(layer.name))
+        if _is_optional(layer.name):
+            arrays = match_weights(layer, layer_arrays.get(layer.name))
             if arrays:
-                plan.append((layer, arrays))
+                matched.append((layer, arrays))
             continue
-        name, arrays = queue.pop(0) if queue else (None, None)
-        fitted = _fit(layer, arrays)
+        file_layer, arrays = queue.pop(0) if queue else (None, None)
+        layer_weights = match_weights(layer, arrays)
         count = len(layer.weights)
-        if fitted is None and arrays and _shapes(arrays[:count]) == _shapes(layer.weights):
-            queue.insert(0, (name, arrays[count:]))
-            fitted = arrays[:count]
-        if fitted is None:
-            raise (
-                _misfit(path, first, found)
-                if first.name in found
-                else _misfit(path, layer, {layer.name: arrays}, f"in its place {name!r} with ")
-            )
-        plan.append((layer, fitted))
-    return plan
+        if layer_weights is None and arrays and _shapes(arrays[:count]) == _shapes(layer.weights):
+            queue.insert(0, (file_layer, arrays[count:]))
+            layer_weights = arrays[:count]
+        if layer_weights is None:
+            if first_mismatch.name in layer_arrays:
+                raise _mismatch_error(path, first_mismatch, layer_arrays[first_mismatch.name])
+            raise _mismatch_error(path, layer, arrays, f"in its place {file_layer!r} with ")
+        matched.append((layer, layer_weights))
+    return matched
 
 
-def _misfit(path, layer, found, where=""):
-    arrays = found.get(layer.name)
+def _mismatch_error(path, layer, arrays, place=""):
+    has = f"has {place}{_shapes(arrays)}" if arrays else "has no such layer"
     return InputError(
         f"{path}: does not fit: layer {layer.name!r} needs weights of shape "
-        f"{_shapes(layer.weights)}, "
-        + (f"the file has {where}{_shapes(arrays)}" if arrays else "the file has no such layer")
+        f"{_shapes(layer.weights)}, the file {has}"
     )
 
 
 def _load_nested(model, path, head):
-    """Loads a run's file into a model with a model in it, a KerasHub backbone, by structure."""
+    """Loads a run's file by structure, not by name: the model contains a KerasHub backbone."""
     import keras
 
     read(path)  # its errors are better
     target = model
     if not head:
-        place = next(n for n, layer in enumerate(model.layers) if hasattr(layer, "layers"))
-        target = keras.Model(model.inputs, model.layers[place + 1].input)
+        index = next(i for i, layer in enumerate(model.layers) if hasattr(layer, "layers"))
+        target = keras.Model(model.inputs, model.layers[index + 1].input)
     try:
-        with warnings.catch_warnings():  # it asks for the same layers in a second way, in vain
+        with warnings.catch_warnings():  # it looks for the same layers a second way, in vain
             warnings.filterwarnings("ignore", "Skipping nested container")
             target.load_weights(path)
     except (ValueError, OSError, KeyError) as error:

@@ -256,13 +256,14 @@ def tiny_model():
     from compute.backend import exact_float32, import_keras
 
     keras = import_keras()
+    from modeling.architecture import Architecture
     from modeling.builder import build_model
     from training.compilation import jit_compile
 
     exact_float32()  # the export is compared with others
     keras.utils.set_random_seed(0)
     name = min(backbones.TABLE, key=lambda name: backbones.TABLE[name].parameters)
-    model = build_model(name, 2, SIZE)
+    model = build_model(Architecture(name, SIZE), 2)
     for layer in model.layers:
         layer.momentum = 0.5  # or normalisation would not know these images after a few steps
     model.compile("sgd", "categorical_crossentropy", jit_compile=jit_compile("auto"))

@@ -12,7 +12,7 @@ def best_model(run):
     from modeling import weight_files
     from modeling.builder import build_model
 
-    model = build_model(classes=len(run.class_names), **run_folder.architecture(run.options))
+    model = build_model(run_folder.architecture(run.options), classes=len(run.class_names))
     weight_files.load(model, run.file(run_folder.BEST))
     return model
 

@@ -94,7 +94,7 @@ def test_multiply_adds_worked_out_by_hand():
 ])
 def test_it_learns_and_its_export_gives_the_same_numbers(name):
     keras.utils.set_random_seed(0)
-    model = classifier(name, backbones.TABLE[name].least_size)
+    model = classifier(name, backbones.TABLE[name].min_size)
     assert min(model.get_layer("avg_pool").input.shape[1:3]) >= 1
     losses = learn(model, 3)
     assert losses[-1] < losses[0]

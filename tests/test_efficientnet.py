@@ -10,12 +10,12 @@ from keras.src.applications import efficientnet as published
 from keras.src.legacy.saving import legacy_h5_format
 
 from common.errors import InputError, RunError
-from config import options
 from efficientnet import VARIANTS
 from efficientnet.model import efficientnet
 from efficientnet.weights import imagenet_file
+from modeling import backbones, weight_files
 from modeling import builder as model_module
-from modeling import weight_files
+from modeling.architecture import Architecture
 from modeling.builder import build_model
 
 MEAN, STDDEV = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -83,7 +83,7 @@ def assert_same(found, expected):
 
 def test_every_backbone_is_an_option_and_stands_in_the_table():
     assert list(VARIANTS) == list(PUBLISHED)
-    assert set(VARIANTS) <= set(options.BACKBONES)
+    assert set(VARIANTS) <= set(backbones.TABLE)
     for name in VARIANTS:
         assert callable(getattr(keras.applications, name))  # names are Keras's class names
 
@@ -126,7 +126,7 @@ def test_a_published_file_gives_the_published_output(tmp_path, inside):
     theirs = reference("EfficientNetB0", 64, seed=2)
     path = tmp_path / "published.h5"
     write_published(theirs, path, inside)
-    ours = build_model("EfficientNetB0", 5, 64)
+    ours = build_model(Architecture("EfficientNetB0", 64), 5)
     head = ours.get_layer("predictions").get_weights()
     weight_files.load(ours, str(path), head=False)
     x = pixels(64)
@@ -138,7 +138,8 @@ def test_a_published_file_gives_the_published_output(tmp_path, inside):
 def test_a_published_file_with_a_head_that_fits_gives_its_probabilities(tmp_path):
     theirs = reference("EfficientNetB0", 64, seed=3, include_top=True, classes=7)
     write_published(theirs, tmp_path / "published.h5")
-    ours = build_model("EfficientNetB0", 7, 64, weights=str(tmp_path / "published.h5"))
+    path = str(tmp_path / "published.h5")
+    ours = build_model(Architecture("EfficientNetB0", 64), 7, weights=path)
     x = pixels(64)
     assert_same(ours(x), theirs(x.astype(np.float32)))
 
@@ -165,7 +166,7 @@ def test_imagenet_weights_are_loaded(tmp_path, monkeypatch):
     path = tmp_path / "imagenet.h5"
     write_published(theirs, path)
     monkeypatch.setattr(keras.utils, "get_file", lambda *words, **settings: str(path))
-    ours = build_model("EfficientNetB0", 3, 64, weights="imagenet")
+    ours = build_model(Architecture("EfficientNetB0", 64), 3, weights="imagenet")
     x = pixels(64)
     assert_same(features(ours)(x), theirs(x.astype(np.float32)))
 
@@ -184,7 +185,7 @@ def test_a_download_writes_nothing_on_standard_output(tmp_path, monkeypatch, cap
     monkeypatch.setattr(
         model_module, "imagenet_file", lambda name: ("copy.h5", source.as_uri(), md5)
     )
-    build_model("EfficientNetB0", 3, 32, weights="imagenet")
+    build_model(Architecture("EfficientNetB0", 32), 3, weights="imagenet")
     assert (tmp_path / "keras" / "models" / "copy.h5").exists()
     assert capsys.readouterr().out == ""
 
@@ -195,7 +196,7 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
     with pytest.raises(RunError) as error:
-        build_model("EfficientNetB0", 3, 32, weights="imagenet")
+        build_model(Architecture("EfficientNetB0", 32), 3, weights="imagenet")
     message = str(error.value)
     assert "\n" not in message
     for fact in ("EfficientNetB0", "unknown host", "--weights none", "--weights PATH",
@@ -209,11 +210,11 @@ def randomize(network, seed):
 
 
 def test_a_runs_weights_with_another_number_of_classes_keep_the_new_head(tmp_path):
-    before = build_model("EfficientNetB0", 4, 32)
+    before = build_model(Architecture("EfficientNetB0", 32), 4)
     randomize(before, 0)
     path = str(tmp_path / "best.weights.h5")
     before.save_weights(path)
-    after = build_model("EfficientNetB0", 3, 32)
+    after = build_model(Architecture("EfficientNetB0", 32), 3)
     head = after.get_layer("predictions").get_weights()
     weight_files.load(after, path, head=False)
     for layer in before.layers:
@@ -228,28 +229,28 @@ def test_a_runs_weights_with_another_number_of_classes_keep_the_new_head(tmp_pat
 
 
 def test_a_runs_weights_come_back_bit_for_bit(tmp_path):
-    before = build_model("EfficientNetB0", 3, 32)
+    before = build_model(Architecture("EfficientNetB0", 32), 3)
     randomize(before, 1)
     path = str(tmp_path / "best.weights.h5")
     before.save_weights(path)
-    after = build_model("EfficientNetB0", 3, 32)
+    after = build_model(Architecture("EfficientNetB0", 32), 3)
     weight_files.load(after, path)
     assert all(np.array_equal(*pair) for pair in zip(before.get_weights(), after.get_weights()))
 
 
 def test_another_backbone_is_refused_with_the_first_layer_and_both_shapes(tmp_path):
     path = str(tmp_path / "b2.weights.h5")
-    build_model("EfficientNetB2", 3, 32).save_weights(path)
+    build_model(Architecture("EfficientNetB2", 32), 3).save_weights(path)
     with pytest.raises(InputError) as error:
-        build_model("EfficientNetB0", 3, 32, weights=path)
+        build_model(Architecture("EfficientNetB0", 32), 3, weights=path)
     # B0 and B2 have the same stem and first project 32 channels to 16. The second block of
     # stage 1 stands in B2 only; stage 2 is 24 channels wide in both, stage 3 is 40 or 48.
     for fact in (path, "'block3a_project_conv'", "(1, 1, 144, 40)", "(1, 1, 144, 48)"):
         assert fact in str(error.value)
     path = str(tmp_path / "b0.weights.h5")
-    build_model("EfficientNetB0", 3, 32).save_weights(path)
+    build_model(Architecture("EfficientNetB0", 32), 3).save_weights(path)
     with pytest.raises(InputError, match="'block1b_dwconv'.*no such layer"):
-        build_model("EfficientNetB1", 3, 32, weights=path)
+        build_model(Architecture("EfficientNetB1", 32), 3, weights=path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a weights file", b"\x89HDF\r\n\x1a\n" + bytes(99)])
@@ -276,7 +277,7 @@ def test_an_h5_file_of_something_else_is_refused(tmp_path, key):
 
 def test_a_cut_off_weights_file_is_refused(tmp_path):
     whole = tmp_path / "whole.weights.h5"
-    build_model("EfficientNetB0", 3, 32).save_weights(whole)
+    build_model(Architecture("EfficientNetB0", 32), 3).save_weights(whole)
     part = tmp_path / "part.weights.h5"
     part.write_bytes(whole.read_bytes()[:-10000])
     with pytest.raises(InputError, match="part.weights.h5"):
@@ -285,15 +286,16 @@ def test_a_cut_off_weights_file_is_refused(tmp_path):
 
 def test_batchnorm_momentum_works_on_small_data():
     found = [
-        layer.momentum for layer in build_model("EfficientNetB0", 3, 32).layers
+        layer.momentum for layer in build_model(Architecture("EfficientNetB0", 32), 3).layers
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
     assert found == [0.9] * 49  # stem and top, 15 in expansions, 2 in each of the 16 blocks
 
 
 def test_stochastic_depth_grows_from_the_first_block_to_the_last():
+    network = build_model(Architecture("EfficientNetB0", 32, drop_connect=0.16), 3)
     rates = [
-        layer.rate for layer in build_model("EfficientNetB0", 3, 32, drop_connect=0.16).layers
+        layer.rate for layer in network.layers
         if isinstance(layer, keras.layers.Dropout) and layer.name != "top_dropout"
     ]
     # The 9 blocks with a way around them are numbers 2, 4, 6, 7, 9, 10, 12, 13, 14 of 0 to 15.
@@ -309,7 +311,7 @@ def policy():
 @pytest.mark.parametrize("name", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_uint8_in_float32_probabilities_out(policy, name):
     policy(name)
-    network = build_model("EfficientNetB0", 6, 32)
+    network = build_model(Architecture("EfficientNetB0", 32), 6)
     assert network.inputs[0].name == "input_img"
     assert keras.backend.standardize_dtype(network.inputs[0].dtype) == "uint8"
     found = network(pixels(32, 3))
@@ -322,6 +324,6 @@ def test_uint8_in_float32_probabilities_out(policy, name):
 
 def test_mixed_precision_reaches_the_backbone(policy):
     policy("mixed_bfloat16")
-    network = build_model("EfficientNetB0", 6, 32)
+    network = build_model(Architecture("EfficientNetB0", 32), 6)
     assert network.get_layer("stem_conv").compute_dtype == "bfloat16"
     assert network.get_layer("stem_conv").kernel.dtype == "float32"

@@ -11,6 +11,7 @@ import efficientnet.model as network
 import train
 from compute.devices import Devices
 from config import parser
+from modeling.architecture import Architecture
 from modeling.builder import HEAD_LAYERS, backbone_layers, build_model
 from prediction.classifier import Classifier
 from runs import run_folder
@@ -82,7 +83,7 @@ def test_a_frozen_backbone_is_bit_equal_before_and_after(data, tmp_path):
 
 
 def test_stochastic_depth_rests_while_frozen_and_comes_back():
-    model = build_model("EfficientNetB0", 3, 32, drop_connect=0.3)
+    model = build_model(Architecture("EfficientNetB0", 32, drop_connect=0.3), 3)
     rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     x = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     body, _ = fine_tuning.split(model, Devices())
@@ -104,7 +105,7 @@ def test_stochastic_depth_rests_while_frozen_and_comes_back():
      {"bilinear_conv", "pool", "top_dropout", "predictions"}),
 ])
 def test_a_split_model_computes_the_same(settings, names):
-    model = build_model("EfficientNetB0", 3, 32, **settings)
+    model = build_model(Architecture("EfficientNetB0", 32, **settings), 3)
     assert {layer.name for layer in model.layers} & set(HEAD_LAYERS) >= names
     body, head = fine_tuning.split(model, Devices())
     x = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)

@@ -8,6 +8,7 @@ import efficientnet.model as network
 from bilinear_pooling import GEM_EPSILON, NORM_EPSILON, ROOT_EPSILON
 from config import parser
 from evaluation.grad_cam import BATCH, grad_cam
+from modeling.architecture import Architecture
 from modeling.builder import build_model
 from other.reporting.report_gallery import heat_maps
 from runs import run_folder
@@ -25,7 +26,7 @@ def make(monkeypatch, **settings):
         monkeypatch.setattr("modeling.builder._features", lambda inputs, *_: keras.layers.Conv2D(
             6, 8, 8, activation="silu")(keras.layers.Rescaling(1 / 64, -2)(inputs)))
     keras.utils.set_random_seed(1)
-    model = build_model("EfficientNetB0", CLASSES, 32, **settings)
+    model = build_model(Architecture("EfficientNetB0", 32, **settings), CLASSES)
     maps = keras.Model(model.input, model.get_layer("pool").input)(IMAGES, training=False)
     return model, np.asarray(maps, np.float64)
 

@@ -28,6 +28,7 @@ import run
 from common.errors import RunError
 from data import decoding
 from data.geometry import Preprocessing
+from modeling.architecture import Architecture
 from modeling.builder import build_model
 from prediction.classifier import Classifier
 from runs import checkpoint, run_folder
@@ -291,7 +292,7 @@ def test_eval_agrees_with_scikit_learn(copy, tmp_path):
 
 def change_predictions(path):
     """Gives a run statistics and a head whose answers differ from image to image."""
-    model = build_model("EfficientNetB0", 3, 32)
+    model = build_model(Architecture("EfficientNetB0", 32), 3)
     model.load_weights(path / "best.weights.h5")
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)

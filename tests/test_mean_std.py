@@ -15,6 +15,7 @@ from common.errors import InputError
 from config import parser
 from data.decoding import load
 from data.geometry import Preprocessing
+from modeling.architecture import Architecture
 from modeling.builder import build_model
 from other import mean_std
 from prediction.classifier import Classifier
@@ -151,7 +152,7 @@ def random_images(size):
 
 def scaled(backbone, normalize):
     """What a model's first layers make of some images, and the images."""
-    model = build_model(backbone, 3, 32, normalize=normalize)
+    model = build_model(Architecture(backbone, 32, normalize=normalize), 3)
     first = keras.Model(model.input, model.get_layer("input_scaling").output)
     return first.predict(random_images(32), verbose=0)
 
@@ -188,7 +189,7 @@ def test_a_run_keeps_the_numbers_and_not_the_file(few_blocks, tmp_path):
     os.unlink(tmp_path / "numbers.json")
     run = run_folder.read(path)
     assert run.options.normalize == NUMBERS
-    model = build_model(classes=3, **run_folder.architecture(run.options))
+    model = build_model(run_folder.architecture(run.options), classes=3)
     np.testing.assert_allclose(model.get_layer("input_scaling").scale, 1 / np.array(NUMBERS[3:]))
     images = random_images(32)
     before = Classifier.load(path).probabilities(images)

@@ -13,6 +13,7 @@ import other_model
 from common.errors import InputError, RunError
 from Groupnormalization import to_group_normalization
 from modeling import backbones, weight_files
+from modeling.layer_names import SQUEEZE_LAYERS
 
 applications = keras.applications
 # name, size, the family's preprocess_input (None: the model of Keras has it inside)
@@ -62,9 +63,15 @@ def write_published(network, path, renamed=lambda name: name):
     return str(path)
 
 
+def add_backbone(inputs, name, drop_connect=0.2):
+    return other_model.other_model(
+        inputs, name, backbones.find(name).family, SQUEEZE_LAYERS, drop_connect
+    )
+
+
 def classifier(name, size, classes=3, attach=lambda x: x):
     inputs = keras.Input((size, size, 3), dtype="uint8", name="input_img")
-    features = other_model.other_model(inputs, name)
+    features = add_backbone(inputs, name)
     x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(attach(features))
     outputs = keras.layers.Dense(classes, name="predictions")(x)
     return keras.Model(inputs, outputs), keras.Model(inputs, features)
@@ -245,7 +252,7 @@ def test_new_layers_keep_what_they_have(tmp_path):
         return x
 
     model, _ = classifier("MobileNetV3Small", 32, attach=attach)
-    names = [*weight_files.HEAD_LAYERS, "block1a_cbam"]
+    names = ["attention", "bilinear_conv", "pool", "predictions", "block1a_cbam"]
     before = [model.get_layer(name).get_weights()[0] for name in names]
     weight_files.load(model, path, head=False)
     for name, kernel in zip(names, before):
@@ -261,7 +268,7 @@ def test_new_layers_keep_what_they_have(tmp_path):
 def test_stochastic_depth_grows_to_what_is_asked_for(name):
     for asked in (0.0, 0.4):
         inputs = keras.Input((32, 32, 3))
-        model = keras.Model(inputs, other_model.other_model(inputs, name, asked))
+        model = keras.Model(inputs, add_backbone(inputs, name, asked))
         skips = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
         rates = [layer.rate for layer in skips]
         assert {layer.noise_shape for layer in skips} == {(None, 1, 1, 1)}
@@ -276,7 +283,7 @@ def test_stochastic_depth_grows_to_what_is_asked_for(name):
 def test_without_kerashub_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     with pytest.raises(RunError, match=r"hub:vit_tiny: .*pip install -r requirements/hub.txt"):
-        other_model.hub_model(keras.Input((32, 32, 3)), "vit_tiny", True)
+        other_model.hub_model(keras.Input((32, 32, 3)), "hub:vit_tiny", "hub:", True)
 
 
 @pytest.fixture
@@ -307,7 +314,7 @@ def hub(monkeypatch):
 def test_a_preset_is_scaled_and_gives_a_map(preset, hub, tmp_path):
     def build(classes):
         inputs = keras.Input((32, 32, 3), dtype="uint8")
-        features = other_model.hub_model(inputs, preset, True)
+        features = other_model.hub_model(inputs, "hub:" + preset, "hub:", True)
         x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
         outputs = keras.layers.Dense(classes, name="predictions")(x)
         return keras.Model(inputs, outputs), keras.Model(inputs, features)
@@ -335,7 +342,7 @@ def test_a_preset_is_scaled_and_gives_a_map(preset, hub, tmp_path):
 
 def test_a_preset_that_is_not_there_is_one_line(hub):
     with pytest.raises(RunError, match="hub:nowhere: .*no such preset"):
-        other_model.hub_model(keras.Input((32, 32, 3)), "nowhere", False)
+        other_model.hub_model(keras.Input((32, 32, 3)), "hub:nowhere", "hub:", False)
 
 
 def test_every_backbone_has_a_scaling():
