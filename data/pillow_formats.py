@@ -133,7 +133,7 @@ def _scale_transparency(image):
 
 
 def _rgb_in_bands(image, preprocessing, grey_range):
-    """uint8 RGB of a large Pillow image, reduced on the way; as a whole it takes 22 bytes per pixel.
+    """uint8 RGB of a large Pillow image, reduced on the way: whole, it takes 22 bytes per pixel.
 
     It keeps at least twice the size that `resize_to_square` needs, and averages areas; for "crop"
     only the middle is converted. Bands of whole rows are reduced in width, then the result in

@@ -1,18 +1,17 @@
 """The sample format: images, a text file of the same stem beside each, label.json.
 
-A text file holds one line, the image's file name and its class: `img_1.jpg, 0`.
-`label.json` maps the classes to names: `{"0": "cardboard", "1": "glass"}`, from 0
-without gaps. Reading is strict: a wrong label is worse than none.
+A text file holds one line, the image's file name and its class id: `img_1.jpg, 0`.
+`label.json` maps class ids to names: `{"0": "cardboard", "1": "glass"}`, from 0
+without gaps. Reading is strict: a wrong label is worse than none. Both formats are written
+and read here and nowhere else.
 
 Nothing here needs Keras, so that a broken data set is refused at once.
 """
 
-import hashlib
 import json
 import os
 import unicodedata
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from common.errors import InputError, first_ten
 from data.image_files import EXTENSIONS
 
-# Of the project, beside this package
+# The label.json of the project, in the folder above this package
 PROJECT_LABELS = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "label.json"
 )
@@ -41,75 +40,250 @@ class Samples(NamedTuple):
     file_names: list
     class_ids: np.ndarray
 
-    def select(self, chosen):
-        """The samples at the positions `chosen` (an integer array)."""
-        return Samples(self.folder, [self.file_names[i] for i in chosen], self.class_ids[chosen])
+    def select(self, positions):
+        """The `Samples` at `positions`, an integer array."""
+        file_names = [self.file_names[position] for position in positions]
+        return Samples(self.folder, file_names, self.class_ids[positions])
+
+
+# label.json
+
+
+def find_labels(folder):
+    """Path of the label.json in `folder`, or of the project's if it has none."""
+    own_path = os.path.join(folder, "label.json")
+    return own_path if os.path.exists(own_path) else PROJECT_LABELS
 
 
 def read_label_names(path):
     """Reads label.json.
+
+    Args:
+        path: str or path of the file.
 
     Returns:
         Tuple of str, the class names in the order of their ids.
 
     Raises:
         InputError: not JSON, ids with gaps or duplicates, names empty or duplicate.
-    """
 
-    def pairs(found):
-        keys = Counter(key for key, _ in found)
-        twice = sorted(key for key, count in keys.items() if count > 1)
-        if twice:
-            raise InputError(f"{path}: id {twice[0]!r} stands twice; each id stands once")
-        return dict(found)
+    Example:
+
+    ```python
+    read_label_names("photos/label.json")  # ("cardboard", "glass")
+    ```
+    """
+    names_by_id = _read_flat_json(path)
+    if not isinstance(names_by_id, dict) or not names_by_id:
+        raise InputError(
+            f'{path}: must map ids to class names, for example {{"0": "cat", "1": "dog"}}'
+        )
+    class_count = len(names_by_id)
+    for class_id in range(class_count):
+        if str(class_id) not in names_by_id:
+            raise InputError(
+                f"{path}: id {class_id} is missing; {class_count} names need the ids 0 to "
+                f"{class_count - 1} without gaps, found: {first_ten(sorted(names_by_id))}"
+            )
+    class_names = tuple(names_by_id[str(class_id)] for class_id in range(class_count))
+    first_ids = {}
+    for class_id, class_name in enumerate(class_names):
+        if not isinstance(class_name, str) or not class_name.strip():
+            raise InputError(f"{path}: id {class_id}: {class_name!r} is not a name")
+        if first_ids.setdefault(class_name, class_id) != class_id:
+            raise InputError(
+                f"{path}: {class_name!r} names both id {first_ids[class_name]} and id {class_id}"
+            )
+    return class_names
+
+
+def label_names_json(class_names):
+    """The text of a label.json.
+
+    Args:
+        class_names: list or tuple of str, in the order of their ids.
+    """
+    names_by_id = {str(class_id): name for class_id, name in enumerate(class_names)}
+    return json.dumps(names_by_id, ensure_ascii=False, indent=1) + "\n"
+
+
+def write_label_names(folder, class_names):
+    """Writes label.json.
+
+    Args:
+        folder: path of the folder that gets it.
+        class_names: list or tuple of str, in the order of their ids.
+    """
+    with open(os.path.join(folder, "label.json"), "w", encoding="utf-8") as json_file:
+        json_file.write(label_names_json(class_names))
+
+
+def check_labels(folder, class_names, labels_path):
+    """Refuses a folder whose own label.json names other classes.
+
+    Args:
+        folder: path of the folder; without a label.json it passes.
+        class_names: tuple of str, the classes in use.
+        labels_path: what errors call the place of `class_names`.
+
+    Raises:
+        InputError: the names or their order differ.
+    """
+    own_path = os.path.join(folder, "label.json")
+    if os.path.exists(own_path):
+        own_names = read_label_names(own_path)
+        if own_names != class_names:
+            raise InputError(
+                f"{own_path}: names other classes than {labels_path}: {first_ten(own_names)} "
+                f"instead of {first_ten(class_names)}"
+            )
+
+
+def _read_flat_json(path):
+    """The content of a JSON file in which no id appears twice."""
+
+    def refuse_duplicates(pairs):
+        id_counts = Counter(class_id for class_id, _ in pairs)
+        duplicates = sorted(class_id for class_id, count in id_counts.items() if count > 1)
+        if duplicates:
+            raise InputError(
+                f"{path}: id {duplicates[0]!r} appears twice; each id may appear only once"
+            )
+        return dict(pairs)
 
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            names = json.load(file, object_pairs_hook=pairs)
+        with open(path, encoding="utf-8-sig") as json_file:
+            return json.load(json_file, object_pairs_hook=refuse_duplicates)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: is not JSON: {error.msg}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text") from None
-    except (RecursionError, ValueError):  # a number of thousands of digits, say
+    except (RecursionError, ValueError):  # for example a number of thousands of digits
         raise InputError(f"{path}: is not a flat JSON object") from None
-    if not isinstance(names, dict) or not names:
-        raise InputError(f'{path}: must hold ids with names, as {{"0": "cat", "1": "dog"}}')
-    for number in range(len(names)):
-        if str(number) not in names:
+
+
+# Text files
+
+
+def stem(name):
+    """A file's `name` without its last extension: what image and text file share."""
+    return os.path.splitext(name)[0]
+
+
+def is_text(name):
+    """Whether a file's `name` is that of a text file, and not a hidden one."""
+    return name.endswith(".txt") and not name.startswith(".")
+
+
+def text_file_name(image_name):
+    """Name of the text file beside the image `image_name`; of a path, the path."""
+    return stem(image_name) + ".txt"
+
+
+def sample_line(image_name, class_id):
+    """The content of an image's text file.
+
+    Args:
+        image_name: str, the image's file name.
+        class_id: int.
+    """
+    return f"{image_name}, {class_id}\n"
+
+
+def write_sample(folder, image_name, class_id):
+    """Writes the text file of an image.
+
+    Args:
+        folder: path of the folder that the image is in.
+        image_name: str, the image's file name.
+        class_id: int.
+    """
+    text_path = os.path.join(folder, text_file_name(image_name))
+    with open(text_path, "w", encoding="utf-8") as text_file:
+        text_file.write(sample_line(image_name, class_id))
+
+
+def read_label(folder, image_name, class_names, labels_path):
+    """Reads the text file of an image.
+
+    Args:
+        folder: path of the folder that the image is in.
+        image_name: str, the image's file name.
+        class_names: the class names; only their number counts here.
+        labels_path: what errors call the place of the names.
+
+    Returns:
+        int, the class id.
+
+    Raises:
+        FileNotFoundError: the text file does not exist.
+        InputError: it does not name the image and a class.
+    """
+    text_path = f"{folder}{os.sep}{text_file_name(image_name)}"
+    line = _read_line(text_path, image_name)
+    written_name, comma, written_class = line.rpartition(",")
+    if not comma:
+        raise InputError(f"{text_path}:1: {line!r} has no comma; allowed is '{image_name}, CLASS'")
+    written_class = written_class.strip()
+    if image_name not in (written_name, written_name.strip()):
+        # File systems of macOS spell accents in another way than text editors do.
+        normalized_name = unicodedata.normalize("NFC", written_name.strip())
+        if normalized_name != unicodedata.normalize("NFC", image_name.strip()):
             raise InputError(
-                f"{path}: id {number} is missing; {len(names)} names need the ids 0 to "
-                f"{len(names) - 1} without gaps, found: {first_ten(sorted(names))}"
+                f"{text_path}:1: names {written_name.strip()!r}; the image beside it is "
+                f"{image_name!r}"
             )
-    ordered = tuple(names[str(number)] for number in range(len(names)))
-    first = {}
-    for number, name in enumerate(ordered):
-        if not isinstance(name, str) or not name.strip():
-            raise InputError(f"{path}: id {number}: {name!r} is not a name")
-        if first.setdefault(name, number) != number:
-            raise InputError(f"{path}: {name!r} names both id {first[name]} and id {number}")
-    return ordered
+    last_id = len(class_names) - 1
+    if not (written_class.isascii() and written_class.removeprefix("-").isdigit()):
+        raise InputError(
+            f"{text_path}:1: label {written_class!r} is not a whole number; allowed: 0 to {last_id}"
+        )
+    if not 0 <= int(written_class) <= last_id:
+        raise InputError(
+            f"{text_path}:1: label {written_class} has no name in {labels_path}; allowed: 0 to "
+            f"{last_id}"
+        )
+    return int(written_class)
 
 
-def check_labels(folder, labels, labels_path):
-    """Refuses a folder whose own label.json names other classes than `labels`."""
-    own = os.path.join(folder, "label.json")
-    if os.path.exists(own):
-        found = read_label_names(own)
-        if found != labels:
-            raise InputError(
-                f"{own}: names other classes than {labels_path}: {first_ten(found)} instead of "
-                f"{first_ten(labels)}"
-            )
+def _read_line(text_path, image_name):
+    """The only line of a text file, without the white space at its end."""
+    try:
+        descriptor = os.open(text_path, os.O_RDONLY)  # half the time of open() on small files
+        try:
+            data = os.read(descriptor, MAX_LINE + 1)
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{text_path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_LINE:
+        raise InputError(
+            f"{text_path}:1: is longer than {MAX_LINE} bytes; allowed is 'IMAGE, CLASS'"
+        )
+    try:
+        line = data.decode("utf-8-sig").rstrip("\r\n \t")
+    except UnicodeDecodeError:
+        raise InputError(f"{text_path}:1: is not UTF-8 text") from None
+    if "\n" in line or "\r" in line:
+        raise InputError(
+            f"{text_path}:2: more than one line; allowed is one: '{image_name}, CLASS'"
+        )
+    return line
 
 
-def read_samples(folder, label_names, labels_path="label.json"):
+# Folders
+
+
+def read_samples(folder, class_names, labels_path="label.json"):
     """Reads a folder in the sample format.
 
     Args:
         folder: path of the folder.
-        label_names: the class names; their number bounds the labels.
+        class_names: the class names; their number bounds the class ids.
         labels_path: what errors call the place of the names.
 
     Returns:
@@ -117,215 +291,88 @@ def read_samples(folder, label_names, labels_path="label.json"):
 
     Raises:
         InputError: anything missing, ambiguous or malformed, with file and line.
+
+    Example:
+
+    ```python
+    samples = read_samples("photos", read_label_names("photos/label.json"))
+    ```
     """
-    images, texts = _list(folder)
+    image_names, text_count = _list_folder(folder)
     # Sorted by stem and not by name, so that two images of one stem are neighbours.
-    images.sort()
-    images.sort(key=stem)
-    _check_stems(folder, images)
-    labels = np.empty(len(images), np.int32)
-    missing = []
-    for number, name in enumerate(images):
+    image_names.sort()
+    image_names.sort(key=stem)
+    _check_stems(folder, image_names)
+    class_ids = np.empty(len(image_names), np.int32)
+    without_text = []
+    for index, image_name in enumerate(image_names):
         try:
-            labels[number] = read_label(folder, name, label_names, labels_path)
+            class_ids[index] = read_label(folder, image_name, class_names, labels_path)
         except FileNotFoundError:
-            missing.append(name)
-    if missing:
+            without_text.append(image_name)
+    if without_text:
         raise InputError(
-            f"{folder}: {len(missing)} of {len(images)} images have no text file (.txt) of the "
-            f"same stem: {first_ten(missing)}"
+            f"{folder}: {len(without_text)} of {len(image_names)} images have no text file (.txt) "
+            f"of the same stem: {first_ten(without_text)}"
         )
-    if texts != len(images):
-        stems = {stem(name) for name in images}
-        alone = sorted(
-            name for name in os.listdir(folder) if is_text(name) and stem(name) not in stems
-        )
-        if alone:
-            raise InputError(
-                f"{folder}: {len(alone)} text files have no image of the same stem: "
-                f"{first_ten(alone)}"
-            )
-    return Samples(str(folder), images, labels)
+    if text_count != len(image_names):
+        _check_texts(folder, image_names)
+    return Samples(str(folder), image_names, class_ids)
 
 
-def write_sample(folder, image_name, label):
-    """Writes the text file of the image `image_name` in `folder`."""
-    with open(os.path.join(folder, stem(image_name) + ".txt"), "w", encoding="utf-8") as file:
-        file.write(f"{image_name}, {label}\n")
-
-
-def write_label_names(folder, names):
-    """Writes label.json with the class names in the order of their ids."""
-    table = {str(number): name for number, name in enumerate(names)}
-    with open(os.path.join(folder, "label.json"), "w", encoding="utf-8") as file:
-        json.dump(table, file, ensure_ascii=False, indent=1)
-        file.write("\n")
-
-
-def split(samples, fraction, workers=1):
-    """Holds a part of the samples out, the same ones however many are added later.
-
-    A sample is held out where a hash of its image's bytes lies below `fraction`,
-    so shares are approximate. A class that would get none gives the image with its
-    lowest hash, and a class that would lose all keeps the one with its highest. A
-    class with a single image keeps it for training. Equal files stay together.
-
-    Args:
-        samples: `Samples`.
-        fraction: share to hold out, above 0 and below 1.
-        workers: threads that read and hash.
-
-    Returns:
-        (remaining, held out), two `Samples`.
-    """
-    from tqdm import tqdm
-
-    def digest(name):
-        try:
-            with open(os.path.join(samples.folder, name), "rb") as file:
-                return content_hash(file.read())
-        except OSError as error:
-            raise InputError(f"{os.path.join(samples.folder, name)}: {error.strerror}") from None
-
-    with ThreadPoolExecutor(workers) as pool:
-        progress = tqdm(
-            pool.map(digest, samples.file_names),
-            "splitting",
-            len(samples.file_names),
-            unit="images",
-            leave=False,
-            disable=None,
-            delay=1,
-        )
-        hashes = np.fromiter(progress, np.uint64, len(samples.file_names))
-    held = hashes < np.uint64(int(fraction * 2**64))
-    for label in np.unique(samples.class_ids):
-        members = np.flatnonzero(samples.class_ids == label)
-        own = hashes[members]
-        if (own == own[0]).all():
-            held[members] = False
-        elif not held[members].any():
-            held[members[own == own.min()]] = True
-        elif held[members].all():
-            held[members[own == own.max()]] = False
-    return samples.select(np.flatnonzero(~held)), samples.select(np.flatnonzero(held))
-
-
-def content_hash(data, part=0):
-    """64 bits of a file's bytes, as a whole number, by which data are split.
-
-    Args:
-        data: bytes.
-        part: 0 to 3; different parts know nothing of each other, so that what one split has
-            left can be split again by another.
-    """
-    return int.from_bytes(hashlib.sha256(data).digest()[8 * part : 8 * part + 8], "big")
-
-
-def stem(name):
-    """A file name without its last ending: what image and text file share."""
-    return os.path.splitext(name)[0]
-
-
-def is_text(name):
-    """Whether a file name is that of a text file, and not a hidden one."""
-    return name.endswith(".txt") and not name.startswith(".")
-
-
-def _list(folder):
+def _list_folder(folder):
     """The names of the folder's images, and how many text files it has."""
-    images, texts, folders = [], 0, 0
+    image_names, text_count, folder_count = [], 0, 0
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                name = entry.name
-                if name.startswith("."):  # "._img.jpg" of macOS is no image
+                if entry.name.startswith("."):  # "._img.jpg" of macOS is no image
                     continue
-                if name.lower().endswith(EXTENSIONS):
-                    images.append(name)
-                elif is_text(name):
-                    texts += 1
+                if entry.name.lower().endswith(EXTENSIONS):
+                    image_names.append(entry.name)
+                elif is_text(entry.name):
+                    text_count += 1
                 elif entry.is_dir():
-                    folders += 1
+                    folder_count += 1
     except FileNotFoundError:
         raise InputError(f"{folder}: no such folder") from None
     except NotADirectoryError:
         raise InputError(f"{folder}: is a file; a folder is needed") from None
     except OSError as error:
         raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
-    if not images:
+    if not image_names:
         hint = ""
-        if folders:
+        if folder_count:
             hint = (
-                f". It has {folders} folders: if each holds the images of one class, "
+                f". It has {folder_count} folders: if each holds the images of one class, "
                 f"'python run.py --mode dir2txt --source {folder} --target DIR' converts it"
             )
         raise InputError(
             f"{folder}: no samples; looked for images ({', '.join(EXTENSIONS)}) with a text "
             f"file of the same stem{hint}"
         )
-    return images, texts
+    return image_names, text_count
 
 
-def _check_stems(folder, images):
-    twice = [f"{one} and {two}" for one, two in zip(images, images[1:]) if stem(one) == stem(two)]
-    if twice:
+def _check_stems(folder, image_names):
+    """Refuses two images that share a stem; they are neighbours in `image_names`."""
+    neighbours = zip(image_names, image_names[1:])
+    pairs = [f"{one} and {two}" for one, two in neighbours if stem(one) == stem(two)]
+    if pairs:
         raise InputError(
-            f"{folder}: {len(twice)} pairs of images share a stem and so a text file: "
-            f"{first_ten(twice)}"
+            f"{folder}: {len(pairs)} pairs of images share a stem and so a text file: "
+            f"{first_ten(pairs)}"
         )
 
 
-def read_label(folder, image, label_names, labels_path):
-    """The class id in the text file of one image; arguments as `read_samples` takes them.
-
-    Raises:
-        FileNotFoundError: there is no text file.
-        InputError: it does not name the image and a class.
-    """
-    path = f"{folder}{os.sep}{stem(image)}.txt"
-    try:
-        descriptor = os.open(path, os.O_RDONLY)  # half the time of open() on small files
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        data = os.read(descriptor, MAX_LINE + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
-    if len(data) > MAX_LINE:
-        raise InputError(f"{path}:1: is longer than {MAX_LINE} bytes; allowed is 'IMAGE, CLASS'")
-    try:
-        line = data.decode("utf-8-sig").rstrip("\r\n \t")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}:1: is not UTF-8 text") from None
-    if "\n" in line or "\r" in line:
-        raise InputError(f"{path}:2: more than one line; allowed is one: '{image}, CLASS'")
-    name, comma, label = line.rpartition(",")
-    if not comma:
-        raise InputError(f"{path}:1: {line!r} has no comma; allowed is '{image}, CLASS'")
-    label = label.strip()
-    if image not in (name, name.strip()):
-        # File systems of macOS spell accents in another way than text editors do.
-        spelt = unicodedata.normalize("NFC", name.strip())
-        if spelt != unicodedata.normalize("NFC", image.strip()):
-            raise InputError(f"{path}:1: names {name.strip()!r}; the image beside it is {image!r}")
-    if not (label.isascii() and label.removeprefix("-").isdigit()):
+def _check_texts(folder, image_names):
+    """Refuses a text file without an image of its stem."""
+    image_stems = {stem(image_name) for image_name in image_names}
+    without_image = sorted(
+        name for name in os.listdir(folder) if is_text(name) and stem(name) not in image_stems
+    )
+    if without_image:
         raise InputError(
-            f"{path}:1: label {label!r} is not a whole number; allowed: 0 to {len(label_names) - 1}"
+            f"{folder}: {len(without_image)} text files have no image of the same stem: "
+            f"{first_ten(without_image)}"
         )
-    if not 0 <= int(label) < len(label_names):
-        raise InputError(
-            f"{path}:1: label {label} has no name in {labels_path}; allowed: 0 to "
-            f"{len(label_names) - 1}"
-        )
-    return int(label)
-
-
-def find_labels(folder):
-    """Path of the folder's label.json, else of the project's."""
-    beside = os.path.join(folder, "label.json")
-    return beside if os.path.exists(beside) else PROJECT_LABELS

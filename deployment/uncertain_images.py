@@ -1,7 +1,6 @@
 """Keeps images that the model was unsure of, in the sample format, to be labelled later."""
 
 import io
-import json
 import os
 import queue
 import threading
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from common.errors import InputError
 from common.files import replacing, write_text
 from data.pillow_formats import FORMATS
-from data.samples import check_labels, stem
+from data.samples import check_labels, label_names_json, sample_line, text_file_name
 from deployment.application import log
 
 ENDINGS = {
@@ -46,11 +45,7 @@ class Keeper:
             os.makedirs(folder, exist_ok=True)
             check_labels(folder, labels, "the model")
             if not os.path.exists(os.path.join(folder, "label.json")):
-                table = {str(number): name for number, name in enumerate(labels)}
-                write_text(
-                    os.path.join(folder, "label.json"),
-                    json.dumps(table, ensure_ascii=False, indent=1) + "\n",
-                )
+                write_text(os.path.join(folder, "label.json"), label_names_json(labels))
         except OSError as error:
             raise InputError(
                 f"--keep_uncertain: {folder} cannot be written: {error.strerror}"
@@ -99,13 +94,13 @@ class Keeper:
             self._counted = now
         when = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         image = f"{when}-{name}{_ending(source)}"
-        line = f"{image}, {label}\n"
+        line = sample_line(image, label)
         if self._used + len(source) + len(line) > self._max_bytes:
             return
         path = os.path.join(self._folder, image)
         with replacing(path) as partial, open(partial, "wb") as file:
             file.write(source)
-        write_text(os.path.join(self._folder, stem(image) + ".txt"), line)
+        write_text(os.path.join(self._folder, text_file_name(image)), line)
         self._used += len(source) + len(line)
 
 

@@ -13,7 +13,8 @@ from data import near_duplicates
 from data.decoding import load
 from data.file_transfer import Transfer
 from data.image_files import EXTENSIONS
-from data.samples import content_hash, write_label_names, write_sample
+from data.samples import write_label_names, write_sample
+from data.splitting import content_hash
 
 HASH_PART = 1  # training splits by part 0: what is left here, it can split again
 PARTS = ("train_datasets", "val_datasets", "test_datasets")

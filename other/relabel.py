@@ -15,7 +15,7 @@ from common.console import say
 from common.errors import InputError, RunError, first_ten
 from common.files import replacing, write_text
 from config.parser import nearest
-from data.samples import check_labels, read_samples
+from data.samples import check_labels, read_samples, sample_line, text_file_name
 from prediction.classifier import known_labels
 from runs import run_folder
 
@@ -123,9 +123,9 @@ def read(path, labels, labels_path):
                 "was changed since the table was made; make the report again"
             )
         else:
-            text = os.path.splitext(image)[0] + ".txt"
+            text = text_file_name(image)
             changes.append(
-                Change(row["path"], current, new_label, text, f"{name}, {numbers[new_label]}\n")
+                Change(row["path"], current, new_label, text, sample_line(name, numbers[new_label]))
             )
     for folder in sorted({os.path.dirname(change.text) for change in changes}):
         if not os.access(folder, os.W_OK):

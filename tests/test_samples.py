@@ -1,4 +1,4 @@
-"""samples.py: the strict reader, label.json and the split by hash."""
+"""data/samples.py and data/splitting.py: the strict reader, label.json and the split by hash."""
 
 import hashlib
 import json
@@ -13,12 +13,15 @@ from common.errors import InputError
 from data.samples import (
     Samples,
     check_labels,
+    label_names_json,
     read_label_names,
     read_samples,
-    split,
+    sample_line,
+    text_file_name,
     write_label_names,
     write_sample,
 )
+from data.splitting import split
 
 NAMES = ("red", "green", "blue")
 
@@ -73,6 +76,18 @@ def test_written_names_are_read_back(tmp_path, name):
     write_sample(tmp_path, name, 1)
     samples = read_samples(tmp_path, NAMES)
     assert samples.file_names == [name] and samples.class_ids.tolist() == [1]
+
+
+def test_what_is_written(tmp_path):
+    """The formats, byte for byte."""
+    assert sample_line("one, two.jpg", 12) == "one, two.jpg, 12\n"
+    assert text_file_name("a.b.JPG") == "a.b.txt"
+    assert text_file_name(os.path.join("x.y", "a.b.JPG")) == os.path.join("x.y", "a.b.txt")
+    write_sample(tmp_path, "玻璃.jpg", 0)
+    assert (tmp_path / "玻璃.txt").read_bytes() == "玻璃.jpg, 0\n".encode()
+    assert label_names_json(["a", '玻"璃']) == '{\n "0": "a",\n "1": "玻\\"璃"\n}\n'
+    write_label_names(tmp_path, ["a", '玻"璃'])
+    assert (tmp_path / "label.json").read_text("utf-8") == label_names_json(["a", '玻"璃'])
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
@@ -227,16 +242,16 @@ def test_written_label_names_are_read_back(tmp_path):
     ('{"00": "a"}', ["id 0 is missing"]),
     ('{"0": "a", "-1": "b"}', ["id 1 is missing"]),
     ('{"glass": 0}', ["id 0 is missing", "glass"]),
-    ('{"0": "a", "1": "b", "0": "c"}', ["'0' stands twice"]),
+    ('{"0": "a", "1": "b", "0": "c"}', ["'0' appears twice"]),
     ('{"0": "a", "1": "b", "2": "a"}', ["'a'", "id 0", "id 2"]),
     ('{"0": ""}', ["id 0", "''"]),
     ('{"0": "  "}', ["id 0", "is not a name"]),
     ('{"0": 7}', ["id 0", "7", "is not a name"]),
     ('{"0": null}', ["id 0", "is not a name"]),
     ('{"0": ["a"], "1": {"x": 1}}', ["id 0", "is not a name"]),
-    ("{}", ["must hold ids with names"]),
-    ('["a", "b"]', ["must hold ids with names"]),
-    ('"a"', ["must hold ids with names"]),
+    ("{}", ["must map ids to class names"]),
+    ('["a", "b"]', ["must map ids to class names"]),
+    ('"a"', ["must map ids to class names"]),
     ("[" * 100_000, ["JSON"]),
     (b'{"0": "caf\xe9"}', ["not UTF-8"]),
 ])
