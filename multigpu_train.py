@@ -14,13 +14,14 @@ from compute import cluster
 from compute.backend import check_jax, hidden, import_keras
 from compute.device_names import launcher, split_name
 from compute.devices import Devices, Sharding, tensorflow_strategy
-from config.options import PLACE
+from config.modes import saved_options
 from modeling import backbones
 from training import option_checks
 from training.setup import fingerprint
 
-# Options that need not be the same in every process
-OWN = {*PLACE, "workers", "json", "debug", "config", "run", "given"}
+# Options that must be the same in every process: those that a run keeps, and those that decide
+# what happens to its folder; not the threads, nor the name, which one process chooses for all.
+SHARED_OPTIONS = (saved_options("train") - {"workers", "run"}) | {"overwrite", "resume", "force"}
 
 
 def main(options):
@@ -82,7 +83,9 @@ def one_of_several(job):
     if options.backend != "jax":
         raise InputError(f"--backend: several processes train with jax, not with {options.backend}")
     devices = _spread_over_jax_devices(options.devices)
-    values = {f"--{name}": getattr(options, name) for name in options._fields if name not in OWN}
+    values = {
+        f"--{name}": getattr(options, name) for name in options._fields if name in SHARED_OPTIONS
+    }
     values["the images or labels"] = fingerprint(job)
     values["the checkpoint"] = job.checkpoint and job.checkpoint[1:]  # its path may differ
     cluster.agree(values, devices.sharding.process)

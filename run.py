@@ -1,7 +1,8 @@
-"""The front door: `python run.py --mode train | eval | predict | ...`.
+"""The entry point of all modes: `python run.py --mode train | eval | predict | ...`.
 
-Holds the table of modes, lets `parser.py` parse, imports the one module that the
-mode names and calls its `main(options)`. Nothing heavy is imported before that.
+Lets `config/parser.py` parse the options, imports the one module that `config/modes.py` names for
+the mode, and calls its `main(options)`, for example `inference.main(options: PredictOptions)`.
+Nothing heavy is imported before that.
 """
 
 import importlib
@@ -14,116 +15,123 @@ import traceback
 from common.errors import InputError, RunError
 from compute.device_names import several
 from config import parser
+from config.modes import MODES
 
-# mode -> module, one line of what it is for
-MODES = {
-    "train": ("train", "train a classifier on a folder of labelled images"),
-    "eval": ("eval", "measure a run or an exported model on labelled images"),
-    "predict": ("inference", "name the classes of images"),
-    "save_pb": ("save_model", "export a run as a SavedModel that serves by itself"),
-    "export": ("save_model", "export a run for TensorFlow, ONNX Runtime and OpenVINO"),
-    "benchmark": ("other.benchmark", "compare what an exported model can be computed by, here"),
-    "serve": ("deployment.server", "answer requests over HTTP"),
-    "backbones": ("other.backbone_table", "list the backbones: size, cost, weights"),
-    "fetch_weights": ("other.fetch_weights", "bring a backbone's ImageNet weights to this machine"),
-    "preview": ("other.preview", "write a picture of a training batch as the model sees it"),
-    "dir2txt": (
-        "other.data_reconstruction_dir2txt",
-        "turn a folder with one folder a class into the sample format",
-    ),
-    "txt2dir": (
-        "other.data_reconstruction_txt2dir",
-        "turn the sample format into a folder a class, or a CSV",
-    ),
-    "mean_std": ("other.mean_std", "mean and deviation of a folder's pixels"),
-    "statistics": ("other.statistics_visual", "chart the images a class, their sizes and shapes"),
-    "confusion_matrix": ("other.confusion_matrix", "chart which classes are taken for which"),
-    "audit": ("other.data_del", "look for broken files, wrong labels, duplicates and leaks"),
-    "clean": ("other.quarantine", "move what the audit found out of the way, or bring it back"),
-    "report": ("other.report", "one page about a run: scores, errors, doubtful labels"),
-    "relabel": ("other.relabel", "correct labels from the report's table"),
-    "compare": ("other.compare", "say whether one run is better than another"),
-    "calibrate": ("other.calibrate", "make probabilities honest, and let a model say unknown"),
-    "doctor": ("other.doctor", "one page about this installation, for a bug report"),
-    "demo_data": ("other.demo_data", "write 1,797 handwritten digits in the sample format"),
-}
-
-# What takes the place of a mode's module for several devices or processes
-SEVERAL = {"train": "multigpu_train", "save_pb": "save_multigpu_model"}
+LONGEST_MESSAGE = 2000  # characters
 
 
-def table():
-    """The modes as text, a line each."""
+def table_of_modes():
+    """The text that `run.py --help` prints.
+
+    Returns:
+        str, one line per mode.
+    """
     lines = ["usage: python run.py --mode MODE [options]", "", "modes:"]
-    lines += [f"  {name:<17} {summary}" for name, (_, summary) in MODES.items()]
+    lines += [f"  {name:<17} {mode.summary}" for name, mode in MODES.items()]
     lines += ["", "python run.py --mode MODE --help lists the options of a mode."]
     return "\n".join(lines)
 
 
 def split_mode(argv):
-    """Takes `--mode X` out of the arguments: (X or None, the others)."""
-    mode, rest, words = None, [], iter(argv)
+    """Takes `--mode X` out of the arguments.
+
+    Args:
+        argv: list of str, the arguments of `run.py`.
+
+    Returns:
+        (mode, arguments): X or None, and list of the other arguments.
+
+    Example:
+        >>> split_mode(["--mode", "train", "--epochs", "5"])
+        ('train', ['--epochs', '5'])
+    """
+    mode, arguments, words = None, [], iter(argv)
     for word in words:
         if word == "--mode":
             mode = next(words, "")
         elif word.startswith("--mode="):
-            mode = word[len("--mode=") :]
+            mode = word.removeprefix("--mode=")
         else:
-            rest.append(word)
-    return mode, rest
+            arguments.append(word)
+    return mode, arguments
 
 
 def main(argv):
-    """Runs one command. Returns its exit status: 0, 1 (failed), 2 (bad input)."""
-    mode, rest = split_mode(argv)
-    debug = "--debug" in rest
+    """Runs one command; an error becomes one line on standard error.
+
+    Args:
+        argv: list of str, the arguments of `run.py`.
+
+    Returns:
+        int, the exit status: 0; 1 where the command failed; 2 for wrong usage or bad input;
+        130 after Ctrl-C; or what the mode returns.
+    """
+    mode, arguments = split_mode(argv)
+    debug = "--debug" in arguments
     try:
-        if mode is None and (not rest or rest in (["--help"], ["-h"])):
-            print(table())
+        if mode is None and (not arguments or arguments in (["--help"], ["-h"])):
+            print(table_of_modes())
             return 0
-        if mode not in MODES:
-            found = "is missing" if mode is None else f"{mode!r} is not a mode"
-            raise InputError(
-                f"--mode {found}; allowed: {', '.join(MODES)}" + parser.nearest(mode or "", MODES)
-            )
-        options = parser.parse(mode, rest)
+        _check_mode(mode)
+        options = parser.parse(mode, arguments)
         debug = options.debug
-        if debug:
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
-        signal.signal(signal.SIGTERM, _terminate)
-        if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
-            sys.stdout.reconfigure(errors="backslashreplace")
-        module = MODES[mode][0]
-        if mode in SEVERAL and several(options):
-            module = SEVERAL[mode]
-        return importlib.import_module(module).main(options) or 0
+        _prepare_process(debug)
+        return _task_module(mode, options).main(options) or 0
     except (InputError, RunError) as error:
-        if debug:
-            traceback.print_exc()
-        return _say(str(error), error.status)
+        return _report(str(error), error.status, debug)
     except KeyboardInterrupt:
-        return _say("interrupted", 130)
-    except BrokenPipeError:  # the reader, `head` for instance, has gone
+        return _report("interrupted", 130, debug=False)
+    except BrokenPipeError:  # the reader of the output, `head` for example, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if debug:
-            traceback.print_exc()
-        return _say(f"failed: {type(error).__name__}: {error} (--debug shows where)", 1)
+        message = f"failed: {type(error).__name__}: {error} (--debug shows where)"
+        return _report(message, 1, debug)
 
 
-def _terminate(number, frame):
-    sys.exit(128 + number)
+def _check_mode(mode):
+    if mode not in MODES:
+        problem = "is missing" if mode is None else f"{mode!r} is not a mode"
+        suggestion = parser.nearest(mode or "", MODES)
+        raise InputError(f"--mode {problem}; allowed: {', '.join(MODES)}{suggestion}")
 
 
-def _say(message, status):
+def _prepare_process(debug):
+    if debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
+    signal.signal(signal.SIGTERM, _terminate)
+    if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _terminate(signal_number, frame):
+    sys.exit(128 + signal_number)
+
+
+def _task_module(mode, options):
+    module_name = MODES[mode].module
+    if MODES[mode].distributed_module and several(options):
+        module_name = MODES[mode].distributed_module
+    return importlib.import_module(module_name)
+
+
+def _report(message, status, debug):
+    """Prints an error in one line, after the traceback under --debug; returns `status`."""
+    if debug:
+        traceback.print_exc()
     line = " ".join(message.split())
-    print(f"run.py: {line if len(line) < 2000 else line[:2000] + ' ...'}", file=sys.stderr)
+    if len(line) >= LONGEST_MESSAGE:
+        line = line[:LONGEST_MESSAGE] + " ..."
+    print(f"run.py: {line}", file=sys.stderr)
     return status
 
 
 def leave(argv):
-    """Runs one command and ends the process, which a thread stuck in reading would keep alive."""
+    """Runs one command and ends the process, even while a thread is stuck in reading a file.
+
+    Args:
+        argv: list of str, the arguments of `run.py`.
+    """
     try:
         status = main(argv)
     except SystemExit as end:  # --help, and SIGTERM

@@ -1,6 +1,11 @@
-"""Every option of every mode: name, default, unit, allowed values, help. Nothing but the table."""
+"""The table of options: every option that `run.py` knows, described once.
 
-import collections
+Each is an `Option`. `config/modes.py` says which mode has which options and what a mode changes
+about them; `config/mode_options.py` has the values of a mode as a class.
+"""
+
+import dataclasses
+from typing import Any
 
 from common.cpu import usable
 from config.value_types import (
@@ -15,963 +20,998 @@ from config.value_types import (
     PATH,
     QUANTIZE,
     RUN,
-    RUN_NAME,
     SCORE_NAME,
-    SHARES,
+    SPLIT,
     WEIGHTS,
     YES_NO,
+    OptionType,
     choice,
     number,
     whole,
 )
-from modeling import backbones
 
-BACKBONES = tuple(backbones.TABLE)
-OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop", "lion", "muon", "nadam", "lamb", "adafactor")
-FOCAL_GAMMA = 2.0  # the paper's best, Lin et al. 2017, section 5.1
-RESIZES = ("letterbox", "crop", "stretch")
+FOCAL_GAMMA = 2.0  # the best value in the paper: Lin et al. 2017, section 5.1
 
 
-class Option(collections.namedtuple("Option", "name kind default help group shown many")):
-    """One option. `shown` is the default in words, `many` takes several values."""
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option of the command line and of YAML files.
 
+    Attributes:
+        name: str, as users type it after `--`.
+        type: `OptionType`: how text becomes a value, and what is allowed.
+        default: the value without the option; None where it depends on something else.
+        help: str, what the option does, as `--help` prints it.
+        group: str, the heading in `--help` under which the option is listed.
+        unit: str, of a number: "epochs", "pixels", "fraction" ...; "" where there is none.
+        default_text: str, the default in words where `default` does not say it; else "".
+        many: bool, whether the option takes several values; the value is then a tuple.
+        saved: bool, whether a run keeps the value in its options.yaml.
+        resumable: bool, whether `--resume` accepts another value than that of the run.
 
-OPTIONS = {}
-
-
-def _option(name, kind, default, help, group, shown=None, many=False):
-    OPTIONS[name] = Option(name, kind, default, help, group, shown, many)
-
-
-_option(
-    "train_data",
-    FOLDER,
-    "../datasets/train_datasets",
-    "training images, each with a text file of the same stem",
-    "Data",
-)
-_option(
-    "val_data",
-    FOLDER,
-    None,
-    "validation images, in the same format",
-    "Data",
-    "../datasets/val_datasets beside the default --train_data, else a part of the training data",
-)
-_option(
-    "val_fraction",
-    number(0, 0.5, above=True),
-    0.1,
-    "share of the training images held out for validation when there is no --val_data",
-    "Data",
-)
-_option("data", FOLDER, None, "labelled images, each with a text file of the same stem", "Data")
-_option(
-    "labels",
-    PATH,
-    None,
-    "JSON file with the class names",
-    "Data",
-    "label.json in the data folder, else the project's",
-)
-_option(
-    "max_bad",
-    number(0, 1),
-    0.01,
-    "share of the images that may be undecodable before training refuses",
-    "Data",
-)
-_option(
-    "workers",
-    whole(1, 256),
-    min(16, usable()),
-    "threads that decode images",
-    "Data",
-    "the processor's cores, at most 16",
-)
-_option("source", FOLDER, None, "a folder with one folder of images a class", "Data")
-_option("target", FOLDER, None, "the folder to make", "Data")
-_option(
-    "how",
-    choice("copy", "link", "move"),
-    "copy",
-    "how files get to the target: copied, as further names of the same file, or moved",
-    "Data",
-)
-_option(
-    "split",
-    SHARES,
-    None,
-    "shares of training, validation and test data, made as train_datasets, val_datasets and "
-    "test_datasets below the target",
-    "Data",
-    "all in one folder",
-)
-_option("dry_run", YES_NO, False, "only say what would be done", "Data")
-_option(
-    "near_duplicates",
-    YES_NO,
-    True,
-    "also look for pictures that show the same in another size, format or quality",
-    "Data",
-)
-_option("delete", YES_NO, False, "delete the files for good instead of moving them", "Data")
-_option("undo", PATH, None, "the manifest of a quarantine whose files to bring back", "Data")
-_option(
-    "original",
-    YES_NO,
-    False,
-    "count the pixels of the files as they are, not those of the model's input",
-    "Data",
-)
-_option(
-    "image",
-    PATH,
-    None,
-    "image files, folders of images, or patterns such as 'photos/*.jpg'",
-    "Data",
-    many=True,
-)
-
-_option(
-    "backbone",
-    BACKBONE,
-    "EfficientNetB0",
-    "network that turns images to features; --mode backbones lists them, hub:PRESET is KerasHub's",
-    "Model",
-)
-_option(
-    "weights",
-    WEIGHTS,
-    "imagenet",
-    "start of training: ImageNet's weights, none (from scratch), or a weights file",
-    "Model",
-)
-_option(
-    "input_size",
-    whole(32, 4096),
-    None,
-    "side of the square input, in pixels",
-    "Model",
-    "the backbone's own, 224 for EfficientNetB0",
-)
-_option(
-    "resize",
-    choice(*RESIZES),
-    "letterbox",
-    "how an image becomes square: fitted with bars, cut, or distorted",
-    "Model",
-)
-_option(
-    "fill_color",
-    COLOR,
-    (255, 255, 255),
-    "colour of the bars and behind transparent pixels",
-    "Model",
-)
-_option(
-    "dropout",
-    number(0, 1, below=True),
-    None,
-    "share of features dropped before the head",
-    "Model",
-    "the backbone's own, 0.2 for EfficientNetB0",
-)
-_option(
-    "drop_connect",
-    number(0, 1, below=True),
-    0.2,
-    "stochastic depth: chance that the last block is skipped in a step",
-    "Model",
-)
-
-_option(
-    "normalize",
-    NORMALIZATION,
-    None,
-    "scale the input by a mean and deviation of your own",
-    "Model",
-    "the backbone's own scaling",
-)
-_option("attention", choice("none", "cbam"), "none", "attention after the backbone", "Model")
-_option(
-    "block_attention",
-    choice("se", "cbam", "none"),
-    "se",
-    "attention inside the blocks of an EfficientNet",
-    "Model",
-)
-_option(
-    "pooling",
-    choice("avg", "max", "gem", "bilinear", "compact_bilinear"),
-    "avg",
-    "how a feature map becomes one row of features",
-    "Model",
-)
-_option(
-    "bilinear_dim",
-    whole(1, 65536),
-    None,
-    "channels that a 1x1 convolution leaves for --pooling bilinear",
-    "Model",
-    "all",
-)
-_option(
-    "norm",
-    choice("batch", "group"),
-    "batch",
-    "normalisation of the backbone; group does not depend on --batch_size",
-    "Model",
-)
-
-_option("batch_size", whole(1, 65536), 16, "images a step, over all devices", "Training")
-_option("epochs", whole(1, 100000), 30, "passes over the training data", "Training")
-_option(
-    "learning_rate",
-    number(0, 10, above=True),
-    None,
-    "highest learning rate",
-    "Training",
-    "5e-4 from pretrained weights; from scratch 1e-3 for each 16 of --batch_size, at most "
-    "4e-3; 1e-2 with sgd",
-)
-_option("optimizer", choice(*OPTIMIZERS), "adamw", "what turns gradients to steps", "Training")
-_option(
-    "weight_decay",
-    number(0, 1),
-    0.01,
-    "decoupled weight decay of adamw and sgd, not on biases and norms",
-    "Training",
-)
-_option(
-    "warmup_epochs",
-    number(0, 100000),
-    None,
-    "epochs of linear warm-up before the cosine; fractions are allowed",
-    "Training",
-    "a tenth of --epochs, at most 3",
-)
-_option(
-    "label_smoothing",
-    number(0, 1, below=True),
-    0.1,
-    "share of each label spread evenly over all classes",
-    "Training",
-)
-_option(
-    "loss",
-    choice("cross_entropy", "focal"),
-    "cross_entropy",
-    "what training makes small; focal weighs hard images more",
-    "Training",
-)
-_option("focal_gamma", number(0, 10), FOCAL_GAMMA, "how much more; 0 is cross_entropy", "Training")
-_option(
-    "class_weights",
-    choice("none", "balanced", "effective_number"),
-    "none",
-    "weigh rare classes more in the loss",
-    "Training",
-)
-_option(
-    "sampler",
-    choice("uniform", "balanced"),
-    "uniform",
-    "balanced draws as many images of each class, rare ones again and again",
-    "Training",
-)
-_option(
-    "freeze_epochs",
-    whole(0, 100000),
-    0,
-    "first epochs, of --epochs, that train only what follows the backbone, at ten times the "
-    "learning rate",
-    "Training",
-)
-_option(
-    "cache_features",
-    YES_NO,
-    False,
-    "compute the frozen backbone's features once; needs --freeze_epochs, and switches "
-    "augmentation off",
-    "Training",
-)
-_option(
-    "layer_decay",
-    number(0, 1, above=True),
-    1.0,
-    "factor on the learning rate from one twelfth of the backbone to the one before it",
-    "Training",
-)
-_option(
-    "clipnorm",
-    number(0, 10000),
-    0.0,
-    "largest norm of all gradients together; 0 is off",
-    "Training",
-)
-_option("accumulate", whole(1, 65536), 1, "steps whose gradients make one update", "Training")
-_option(
-    "ema",
-    number(0, 1, below=True),
-    0.0,
-    "momentum of the moving average of the weights that is validated and kept; 0 is off",
-    "Training",
-)
-_option(
-    "mixed_precision",
-    choice("auto", "float32", "bfloat16", "float16"),
-    "auto",
-    "what the layers compute in; auto is float32 on a processor, bfloat16 or float16 on a GPU",
-    "Training",
-)
-_option(
-    "jit",
-    choice("auto", "on", "off"),
-    "auto",
-    "compile the step with XLA; auto does so on a GPU only",
-    "Training",
-)
-_option(
-    "scale_lr",
-    choice("none", "linear"),
-    "none",
-    "linear: the learning rate is that for 16 images a step, and grows with --batch_size",
-    "Training",
-)
-_option(
-    "patience",
-    whole(0, 100000),
-    0,
-    "epochs without a better validation score before training stops, after those of "
-    "--freeze_epochs; 0 never stops early",
-    "Training",
-)
-_option("seed", whole(0, 2**31 - 1), 0, "start of every random number", "Training")
-
-_option("horizontal_flip", YES_NO, True, "mirror half of the images left to right", "Augmentation")
-_option("vertical_flip", YES_NO, False, "mirror half of the images top to bottom", "Augmentation")
-_option(
-    "shift",
-    number(0, 0.5),
-    0.1,
-    "largest shift either way, as a share of the side; 0 is off",
-    "Augmentation",
-)
-_option(
-    "rotation",
-    number(0, 180),
-    10.0,
-    "largest rotation either way, in degrees; 0 is off",
-    "Augmentation",
-)
-_option(
-    "zoom", number(0, 0.9), 0.1, "largest scaling either way, as a share; 0 is off", "Augmentation"
-)
-_option(
-    "random_eraser",
-    number(0, 1),
-    0.25,
-    "chance that a random rectangle of an image is replaced by noise; 0 is off",
-    "Augmentation",
-)
-
-_option(
-    "mixup",
-    number(0, 10),
-    0.0,
-    "alpha of the Beta distribution that images of a batch are blended by; 0 is off",
-    "Augmentation",
-)
-_option(
-    "cutmix",
-    number(0, 10),
-    0.0,
-    "alpha of the Beta distribution of the area pasted from another image; 0 is off",
-    "Augmentation",
-)
-_option(
-    "randaugment",
-    number(0, 1),
-    0.0,
-    "strength of RandAugment's two operations; 0 is off",
-    "Augmentation",
-)
-_option("augmix", number(0, 1), 0.0, "strength of AugMix's three chains; 0 is off", "Augmentation")
-
-_option("multigpu", YES_NO, False, "use all GPUs of this machine, or those of --devices", "Devices")
-_option(
-    "devices",
-    DEVICES,
-    None,
-    "the devices to compute on, together",
-    "Devices",
-    "one GPU, else the processor; all with --multigpu",
-)
-_option(
-    "sync_batchnorm",
-    YES_NO,
-    None,
-    "batch normalisation takes the statistics of the whole batch, not of each device's part",
-    "Devices",
-    "yes below 8 images a device; always with --backend jax",
-)
-_option(
-    "backend",
-    choice("tensorflow", "jax"),
-    "tensorflow",
-    "what Keras computes with; several processes need jax",
-    "Devices",
-)
-_option(
-    "coordinator",
-    ADDRESS,
-    None,
-    "where process 0 of several listens; Slurm, Open MPI and Kubernetes tell it by themselves",
-    "Devices",
-)
-_option("num_processes", whole(2, 65536), None, "how many processes train together", "Devices")
-_option("process_id", whole(0, 65535), None, "which of them this is, from 0", "Devices")
-
-_option("run", RUN, None, "the run, or an exported model", "Run")
-_option(
-    "runs",
-    RUN,
-    None,
-    "two runs or exported models, the second measured against the first",
-    "Run",
-    many=True,
-)
-_option(
-    "format",
-    FORMATS,
-    ("savedmodel", "onnx", "openvino"),
-    "what the exported model can be computed by: TensorFlow, ONNX Runtime, OpenVINO, LiteRT",
-    "Run",
-)
-_option(
-    "quantize",
-    QUANTIZE,
-    ("none",),
-    "bits of the weights: none (32), fp16 (16), int8 (8, with "
-    "ranges from training images), bf16 (32, and OpenVINO has to prove itself in bfloat16); "
-    "several are kept side by side",
-    "Run",
-)
-_option(
-    "min_agreement",
-    number(0, 1),
-    0.995,
-    "least share of images with the same answer for what has fewer bits; below it bfloat16 "
-    "that was not asked for is left out, and nothing else published",
-    "Run",
-)
-_option(
-    "max_drop", number(0, 1), 0.01, "accuracy that fewer bits may lose, on validation images", "Run"
-)
-_option(
-    "runtime",
-    choice("auto", "openvino", "onnx", "litert", "savedmodel"),
-    "auto",
-    "what computes an exported model; auto takes the fastest, the others the fullest precision",
-    "Model",
-)
-_option("save_dir", FOLDER, "save_h5_model", "where runs are kept", "Run")
-_option("log_dir", FOLDER, "log_file", "where TensorBoard files are kept", "Run")
-_option("overwrite", YES_NO, False, "replace a run of the same name", "Run")
-_option(
-    "resume",
-    RUN,
-    None,
-    "go on with this run from where it stopped, with the options it was started with; "
-    "--epochs may be more",
-    "Run",
-)
-_option(
-    "force", YES_NO, False, "let --resume go on with other options than it was started with", "Run"
-)
-_option(
-    "checkpoint_minutes",
-    number(0, 10000),
-    10.0,
-    "a checkpoint is written after each epoch, and in between after so many minutes; 0 is "
-    "never in between",
-    "Run",
-)
-_option(
-    "keep",
-    whole(1, 1000),
-    1,
-    "epochs whose weights are kept, the best ones; from 2 on in the run's folder best/",
-    "Run",
-)
-_option(
-    "nan_policy",
-    choice("stop", "restore"),
-    "stop",
-    "where the loss is no longer a number: stop, or go back to the last checkpoint and on at "
-    "half the learning rate, three times at most",
-    "Training",
-)
-_option(
-    "data_time_limit",
-    number(0, 100000),
-    300.0,
-    "seconds that reading a batch may take before training stops and names the file; 0 is no limit",
-    "Data",
-)
-
-_option(
-    "tta",
-    choice("none", "flip", "five_crop"),
-    "none",
-    "average over views of each image: it and its mirror image, or its four corners and its centre",
-    "Model",
-)
-_option(
-    "top_k",
-    whole(1, 10000),
-    None,
-    "how many of the likeliest classes count",
-    "Output",
-    "5, or all where there are fewer",
-)
-_option("csv", PATH, None, "also write a CSV with one row an image to this file", "Output")
-_option(
-    "precision",
-    number(0, 1, above=True, below=True),
-    0.95,
-    "share of right answers wanted among those that are not called unknown",
-    "Output",
-)
-_option(
-    "record",
-    SCORE_NAME,
-    None,
-    "add the scores to the run's metrics.json, each as NAME_ and its name",
-    "Output",
-)
-_option(
-    "json", YES_NO, False, "print one line of JSON on standard output, nothing else there", "Output"
-)
-
-_option("model", RUN, None, "the exported model, or the run that has one", "Run")
-
-_option(
-    "host",
-    HOST,
-    "127.0.0.1",
-    "address to listen on; another than this machine's own needs --token_file or --no_auth",
-    "Server",
-)
-_option("port", whole(0, 65535), 5001, "port to listen on; 0 takes a free one", "Server")
-_option(
-    "token_file",
-    PATH,
-    None,
-    "file with the token that each request has to bring as `Authorization: Bearer TOKEN`",
-    "Server",
-)
-_option("no_auth", YES_NO, False, "serve whoever reaches the address, without a token", "Server")
-_option(
-    "max_batch",
-    whole(1, 1024),
-    16,
-    "waiting images that go through the model together, at most",
-    "Server",
-)
-_option(
-    "max_wait_ms",
-    number(0, 1000),
-    0.0,
-    "how long an image waits for others to join it while the model is free, in milliseconds",
-    "Server",
-)
-_option(
-    "max_queue",
-    whole(1, 100000),
-    128,
-    "images that may wait; more are told to come again (503)",
-    "Server",
-)
-_option(
-    "time_limit",
-    number(0, 3600, above=True),
-    10.0,
-    "seconds after which a request that still waits is given up (504)",
-    "Server",
-)
-_option(
-    "max_megabytes",
-    number(0, 1024, above=True),
-    10.0,
-    "largest body of a request, in 10^6 bytes",
-    "Server",
-)
-_option(
-    "max_megapixels", number(0, 200, above=True), 25.0, "largest image, in 10^6 pixels", "Server"
-)
-_option("max_images", whole(1, 1024), 16, "images in one request, at most", "Server")
-_option(
-    "keep_uncertain",
-    FOLDER,
-    None,
-    "folder for images whose likeliest class is below --keep_below, to be labelled later; "
-    "nothing is kept without it",
-    "Server",
-)
-_option("keep_below", number(0, 1), 0.5, "probability below which an image is kept", "Server")
-_option(
-    "keep_megabytes",
-    number(0, 100000, above=True),
-    500.0,
-    "space that kept images may take, in 10^6 bytes; then no more are kept",
-    "Server",
-)
-
-_option("config", PATH, None, "YAML file with options; the command line goes before it", "General")
-_option("debug", YES_NO, False, "show the traceback of an error", "General")
-
-
-class Mode(collections.namedtuple("Mode", "options changed required words", defaults=(None,))):
-    """A mode's options; `changed` replaces fields of some, `required` must be given.
-
-    `words` is the option that takes words standing alone, where there is one.
+    Example:
+        >>> OPTIONS["epochs"].default
+        30
     """
 
+    name: str
+    type: OptionType
+    default: Any
+    help: str
+    group: str
+    unit: str = ""
+    default_text: str = ""
+    many: bool = False
+    saved: bool = False
+    resumable: bool = False
 
-_COMMON = ("json", "config", "debug")
-AUGMENTATION = (
-    "horizontal_flip",
-    "vertical_flip",
-    "shift",
-    "rotation",
-    "zoom",
-    "random_eraser",
-    "randaugment",
-    "augmix",
-    "mixup",
-    "cutmix",
+
+DATA_OPTIONS = (
+    Option(
+        name="train_data",
+        type=FOLDER,
+        default="../datasets/train_datasets",
+        help="folder of training images, each with a label file (.txt) of the same stem",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="val_data",
+        type=FOLDER,
+        default=None,
+        default_text="../datasets/val_datasets, if it exists, with the default --train_data; "
+        "else --val_fraction of the training images",
+        help="folder of validation images, in the same format",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="val_fraction",
+        type=number(0, 0.5, above=True),
+        default=0.1,
+        unit="fraction",
+        help="fraction of the training images held out for validation if there is no --val_data",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="data",
+        type=FOLDER,
+        default=None,
+        help="folder of labelled images, each with a label file (.txt) of the same stem",
+        group="Data",
+    ),
+    Option(
+        name="labels",
+        type=PATH,
+        default=None,
+        default_text="label.json in the data folder, else the one of this project",
+        help="JSON file that maps class ids to class names",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="max_bad",
+        type=number(0, 1),
+        default=0.01,
+        unit="fraction",
+        help="maximum fraction of undecodable images; training fails above it",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="workers",
+        type=whole(1, 256),
+        default=min(16, usable()),
+        default_text="number of CPU cores, at most 16",
+        unit="threads",
+        help="number of threads that decode images",
+        group="Data",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
+        name="data_time_limit",
+        type=number(0, 100000),
+        default=300.0,
+        unit="seconds",
+        help="maximum time to read a batch before training fails and names the file; 0 sets no "
+        "limit",
+        group="Data",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
+        name="source",
+        type=FOLDER,
+        default=None,
+        help="folder with one subfolder of images per class",
+        group="Data",
+    ),
+    Option(name="target", type=FOLDER, default=None, help="output folder", group="Data"),
+    Option(
+        name="how",
+        type=choice("copy", "link", "move"),
+        default="copy",
+        help="how images get to --target: copied, hard-linked (a second name of the same file) or "
+        "moved",
+        group="Data",
+    ),
+    Option(
+        name="split",
+        type=SPLIT,
+        default=None,
+        default_text="no split, all images in one folder",
+        unit="fractions",
+        help="split into training, validation and optional test data: the folders "
+        "train_datasets, val_datasets and test_datasets in --target",
+        group="Data",
+    ),
+    Option(
+        name="dry_run",
+        type=YES_NO,
+        default=False,
+        help="print what would be done and change nothing",
+        group="Data",
+    ),
+    Option(
+        name="near_duplicates",
+        type=YES_NO,
+        default=True,
+        help="also look for near duplicates: the same picture in another size, format or quality",
+        group="Data",
+    ),
+    Option(
+        name="delete",
+        type=YES_NO,
+        default=False,
+        help="delete the files permanently instead of moving them",
+        group="Data",
+    ),
+    Option(
+        name="undo",
+        type=PATH,
+        default=None,
+        help="manifest of a quarantine folder; moves its files back to where they were",
+        group="Data",
+    ),
+    Option(
+        name="original",
+        type=YES_NO,
+        default=False,
+        help="use the pixels of the original files, without resizing them to the model's input",
+        group="Data",
+    ),
+    Option(
+        name="image",
+        type=PATH,
+        default=None,
+        many=True,
+        help="image files, folders of images, or patterns such as 'photos/*.jpg'",
+        group="Data",
+    ),
 )
 
-PROCESS = ("coordinator", "num_processes", "process_id")
-# Where a training runs, not what it computes: going on may change them.
-PLACE = ("multigpu", "devices", *PROCESS)
-# What a training keeps and when it gives up, not what it computes: as free
-KEEPING = ("checkpoint_minutes", "keep", "nan_policy", "data_time_limit", "workers")
+MODEL_OPTIONS = (
+    Option(
+        name="backbone",
+        type=BACKBONE,
+        default="EfficientNetB0",
+        help="network that extracts the image features; --mode backbones lists them, hub:PRESET "
+        "takes one from KerasHub",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="weights",
+        type=WEIGHTS,
+        default="imagenet",
+        help="initial weights: pretrained on ImageNet, random (none), or read from a weights file",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="input_size",
+        type=whole(32, 4096),
+        default=None,
+        default_text="the usual one of the backbone, 224 for EfficientNetB0",
+        unit="pixels",
+        help="height and width of the model's input",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="resize",
+        type=choice("letterbox", "crop", "stretch"),
+        default="letterbox",
+        help="how an image becomes square: padded (letterbox), cropped to its centre, or stretched",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="fill_color",
+        type=COLOR,
+        default=(255, 255, 255),
+        help="colour of the padding and of transparent pixels",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="dropout",
+        type=number(0, 1, below=True),
+        default=None,
+        default_text="the usual one of the backbone, 0.2 for EfficientNetB0",
+        unit="fraction",
+        help="dropout rate of the features before the classification head; 0 disables it",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="drop_connect",
+        type=number(0, 1, below=True),
+        default=0.2,
+        unit="probability",
+        help="stochastic depth: probability of skipping the last block in training, smaller for "
+        "earlier blocks; 0 disables it",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="attention",
+        type=choice("none", "cbam"),
+        default="none",
+        help="attention module after the backbone",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="block_attention",
+        type=choice("se", "cbam", "none"),
+        default="se",
+        help="attention module inside the blocks of EfficientNetB0 to B7",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="pooling",
+        type=choice("avg", "max", "gem", "bilinear", "compact_bilinear"),
+        default="avg",
+        help="pooling of the feature map to one feature vector",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="bilinear_dim",
+        type=whole(1, 65536),
+        default=None,
+        default_text="all channels of the feature map",
+        unit="channels",
+        help="output channels of the 1x1 convolution before --pooling bilinear",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="norm",
+        type=choice("batch", "group"),
+        default="batch",
+        help="normalisation layers of the backbone; group normalisation does not depend on "
+        "--batch_size",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="normalize",
+        type=NORMALIZATION,
+        default=None,
+        default_text="the scaling of the backbone",
+        help="normalise the input by the mean and standard deviation of your own data",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="runtime",
+        type=choice("auto", "openvino", "onnx", "litert", "savedmodel"),
+        default="auto",
+        help="runtime that computes an exported model; auto takes the fastest file, a runtime's "
+        "name the most precise file of that runtime",
+        group="Model",
+    ),
+    Option(
+        name="tta",
+        type=choice("none", "flip", "five_crop"),
+        default="none",
+        help="test-time augmentation: average the predictions for an image and its mirror image "
+        "(flip), or for its four corners and its centre (five_crop)",
+        group="Model",
+    ),
+)
 
-MODES = {
-    "train": Mode(
-        (
-            "train_data",
-            "val_data",
-            "val_fraction",
-            "labels",
-            "max_bad",
-            "workers",
-            "data_time_limit",
-            "backbone",
-            "weights",
-            "input_size",
-            "resize",
-            "fill_color",
-            "dropout",
-            "drop_connect",
-            "attention",
-            "block_attention",
-            "pooling",
-            "bilinear_dim",
-            "norm",
-            "normalize",
-            "batch_size",
-            "epochs",
-            "learning_rate",
-            "optimizer",
-            "weight_decay",
-            "warmup_epochs",
-            "label_smoothing",
-            "loss",
-            "focal_gamma",
-            "class_weights",
-            "sampler",
-            "nan_policy",
-            "freeze_epochs",
-            "cache_features",
-            "layer_decay",
-            "clipnorm",
-            "accumulate",
-            "ema",
-            "mixed_precision",
-            "jit",
-            "scale_lr",
-            "patience",
-            "seed",
-            *AUGMENTATION,
-            "multigpu",
-            "devices",
-            "sync_batchnorm",
-            "backend",
-            *PROCESS,
-            "run",
-            "save_dir",
-            "log_dir",
-            "overwrite",
-            "resume",
-            "force",
-            "checkpoint_minutes",
-            "keep",
-            *_COMMON,
+TRAINING_OPTIONS = (
+    Option(
+        name="batch_size",
+        type=whole(1, 65536),
+        default=16,
+        unit="images",
+        help="images per step, over all devices",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="epochs",
+        type=whole(1, 100000),
+        default=30,
+        unit="epochs",
+        help="passes over the training data",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="learning_rate",
+        type=number(0, 10, above=True),
+        default=None,
+        default_text="5e-4 from pretrained weights; from scratch 1e-3 per 16 images of "
+        "--batch_size, at most 4e-3; 1e-2 with sgd",
+        help="peak learning rate, after the warm-up",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="optimizer",
+        type=choice(
+            "adamw", "adam", "sgd", "rmsprop", "lion", "muon", "nadam", "lamb", "adafactor"
         ),
-        {
-            "run": {
-                "kind": RUN_NAME,
-                "help": "name of the run to make",
-                "shown": "BACKBONE-DATE-TIME",
-            }
-        },
-        (),
+        default="adamw",
+        help="optimizer that updates the weights",
+        group="Training",
+        saved=True,
     ),
-    "eval": Mode(
-        (
-            "data",
-            "workers",
-            "batch_size",
-            "tta",
-            "runtime",
-            "multigpu",
-            "devices",
-            "run",
-            "save_dir",
-            "top_k",
-            "csv",
-            "record",
-            *_COMMON,
-        ),
-        {
-            "batch_size": {"default": 32, "help": "images the model takes at once"},
-            "csv": {
-                "help": "file for the table with one row an image",
-                "shown": "eval.csv in the run's folder",
-            },
-        },
-        ("run", "data"),
+    Option(
+        name="weight_decay",
+        type=number(0, 1),
+        default=0.01,
+        help="decoupled weight decay of adamw and sgd, except for biases and normalisation "
+        "layers; 0 disables it",
+        group="Training",
+        saved=True,
     ),
-    "predict": Mode(
-        (
-            "image",
-            "workers",
-            "batch_size",
-            "tta",
-            "runtime",
-            "run",
-            "save_dir",
-            "top_k",
-            "csv",
-            *_COMMON,
-        ),
-        {
-            "batch_size": {"default": 32, "help": "images the model takes at once"},
-            "top_k": {"shown": "3, or all where there are fewer"},
-        },
-        ("run", "image"),
+    Option(
+        name="warmup_epochs",
+        type=number(0, 100000),
+        default=None,
+        default_text="a tenth of --epochs, at most 3",
+        unit="epochs",
+        help="linear warm-up of the learning rate before its cosine decay, also a fraction of an "
+        "epoch; 0 disables it",
+        group="Training",
+        saved=True,
     ),
-    "save_pb": Mode(
-        ("run", "save_dir", "multigpu", *_COMMON),
-        {
-            "run": {"help": "the run to export"},
-            "multigpu": {
-                "help": "of a run that several devices trained: proves in a process of its "
-                "own, which sees one device, that the model is the same there"
-            },
-        },
-        ("run",),
+    Option(
+        name="label_smoothing",
+        type=number(0, 1, below=True),
+        default=0.1,
+        unit="fraction",
+        help="fraction of each label that is spread evenly over all classes; 0 disables it",
+        group="Training",
+        saved=True,
     ),
-    "export": Mode(
-        ("run", "save_dir", "format", "quantize", "min_agreement", "max_drop", *_COMMON),
-        {"run": {"help": "the run to export"}},
-        ("run",),
+    Option(
+        name="loss",
+        type=choice("cross_entropy", "focal"),
+        default="cross_entropy",
+        help="training loss; the focal loss gives more weight to hard images",
+        group="Training",
+        saved=True,
     ),
-    "backbones": Mode(_COMMON, {}, ()),
-    "fetch_weights": Mode(
-        ("backbone", *_COMMON),
-        {"backbone": {"help": "backbone whose ImageNet weights to bring"}},
-        (),
+    Option(
+        name="focal_gamma",
+        type=number(0, 10),
+        default=FOCAL_GAMMA,
+        help="focusing parameter gamma of --loss focal; 0 makes it the cross-entropy",
+        group="Training",
+        saved=True,
     ),
-    "preview": Mode(
-        (
-            "train_data",
-            "labels",
-            "workers",
-            "input_size",
-            "resize",
-            "fill_color",
-            "batch_size",
-            "label_smoothing",
-            "sampler",
-            "seed",
-            *AUGMENTATION,
-            "target",
-            *_COMMON,
-        ),
-        {
-            "input_size": {"default": 224, "shown": None},
-            "target": {"kind": PATH, "default": "preview.png", "help": "the PNG to write"},
-        },
-        (),
+    Option(
+        name="class_weights",
+        type=choice("none", "balanced", "effective_number"),
+        default="none",
+        help="weight of each class in the training loss: higher for rare classes, by their number "
+        "of images (balanced) or by its effective number",
+        group="Training",
+        saved=True,
     ),
-    "dir2txt": Mode(
-        ("source", "target", "how", "split", "workers", "dry_run", *_COMMON),
-        {},
-        ("source", "target"),
+    Option(
+        name="sampler",
+        type=choice("uniform", "balanced"),
+        default="uniform",
+        help="balanced draws the same number of images of each class, with repetition of those of "
+        "rare classes",
+        group="Training",
+        saved=True,
     ),
-    "txt2dir": Mode(
-        ("source", "labels", "target", "how", "csv", "dry_run", *_COMMON),
-        {
-            "source": {"help": "labelled images, each with a text file of the same stem"},
-            "csv": {
-                "help": "CSV with the columns path and label, read instead of --source, or, "
-                "where there is a --source, written instead of the folders"
-            },
-        },
-        (),
+    Option(
+        name="nan_policy",
+        type=choice("stop", "restore"),
+        default="stop",
+        help="what to do when the loss is NaN: stop, or restore the last checkpoint and continue "
+        "at half the learning rate, three times at most",
+        group="Training",
+        saved=True,
+        resumable=True,
     ),
-    "mean_std": Mode(
-        ("source", "input_size", "resize", "fill_color", "original", "workers", "target", *_COMMON),
-        {
-            "source": {"help": "folder of images, with or without text files"},
-            "input_size": {"default": 224, "shown": None},
-            "target": {"kind": PATH, "default": "mean_std.json", "help": "the JSON file to write"},
-        },
-        ("source",),
+    Option(
+        name="freeze_epochs",
+        type=whole(0, 100000),
+        default=0,
+        unit="epochs",
+        help="number of first epochs, out of --epochs, with a frozen backbone and ten times the "
+        "learning rate; 0 disables it",
+        group="Training",
+        saved=True,
     ),
-    "statistics": Mode(
-        ("source", "val_data", "labels", "workers", "target", *_COMMON),
-        {
-            "source": {"help": "labelled images, each with a text file of the same stem"},
-            "val_data": {"shown": None, "help": "validation images to show beside them"},
-            "target": {"default": "statistics", "help": "the folder for charts and table"},
-        },
-        ("source",),
+    Option(
+        name="cache_features",
+        type=YES_NO,
+        default=False,
+        help="compute the features of the frozen backbone only once; needs --freeze_epochs and "
+        "disables augmentation",
+        group="Training",
+        saved=True,
     ),
-    "confusion_matrix": Mode(
-        ("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
-        {
-            "data": {
-                "help": "labelled images to evaluate",
-                "shown": "the run's eval.csv, which --mode eval has left",
-            },
-            "batch_size": {"default": 32, "help": "images the model takes at once"},
-            "target": {
-                "help": "the folder for matrices and pairs",
-                "shown": "confusion_matrix in the run's folder",
-            },
-        },
-        ("run",),
+    Option(
+        name="layer_decay",
+        type=number(0, 1, above=True),
+        default=1.0,
+        help="layer-wise learning rate decay: factor from each twelfth of the backbone to the one "
+        "before it; 1 disables it",
+        group="Training",
+        saved=True,
     ),
-    "audit": Mode(
-        ("source", "val_data", "labels", "near_duplicates", "workers", "target", *_COMMON),
-        {
-            "source": {"help": "images with text files, or a folder with one folder a class"},
-            "val_data": {
-                "shown": None,
-                "help": "validation images, to find those that training has too",
-            },
-            "target": {"default": "audit", "help": "the folder for the page and the table"},
-        },
-        ("source",),
+    Option(
+        name="clipnorm",
+        type=number(0, 10000),
+        default=0.0,
+        help="maximum norm of all gradients together, above which they are scaled down; 0 "
+        "disables it",
+        group="Training",
+        saved=True,
     ),
-    "clean": Mode(
-        ("csv", "target", "delete", "undo", "dry_run", *_COMMON),
-        {
-            "csv": {"help": "findings.csv of --mode audit, with the action of each row"},
-            "target": {"default": "quarantine", "help": "the folder to move files to"},
-        },
-        (),
+    Option(
+        name="accumulate",
+        type=whole(1, 65536),
+        default=1,
+        unit="steps",
+        help="gradient accumulation: steps per update of the weights; 1 disables it",
+        group="Training",
+        saved=True,
     ),
-    "report": Mode(
-        ("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
-        {
-            "batch_size": {"default": 32, "help": "images the model takes at once"},
-            "target": {
-                "kind": PATH,
-                "help": "the HTML file to write, and a CSV beside it",
-                "shown": "report.html in the run's folder",
-            },
-        },
-        ("run", "data"),
+    Option(
+        name="ema",
+        type=number(0, 1, below=True),
+        default=0.0,
+        help="momentum of an exponential moving average of the weights, which is validated and "
+        "saved in their place; 0 disables it",
+        group="Training",
+        saved=True,
     ),
-    "relabel": Mode(
-        ("run", "save_dir", "csv", "dry_run", *_COMMON),
-        {"csv": {"help": "the report's CSV with new_label filled in, or an undo file"}},
-        ("run", "csv"),
+    Option(
+        name="mixed_precision",
+        type=choice("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="data type in which the layers compute; auto is float32 on the CPU, bfloat16 or "
+        "float16 on a GPU",
+        group="Training",
+        saved=True,
     ),
-    "compare": Mode(
-        ("runs", "data", "workers", "batch_size", "save_dir", *_COMMON),
-        {"batch_size": {"default": 32, "help": "images the model takes at once"}},
-        ("runs", "data"),
-        "runs",
+    Option(
+        name="jit",
+        type=choice("auto", "on", "off"),
+        default="auto",
+        help="compile the training step with XLA; auto does so on a GPU only",
+        group="Training",
+        saved=True,
     ),
-    "calibrate": Mode(
-        ("run", "data", "precision", "workers", "batch_size", "save_dir", "dry_run", *_COMMON),
-        {
-            "data": {"help": "labelled images that training has not seen"},
-            "batch_size": {"default": 32, "help": "images the model takes at once"},
-        },
-        ("run", "data"),
+    Option(
+        name="scale_lr",
+        type=choice("none", "linear"),
+        default="none",
+        help="linear multiplies the learning rate by --batch_size / 16",
+        group="Training",
+        saved=True,
     ),
-    "benchmark": Mode(
-        ("model", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
-        {
-            "data": {"help": "labelled images to measure the accuracy on"},
-            "batch_size": {"default": 32, "help": "largest batch to try"},
-            "target": {"default": "benchmark", "help": "the folder for table and chart"},
-        },
-        ("model",),
+    Option(
+        name="patience",
+        type=whole(0, 100000),
+        default=0,
+        unit="epochs",
+        help="early stopping: epochs without a better validation score, after those of "
+        "--freeze_epochs; 0 disables it",
+        group="Training",
+        saved=True,
     ),
-    "serve": Mode(
-        (
-            "model",
-            "runtime",
-            "save_dir",
-            "top_k",
-            "host",
-            "port",
-            "token_file",
-            "no_auth",
-            "workers",
-            "max_batch",
-            "max_wait_ms",
-            "max_queue",
-            "time_limit",
-            "max_megabytes",
-            "max_megapixels",
-            "max_images",
-            "keep_uncertain",
-            "keep_below",
-            "keep_megabytes",
-            *_COMMON,
-        ),
-        {
-            "workers": {
-                "default": 1,
-                "shown": None,
-                "group": "Server",
-                "help": "processes that serve, each with a model of its own",
-            },
-            "top_k": {
-                "help": "classes an answer names, unless the request says",
-                "shown": "3, or all where there are fewer",
-            },
-        },
-        ("model",),
+    Option(
+        name="seed",
+        type=whole(0, 2**31 - 1),
+        default=0,
+        help="seed of all random numbers",
+        group="Training",
+        saved=True,
     ),
-    "doctor": Mode(("save_dir", "log_dir", *_COMMON), {}, ()),
-    "demo_data": Mode(
-        ("target", "seed", *_COMMON),
-        {
-            "target": {"default": "datasets/digits"},
-            "seed": {"help": "which images become training, validation and test data"},
-        },
-        (),
+)
+
+AUGMENTATION_OPTIONS = (
+    Option(
+        name="horizontal_flip",
+        type=YES_NO,
+        default=True,
+        help="mirror images left to right, with probability 0.5",
+        group="Augmentation",
+        saved=True,
     ),
+    Option(
+        name="vertical_flip",
+        type=YES_NO,
+        default=False,
+        help="mirror images top to bottom, with probability 0.5",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="shift",
+        type=number(0, 0.5),
+        default=0.1,
+        unit="fraction",
+        help="maximum shift in each direction, relative to the side of the image; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="rotation",
+        type=number(0, 180),
+        default=10.0,
+        unit="degrees",
+        help="maximum rotation in each direction; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="zoom",
+        type=number(0, 0.9),
+        default=0.1,
+        unit="fraction",
+        help="maximum enlargement and reduction; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="random_eraser",
+        type=number(0, 1),
+        default=0.25,
+        unit="probability",
+        help="probability of erasing a random rectangle, which is filled with noise; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="randaugment",
+        type=number(0, 1),
+        default=0.0,
+        help="strength of the two operations of RandAugment; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="augmix",
+        type=number(0, 1),
+        default=0.0,
+        help="strength of the three chains of operations of AugMix; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="mixup",
+        type=number(0, 10),
+        default=0.0,
+        help="MixUp: alpha of the Beta distribution of the weight with which two images are "
+        "blended; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="cutmix",
+        type=number(0, 10),
+        default=0.0,
+        help="CutMix: alpha of the Beta distribution of the area pasted from another image; 0 "
+        "disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+)
+
+# Where a training runs is not part of the run: a run may resume elsewhere.
+DEVICE_OPTIONS = (
+    Option(
+        name="multigpu",
+        type=YES_NO,
+        default=False,
+        help="use all GPUs of this machine, or those of --devices",
+        group="Devices",
+        resumable=True,
+    ),
+    Option(
+        name="devices",
+        type=DEVICES,
+        default=None,
+        default_text="one GPU, else the CPU; all GPUs with --multigpu",
+        help="devices that compute together",
+        group="Devices",
+        resumable=True,
+    ),
+    Option(
+        name="sync_batchnorm",
+        type=YES_NO,
+        default=None,
+        default_text="yes below 8 images per device; always with --backend jax",
+        help="compute the batch normalisation statistics over the whole batch instead of over "
+        "the part of each device",
+        group="Devices",
+        saved=True,
+    ),
+    Option(
+        name="backend",
+        type=choice("tensorflow", "jax"),
+        default="tensorflow",
+        help="Keras backend; training in several processes needs jax",
+        group="Devices",
+        saved=True,
+    ),
+    Option(
+        name="coordinator",
+        type=ADDRESS,
+        default=None,
+        help="address of process 0, where several processes train together; found automatically "
+        "under Slurm, Open MPI and Kubernetes",
+        group="Devices",
+        resumable=True,
+    ),
+    Option(
+        name="num_processes",
+        type=whole(2, 65536),
+        default=None,
+        unit="processes",
+        help="number of processes that train together",
+        group="Devices",
+        resumable=True,
+    ),
+    Option(
+        name="process_id",
+        type=whole(0, 65535),
+        default=None,
+        help="index of this process, counted from 0",
+        group="Devices",
+        resumable=True,
+    ),
+)
+
+RUN_OPTIONS = (
+    Option(
+        name="run", type=RUN, default=None, help="run or exported model", group="Run", saved=True
+    ),
+    Option(
+        name="runs",
+        type=RUN,
+        default=None,
+        many=True,
+        help="two runs or exported models: the baseline, then the one to compare with it",
+        group="Run",
+    ),
+    Option(
+        name="model",
+        type=RUN,
+        default=None,
+        help="exported model, or a run that has one",
+        group="Run",
+    ),
+    Option(
+        name="format",
+        type=FORMATS,
+        default=("savedmodel", "onnx", "openvino"),
+        help="formats to export, for TensorFlow, ONNX Runtime, OpenVINO and LiteRT",
+        group="Run",
+    ),
+    Option(
+        name="quantize",
+        type=QUANTIZE,
+        default=("none",),
+        help="precisions to export: float32 (none), float16 (fp16), int8 calibrated on training "
+        "images, or float32 weights that OpenVINO may compute in bfloat16 (bf16)",
+        group="Run",
+    ),
+    Option(
+        name="min_agreement",
+        type=number(0, 1),
+        default=0.995,
+        unit="fraction",
+        help="minimum fraction of images for which a model of lower precision predicts the same "
+        "class; below it the export fails, or leaves out bfloat16 that --quantize does not name",
+        group="Run",
+    ),
+    Option(
+        name="max_drop",
+        type=number(0, 1),
+        default=0.01,
+        unit="fraction",
+        help="maximum loss of validation accuracy of a model of lower precision",
+        group="Run",
+    ),
+    Option(
+        name="save_dir",
+        type=FOLDER,
+        default="save_h5_model",
+        help="folder of all runs",
+        group="Run",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
+        name="log_dir",
+        type=FOLDER,
+        default="log_file",
+        help="folder of the TensorBoard logs",
+        group="Run",
+        saved=True,
+    ),
+    Option(
+        name="overwrite",
+        type=YES_NO,
+        default=False,
+        help="replace an existing run of the same name",
+        group="Run",
+    ),
+    Option(
+        name="resume",
+        type=RUN,
+        default=None,
+        help="resume this run from its last checkpoint, with the options it was started with; "
+        "--epochs may be higher",
+        group="Run",
+        resumable=True,
+    ),
+    Option(
+        name="force",
+        type=YES_NO,
+        default=False,
+        help="let --resume change options that a run normally keeps",
+        group="Run",
+        resumable=True,
+    ),
+    Option(
+        name="checkpoint_minutes",
+        type=number(0, 10000),
+        default=10.0,
+        unit="minutes",
+        help="time between checkpoints within an epoch, besides the one after each epoch; 0 "
+        "disables them",
+        group="Run",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
+        name="keep",
+        type=whole(1, 1000),
+        default=1,
+        unit="epochs",
+        help="number of epochs whose weights are kept, the best ones; from 2 on in the run's "
+        "folder best/",
+        group="Run",
+        saved=True,
+        resumable=True,
+    ),
+)
+
+OUTPUT_OPTIONS = (
+    Option(
+        name="top_k",
+        type=whole(1, 10000),
+        default=None,
+        default_text="5, or all if there are fewer",
+        unit="classes",
+        help="number of most probable classes that count",
+        group="Output",
+    ),
+    Option(
+        name="csv",
+        type=PATH,
+        default=None,
+        help="also write a CSV file with one row per image",
+        group="Output",
+    ),
+    Option(
+        name="precision",
+        type=number(0, 1, above=True, below=True),
+        default=0.95,
+        unit="fraction",
+        help="target precision: correct predictions among those that are not rejected as unknown",
+        group="Output",
+    ),
+    Option(
+        name="record",
+        type=SCORE_NAME,
+        default=None,
+        help="add the scores to the run's metrics.json, under this name, an underscore and the "
+        "name of the score",
+        group="Output",
+    ),
+    Option(
+        name="json",
+        type=YES_NO,
+        default=False,
+        help="print one line of JSON to standard output and nothing else",
+        group="Output",
+        resumable=True,
+    ),
+)
+
+SERVER_OPTIONS = (
+    Option(
+        name="host",
+        type=HOST,
+        default="127.0.0.1",
+        help="address to listen on; any but the loopback address needs --token_file or --no_auth",
+        group="Server",
+    ),
+    Option(
+        name="port",
+        type=whole(0, 65535),
+        default=5001,
+        help="port to listen on; 0 chooses a free one",
+        group="Server",
+    ),
+    Option(
+        name="token_file",
+        type=PATH,
+        default=None,
+        help="file with the token that every request must send as `Authorization: Bearer TOKEN`",
+        group="Server",
+    ),
+    Option(
+        name="no_auth",
+        type=YES_NO,
+        default=False,
+        help="accept requests without a token",
+        group="Server",
+    ),
+    Option(
+        name="max_batch",
+        type=whole(1, 1024),
+        default=16,
+        unit="images",
+        help="maximum number of images that the model computes at once",
+        group="Server",
+    ),
+    Option(
+        name="max_wait_ms",
+        type=number(0, 1000),
+        default=0.0,
+        unit="milliseconds",
+        help="maximum time that an image waits for others while the model is idle; 0 disables it",
+        group="Server",
+    ),
+    Option(
+        name="max_queue",
+        type=whole(1, 100000),
+        default=128,
+        unit="images",
+        help="maximum number of waiting images; further requests are refused (503)",
+        group="Server",
+    ),
+    Option(
+        name="time_limit",
+        type=number(0, 3600, above=True),
+        default=10.0,
+        unit="seconds",
+        help="maximum time that a request waits before it is dropped (504)",
+        group="Server",
+    ),
+    Option(
+        name="max_megabytes",
+        type=number(0, 1024, above=True),
+        default=10.0,
+        unit="10^6 bytes",
+        help="maximum size of a request body",
+        group="Server",
+    ),
+    Option(
+        name="max_megapixels",
+        type=number(0, 200, above=True),
+        default=25.0,
+        unit="10^6 pixels",
+        help="maximum size of an image",
+        group="Server",
+    ),
+    Option(
+        name="max_images",
+        type=whole(1, 1024),
+        default=16,
+        unit="images",
+        help="maximum number of images per request",
+        group="Server",
+    ),
+    Option(
+        name="keep_uncertain",
+        type=FOLDER,
+        default=None,
+        default_text="no image is kept",
+        help="folder in which images with a probability below --keep_below are kept for labelling",
+        group="Server",
+    ),
+    Option(
+        name="keep_below",
+        type=number(0, 1),
+        default=0.5,
+        unit="probability",
+        help="images are kept if their most probable class is less probable than this",
+        group="Server",
+    ),
+    Option(
+        name="keep_megabytes",
+        type=number(0, 100000, above=True),
+        default=500.0,
+        unit="10^6 bytes",
+        help="maximum size of all kept images; then no more are kept",
+        group="Server",
+    ),
+)
+
+GENERAL_OPTIONS = (
+    Option(
+        name="config",
+        type=PATH,
+        default=None,
+        help="YAML file with options; the command line takes precedence",
+        group="General",
+        resumable=True,
+    ),
+    Option(
+        name="debug",
+        type=YES_NO,
+        default=False,
+        help="print the traceback of an error",
+        group="General",
+        resumable=True,
+    ),
+)
+
+OPTIONS = {
+    option.name: option
+    for option in (
+        *DATA_OPTIONS,
+        *MODEL_OPTIONS,
+        *TRAINING_OPTIONS,
+        *AUGMENTATION_OPTIONS,
+        *DEVICE_OPTIONS,
+        *RUN_OPTIONS,
+        *OUTPUT_OPTIONS,
+        *SERVER_OPTIONS,
+        *GENERAL_OPTIONS,
+    )
 }

@@ -1,98 +1,101 @@
-"""Options read and checked: the defaults, a YAML file, the command line.
+"""Reads and checks options: the defaults, a YAML file, the command line.
 
-`parse(mode, argv)` gives one frozen value. Precedence: the defaults of `option_table`, then
-the YAML file named by --config, then the command line. Values of the file and of
-the command line pass the same checks. Only the standard library is imported at
-the top, so that `--help` stays fast.
+`parse(mode, argv)` returns one frozen value. Precedence, from low to high: the defaults of
+`config/options.py`, the YAML file that --config names, the command line. Values from the file and
+from the command line pass the same checks. Only the standard library is imported at the top, so
+that `--help` stays fast.
 """
 
 import argparse
-import collections
 
 from common.errors import InputError
-from config.options import MODES, OPTIONS
-from config.value_types import (
-    ADDRESS,
-    BACKBONE,
-    FOLDER,
-    HOST,
-    PATH,
-    RUN,
-    RUN_NAME,
-    SCORE_NAME,
-    WEIGHTS,
-    YES_NO,
-)
+from config.mode_options import OPTION_CLASSES
+from config.modes import MODES, mode_options
+from config.value_types import YES_NO
 
-# Kinds whose help needs no list of what is allowed: the metavariable or the text tells it
-UNTOLD = (ADDRESS, BACKBONE, HOST, PATH, FOLDER, RUN, RUN_NAME, SCORE_NAME, WEIGHTS, YES_NO)
-MAX_LEVELS = 10  # of brackets in a YAML file; options have two
+MAX_LEVELS = 10  # of brackets in a YAML file; options need two
 
 
 def nearest(word, known):
-    """`; did you mean X?` for the name nearest to `word`, or nothing."""
+    """A suggestion for a misspelled name.
+
+    Args:
+        word: str, the name received.
+        known: iterable of str, the names that are allowed.
+
+    Returns:
+        str, "; did you mean NAME?" with the most similar name, or "" where none is similar.
+
+    Example:
+        >>> nearest("epoch", ["epochs", "ema"])
+        '; did you mean epochs?'
+    """
     import difflib  # only an error needs it
 
-    lower = {name.lower(): name for name in known}
-    match = difflib.get_close_matches(word.lower(), lower, 1, 0.5)
-    return f"; did you mean {lower[match[0]]}?" if match else ""
-
-
-def mode_options(mode):
-    """The options of `mode`, with what this mode changes about them."""
-    changed = MODES[mode].changed
-    return [OPTIONS[name]._replace(**changed.get(name, {})) for name in MODES[mode].options]
+    known_by_lower = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), known_by_lower, 1, 0.5)
+    return f"; did you mean {known_by_lower[matches[0]]}?" if matches else ""
 
 
 def parse(mode, argv, prog="run.py"):
     """Turns the arguments of one mode into a frozen value.
 
     Args:
-        mode: a key of `MODES`.
+        mode: str, a key of `MODES`.
         argv: list of str, the arguments without `--mode X`.
-        prog: name shown in the help.
+        prog: str, the name of the program in the help.
 
     Returns:
-        A named tuple with a field for each option of the mode and `given`, a
-        frozenset of the options that the file or the command line set.
+        The class of `config/mode_options.py` for the mode, `TrainOptions` for "train": a named
+        tuple with a field per option and `given`, the frozenset of the options that the
+        command line or the file sets.
 
     Raises:
         InputError: an unknown option or key, or a value that is not allowed.
         SystemExit: after printing the help.
+
+    Example:
+        >>> parse("train", ["--epochs", "5"]).epochs
+        5
     """
     known = {option.name: option for option in mode_options(mode)}
-    texts = _command_line(mode, known, argv, prog)
-    sources = dict.fromkeys(texts, "--")
-    config = texts.get("config")
-    if config is not None:
-        for name, value in _check_keys(read_yaml(config), mode, known, config).items():
-            if name not in texts:
-                texts[name], sources[name] = value, f"{config}: "
-    return _finish(mode, known, texts, sources)
+    raw_values = _read_command_line(mode, known, argv, prog)
+    sources = dict.fromkeys(raw_values, "--")
+    yaml_path = raw_values.get("config")
+    if yaml_path is not None:
+        yaml_values = _check_keys(read_yaml(yaml_path), mode, known, yaml_path)
+        for name in yaml_values.keys() - raw_values.keys():
+            raw_values[name], sources[name] = yaml_values[name], f"{yaml_path}: "
+    return _convert_all(mode, known, raw_values, sources)
 
 
 def from_mapping(mode, values, source):
-    """The options of `mode` from a mapping, checked as a configuration file is.
+    """The options of a mode from a mapping, checked like a YAML file.
 
     Args:
-        mode: a key of `MODES`.
+        mode: str, a key of `MODES`.
         values: dict of option name -> value; None stands for the default.
-        source: what errors call the mapping, a path.
+        source: str, what error messages call the mapping: the path of its file.
+
+    Returns:
+        The same as `parse`.
+
+    Raises:
+        InputError: an unknown key, or a value that is not allowed.
     """
     known = {option.name: option for option in mode_options(mode)}
-    texts = _check_keys(values, mode, known, source)
-    return _finish(mode, known, texts, dict.fromkeys(texts, f"{source}: "))
+    raw_values = _check_keys(values, mode, known, source)
+    return _convert_all(mode, known, raw_values, dict.fromkeys(raw_values, f"{source}: "))
 
 
-def _finish(mode, known, texts, sources):
+def _convert_all(mode, known, raw_values, sources):
     values = {name: option.default for name, option in known.items()}
-    for name, text in texts.items():
-        values[name] = _convert(known[name], text, sources[name])
+    for name in known.keys() & raw_values.keys():
+        values[name] = _convert(known[name], raw_values[name], sources[name])
     for name in MODES[mode].required:
         if values[name] is None:
-            raise InputError(f"--{name} is missing: --mode {mode} needs {known[name].kind.allowed}")
-    fields = collections.namedtuple("Options", [*values, "given"])
-    return fields(**values, given=frozenset(texts))
+            raise InputError(f"--{name} is missing: --mode {mode} needs {known[name].type.allowed}")
+    return OPTION_CLASSES[mode](**values, given=frozenset(raw_values))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -100,7 +103,28 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(message)
 
 
-def _command_line(mode, known, argv, prog):
+def _read_command_line(mode, known, argv, prog):
+    """dict of option name -> str, or list of str, as typed; prints the help on --help."""
+    parsed, unknown_words = _make_parser(mode, known, prog).parse_known_args(argv)
+    raw_values = vars(parsed)
+    if not unknown_words:
+        return raw_values
+    positional = MODES[mode].positional
+    only_values = not any(word.startswith("-") for word in unknown_words)
+    if positional and positional not in raw_values and only_values:
+        return {**raw_values, positional: unknown_words}
+    word = unknown_words[0]
+    if not word.startswith("-"):
+        raise InputError(
+            f"{word!r} has no option before it; --mode {mode} takes values as --NAME VALUE"
+        )
+    suggestion = nearest(word.lstrip("-").split("=")[0], known).replace("mean ", "mean --")
+    raise InputError(
+        f"{word} is not an option of --mode {mode}{suggestion or '; --help lists them'}"
+    )
+
+
+def _make_parser(mode, known, prog):
     parser = _Parser(
         prog=f"{prog} --mode {mode}",
         allow_abbrev=False,
@@ -111,52 +135,72 @@ def _command_line(mode, known, argv, prog):
     for option in known.values():
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group)
-        extra = {}
+        settings = {}
         if option.many:
-            extra = {"nargs": "+"}
-        elif option.kind is YES_NO:
-            extra = {"nargs": "?", "const": "yes"}
+            settings = {"nargs": "+"}
+        elif option.type is YES_NO:
+            settings = {"nargs": "?", "const": "yes"}
         groups[option.group].add_argument(
             f"--{option.name}",
             default=argparse.SUPPRESS,
-            metavar=option.kind.metavar,
-            help=_help(option, option.name in MODES[mode].required),
-            **extra,
+            metavar=option.type.metavar,
+            help=_help_text(option, option.name in MODES[mode].required),
+            **settings,
         )
-    found, unknown = parser.parse_known_args(argv)
-    found = vars(found)
-    alone = MODES[mode].words
-    if alone and alone not in found and unknown and not any(w.startswith("-") for w in unknown):
-        return {**found, alone: unknown}
-    for word in unknown:
-        if word.startswith("-"):
-            name = word.lstrip("-").split("=")[0]
-            raise InputError(
-                f"{word} is not an option of --mode {mode}"
-                + (nearest(name, known).replace("mean ", "mean --") or "; --help lists them")
-            )
-        raise InputError(f"{word!r} stands alone, without an option before it")
-    return found
+    return parser
 
 
-def _help(option, required):
-    allowed = option.kind.allowed
-    if option.kind in UNTOLD:
-        allowed = ""
-    if required:
-        default = "required"
-    elif option.shown:
-        default = f"default: {option.shown}"
-    elif option.default is None:
-        default = ""
-    else:
-        default = f"default: {show(option.default)}"
-    notes = "; ".join(part for part in (allowed, default) if part)
+def _help_text(option, required):
+    allowed = allowed_text(option) if option.type.allowed_in_help else ""
+    default = default_text(option, required)
+    if default and not required:
+        default = f"default: {default}"
+    notes = "; ".join(note for note in (allowed, default) if note)
     return (f"{option.help} [{notes}]" if notes else option.help).replace("%", "%%")
 
 
+def allowed_text(option):
+    """The allowed values of an option in words, with the unit.
+
+    Args:
+        option: `Option`.
+
+    Returns:
+        str, such as "a whole number from 1 to 100000 (epochs)".
+    """
+    return f"{option.type.allowed} ({option.unit})" if option.unit else option.type.allowed
+
+
+def default_text(option, required):
+    """The default of an option in words.
+
+    Args:
+        option: `Option`.
+        required: bool, whether the mode does not run without the option.
+
+    Returns:
+        str, "required" where there is no default to use, "" where there is nothing to say.
+    """
+    if required:
+        return "required"
+    if option.default_text or option.default is None:
+        return option.default_text
+    return show(option.default)
+
+
 def show(value):
-    """A value as one would write it on the command line."""
+    """A value as users type it on the command line.
+
+    Args:
+        value: a value of any option, except None.
+
+    Returns:
+        str.
+
+    Example:
+        >>> show((255, 255, 255))
+        '255,255,255'
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
@@ -164,50 +208,51 @@ def show(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _convert(option, text, source):
-    if option.many and isinstance(text, list):
-        return tuple(_convert(option, part, source) for part in text)
+def _convert(option, raw_value, source):
+    if option.many and isinstance(raw_value, list):
+        return tuple(_convert(option, item, source) for item in raw_value)
     try:
-        text = str(text)
-    except ValueError:  # Python writes out no integer of thousands of digits
-        text = "a number too long to be shown"
+        text = str(raw_value)
+    except ValueError:  # Python refuses to print integers of thousands of digits
+        text = "a number with too many digits"
     try:
-        return option.kind.convert(text)
+        return option.type.convert(text)
     except (ValueError, KeyError, OverflowError):
-        close = ""
-        if option.kind.allowed.startswith("one of "):
-            close = nearest(text, option.kind.allowed[7:].split(", "))
+        suggestion = nearest(text, option.type.choices) if option.type.choices else ""
         raise InputError(
-            f"{source}{option.name}: {text!r} is not allowed: it takes {option.kind.allowed}{close}"
+            f"{source}{option.name}: {text!r} is not allowed: it takes {option.type.allowed}"
+            f"{suggestion}"
         ) from None
 
 
 def read_yaml(path):
-    """A YAML file's mapping, or an InputError that names the file and the line."""
+    """Reads a YAML file of options.
+
+    Args:
+        path: str, path of the file.
+
+    Returns:
+        dict of key -> str, list or None. Plain values stay the text that the command line
+        would take: `off`, `1.10` and `007`, too.
+
+    Raises:
+        InputError: the file cannot be read or is not such YAML; names the file and the line.
+    """
     import yaml  # 20 ms that --help does not need
 
     class Loader(yaml.SafeLoader):
-        """Values stay the texts that the command line would take: `off`, `1.10` and `007`, too."""
+        """Recognises null, and leaves every other plain value as text."""
 
         yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in known if tag.endswith(":null")]
-            for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+            first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read()
-        level = 0
-        for token in yaml.scan(text, yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken):
-                raise InputError(f"{path}: must not use aliases (*NAME); options are plain lines")
-            if isinstance(token, yaml.ScalarToken):
-                token.value.encode()  # half a character, which an escape may give, is no text
-            level += token.id in ("[", "{", "<block mapping start>", "<block sequence start>")
-            level -= token.id in ("]", "}", "<block end>")
-            if level > MAX_LEVELS:  # the deeper, the longer PyYAML takes for each
-                raise InputError(f"{path}: has more than {MAX_LEVELS} levels of brackets")
-        values = yaml.load(text, Loader)
+        with open(path, encoding="utf-8-sig") as yaml_file:
+            yaml_text = yaml_file.read()
+        _check_tokens(yaml, yaml_text, path)
+        values = yaml.load(yaml_text, Loader)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -222,22 +267,36 @@ def read_yaml(path):
         RecursionError,
     ) as error:
         mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or "cannot be read"
-        raise InputError(f"{path}{line}: is not YAML: {what}") from None
+        line_number = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be read"
+        raise InputError(f"{path}{line_number}: is not YAML: {problem}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise InputError(
-            f"{path}: must hold lines such as 'epochs: 30', not a {type(values).__name__}"
+            f"{path}: must contain lines such as 'epochs: 30', not a {type(values).__name__}"
         )
     return values
 
 
-def _check_keys(found, mode, known, path):
-    """The values of a mapping as `_convert` takes them; an unknown key is refused."""
-    values = {}
-    for name, value in found.items():
+def _check_tokens(yaml, yaml_text, path):
+    """Refuses what would make PyYAML take very long or return text that cannot be printed."""
+    level = 0
+    for token in yaml.scan(yaml_text, yaml.SafeLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise InputError(f"{path}: must not use aliases (*NAME); write each value out")
+        if isinstance(token, yaml.ScalarToken):
+            token.value.encode()  # raises on half a surrogate pair, which an escape may give
+        level += token.id in ("[", "{", "<block mapping start>", "<block sequence start>")
+        level -= token.id in ("]", "}", "<block end>")
+        if level > MAX_LEVELS:  # PyYAML takes longer with each level
+            raise InputError(f"{path}: has more than {MAX_LEVELS} levels of brackets")
+
+
+def _check_keys(mapping, mode, known, path):
+    """dict of option name -> what `_convert` takes; refuses an unknown key."""
+    raw_values = {}
+    for name, value in mapping.items():
         if name not in known or name == "config":
             raise InputError(
                 f"{path}: {name!r} is not an option of --mode {mode}{nearest(str(name), known)}"
@@ -245,15 +304,15 @@ def _check_keys(found, mode, known, path):
         if value is None:
             continue
         if isinstance(value, dict):
-            raise InputError(f"{path}: {name}: takes {known[name].kind.allowed}, not a mapping")
+            raise InputError(f"{path}: {name}: takes {known[name].type.allowed}, not a mapping")
         if known[name].many:
             value = value if isinstance(value, list) else [value]
-            if any(part is None or isinstance(part, (list, dict)) for part in value):
-                raise InputError(f"{path}: {name}: takes values or one list of them, not {value}")
+            if any(item is None or isinstance(item, (list, dict)) for item in value):
+                raise InputError(f"{path}: {name}: takes a value or a list of values, not {value}")
         elif isinstance(value, (list, tuple)):
             try:
                 value = ",".join(map(str, value))
-            except ValueError:  # a number of more digits than Python writes
-                raise InputError(f"{path}: {name}: has a number of too many digits") from None
-        values[name] = value
-    return values
+            except ValueError:  # an integer of more digits than Python prints
+                raise InputError(f"{path}: {name}: has a number with too many digits") from None
+        raw_values[name] = value
+    return raw_values

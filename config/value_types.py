@@ -1,112 +1,178 @@
-"""What turns an option's text into a value, or says what is allowed."""
+"""Types of option values: how text becomes a value, and which values are allowed."""
 
-import collections
+import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 from modeling import backbones
 
 
-class Kind(collections.namedtuple("Kind", "convert allowed metavar")):
-    """`convert(text)` gives the value or raises ValueError; `allowed` says what is."""
+@dataclasses.dataclass(frozen=True)
+class OptionType:
+    """The type of an option's value.
+
+    Attributes:
+        convert: function from str to the value; raises ValueError, KeyError or OverflowError
+            where the text is not allowed.
+        allowed: str, the allowed values in words, as error messages have them.
+        metavar: str, the placeholder of the value in `--help`.
+        choices: tuple of str, the allowed texts where they can be listed; else None.
+        annotation: str, the Python type of the value in `config/mode_options.py`.
+        allowed_in_help: bool, whether `--help` shows `allowed`; the metavar often says enough.
+    """
+
+    convert: Callable[[str], Any]
+    allowed: str
+    metavar: str
+    choices: tuple[str, ...] | None = None
+    annotation: str = "str"
+    allowed_in_help: bool = True
 
 
 def whole(low, high):
+    """The type of a whole number.
+
+    Args:
+        low: int, the smallest allowed value.
+        high: int, the largest allowed value.
+
+    Returns:
+        `OptionType` of an int.
+    """
+
     def convert(text):
         value = int(text)
         if not low <= value <= high:
             raise ValueError
         return value
 
-    return Kind(convert, f"a whole number from {low} to {high}", "N")
+    return OptionType(convert, f"a whole number from {low} to {high}", "N", annotation="int")
 
 
 def number(low, high, above=False, below=False):
-    """A finite number; `above` and `below` leave the ends themselves out."""
+    """The type of a finite number.
+
+    Args:
+        low: float, the lower end of the range.
+        high: float, the upper end of the range.
+        above: bool, whether `low` itself is excluded.
+        below: bool, whether `high` itself is excluded.
+
+    Returns:
+        `OptionType` of a float.
+    """
 
     def convert(text):
         value = float(text)
-        inside = (value > low if above else value >= low) and (
-            value < high if below else value <= high
-        )
-        if not math.isfinite(value) or not inside:
+        high_enough = value > low if above else value >= low
+        low_enough = value < high if below else value <= high
+        if not (math.isfinite(value) and high_enough and low_enough):
             raise ValueError
         return value
 
-    ends = f"{'above' if above else 'from'} {low:g} {'to below' if below else 'to'} {high:g}"
-    return Kind(convert, f"a number {ends}", "X")
+    if above:
+        allowed = f"a number above {low:g} and {'below' if below else 'at most'} {high:g}"
+    else:
+        allowed = f"a number from {low:g} to {'below ' if below else ''}{high:g}"
+    return OptionType(convert, allowed, "X", annotation="float")
 
 
-def choice(*values):
+def choice(*choices):
+    """The type of a name from a list.
+
+    Args:
+        choices: str, the allowed names.
+
+    Returns:
+        `OptionType` of a str.
+    """
+
     def convert(text):
-        if text not in values:
+        if text not in choices:
             raise ValueError
         return text
 
-    return Kind(convert, "one of " + ", ".join(values), "NAME")
+    names = ", ".join(f'"{name}"' for name in choices)
+    return OptionType(
+        convert, "one of " + ", ".join(choices), "NAME", choices, annotation=f"Literal[{names}]"
+    )
 
 
-def _text(text):
+def some_of(*names):
+    """The type of one or more different names, separated by commas.
+
+    Args:
+        names: str, the allowed names.
+
+    Returns:
+        `OptionType` of a tuple of str.
+    """
+
+    def convert(text):
+        parts = text.strip("()[]").replace(" ", "").split(",")
+        if len(set(parts)) < len(parts) or not set(parts) <= set(names):
+            raise ValueError
+        return tuple(parts)
+
+    allowed = f"one or more of {', '.join(names)}, separated by commas"
+    return OptionType(convert, allowed, "NAMES", annotation="tuple[str, ...]")
+
+
+def _not_empty(text):
     if not text.strip() or "\0" in text:
         raise ValueError
     return text
 
 
+YES_NO_VALUES = {
+    "yes": True,
+    "y": True,
+    "true": True,
+    "on": True,
+    "no": False,
+    "n": False,
+    "false": False,
+    "off": False,
+}
+
+
 def _yes_no(text):
-    return {
-        "yes": True,
-        "y": True,
-        "true": True,
-        "on": True,
-        "no": False,
-        "n": False,
-        "false": False,
-        "off": False,
-    }[text.lower()]
+    return YES_NO_VALUES[text.lower()]
 
 
 def _color(text):
-    parts = [int(part) for part in text.strip("()[]").split(",")]
-    if len(parts) != 3 or not all(0 <= part <= 255 for part in parts):
+    channels = [int(part) for part in text.strip("()[]").split(",")]
+    if len(channels) != 3 or not all(0 <= channel <= 255 for channel in channels):
         raise ValueError
-    return tuple(parts)
+    return tuple(channels)
 
 
-def _some_of(*values):
-    """Names with commas between, each at most once."""
-
-    def convert(text):
-        parts = text.strip("()[]").replace(" ", "").split(",")
-        if len(set(parts)) < len(parts) or not set(parts) <= set(values):
-            raise ValueError
-        return tuple(parts)
-
-    return Kind(convert, f"some of {', '.join(values)}, with commas between", "NAMES")
-
-
-def _shares(text):
-    parts = [float(part) for part in text.strip("()[]").split(",")]
-    if len(parts) not in (2, 3) or min(parts) <= 0 or not abs(sum(parts) - 1) <= 1e-6:  # nor nan
+def _fractions(text):
+    fractions = [float(part) for part in text.strip("()[]").split(",")]
+    sums_to_one = abs(sum(fractions) - 1) <= 1e-6  # False for NaN as well
+    if len(fractions) not in (2, 3) or min(fractions) <= 0 or not sums_to_one:
         raise ValueError
-    return tuple(parts)
+    return tuple(fractions)
 
 
-def _run_name(text):
-    _text(text)
+def _folder_name(text):
+    _not_empty(text)
     if text.startswith(".") or any(letter in '/\\:*?"<>|' or letter < " " for letter in text):
         raise ValueError
     return text
 
 
 def _normalization(text):
-    """A path, or the six numbers that a run keeps of the file there."""
-    parts = text.strip("()[]").split(",")
+    """The path of a file, or the six numbers of such a file that a run keeps."""
     try:
-        numbers = tuple(float(part) for part in parts)
+        statistics = tuple(float(part) for part in text.strip("()[]").split(","))
     except ValueError:
-        return _text(text)
-    if len(numbers) != 6 or not all(map(math.isfinite, numbers)) or min(numbers[3:]) <= 0:
+        return _not_empty(text)
+    deviations = statistics[3:]
+    if len(statistics) != 6 or not all(map(math.isfinite, statistics)) or min(deviations) <= 0:
         raise ValueError
-    return numbers
+    return statistics
 
 
 def _backbone(text):
@@ -118,13 +184,14 @@ def _backbone(text):
 def _devices(text):
     if text == "all":
         return text
-    parts = [part.split(":") for part in text.lower().split(",")]
-    kinds, numbers = {kind for kind, _ in parts}, [int(number) for _, number in parts]
-    if kinds == {"cpu"} and len(parts) == 1 and 1 <= numbers[0] <= 256:
-        return f"cpu:{numbers[0]}"
-    if kinds != {"gpu"} or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+    name_parts = [part.split(":") for part in text.lower().split(",")]
+    device_types = {device_type for device_type, _ in name_parts}
+    indices = [int(index) for _, index in name_parts]
+    if device_types == {"cpu"} and len(name_parts) == 1 and 1 <= indices[0] <= 256:
+        return f"cpu:{indices[0]}"
+    if device_types != {"gpu"} or min(indices) < 0 or len(set(indices)) < len(indices):
         raise ValueError
-    return ",".join(f"gpu:{number}" for number in sorted(numbers))
+    return ",".join(f"gpu:{index}" for index in sorted(indices))
 
 
 def _address(text):
@@ -140,32 +207,74 @@ def _host(text):
     return text
 
 
-PATH = Kind(_text, "a path", "PATH")
-FOLDER = Kind(_text, "a folder", "DIR")
-RUN = Kind(_text, "a run's name below --save_dir, or the path of a run or exported model", "RUN")
-RUN_NAME = Kind(_run_name, 'a folder name without any of / \\ : * ? " < > |', "NAME")
-SCORE_NAME = Kind(_run_name, "a short name such as test", "NAME")
-YES_NO = Kind(_yes_no, "yes or no", "yes|no")
-COLOR = Kind(_color, "three whole numbers from 0 to 255: red,green,blue", "R,G,B")
-NORMALIZATION = Kind(
-    _normalization,
-    "a file of --mode mean_std, or its six numbers: means and "
-    "standard deviations of red, green and blue",
-    "FILE",
+PATH = OptionType(convert=_not_empty, allowed="a path", metavar="PATH", allowed_in_help=False)
+FOLDER = OptionType(
+    convert=_not_empty, allowed="the path of a folder", metavar="DIR", allowed_in_help=False
 )
-SHARES = Kind(
-    _shares, "two or three numbers above 0 that add up to 1, such as 0.8,0.1,0.1", "X,X,X"
+RUN = OptionType(
+    convert=_not_empty,
+    allowed="the name of a run in --save_dir, or the path of a run or exported model",
+    metavar="RUN",
+    allowed_in_help=False,
 )
-FORMATS = _some_of("savedmodel", "onnx", "openvino", "litert")
-QUANTIZE = _some_of("none", "fp16", "bf16", "int8")
-DEVICES = Kind(
-    _devices,
-    "all, GPUs by number such as gpu:0,gpu:1, or cpu:N, the processor as N devices",
-    "DEVICES",
+RUN_NAME = OptionType(
+    convert=_folder_name,
+    allowed='a folder name without any of / \\ : * ? " < > | and without a dot at its start',
+    metavar="NAME",
+    allowed_in_help=False,
 )
-HOST = Kind(_host, "an address such as 127.0.0.1 or 0.0.0.0", "HOST")
-ADDRESS = Kind(_address, "HOST:PORT", "HOST:PORT")
-BACKBONE = Kind(
-    _backbone, "one of " + ", ".join([*backbones.TABLE, backbones.HUB + "PRESET"]), "NAME"
+SCORE_NAME = OptionType(
+    convert=_folder_name, allowed="a short name such as test", metavar="NAME", allowed_in_help=False
 )
-WEIGHTS = Kind(_text, "imagenet, none or the path of a weights file", "imagenet|none|PATH")
+YES_NO = OptionType(
+    convert=_yes_no, allowed="yes or no", metavar="yes|no", annotation="bool", allowed_in_help=False
+)
+COLOR = OptionType(
+    convert=_color,
+    allowed="three whole numbers from 0 to 255: red,green,blue",
+    metavar="R,G,B",
+    annotation="tuple[int, int, int]",
+)
+NORMALIZATION = OptionType(
+    convert=_normalization,
+    allowed="a file written by --mode mean_std, or its six numbers: the means, then the standard "
+    "deviations, of red, green and blue",
+    metavar="FILE",
+    annotation="str | tuple[float, ...]",
+)
+SPLIT = OptionType(
+    convert=_fractions,
+    allowed="two or three numbers above 0 that add up to 1, such as 0.8,0.1,0.1",
+    metavar="X,X,X",
+    annotation="tuple[float, ...]",
+)
+FORMATS = some_of("savedmodel", "onnx", "openvino", "litert")
+QUANTIZE = some_of("none", "fp16", "bf16", "int8")
+DEVICES = OptionType(
+    convert=_devices,
+    allowed="all, GPUs by index such as gpu:0,gpu:1, or cpu:N to use the CPU as N devices",
+    metavar="DEVICES",
+)
+HOST = OptionType(
+    convert=_host,
+    allowed="an address such as 127.0.0.1 or 0.0.0.0",
+    metavar="HOST",
+    allowed_in_help=False,
+)
+ADDRESS = OptionType(
+    convert=_address, allowed="HOST:PORT", metavar="HOST:PORT", allowed_in_help=False
+)
+_BACKBONES = (*backbones.TABLE, backbones.HUB + "PRESET")
+BACKBONE = OptionType(
+    convert=_backbone,
+    allowed="one of " + ", ".join(_BACKBONES),
+    metavar="NAME",
+    choices=_BACKBONES,
+    allowed_in_help=False,
+)
+WEIGHTS = OptionType(
+    convert=_not_empty,
+    allowed="imagenet, none or the path of a weights file",
+    metavar="imagenet|none|PATH",
+    allowed_in_help=False,
+)

@@ -32,7 +32,7 @@ from PIL import Image
 from benchmarks.reader import resident
 from common.errors import ImageError, InputError
 from config import parser
-from config.options import RESIZES
+from config.options import OPTIONS
 from data.decoding import decode, load
 from data.decoding_limits import MAX_PIXELS
 from data.geometry import Preprocessing
@@ -315,7 +315,7 @@ def tried(seed, kind, number, max_pixels):
         file.write(data)
     if read:
         return Result(kind, number, *measured(lambda: read(path), InputError))
-    size, resize = generator.choice((8, 64, 224)), generator.choice(RESIZES)
+    size, resize = generator.choice((8, 64, 224)), generator.choice(OPTIONS["resize"].type.choices)
     how = Preprocessing(size, resize, (250, 0, 9), max_pixels)
 
     def check(image, *sides):

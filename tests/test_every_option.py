@@ -18,7 +18,7 @@ import re
 from conftest import ROOT
 from test_docs import read
 
-from config.options import _COMMON, MODES
+from config.modes import _COMMON, MODES
 
 WORD = re.compile(r"--([a-z_]+)(=.*)?", re.S)
 SEQUENCE = (ast.List, ast.Tuple)

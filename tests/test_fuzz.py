@@ -35,7 +35,7 @@ def test_a_case_is_a_function_of_seed_kind_and_number(kind):
 
 
 @pytest.mark.parametrize("text, part", [
-    ("source: [!!int 0x" + "f" * 5000 + "]", "source: has a number of too many digits"),
+    ("source: [!!int 0x" + "f" * 5000 + "]", "source: has a number with too many digits"),
     ("split: " + "[" * 100_000, "has more than 10 levels of brackets"),
     ("- " * 2000, "has more than 10 levels of brackets"),
     ('source: "\\ud800"', "is not YAML"),

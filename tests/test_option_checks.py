@@ -1,9 +1,10 @@
-"""choices.py: options that do not go together are refused in a line that names them."""
+"""Training options that contradict each other are refused in a line that names them."""
 
 import pytest
 
 from common.errors import InputError
-from config import options, parser
+from config import parser
+from config.modes import AUGMENTATION as AUGMENTATION_OPTIONS
 from training.option_checks import AUGMENTATION, check
 
 
@@ -50,6 +51,6 @@ def test_contradictions(size, words, facts):
 def test_cached_features_switch_augmentation_off():
     found = checked("--cache_features", "--freeze_epochs", "2")
     assert {name: getattr(found, name) for name in AUGMENTATION} == AUGMENTATION
-    assert set(AUGMENTATION) == set(options.AUGMENTATION)
+    assert set(AUGMENTATION) == set(AUGMENTATION_OPTIONS)
     plain = parser.parse("train", [])
     assert checked() == plain

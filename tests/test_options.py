@@ -1,18 +1,20 @@
 """Options and the front door: precedence, checks, help, exit statuses, and who imports what."""
 
+import dataclasses
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import typing
 
 import pytest
 from conftest import ROOT, command
 
 import run
 from common.errors import InputError, RunError
-from config import options, parser
+from config import mode_options, modes, options, parser
 from other import demo_data
 
 # What a mode cannot do without.
@@ -29,7 +31,7 @@ REQUIRED = {
     "doctor": [],
 }
 NUMBERS = [name for name, option in options.OPTIONS.items()
-           if option.kind.metavar in ("N", "X")]
+           if option.type.metavar in ("N", "X")]
 # Runs `python run.py` and tells afterwards what it has imported.
 PROBE = """
 import json, runpy, sys
@@ -37,7 +39,8 @@ sys.argv[0] = "run.py"
 try:
     runpy.run_path("run.py", run_name="__main__")
 except SystemExit as end:
-    heavy = {"tensorflow", "keras", "jax", "torch"} & {name.split(".")[0] for name in sys.modules}
+    heavy = {"tensorflow", "keras", "jax", "torch", "numpy", "cv2", "PIL"} & {
+        name.split(".")[0] for name in sys.modules}
     print(json.dumps([end.code, sorted(heavy)]))
 """
 
@@ -76,7 +79,7 @@ def test_run_alone_prints_the_table_of_modes(words):
     assert (status, heavy) == (0, [])
     for mode in ("train", "eval", "predict", "save_pb", "dir2txt", "demo_data"):
         assert re.search(rf"^  {mode} +\w", text, re.MULTILINE)
-    assert set(run.MODES) == set(parser.MODES) == set(REQUIRED)
+    assert set(modes.MODES) == set(REQUIRED)
 
 
 @pytest.mark.parametrize("mode", REQUIRED)
@@ -87,6 +90,7 @@ def test_help_of_a_mode(mode):
         assert re.search(rf"^  --{option.name}\b", text, re.MULTILINE), option.name
         assert f"{option.group}:" in text
         assert " ".join(option.help.split())[:40] in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_help_tells_defaults_units_and_what_is_required():
@@ -94,13 +98,76 @@ def test_help_tells_defaults_units_and_what_is_required():
     text = " ".join(text.split())
     for piece in (
         "[one of adamw, adam, sgd, rmsprop, lion, muon, nadam, lamb, adafactor; default: adamw]",
-        "in pixels [",
-        "in degrees; 0 is off [a number from 0 to 180; default: 10]",
+        "[a whole number from 32 to 4096 (pixels); default: ",
+        "rotation in each direction; 0 disables it [a number from 0 to 180 (degrees); default: 10]",
         "[default: ../datasets/train_datasets]", "default: BACKBONE-DATE-TIME",
     ):
         assert piece in text
     _, _, text = probe("--mode", "eval", "--help")
     assert text.count("[required]") == 2
+
+
+# --- the table ------------------------------------------------------------------------
+
+
+def test_the_classes_of_values_are_those_of_the_table():
+    from option_reference import classes
+
+    with open(os.path.join(ROOT, "config", "mode_options.py"), encoding="utf-8") as file:
+        assert file.read() == classes()  # python -m tests.option_reference writes it
+    assert list(mode_options.OPTION_CLASSES) == list(modes.MODES)
+    for mode, values in mode_options.OPTION_CLASSES.items():
+        assert values._fields == (*modes.MODES[mode].options, "given"), mode
+
+
+@pytest.mark.parametrize("mode", REQUIRED)
+def test_parsed_values_are_of_the_class_and_of_the_types_that_it_names(mode):
+    values = parser.parse(mode, REQUIRED[mode])
+    assert type(values) is mode_options.OPTION_CLASSES[mode]
+    for name, wanted in typing.get_type_hints(type(values)).items():
+        allowed = list(typing.get_args(wanted) or (wanted,))
+        value = getattr(values, name)
+        if typing.get_origin(wanted) is typing.Literal:
+            assert value in allowed, name
+        elif typing.get_origin(wanted) in (tuple, frozenset):
+            assert isinstance(value, (tuple, frozenset)), name
+        else:
+            assert any(isinstance(value, typing.get_origin(part) or part) for part in allowed), name
+
+
+def test_every_mode_is_whole():
+    fields = {field.name for field in dataclasses.fields(options.Option)}
+    for name, mode in modes.MODES.items():
+        words = {*mode.options}
+        assert len(words) == len(mode.options), name
+        assert {*mode.overrides, *mode.required} <= words <= set(options.OPTIONS), name
+        assert mode.positional is None or mode.positional in words, name
+        for changed in mode.overrides.values():
+            assert set(changed) <= fields - {"name", "saved", "resumable"}, name
+        for module in (mode.module, mode.distributed_module or mode.module):
+            assert os.path.isfile(os.path.join(ROOT, *module.split(".")) + ".py"), module
+    used = {option for mode in modes.MODES.values() for option in mode.options}
+    assert used == set(options.OPTIONS)
+
+
+def test_what_a_run_keeps_and_what_resuming_may_change():
+    """Written out: an option that is added without a decision is seen here."""
+    place = {"multigpu", "devices", "coordinator", "num_processes", "process_id"}
+    command = {"json", "debug", "config", "resume", "force"}
+    everything = set(modes.MODES["train"].options)
+    assert everything - modes.saved_options("train") == {*place, *command, "overwrite"}
+    assert modes.resumable_options("train") == {
+        *place, *command, "save_dir", "workers", "data_time_limit", "nan_policy", "keep",
+        "checkpoint_minutes",
+    }
+
+
+def test_choices_are_those_that_are_accepted_and_named():
+    for option in options.OPTIONS.values():
+        for text in option.type.choices or ():
+            if text != "hub:PRESET":  # stands for all presets
+                assert option.type.convert(text) == text
+            assert re.search(rf"\b{re.escape(text)}\b", option.type.allowed)
 
 
 # --- precedence -----------------------------------------------------------------------
@@ -187,7 +254,7 @@ def test_several_values_in_yaml_and_on_the_command_line(tmp_path):
 def test_a_list_in_a_list_is_refused(tmp_path, text):
     file = tmp_path / "mine.yaml"
     file.write_text(f"image: {text}\n")
-    with pytest.raises(InputError, match="image: takes values or one list of them"):
+    with pytest.raises(InputError, match="image: takes a value or a list of values"):
         parser.parse("predict", ["--run", "r", "--config", str(file)])
 
 
@@ -228,30 +295,30 @@ def test_options_are_frozen():
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_out_of_range(capsys, tmp_path, name):
     mode, option = holder(name), options.OPTIONS[name]
-    low, high = map(float, re.findall(r"-?[\d.]+", option.kind.allowed))
+    low, high = map(float, re.findall(r"-?[\d.]+", option.type.allowed))
     wrong = ["nan", "inf", "-inf", "1e999", "many", "", "1,5", low - 1, high + 1, str(low - 1e-9)]
-    if option.kind.metavar == "N":
+    if option.type.metavar == "N":
         wrong = [int(each) if isinstance(each, float) else each for each in wrong]
         wrong += ["1.5", "3e0", "0x10", "True"]
-    wrong += [low] * ("above" in option.kind.allowed) + [high] * ("below" in option.kind.allowed)
+    wrong += [low] * ("above" in option.type.allowed) + [high] * ("below" in option.type.allowed)
     for value in wrong:
         line = refusal(capsys, "--mode", mode, *REQUIRED[mode], f"--{name}={value}")
-        for fact in (f"--{name}:", repr(str(value)), option.kind.allowed):
+        for fact in (f"--{name}:", repr(str(value)), option.type.allowed):
             assert fact in line
     file = tmp_path / "mine.yaml"
     for value in (".nan", ".inf", "[]", "{a: 1}", "many", "true"):
         file.write_text(f"{name}: {value}\n")
         line = refusal(capsys, "--mode", mode, *REQUIRED[mode], "--config", file)
-        for fact in (str(file), name, option.kind.allowed):
+        for fact in (str(file), name, option.type.allowed):
             assert fact in line
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_ends_of_a_range_are_allowed(name):
     mode, option = holder(name), options.OPTIONS[name]
-    low, high = re.findall(r"-?[\d.]+", option.kind.allowed)
-    ends = [low] * ("above" not in option.kind.allowed) + [high] * (
-        "below" not in option.kind.allowed
+    low, high = re.findall(r"-?[\d.]+", option.type.allowed)
+    ends = [low] * ("above" not in option.type.allowed) + [high] * (
+        "below" not in option.type.allowed
     )
     for value in ends:
         found = getattr(parser.parse(mode, [*REQUIRED[mode], f"--{name}={value}"]), name)
@@ -284,7 +351,7 @@ def test_ranges_stand_in_the_message(capsys, name, low, high):
     (["--run", ".."], ["--run: '..'"]),
     (["--run", ""], ["--run: ''"]),
     (["--train_data", " "], ["--train_data: ' '"]),
-    (["photos"], ["'photos' stands alone"]),
+    (["photos"], ["'photos' has no option before it"]),
     (["--epochs"], ["--epochs"]),
 ])
 def test_wrong_words(capsys, words, facts):

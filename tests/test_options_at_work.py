@@ -30,21 +30,22 @@ from test_main_job import FEW_BLOCKS, WORSE, done, go
 from test_server import PNG, Process, encoded, picture, write_model
 
 import efficientnet.model as network
-import inference
 import run
 import save_model
 import train
 from common.errors import InputError
-from config.options import MODES
+from config.modes import MODES
 from config.parser import parse
 from data.geometry import Preprocessing
 from data.samples import read_label_names, write_label_names, write_sample
 from deployment import server
 from other import benchmark, demo_data, doctor, preview
 from other.reporting import report_gallery
+from prediction import classifier
 from prediction.classifier import Classifier
 from runs import run_folder
-from training import callbacks, setup
+from training import setup
+from training.run_recorder import RunRecorder
 
 S = 40  # side of the pictures and of the input, in pixels
 RED, GREEN, BLUE, YELLOW = (200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30)
@@ -238,7 +239,7 @@ def test_backbone(shown):
 
 def test_patience(shown):
     found = shown("train", "--patience", 2)
-    (writer,) = (each for each in found.callbacks if isinstance(each, callbacks.RunWriter))
+    (writer,) = (each for each in found.callbacks if isinstance(each, RunRecorder))
     writer.set_model(found.model)
     for epoch, (accuracy, loss) in enumerate(WORSE):  # the second is the best
         assert not found.model.stop_training
@@ -345,13 +346,13 @@ def test_eval_on_all_devices(place):
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_runtime(tmp_path, monkeypatch, runtime):
-    opened, before = [], inference.open_model
+    opened, before = [], classifier.open_model
 
     def open_model(*words):
         opened.append(before(*words))
         return opened[-1]
 
-    monkeypatch.setattr(inference, "open_model", open_model)
+    monkeypatch.setattr(classifier, "open_model", open_model)
     model, data = write_model(tmp_path / "model", ["first", "second", "c", "d"]), tmp_path / "data"
     write_label_names(write_pictures(data, QUARTERS, HILL), ["first", "second", "c", "d"])
     done("--mode", "eval", "--run", model, "--data", data, "--runtime", runtime)
@@ -379,7 +380,7 @@ def test_workers_of_benchmark(tmp_path, monkeypatch):
         tasks.append(task)
         return {}, np.eye(4, dtype=np.float32)[[0] * len(task["names"])], {}
 
-    monkeypatch.setattr(benchmark, "apart", apart)
+    monkeypatch.setattr(benchmark, "run_in_subprocess", apart)
     monkeypatch.setattr(benchmark, "add_accuracy", lambda *words: None)
     model = write_model(tmp_path / "model")
     go("--mode", "benchmark", "--model", model, "--workers", 3, "--target", tmp_path / "out")
@@ -532,7 +533,7 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
     result = {"model": "m", "difference": 0.0, "checked_images": 1, "formats": {}}
     monkeypatch.setattr(save_model, "export", lambda run, **more: result)
     monkeypatch.setattr(train, "fit", lambda options: result)
-    monkeypatch.setattr(benchmark, "apart", lambda task: benchmark.measure(
+    monkeypatch.setattr(benchmark, "run_in_subprocess", lambda task: benchmark.measure(
         **{**task, "seconds": (0, 0)}))
     monkeypatch.setattr(demo_data, "_write_digit", lambda *words: None)
     monkeypatch.setattr(doctor, "PARTS", {"toolkit": doctor.toolkit})

@@ -21,9 +21,11 @@ import train
 from common.errors import InputError, RunError
 from compute import cluster, device_names
 from compute.devices import Sharding
-from config import options, parser
+from config import parser
+from config.modes import saved_options
 from data import decoding
 from modeling import weight_files
+from modeling.architecture import Architecture
 from modeling.builder import build_model
 from prediction.classifier import Classifier
 from runs import checkpoint, run_folder
@@ -74,7 +76,8 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "STAGES", FEW_BLOCKS)
         keras.utils.set_random_seed(1)
-        build_model("EfficientNetB0", 3, 32, norm="group").save_weights(place / "start.weights.h5")
+        model = build_model(Architecture("EfficientNetB0", 32, norm="group"), 3)
+        model.save_weights(place / "start.weights.h5")
     words = (
         "--mode", "train", "--train_data", place / "train", "--val_data", place / "val",
         "--weights", place / "start.weights.h5", "--input_size", 32, "--batch_size", 8,
@@ -181,7 +184,7 @@ def test_one_process_writes_the_run_folder(trained):
     assert run_folder.read_metrics(run.path)["epochs"] == EPOCHS
     assert run.options.backend == "jax"
     # Where a training ran is no part of what it is.
-    assert run.options.given.isdisjoint(options.PLACE)
+    assert run.options.given.issubset(saved_options("train"))
     assert not [name for name in os.listdir(run.path) if "partial" in name]
 
 
@@ -208,7 +211,7 @@ def test_a_killed_process_ends_the_other_and_resuming_finishes(place, lost):
 
     folder = str(place.runs / name / run_folder.CHECKPOINT)
     found = checkpoint.newest(folder, pytest.fail)
-    assert 1 <= found.epochs == len(found.state["history"]) < epochs
+    assert 1 <= found.epochs == len(found.state.history) < epochs
     if lost == 0:
         return
     again = start(("--mode", "train", "--resume", name, "--save_dir", place.runs,
@@ -278,7 +281,7 @@ def test_a_lost_process_is_told_from_other_errors(error, told):
         (("--coordinator", "10.0.0.1:99"), "--coordinator: needs --num_processes, --process_id"),
         (("--coordinator", "10.0.0.1"), "takes HOST:PORT"),
         (("--num_processes", "2", "--process_id", "2", "--coordinator", "a:1"),
-         "--process_id: 2 is not one of the 2 processes"),
+         "--process_id: 2 is too high for 2 processes; allowed: 0 to 1"),
         (("--num_processes", "2", "--process_id", "1", "--coordinator", "a:1",
           "--backend", "tensorflow"), "several processes train with jax, not with tensorflow"),
         (("--num_processes", "2", "--process_id", "1", "--coordinator", "a:1", "--backend", "jax",

@@ -1,13 +1,14 @@
-"""Options of a training that do not go together: refused before anything is built."""
+"""Training options that contradict each other: refused before anything is built."""
 
 from common.errors import InputError
-from compute import device_names
-from config.options import FOCAL_GAMMA, PROCESS
+from compute.device_names import check_batch_size, launcher, split_name
+from config.modes import PROCESS_OPTIONS
+from config.options import FOCAL_GAMMA
 from data.augmentation import Augmentation
 from data.mixing import Mixing
 from modeling import backbones
 
-# What changes a training image, with the value that leaves it as it is
+# Every option that changes training images, with the value that disables it
 AUGMENTATION = {**Augmentation()._asdict(), **Mixing()._asdict()}
 
 
@@ -15,63 +16,71 @@ def check(options, input_size):
     """Refuses options that contradict each other.
 
     Args:
-        options: those of `--mode train`.
-        input_size: side of the input, in pixels.
+        options: `TrainOptions`.
+        input_size: int, height and width of the model's input, in pixels.
 
     Returns:
-        The options; with `cache_features` the augmentation that nobody asked for is off.
+        The options; with `cache_features`, every augmentation that has its default is disabled.
 
     Raises:
-        InputError: names the options, their values and the way out.
+        InputError: names the options, their values and what to do.
     """
     _check_backbone(options, input_size)
     _check_head(options)
-    _check_steps(options)
-    return _check_features(options) if options.cache_features else options
+    _check_batches(options)
+    _check_epochs(options)
+    return _check_cached_features(options) if options.cache_features else options
 
 
 def check_place(options):
-    """Refuses what says where a training runs and does not go together, or with the rest.
+    """Refuses options about devices and processes that contradict each other, or the rest.
 
-    Apart from `check` because a run that goes on may do so elsewhere.
+    Apart from `check` because a run may resume on other devices.
+
+    Args:
+        options: `TrainOptions`.
+
+    Raises:
+        InputError: names the options, their values and what to do.
     """
-    given = [name for name in PROCESS if getattr(options, name) is not None]
-    if given and len(given) < len(PROCESS):
-        missing = ", ".join(f"--{name}" for name in PROCESS if name not in given)
-        raise InputError(f"--{given[0]}: needs {missing} as well, in each of the processes")
-    processes = options.num_processes or 1
-    if given and options.process_id >= processes:
+    given_names = [name for name in PROCESS_OPTIONS if getattr(options, name) is not None]
+    if given_names and len(given_names) < len(PROCESS_OPTIONS):
+        missing = ", ".join(f"--{name}" for name in PROCESS_OPTIONS if name not in given_names)
+        raise InputError(f"--{given_names[0]}: needs {missing} as well, in each of the processes")
+    process_count = options.num_processes or 1
+    if given_names and options.process_id >= process_count:
         raise InputError(
-            f"--process_id: {options.process_id} is not one of the {processes} processes, which "
-            f"count from 0 to {processes - 1}"
+            f"--process_id: {options.process_id} is too high for {process_count} processes; "
+            f"allowed: 0 to {process_count - 1}"
         )
-    if given and options.backend != "jax":
+    if given_names and options.backend != "jax":
         raise InputError(f"--backend: several processes train with jax, not with {options.backend}")
-    together = given or (options.backend == "jax" and device_names.launcher())
-    if options.cache_features and together:
+    several_processes = given_names or (options.backend == "jax" and launcher())
+    if options.cache_features and several_processes:
         raise InputError(
-            "--cache_features: computes the features of all images in one process; with several "
-            "processes leave it out"
+            "--cache_features: computes the features of all images in one process; leave it out "
+            "to train with several processes"
         )
-    kind, numbers = device_names.split_name(options.devices)
-    if kind != "all":
-        count = numbers[0] if kind == "cpu" else len(numbers)
-        device_names.check_batch_size(options.batch_size, count * processes)
+    device_type, indices = split_name(options.devices)
+    if device_type != "all":
+        device_count = indices[0] if device_type == "cpu" else len(indices)
+        check_batch_size(options.batch_size, device_count * process_count)
 
 
 def _check_backbone(options, input_size):
     name = options.backbone
-    known = backbones.find(name)
-    if known and input_size < known.least_size:
+    backbone = backbones.find(name)
+    if backbone and input_size < backbone.min_size:
         raise InputError(
-            f"--input_size: {input_size} is too small for {name}; its least is {known.least_size}"
+            f"--input_size: {input_size} is too small for {name}; its minimum is "
+            f"{backbone.min_size}"
         )
-    if options.block_attention != "se" and (known is None or known.family != "EfficientNet"):
+    if options.block_attention != "se" and (backbone is None or backbone.family != "EfficientNet"):
         raise InputError(
             f"--block_attention: {options.block_attention} is not possible: {name} has no "
             "attention in its blocks to replace; only EfficientNetB0 to B7 have"
         )
-    if known is None and options.norm == "group":
+    if backbone is None and options.norm == "group":
         raise InputError(f"--norm: group is not possible with {name}; allowed: batch")
 
 
@@ -79,49 +88,52 @@ def _check_head(options):
     if options.bilinear_dim and options.pooling != "bilinear":
         raise InputError(
             f"--bilinear_dim: {options.bilinear_dim} has no effect with --pooling "
-            f"{options.pooling}; it is for --pooling bilinear"
+            f"{options.pooling}; it needs --pooling bilinear"
         )
-    # The default is no contradiction: a run's own options.yaml, used as --config, names it.
+    # The default is allowed: the options.yaml of a run, used as --config, names it.
     if options.focal_gamma != FOCAL_GAMMA and options.loss != "focal":
         raise InputError(
             f"--focal_gamma: {options.focal_gamma:g} has no effect with --loss {options.loss}; it "
-            "is for --loss focal"
+            "needs --loss focal"
         )
 
 
-def _check_steps(options):
+def _check_batches(options):
     for name in ("mixup", "cutmix"):
         if getattr(options, name) and options.batch_size < 2:
             raise InputError(
-                f"--{name}: {getattr(options, name):g} mixes the images of a batch, and "
-                f"--batch_size {options.batch_size} has no two"
+                f"--{name}: {getattr(options, name):g} mixes pairs of images of a batch, which "
+                f"--batch_size {options.batch_size} does not have; give 2 or more"
             )
+    if options.class_weights != "none" and options.sampler == "balanced":
+        raise InputError(
+            f"--class_weights: {options.class_weights} and --sampler balanced both compensate for "
+            "rare classes, together they do so twice: choose one"
+        )
+
+
+def _check_epochs(options):
     if options.freeze_epochs > options.epochs:
         raise InputError(
             f"--freeze_epochs: {options.freeze_epochs} is more than the {options.epochs} of "
-            "--epochs, of which they are the first"
-        )
-    if options.class_weights != "none" and options.sampler == "balanced":
-        raise InputError(
-            f"--class_weights: {options.class_weights} and --sampler balanced both make up for "
-            "rare classes; together they do so twice: choose one"
+            "--epochs, which include them"
         )
 
 
-def _check_features(options):
+def _check_cached_features(options):
     if not options.freeze_epochs:
         raise InputError(
             "--cache_features: needs a frozen backbone: give --freeze_epochs, from 1 to the "
             f"{options.epochs} of --epochs"
         )
-    on = [
+    enabled = [
         name
-        for name, off in AUGMENTATION.items()
-        if name in options.given and getattr(options, name) != off
+        for name, disabled in AUGMENTATION.items()
+        if name in options.given and getattr(options, name) != disabled
     ]
-    if on:
+    if enabled:
         raise InputError(
-            "--cache_features: features are computed once, so no augmentation is possible; "
-            f"given: {', '.join(f'--{name}' for name in on)}"
+            "--cache_features: computes the features of each image once, without augmentation; "
+            f"leave out {', '.join(f'--{name}' for name in enabled)}"
         )
     return options._replace(**AUGMENTATION)

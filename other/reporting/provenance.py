@@ -7,11 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 
 from config import parser
-from config.options import PLACE
-from data.samples import content_hash
+from data.splitting import content_hash
 
-# Of no meaning for what a run is: nothing keeps them
-NOT_KEPT = ("config", "debug", "json", "overwrite", "resume", *PLACE)
 PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv-python-headless")
 
 
@@ -20,16 +17,17 @@ def option_rows(options):
     rows = []
     for option in parser.mode_options("train"):
         value = getattr(options, option.name)
-        if option.name not in NOT_KEPT:
+        if option.saved:
             texts = ["–" if each is None else parser.show(each) for each in (value, option.default)]
-            rows.append((option.name, texts[0], option.shown or texts[1], value != option.default))
+            default = option.default_text or texts[1]
+            rows.append((option.name, texts[0], default, value != option.default))
     return rows
 
 
 def fingerprint(samples, labels, workers):
     """SHA-256, in hex, of one line an image, sorted by file name: `NAME, CLASS, CONTENT`.
 
-    CONTENT is `samples.content_hash` of the file in 16 hexadecimal digits. Equal for equal images
+    CONTENT is `splitting.content_hash` of the file in 16 hexadecimal digits. Equal for equal images
     with equal labels, wherever they are.
     """
 

@@ -1,0 +1,488 @@
+"""The table of modes: what `run.py --mode` can do, and which options each mode has."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from config.options import AUGMENTATION_OPTIONS, OPTIONS
+from config.value_types import PATH, RUN_NAME
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """A mode of `run.py`.
+
+    Attributes:
+        module: str, the module whose `main(options)` runs the mode.
+        summary: str, what the mode does, as `run.py --help` prints it.
+        options: tuple of str, the names of its options, in the order of `--help`.
+        overrides: dict of option name -> dict of the attributes of `Option` that differ here.
+        required: tuple of str, the options without which the mode does not run.
+        positional: str, the option that takes arguments without `--NAME` before them, or None.
+        distributed_module: str, the module that takes the place of `module` for several
+            devices or processes, or None.
+
+    Example:
+        >>> MODES["predict"].module
+        'inference'
+    """
+
+    module: str
+    summary: str
+    options: tuple[str, ...]
+    overrides: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    positional: str | None = None
+    distributed_module: str | None = None
+
+
+_COMMON = ("json", "config", "debug")
+AUGMENTATION = tuple(option.name for option in AUGMENTATION_OPTIONS)
+# They belong together: which process of several this is
+PROCESS_OPTIONS = ("coordinator", "num_processes", "process_id")
+# What several modes say in the same words
+_BATCH_OF_MODEL = {"default": 32, "help": "images that the model computes at once"}
+_LABELLED_SOURCE = {
+    "help": "folder of labelled images, each with a label file (.txt) of the same stem"
+}
+_WITHOUT_BACKBONE = {"default": 224, "default_text": ""}
+
+MODES = {
+    "train": Mode(
+        module="train",
+        distributed_module="multigpu_train",
+        summary="train a classifier on a folder of labelled images",
+        options=(
+            "train_data",
+            "val_data",
+            "val_fraction",
+            "labels",
+            "max_bad",
+            "workers",
+            "data_time_limit",
+            "backbone",
+            "weights",
+            "input_size",
+            "resize",
+            "fill_color",
+            "dropout",
+            "drop_connect",
+            "attention",
+            "block_attention",
+            "pooling",
+            "bilinear_dim",
+            "norm",
+            "normalize",
+            "batch_size",
+            "epochs",
+            "learning_rate",
+            "optimizer",
+            "weight_decay",
+            "warmup_epochs",
+            "label_smoothing",
+            "loss",
+            "focal_gamma",
+            "class_weights",
+            "sampler",
+            "nan_policy",
+            "freeze_epochs",
+            "cache_features",
+            "layer_decay",
+            "clipnorm",
+            "accumulate",
+            "ema",
+            "mixed_precision",
+            "jit",
+            "scale_lr",
+            "patience",
+            "seed",
+            *AUGMENTATION,
+            "multigpu",
+            "devices",
+            "sync_batchnorm",
+            "backend",
+            *PROCESS_OPTIONS,
+            "run",
+            "save_dir",
+            "log_dir",
+            "overwrite",
+            "resume",
+            "force",
+            "checkpoint_minutes",
+            "keep",
+            *_COMMON,
+        ),
+        overrides={
+            "run": {
+                "type": RUN_NAME,
+                "help": "name of the new run",
+                "default_text": "BACKBONE-DATE-TIME",
+            }
+        },
+    ),
+    "eval": Mode(
+        module="eval",
+        summary="evaluate a run or an exported model on labelled images",
+        options=(
+            "data",
+            "workers",
+            "batch_size",
+            "tta",
+            "runtime",
+            "multigpu",
+            "devices",
+            "run",
+            "save_dir",
+            "top_k",
+            "csv",
+            "record",
+            *_COMMON,
+        ),
+        overrides={
+            "batch_size": _BATCH_OF_MODEL,
+            "top_k": {"help": "k of the top-k accuracy"},
+            "csv": {
+                "help": "CSV file to write, with one row per image",
+                "default_text": "eval.csv in the folder of the run",
+            },
+        },
+        required=("run", "data"),
+    ),
+    "predict": Mode(
+        module="inference",
+        summary="predict the classes of images",
+        options=(
+            "image",
+            "workers",
+            "batch_size",
+            "tta",
+            "runtime",
+            "run",
+            "save_dir",
+            "top_k",
+            "csv",
+            *_COMMON,
+        ),
+        overrides={
+            "batch_size": _BATCH_OF_MODEL,
+            "top_k": {
+                "help": "number of most probable classes to show",
+                "default_text": "3, or all if there are fewer",
+            },
+        },
+        required=("run", "image"),
+    ),
+    "save_pb": Mode(
+        module="save_model",
+        distributed_module="save_multigpu_model",
+        summary="export a run as a SavedModel that serves by itself",
+        options=("run", "save_dir", "multigpu", *_COMMON),
+        overrides={
+            "run": {"help": "run to export"},
+            "multigpu": {
+                "help": "for a run trained on several devices: verify, in a separate process "
+                "with one device, that the exported model predicts the same there"
+            },
+        },
+        required=("run",),
+    ),
+    "export": Mode(
+        module="save_model",
+        summary="export a run for TensorFlow, ONNX Runtime and OpenVINO",
+        options=("run", "save_dir", "format", "quantize", "min_agreement", "max_drop", *_COMMON),
+        overrides={"run": {"help": "run to export"}},
+        required=("run",),
+    ),
+    "benchmark": Mode(
+        module="other.benchmark",
+        summary="compare the runtimes of an exported model on this machine",
+        options=("model", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
+        overrides={
+            "data": {"help": "folder of labelled images on which the accuracy is measured"},
+            "batch_size": {"default": 32, "help": "largest batch size to measure"},
+            "target": {"default": "benchmark", "help": "output folder for the table and the chart"},
+        },
+        required=("model",),
+    ),
+    "serve": Mode(
+        module="deployment.server",
+        summary="answer requests over HTTP",
+        options=(
+            "model",
+            "runtime",
+            "save_dir",
+            "top_k",
+            "host",
+            "port",
+            "token_file",
+            "no_auth",
+            "workers",
+            "max_batch",
+            "max_wait_ms",
+            "max_queue",
+            "time_limit",
+            "max_megabytes",
+            "max_megapixels",
+            "max_images",
+            "keep_uncertain",
+            "keep_below",
+            "keep_megabytes",
+            *_COMMON,
+        ),
+        overrides={
+            "workers": {
+                "default": 1,
+                "default_text": "",
+                "unit": "processes",
+                "group": "Server",
+                "help": "number of server processes, each with its own copy of the model",
+            },
+            "top_k": {
+                "help": "number of most probable classes in an answer, if the request does not "
+                "say how many",
+                "default_text": "3, or all if there are fewer",
+            },
+        },
+        required=("model",),
+    ),
+    "backbones": Mode(
+        module="other.backbone_table",
+        summary="list the backbones: size, cost, weights",
+        options=_COMMON,
+    ),
+    "fetch_weights": Mode(
+        module="other.fetch_weights",
+        summary="download the ImageNet weights of a backbone",
+        options=("backbone", *_COMMON),
+        overrides={"backbone": {"help": "backbone whose ImageNet weights are downloaded"}},
+    ),
+    "preview": Mode(
+        module="other.preview",
+        summary="draw a batch of training images as the model sees them",
+        options=(
+            "train_data",
+            "labels",
+            "workers",
+            "input_size",
+            "resize",
+            "fill_color",
+            "batch_size",
+            "label_smoothing",
+            "sampler",
+            "seed",
+            *AUGMENTATION,
+            "target",
+            *_COMMON,
+        ),
+        overrides={
+            "input_size": _WITHOUT_BACKBONE,
+            "target": {"type": PATH, "default": "preview.png", "help": "PNG file to write"},
+        },
+    ),
+    "dir2txt": Mode(
+        module="other.data_reconstruction_dir2txt",
+        summary="convert a folder with one subfolder per class into the sample format",
+        options=("source", "target", "how", "split", "workers", "dry_run", *_COMMON),
+        required=("source", "target"),
+    ),
+    "txt2dir": Mode(
+        module="other.data_reconstruction_txt2dir",
+        summary="convert the sample format into one folder per class, or into a CSV file",
+        options=("source", "labels", "target", "how", "csv", "dry_run", *_COMMON),
+        overrides={
+            "source": _LABELLED_SOURCE,
+            "csv": {
+                "help": "CSV file with the columns path and label: with --source it is written "
+                "instead of the folders, without --source it is read"
+            },
+        },
+    ),
+    "mean_std": Mode(
+        module="other.mean_std",
+        summary="compute the mean and standard deviation of the pixels of a folder",
+        options=(
+            "source",
+            "input_size",
+            "resize",
+            "fill_color",
+            "original",
+            "workers",
+            "target",
+            *_COMMON,
+        ),
+        overrides={
+            "source": {"help": "folder of images, with or without label files"},
+            "input_size": _WITHOUT_BACKBONE,
+            "target": {"type": PATH, "default": "mean_std.json", "help": "JSON file to write"},
+        },
+        required=("source",),
+    ),
+    "statistics": Mode(
+        module="other.statistics_visual",
+        summary="chart the images per class, their sizes and aspect ratios",
+        options=("source", "val_data", "labels", "workers", "target", *_COMMON),
+        overrides={
+            "source": _LABELLED_SOURCE,
+            "val_data": {
+                "help": "folder of validation images to show beside them",
+                "default_text": "",
+            },
+            "target": {
+                "default": "statistics",
+                "help": "output folder for the charts and the table",
+            },
+        },
+        required=("source",),
+    ),
+    "confusion_matrix": Mode(
+        module="other.confusion_matrix",
+        summary="chart which classes are confused with which",
+        options=("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
+        overrides={
+            "data": {
+                "help": "folder of labelled images to evaluate",
+                "default_text": "eval.csv of the run, which --mode eval has written",
+            },
+            "batch_size": _BATCH_OF_MODEL,
+            "target": {
+                "help": "output folder for the matrices and the confused pairs",
+                "default_text": "confusion_matrix in the folder of the run",
+            },
+        },
+        required=("run",),
+    ),
+    "audit": Mode(
+        module="other.data_del",
+        summary="find broken files, wrong labels, duplicates and leaks",
+        options=("source", "val_data", "labels", "near_duplicates", "workers", "target", *_COMMON),
+        overrides={
+            "source": {
+                "help": "folder of images with label files, or with one subfolder per class"
+            },
+            "val_data": {
+                "help": "folder of validation images, to find those that are training images too",
+                "default_text": "",
+            },
+            "target": {"default": "audit", "help": "output folder for the page and the table"},
+        },
+        required=("source",),
+    ),
+    "clean": Mode(
+        module="other.quarantine",
+        summary="move the files found by the audit out of the way, or back",
+        options=("csv", "target", "delete", "undo", "dry_run", *_COMMON),
+        overrides={
+            "csv": {"help": "findings.csv of --mode audit, with an action in each row"},
+            "target": {"default": "quarantine", "help": "folder to which files are moved"},
+        },
+    ),
+    "report": Mode(
+        module="other.report",
+        summary="write a page about a run: scores, errors, doubtful labels",
+        options=("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
+        overrides={
+            "batch_size": _BATCH_OF_MODEL,
+            "target": {
+                "type": PATH,
+                "help": "HTML file to write, with a CSV file beside it",
+                "default_text": "report.html in the folder of the run",
+            },
+        },
+        required=("run", "data"),
+    ),
+    "relabel": Mode(
+        module="other.relabel",
+        summary="correct labels from the table of a report",
+        options=("run", "save_dir", "csv", "dry_run", *_COMMON),
+        overrides={
+            "csv": {
+                "help": "CSV file of the report with the column new_label filled in, or an undo "
+                "file"
+            }
+        },
+        required=("run", "csv"),
+    ),
+    "compare": Mode(
+        module="other.compare",
+        summary="test whether one run is better than another",
+        options=("runs", "data", "workers", "batch_size", "save_dir", *_COMMON),
+        overrides={"batch_size": _BATCH_OF_MODEL},
+        required=("runs", "data"),
+        positional="runs",
+    ),
+    "calibrate": Mode(
+        module="other.calibrate",
+        summary="calibrate the probabilities of a model, and let it answer unknown",
+        options=(
+            "run",
+            "data",
+            "precision",
+            "workers",
+            "batch_size",
+            "save_dir",
+            "dry_run",
+            *_COMMON,
+        ),
+        overrides={
+            "data": {"help": "folder of labelled images that training has not seen"},
+            "batch_size": _BATCH_OF_MODEL,
+        },
+        required=("run", "data"),
+    ),
+    "doctor": Mode(
+        module="other.doctor",
+        summary="describe this installation on one page, for a bug report",
+        options=("save_dir", "log_dir", *_COMMON),
+    ),
+    "demo_data": Mode(
+        module="other.demo_data",
+        summary="write 1,797 images of handwritten digits in the sample format",
+        options=("target", "seed", *_COMMON),
+        overrides={
+            "target": {"default": "datasets/digits"},
+            "seed": {"help": "seed of the split into training, validation and test data"},
+        },
+    ),
+}
+
+
+def mode_options(mode):
+    """The options of a mode.
+
+    Args:
+        mode: str, a key of `MODES`.
+
+    Returns:
+        list of `Option`, with what this mode overrides.
+    """
+    overrides = MODES[mode].overrides
+    return [
+        dataclasses.replace(OPTIONS[name], **overrides.get(name, {}))
+        for name in MODES[mode].options
+    ]
+
+
+def saved_options(mode="train"):
+    """The options that a run keeps in its options.yaml.
+
+    Args:
+        mode: str, a key of `MODES`.
+
+    Returns:
+        frozenset of str, names of options.
+    """
+    return frozenset(option.name for option in mode_options(mode) if option.saved)
+
+
+def resumable_options(mode="train"):
+    """The options that may differ from those of the run that `--resume` names.
+
+    `--epochs` is not one of them: it may only grow.
+
+    Args:
+        mode: str, a key of `MODES`.
+
+    Returns:
+        frozenset of str, names of options.
+    """
+    return frozenset(option.name for option in mode_options(mode) if option.resumable)
