@@ -94,7 +94,8 @@ def measure(asked):
     import numpy as np
     import tensorflow as tf
 
-    from compute.devices import Devices, Sharding, over_devices, tensorflow_strategy
+    from compute.devices import Devices, Sharding, tensorflow_strategy
+    from compute.keras_patches import mean_over_devices
     from modeling.architecture import Architecture
     from modeling.builder import build_model
     from training.compilation import jit_compile
@@ -107,7 +108,7 @@ def measure(asked):
     with devices.scope():
         model = build_model(Architecture(asked.backbone, SIZE), CLASSES)
         model.compile(
-            "sgd", over_devices(loss) if strategy else loss, jit_compile=jit_compile("auto")
+            "sgd", mean_over_devices(loss) if strategy else loss, jit_compile=jit_compile("auto")
         )
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (images, SIZE, SIZE, 3), np.uint8)

@@ -154,43 +154,6 @@ def predict_over(model, strategy):
     return predict
 
 
-def over_devices(loss):
-    """A loss whose mean is that of the whole batch, not of each device's part.
-
-    Keras divides the sum over a device's rows by their weight, and the sum of the
-    devices' losses by their number, which gives the rows of a smaller part, that of the
-    last batch for instance, a larger say.
-
-    Args:
-        loss: a Keras loss with the reduction "mean_with_sample_weight".
-    """
-    import keras
-    import tensorflow as tf
-
-    class OverDevices(type(loss)):
-        def __call__(self, y_true, y_pred, sample_weight=None):
-            mean = super().__call__(y_true, y_pred, sample_weight)
-            replica = tf.distribute.get_replica_context()
-            if replica is None:  # Keras only asks for the shape
-                return mean
-            here = tf.reduce_sum(sample_weight)
-            everywhere = replica.all_reduce(tf.distribute.ReduceOp.SUM, here)
-            share = tf.math.divide_no_nan(here, everywhere) * replica.num_replicas_in_sync
-            return mean * keras.ops.cast(share, mean.dtype)
-
-    loss.__class__ = OverDevices
-    return loss
-
-
-def synchronize(model):
-    """Lets every batch normalisation of a model take the whole batch's statistics."""
-    import keras
-
-    for layer in model._flatten_layers():  # those inside of layers, too
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = True
-
-
 def leave_distribution():
     """Models made after this are for one device of this process."""
     import keras

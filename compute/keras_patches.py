@@ -1,16 +1,108 @@
-"""What is changed about Keras itself, each with the version it is for."""
+"""Every place that changes objects of Keras or depends on its internals.
+
+Written for Keras 3.15. `tests/test_keras_patches.py` shows for each why it is needed, and fails
+when a version of Keras no longer needs it: then remove it here.
+"""
 
 import functools
+
+import numpy as np
 
 
 def remember_skipped_attributes():
     """Halves the time that saving weights takes.
 
-    Keras 3.15 keeps the names of attributes that it does not save under
-    "saving_attr_skipset_..." and looks for them under "saving_attr_skiplist_...", so it
-    finds them out anew for every layer. They depend on nothing but the argument.
+    `saving_lib.get_attr_skipset` stores its result under "saving_attr_skipset_..." but looks it
+    up under "saving_attr_skiplist_...", so it computes the result again for every layer. The
+    result depends on nothing but the argument.
     """
     from keras.src.saving import saving_lib
 
     if not hasattr(saving_lib.get_attr_skipset, "cache_info"):
         saving_lib.get_attr_skipset = functools.cache(saving_lib.get_attr_skipset)
+
+
+def skip_steps(model, count):
+    """Makes the next `count` steps of a model's `fit` take their batch without computing.
+
+    `fit` can begin at a later epoch, but not at a later step of an epoch.
+
+    Args:
+        model: compiled `keras.Model` with metrics that have been built, inside `fit`, where
+            its `train_function` exists.
+        count: int, 1 or more. The logs of these steps are the metrics at the time of this call.
+    """
+    train_function = model.train_function
+    logs = {name: float(value) for name, value in model.get_metrics_result().items()}
+    steps_left = count
+
+    def skip_step(*arguments):
+        nonlocal steps_left
+        steps_left -= 1
+        if not steps_left:
+            model.train_function = train_function
+        *state, batches = arguments  # JAX passes its state from step to step
+        next(batches)
+        return (logs, *state) if state else logs
+
+    model.train_function = skip_step
+
+
+def build_metrics(model, classes):
+    """Creates the variables of a compiled model's metrics, which Keras does in the first step.
+
+    Args:
+        model: compiled `keras.Model` with outputs (B, C); its metrics are reset.
+        classes: int, number of classes C.
+    """
+    row = np.full((1, classes), 1 / classes, np.float32)
+    model.compute_metrics(None, row, row, np.ones(1, np.float32))
+    model.reset_metrics()
+
+
+def mean_over_devices(loss):
+    """Makes the mean of a loss that of the whole batch, not the mean of each device's means.
+
+    Under a `tf.distribute` strategy Keras divides the sum over a device's rows by their weight,
+    and the sum of the devices' losses by their number. The rows of a device that has fewer, in
+    the last batch for instance, would count more.
+
+    Args:
+        loss: `keras.losses.Loss` with the reduction "mean_with_sample_weight"; is changed.
+
+    Returns:
+        The same loss.
+    """
+    import keras
+    import tensorflow as tf
+
+    class MeanOverDevices(type(loss)):
+        def __call__(self, y_true, y_pred, sample_weight=None):
+            device_mean = super().__call__(y_true, y_pred, sample_weight)
+            replica = tf.distribute.get_replica_context()
+            if replica is None:  # Keras asks for the shape only
+                return device_mean
+            device_weight = tf.reduce_sum(sample_weight)
+            total_weight = replica.all_reduce(tf.distribute.ReduceOp.SUM, device_weight)
+            fraction = tf.math.divide_no_nan(device_weight, total_weight)
+            factor = keras.ops.cast(fraction * replica.num_replicas_in_sync, device_mean.dtype)
+            return device_mean * factor
+
+    loss.__class__ = MeanOverDevices
+    return loss
+
+
+def synchronize_batch_norm(model):
+    """Makes every BatchNormalization of a model use the statistics of the whole batch.
+
+    `synchronized` is an argument of the layer's constructor only, and these layers have been
+    built by then, some inside other layers.
+
+    Args:
+        model: `keras.Model`.
+    """
+    import keras
+
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = True

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from compute.backend import has_gpu
-from compute.devices import over_devices, synchronize
+from compute.keras_patches import mean_over_devices, synchronize_batch_norm
 from modeling.builder import backbone_layers, build_model
 from other.focal_loss import FocalLoss, class_weights
 from runs import run_folder
@@ -29,7 +29,7 @@ def make_model(setup):
         weights="none" if setup.checkpoint else setup.options.weights,
     )
     if setup.options.sync_batchnorm and keras.backend.backend() == "tensorflow":
-        synchronize(model)  # on JAX it is so by itself
+        synchronize_batch_norm(model)  # on JAX it is so by itself
     return model
 
 
@@ -47,13 +47,13 @@ def compile_model(model, setup, stage, steps_per_epoch, devices, margins=(), lr_
     """
     options = setup.options
     loss = make_loss(setup)
-    # Made first: `over_devices` changes what the loss does.
+    # Made first: `mean_over_devices` changes what the loss does.
     mean_loss = keras.metrics.MeanMetricWrapper(loss.call, name=MEAN_LOSS)
     model.compile(
         optimizer=_stage_optimizer(
             model, options, stage, steps_per_epoch, lr_reductions, devices.strategy is not None
         ),
-        loss=over_devices(loss) if devices.strategy else loss,
+        loss=mean_over_devices(loss) if devices.strategy else loss,
         weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss, *margins],
         jit_compile=jit_compile(options.jit),
     )

@@ -9,6 +9,7 @@ import time
 import keras
 import numpy as np
 
+from compute.keras_patches import skip_steps
 from training.averaging import averaged_weights
 
 NOTICE = b"\nstopping after this batch, with a checkpoint; once more stops at once\n"
@@ -82,7 +83,7 @@ class MidEpochCheckpoints(keras.callbacks.Callback):
             self.done_steps = self.skipped_steps
             for variable in self.model.metrics_variables:
                 variable.assign(self.metric_values[variable.path])
-            pass_over(self.model, self.skipped_steps)
+            skip_steps(self.model, self.skipped_steps)
 
     def on_train_batch_end(self, batch, logs=None):
         if batch + 1 > self.skipped_steps:
@@ -110,31 +111,6 @@ class MidEpochCheckpoints(keras.callbacks.Callback):
         self.recorder.save(self.model, self.done_steps, metric_values)
         if self.interruptions.signal_number:
             self.interruptions.end()
-
-
-def pass_over(model, count):
-    """Lets the next `count` steps of a model's `fit` take their batch and do nothing."""
-    compute = model.train_function
-    logs = {name: float(value) for name, value in model.get_metrics_result().items()}
-    left = count
-
-    def step(*arguments):
-        nonlocal left
-        left -= 1
-        if not left:
-            model.train_function = compute
-        *state, batches = arguments  # JAX hands its state from step to step
-        next(batches)
-        return (logs, *state) if state else logs
-
-    model.train_function = step
-
-
-def build_metrics(model, classes):
-    """Makes the variables of a compiled model's metrics, which Keras does in the first step."""
-    row = np.full((1, classes), 1 / classes, np.float32)
-    model.compute_metrics(None, row, row, np.ones(1, np.float32))
-    model.reset_metrics()
 
 
 def _metric_values(model):

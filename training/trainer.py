@@ -13,6 +13,7 @@ from common.console import say
 from common.errors import DivergedError, RunError
 from compute.backend import use_precision
 from compute.devices import SINGLE_DEVICE, Devices
+from compute.keras_patches import build_metrics
 from runs import checkpoint as checkpoints
 from runs import run_folder
 from runs.checkpoint import Checkpoint
@@ -314,7 +315,7 @@ class Trainer:
         is_tensorflow = keras.backend.backend() == "tensorflow"
         if checkpoint.steps and is_tensorflow and not self.devices.strategy:
             # Elsewhere `fit` does so before the first step.
-            preemption.build_metrics(model, len(self.setup.class_names))
+            build_metrics(model, len(self.setup.class_names))
         return metric_values
 
     def _fit_epochs(self, first_epoch, last_epoch, checkpoint, metric_values):
