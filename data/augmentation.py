@@ -1,4 +1,9 @@
-"""The augmentations of one image and their order: flips, shift, rotation, zoom, erasing."""
+"""The augmentations of one image and their order: flips, shift, rotation, zoom, erasing.
+
+Flips, shift, rotation and zoom are one affine map, sampled once: one pass over the pixels, and
+no blur upon blur. Keras's layers `RandomTranslation`, `RandomRotation` and `RandomZoom` would
+resample the image three times.
+"""
 
 import math
 from typing import NamedTuple
@@ -9,21 +14,21 @@ import numpy as np
 from data.buffers import scratch
 from random_eraser import random_eraser
 
-# Share of the images that are shifted, rotated and zoomed. Some stay as they are, as
-# all will be in use; and it keeps decoding, not warping, what a batch costs.
-WARPED = 0.75
+# Fraction of the images that are shifted, rotated and zoomed. The others stay as they are, as all
+# images will be in use; it also keeps decoding, not warping, the main cost of a batch.
+WARPED_FRACTION = 0.75
 
 
 class Augmentation(NamedTuple):
     """What may happen to an image; the defaults change nothing.
 
     Attributes:
-        horizontal_flip: mirror half of the images left to right.
-        vertical_flip: mirror half of the images top to bottom.
-        shift: largest shift either way, as a share of the side.
-        rotation: largest rotation either way, in degrees.
-        zoom: largest scaling either way, as a share.
-        random_eraser: chance of random erasing.
+        horizontal_flip: bool, mirror half of the images left to right.
+        vertical_flip: bool, mirror half of the images top to bottom.
+        shift: largest shift in either direction, as a fraction of the side.
+        rotation: largest rotation in either direction, in degrees.
+        zoom: largest change of the scale in either direction, as a fraction: 0.1 is 0.9 to 1.1.
+        random_eraser: probability of erasing a random rectangle, 0 to 1.
     """
 
     horizontal_flip: bool = False
@@ -37,9 +42,8 @@ class Augmentation(NamedTuple):
 def augment(image, augmentation, generator):
     """Applies the augmentations to one image, in place.
 
-    Flips, shift, rotation and zoom are one affine map, sampled once: one pass over
-    the pixels, and no blur upon blur. Pixels from outside repeat the border. Three
-    of four images are shifted, rotated and zoomed.
+    Pixels from outside repeat the border. Three of four images are shifted, rotated and
+    zoomed.
 
     Args:
         image: uint8 (S, S, 3), RGB; changed in place.
@@ -49,14 +53,20 @@ def augment(image, augmentation, generator):
 
     Returns:
         uint8 (S, S, 3), `image` itself.
+
+    Example:
+
+    ```python
+    augment(image, Augmentation(horizontal_flip=True, rotation=15.0), np.random.default_rng(0))
+    ```
     """
     draws = generator.random(7)
     flip_x = augmentation.horizontal_flip and draws[0] < 0.5
     flip_y = augmentation.vertical_flip and draws[1] < 0.5
     shift_x, shift_y, turn, scaling = draws[2:6] * 2 - 1
-    warps = augmentation.shift or augmentation.rotation or augmentation.zoom
-    if warps and draws[6] < WARPED:
-        matrix = _affine(
+    is_warping = augmentation.shift or augmentation.rotation or augmentation.zoom
+    if is_warping and draws[6] < WARPED_FRACTION:
+        affine_matrix = _affine(
             image.shape[0],
             augmentation.shift * shift_x,
             augmentation.shift * shift_y,
@@ -65,21 +75,21 @@ def augment(image, augmentation, generator):
             flip_x,
             flip_y,
         )
-        _warp(image, matrix)
+        _warp(image, affine_matrix)
     elif flip_x or flip_y:
         image[...] = cv2.flip(image, -1 if flip_x and flip_y else int(flip_x))
     return random_eraser(image, generator, augmentation.random_eraser)
 
 
-def _warp(image, matrix):
-    # Four channels at a time, OpenCV is more than twice as fast as with three.
-    shape = (*image.shape[:2], 4)
-    source = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, dst=scratch("source", shape))
+def _warp(image, affine_matrix):
+    # With four channels OpenCV is more than twice as fast as with three.
+    rgba_shape = (*image.shape[:2], 4)
+    source = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, dst=scratch("source", rgba_shape))
     target = cv2.warpAffine(
         source,
-        matrix,
-        shape[1::-1],
-        dst=scratch("target", shape),
+        affine_matrix,
+        rgba_shape[1::-1],
+        dst=scratch("target", rgba_shape),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
@@ -92,6 +102,8 @@ def _affine(size, shift_x, shift_y, degrees, scale, flip_x, flip_y):
     cosine = scale * math.cos(math.radians(degrees))
     sine = scale * math.sin(math.radians(degrees))
     mirror_x, mirror_y = (-1 if flip_x else 1), (-1 if flip_y else 1)
-    turn = np.array([[cosine * mirror_x, sine * mirror_y], [-sine * mirror_x, cosine * mirror_y]])
-    move = center - turn.sum(axis=1) * center + np.array([shift_x, shift_y]) * size
-    return np.column_stack([turn, move])
+    linear_part = np.array(
+        [[cosine * mirror_x, sine * mirror_y], [-sine * mirror_x, cosine * mirror_y]]
+    )
+    translation = center - linear_part.sum(axis=1) * center + np.array([shift_x, shift_y]) * size
+    return np.column_stack([linear_part, translation])

@@ -1,12 +1,12 @@
 """RandAugment and AugMix: random operations on one image, on top of `augmentation.py`.
 
 Sources: Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced
-search space", 2020 (CVPR workshops), section 3: two operations an image, of its fourteen.
+search space", 2020 (CVPR workshops), section 3: two operations per image, of its fourteen.
 Hendrycks et al., "AugMix: A Simple Data Processing Method to Improve Robustness and
 Uncertainty", 2020 (ICLR), algorithm 1 and its nine operations, without the consistency
-loss. Largest strengths as in Cubuk et al., "AutoAugment: Learning Augmentation Policies
-from Data", 2019 (CVPR), in the table of operations of its appendix. Where RandAugment
-holds the strength constant, here it is the largest of uniform draws.
+loss. The maximum strengths are those of Cubuk et al., "AutoAugment: Learning Augmentation
+Policies from Data", 2019 (CVPR), in the table of operations of its appendix. RandAugment holds
+the strength constant; here it is the maximum of uniform draws.
 
 Keras's layers (3.15) are not used: `RandAugment` ignores the seed that is passed to its
 `get_random_transformation`, and computes all of its operations for each one that it
@@ -19,17 +19,24 @@ import cv2
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-OPERATIONS_AN_IMAGE = 2  # N of RandAugment
-CHAINS, DEPTH = 3, 3  # of AugMix: k chains of 1 to DEPTH operations
-GRAY = (128, 128, 128)  # comes in from outside, as in RandAugment's code
+OPERATIONS_PER_IMAGE = 2  # N of RandAugment
+CHAINS, MAX_DEPTH = 3, 3  # of AugMix: k chains of 1 to MAX_DEPTH operations
+BORDER_GRAY = (128, 128, 128)  # comes in from outside, as in RandAugment's code
 
 
 class ImagePolicy:
     """RandAugment, then AugMix, of one image at a time. Threads may share it.
 
     Args:
-        mixing: a `mixing.Mixing`, of which `randaugment` and `augmix` count: strengths
+        mixing: a `mixing.Mixing`, whose `randaugment` and `augmix` count: strengths
             from 0, which is off, to 1.
+
+    Example:
+
+    ```python
+    policy = ImagePolicy(Mixing(randaugment=0.5))
+    policy(image, np.random.default_rng(0), np.random.default_rng(1))
+    ```
     """
 
     def __init__(self, mixing):
@@ -48,35 +55,36 @@ class ImagePolicy:
         """
         if self._randaugment:
             image[...] = _chain(
-                image, RANDAUGMENT, OPERATIONS_AN_IMAGE, self._randaugment, randaugment_generator
+                image, RANDAUGMENT, OPERATIONS_PER_IMAGE, self._randaugment, randaugment_generator
             )
         if self._augmix:
             image[...] = _augmix(image, self._augmix, augmix_generator)
 
 
 def _augmix(image, strength, generator):
-    shares = generator.dirichlet(np.ones(CHAINS))
-    kept = generator.beta(1, 1)
-    mixed = np.float32(kept) * image
-    for share in shares:
-        depth = generator.integers(1, DEPTH + 1)
-        chain = _chain(image, AUGMIX, depth, strength, generator)
-        mixed += np.float32((1 - kept) * share) * chain
-    return np.rint(mixed, out=mixed)  # shares add up to 1: never beyond 0 to 255
+    chain_weights = generator.dirichlet(np.ones(CHAINS))
+    original_weight = generator.beta(1, 1)
+    mixed_image = np.float32(original_weight) * image
+    for chain_weight in chain_weights:
+        depth = generator.integers(1, MAX_DEPTH + 1)
+        chain_image = _chain(image, AUGMIX, depth, strength, generator)
+        mixed_image += np.float32((1 - original_weight) * chain_weight) * chain_image
+    return np.rint(mixed_image, out=mixed_image)  # the weights add up to 1: stays within 0 to 255
 
 
 def _chain(image, operations, count, strength, generator):
     """`count` operations, drawn with replacement, one after the other; a new uint8 array."""
     functions = tuple(operations.values())
-    image = Image.fromarray(image)
-    for number in generator.integers(len(functions), size=count):
+    pillow_image = Image.fromarray(image)
+    for operation_index in generator.integers(len(functions), size=count):
         # Every operation draws, so that none changes what those after it do.
-        image = functions[number](image, strength * generator.uniform(-1, 1))
-    return np.asarray(image)
+        amount = strength * generator.uniform(-1, 1)
+        pillow_image = functions[operation_index](pillow_image, amount)
+    return np.asarray(pillow_image)
 
 
 def _shear_x(image, amount):
-    # About the first row, not the middle, as in the code of the papers; so is _shear_y.
+    # About the first row, not the middle, as in the code of the papers; so does _shear_y.
     return _warp(image, [[1, 0.3 * amount, 0], [0, 1, 0]])
 
 
@@ -93,8 +101,8 @@ def _translate_y(image, amount):
 
 
 def _rotate(image, amount):
-    center = (image.width - 1) / 2, (image.height - 1) / 2
-    return _warp(image, cv2.getRotationMatrix2D(center, 30 * amount, 1))
+    image_center = (image.width - 1) / 2, (image.height - 1) / 2
+    return _warp(image, cv2.getRotationMatrix2D(image_center, 30 * amount, 1))
 
 
 def _warp(image, matrix):
@@ -107,7 +115,7 @@ def _warp(image, matrix):
             image.size,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=GRAY,
+            borderValue=BORDER_GRAY,
         )
     )
 
@@ -148,9 +156,9 @@ def _identity(image, amount):
     return image
 
 
-# Functions of an RGB `PIL.Image.Image` and an amount from -1 to 1, whose sign is the
-# direction, or without meaning; they give an image of the same size.
-AUGMIX = {  # without the four that resemble the corruptions which the paper tests with
+# Functions (RGB `PIL.Image.Image`, amount) -> image of the same size. The amount runs from -1
+# to 1; its sign is the direction, or has no meaning.
+AUGMIX = {  # without the four that resemble the corruptions in the paper's tests
     "shear_x": _shear_x,
     "shear_y": _shear_y,
     "translate_x": _translate_x,

@@ -1,8 +1,8 @@
 """Arrays that a thread uses again and again.
 
-A fresh array of an image's size costs a page fault every 4 kB, which is a sixth of
-the time of decoding a photo. What is handed out here is overwritten by the same
-thread's next call under the same name: never keep it, never return it.
+A new array of an image's size costs a page fault every 4 kB, which is a sixth of
+the time of decoding a photo. The array that `scratch` returns is overwritten after the same
+thread's next call with the same name: never keep it, never return it.
 """
 
 import math
@@ -10,23 +10,26 @@ import threading
 
 import numpy as np
 
-LIMIT = 64 << 20  # bytes; rarer and larger ones are not worth keeping
+MAX_BYTES = 64 << 20  # larger arrays are rare and not worth keeping
 
 _local = threading.local()
 
 
 def scratch(name, shape):
-    """A uint8 array of this thread's, with undefined content.
+    """A uint8 array that belongs to this thread, with undefined content.
 
     Args:
         name: str; arrays of different names never overlap.
         shape: tuple of int.
+
+    Returns:
+        uint8 array of that shape.
     """
-    size = math.prod(shape)
-    if size > LIMIT:
+    byte_count = math.prod(shape)
+    if byte_count > MAX_BYTES:
         return np.empty(shape, np.uint8)
-    array = getattr(_local, name, None)
-    if array is None or array.size < size:
-        array = np.empty(size, np.uint8)
-        setattr(_local, name, array)
-    return array[:size].reshape(shape)
+    kept_array = getattr(_local, name, None)
+    if kept_array is None or kept_array.size < byte_count:
+        kept_array = np.empty(byte_count, np.uint8)
+        setattr(_local, name, kept_array)
+    return kept_array[:byte_count].reshape(shape)

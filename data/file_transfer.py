@@ -8,13 +8,21 @@ from common.errors import InputError
 
 
 class Transfer:
-    """Puts files into a folder; what is moved leaves its old place in `finish` and not before.
+    """Puts files into a folder; moved files leave their old place in `finish` and not before.
 
-    So nothing is lost when the conversion fails halfway: until the new folder stands, every
+    So nothing is lost when a conversion fails halfway: until the new folder is complete, every
     file has its old name.
 
     Args:
         how: "copy", "link" (hard links) or "move".
+
+    Example:
+
+    ```python
+    transfer = Transfer("move")
+    transfer.put("photos/1.jpg", "new/1.jpg")
+    transfer.finish()
+    ```
     """
 
     def __init__(self, how):
@@ -22,12 +30,16 @@ class Transfer:
         self.moved = []
 
     def put(self, source, target):
-        """Raises InputError where links are wanted and not possible."""
+        """Makes the file `target` of the file `source`.
+
+        Raises:
+            InputError: links are wanted, and the file system does not allow one.
+        """
         if self.how == "copy":
             shutil.copyfile(source, target)
             return
         try:
-            # A link's own file, as the other two ways take it
+            # The file that a symbolic link leads to, as the two other ways do
             os.link(os.path.realpath(source), target)
         except OSError as error:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
@@ -42,11 +54,11 @@ class Transfer:
             self.moved.append(source)
 
     def remove(self, source):
-        """Lets a file that is not needed in the new place go with those moved."""
+        """Marks a file that the new folder does not need: it goes when the moved ones go."""
         if self.how == "move":
             self.moved.append(source)
 
     def finish(self):
-        """The new folder stands: what was moved goes."""
+        """Deletes the old names of moved files; to be called when the new folder is complete."""
         for path in self.moved:
             os.unlink(path)

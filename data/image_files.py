@@ -9,26 +9,39 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
 def find_images(patterns):
-    """The image files that paths, folders and patterns name, each once, in order.
+    """Finds the image files that paths, folders and patterns name.
+
+    Args:
+        patterns: list of str: paths of files, taken whatever their extension; folders, of which
+            the files with one of `EXTENSIONS` are taken; patterns with `*`, `?`, `[...]` or `**`.
+
+    Returns:
+        List of str, the paths in the order of the patterns, without duplicates.
 
     Raises:
-        InputError: one of them names nothing.
+        InputError: a pattern names no image.
+
+    Example:
+
+    ```python
+    find_images(["photo.jpg", "photos", "more/**/*.png"])
+    ```
     """
-    found = {}
+    image_paths = {}
     for pattern in patterns:
         if os.path.isdir(pattern):
-            names = [
-                os.path.join(pattern, name)
-                for name in sorted(os.listdir(pattern))
-                if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+            matches = [
+                os.path.join(pattern, file_name)
+                for file_name in sorted(os.listdir(pattern))
+                if file_name.lower().endswith(EXTENSIONS) and not file_name.startswith(".")
             ]
         elif os.path.exists(pattern):  # also a file with brackets in its name
-            names = [pattern]
+            matches = [pattern]
         else:
-            names = sorted(glob.glob(pattern, recursive=True))
-            names = [name for name in names if os.path.isfile(name)]
-        if not names:
+            matches = sorted(glob.glob(pattern, recursive=True))
+            matches = [path for path in matches if os.path.isfile(path)]
+        if not matches:
             kinds = f" of the kinds {', '.join(EXTENSIONS)}" if os.path.isdir(pattern) else ""
             raise InputError(f"--image: {pattern}: no such image{kinds}")
-        found.update(dict.fromkeys(names))
-    return list(found)
+        image_paths.update(dict.fromkeys(matches))
+    return list(image_paths)

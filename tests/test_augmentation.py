@@ -1,4 +1,4 @@
-"""augment.py and random_eraser.py against NumPy, places and rules worked out by hand."""
+"""data/augmentation.py and random_eraser.py against NumPy, places and rules worked out by hand."""
 
 import math
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""image_policy.py: each operation against NumPy or a picture worked out by hand."""
+"""data/auto_augment.py: each operation against NumPy or a picture worked out by hand."""
 
 import math
 import subprocess

@@ -218,7 +218,7 @@ def test_candidates_are_those_of_comparing_all_pairs():
     hashes = np.unique(hashes)
     expected = {
         (one, two) for one in range(len(hashes)) for two in range(one + 1, len(hashes))
-        if bin(int(hashes[one]) ^ int(hashes[two])).count("1") <= near_duplicates.MOST_BITS
+        if bin(int(hashes[one]) ^ int(hashes[two])).count("1") <= near_duplicates.MAX_HASH_BITS
     }
     found = near_duplicates._candidates(hashes, np.arange(len(hashes)))
     assert {tuple(pair) for pair in found.tolist()} == expected

@@ -1,4 +1,4 @@
-"""mixing.py against NumPy, places worked out by hand and the formulas of the papers."""
+"""data/mixing.py against NumPy, places worked out by hand and the formulas of the papers."""
 
 import math
 import os

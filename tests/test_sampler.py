@@ -1,4 +1,4 @@
-"""The balanced sampler of data_gen_label.py: how often each image of each class comes."""
+"""The balanced sampler of data/epoch_sampler.py: how often each image of each class comes."""
 
 from collections import Counter
 
