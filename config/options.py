@@ -400,8 +400,8 @@ TRAINING_OPTIONS = (
         default=None,
         default_text="a tenth of --epochs, at most 3",
         unit="epochs",
-        help="linear warm-up of the learning rate before its cosine decay, also a fraction of an "
-        "epoch; 0 disables it",
+        help="epochs of linear learning rate warm-up before the cosine decay; fractions are "
+        "allowed; 0 disables it",
         group="Training",
         saved=True,
     ),
@@ -434,8 +434,8 @@ TRAINING_OPTIONS = (
         name="class_weights",
         type=choice("none", "balanced", "effective_number"),
         default="none",
-        help="weight of each class in the training loss: higher for rare classes, by their number "
-        "of images (balanced) or by its effective number",
+        help="give rare classes more weight in the training loss, by their number of images "
+        "(balanced) or by its effective number",
         group="Training",
         saved=True,
     ),
@@ -508,7 +508,7 @@ TRAINING_OPTIONS = (
         name="ema",
         type=number(0, 1, below=True),
         default=0.0,
-        help="momentum of an exponential moving average of the weights, which is validated and "
+        help="momentum of the exponential moving average of the weights, which is validated and "
         "saved in their place; 0 disables it",
         group="Training",
         saved=True,
@@ -543,7 +543,7 @@ TRAINING_OPTIONS = (
         type=whole(0, 100000),
         default=0,
         unit="epochs",
-        help="early stopping: epochs without a better validation score, after those of "
+        help="early stopping: number of epochs without a better validation score, counted after "
         "--freeze_epochs; 0 disables it",
         group="Training",
         saved=True,
@@ -809,7 +809,7 @@ RUN_OPTIONS = (
         type=number(0, 10000),
         default=10.0,
         unit="minutes",
-        help="time between checkpoints within an epoch, besides the one after each epoch; 0 "
+        help="interval of the checkpoints within an epoch, besides the one after each epoch; 0 "
         "disables them",
         group="Run",
         saved=True,

@@ -64,8 +64,9 @@ def parse(mode, argv, prog="run.py"):
     yaml_path = raw_values.get("config")
     if yaml_path is not None:
         yaml_values = _check_keys(read_yaml(yaml_path), mode, known, yaml_path)
-        for name in yaml_values.keys() - raw_values.keys():
-            raw_values[name], sources[name] = yaml_values[name], f"{yaml_path}: "
+        for name, value in yaml_values.items():
+            if name not in raw_values:
+                raw_values[name], sources[name] = value, f"{yaml_path}: "
     return _convert_all(mode, known, raw_values, sources)
 
 
@@ -90,8 +91,8 @@ def from_mapping(mode, values, source):
 
 def _convert_all(mode, known, raw_values, sources):
     values = {name: option.default for name, option in known.items()}
-    for name in known.keys() & raw_values.keys():
-        values[name] = _convert(known[name], raw_values[name], sources[name])
+    for name, raw_value in raw_values.items():
+        values[name] = _convert(known[name], raw_value, sources[name])
     for name in MODES[mode].required:
         if values[name] is None:
             raise InputError(f"--{name} is missing: --mode {mode} needs {known[name].type.allowed}")

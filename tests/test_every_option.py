@@ -47,18 +47,18 @@ def given(sources):
         for statement in tree.body:
             _read_names(statement, values[name], helpers[name])
             if isinstance(statement, ast.ImportFrom) and statement.module in trees:
-                for each in statement.names:  # the same objects, whenever they are filled
-                    short = each.asname or each.name
-                    values[name][short] = values[statement.module][each.name]
-                    helpers[name][short] = helpers[statement.module][each.name]
+                for alias in statement.names:  # the same objects, whenever they are filled
+                    short = alias.asname or alias.name
+                    values[name][short] = values[statement.module][alias.name]
+                    helpers[name][short] = helpers[statement.module][alias.name]
     statements = [(statement, *_parts_of(statement), helpers[name])
                   for name in trees.keys() - set(PARSING) for statement in trees[name].body]
-    found, known = set(), None
-    while known != (known := sum(len(modes) for each in helpers.values()
-                                 for modes in each.values())):  # helpers may call helpers
+    pairs, known = set(), None
+    while known != (known := sum(len(modes) for of_module in helpers.values()
+                                 for modes in of_module.values())):  # helpers may call helpers
         for statement in statements:
-            found |= _commands(*statement)
-    return found
+            pairs |= _commands(*statement)
+    return pairs
 
 
 def _read_names(statement, module, helpers):
@@ -91,46 +91,46 @@ def _parts_of(statement):
     refused = _refused(statement)
     nodes = [node for node in ast.walk(statement)
              if isinstance(node, (ast.Call, *SEQUENCE)) and node not in refused]
-    functions = [(each.name, each.args.vararg.arg, set(ast.walk(each)))
-                 for each in ast.walk(statement)
-                 if isinstance(each, ast.FunctionDef) and each.args.vararg]
+    functions = [(function.name, function.args.vararg.arg, set(ast.walk(function)))
+                 for function in ast.walk(statement)
+                 if isinstance(function, ast.FunctionDef) and function.args.vararg]
     return nodes, functions
 
 
 def _commands(statement, nodes, functions, helpers):
     """(mode, option) of a statement's commands; notes which of its functions run a mode."""
-    found = set()
+    pairs = set()
     for node in nodes:
         modes, spliced = _modes(node)
         if modes:
             options = _options(node, True, spliced)
-            found |= {(mode, option) for mode in modes for option in options
+            pairs |= {(mode, option) for mode in modes for option in options
                       if option in MODES[mode].options}
-            names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+            names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
             for name, words, inside in functions:
                 if words in names and node in inside:
                     # By its own name, or by that of the fixture or class that it stands in
                     helpers[name] |= modes
                     helpers[statement.name] |= modes
-    return found
+    return pairs
 
 
 def _refused(statement):
     """The nodes of commands that a test expects to fail."""
-    found = []
+    refused = []
     for node in ast.walk(statement):
         name = getattr(node, "name", None) or getattr(getattr(node, "func", None), "id", None)
         if "refus" in str(name):
-            found.append(node)
+            refused.append(node)
         if isinstance(node, ast.With) and "raises(" in ast.unparse(node.items[0]):
-            found.append(node)
+            refused.append(node)
         if isinstance(getattr(node, "body", None), list):
-            found += [
+            refused += [
                 first for first, second in itertools.pairwise(node.body)
                 if isinstance(second, ast.Assert)
                 and re.search(r"\b(status|returncode) == [12]\b", ast.unparse(second))
             ]
-    return {part for node in found for part in ast.walk(node)}
+    return {part for node in refused for part in ast.walk(node)}
 
 
 def _modes(node, seen=()):
@@ -144,43 +144,43 @@ def _modes(node, seen=()):
     parts = node.args if isinstance(node, ast.Call) else node.elts
     named = [second for first, second in itertools.pairwise(parts)
              if isinstance(first, ast.Constant) and first.value == "--mode"]
-    found, rows = set(), False
+    modes, rows = set(), False
     for part in parts[:1] + named:
         values = [part] if isinstance(part, ast.Constant) else []
         if isinstance(part, (ast.Name, ast.Starred)):
-            values = [each for value in _expand(part) for each in getattr(value, "elts", ())]
-        heads = [each.elts[0] if isinstance(each, SEQUENCE) and each.elts else each
-                 for each in values]
+            values = [item for value in _expand(part) for item in getattr(value, "elts", ())]
+        heads = [item.elts[0] if isinstance(item, SEQUENCE) and item.elts else item
+                 for item in values]
         if all(getattr(head, "value", None) in MODES for head in heads):
-            found |= {head.value for head in heads}
-            rows |= any(isinstance(each, SEQUENCE) for each in values)
+            modes |= {head.value for head in heads}
+            rows |= any(isinstance(item, SEQUENCE) for item in values)
     for part in parts:
         if isinstance(part, ast.Starred):
-            for each in _expand(part.value):
-                if isinstance(each, SEQUENCE):
-                    found |= _modes(each, (*seen, node))[0]
+            for value in _expand(part.value):
+                if isinstance(value, SEQUENCE):
+                    modes |= _modes(value, (*seen, node))[0]
         elif isinstance(part, ast.Call) and SERVER in map(ast.dump, part.args):
-            found.add("serve")
+            modes.add("serve")
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        found |= node.helpers.get(node.func.id, set())
-    return found, not rows
+        modes |= node.helpers.get(node.func.id, set())
+    return modes, not rows
 
 
 def _options(node, command, spliced=True, seen=()):
     """The options written in words, and, if wanted, in what is spliced into them."""
-    found = set()
-    for each in [node] if command else _expand(node):
-        if each in seen:
+    options = set()
+    for value in [node] if command else _expand(node):
+        if value in seen:
             continue
-        if isinstance(each, ast.Constant):
-            word = WORD.fullmatch(each.value) if isinstance(each.value, str) else None
-            found |= {word[1]} if word else set()
+        if isinstance(value, ast.Constant):
+            word = WORD.fullmatch(value.value) if isinstance(value.value, str) else None
+            options |= {word[1]} if word else set()
             continue
-        for part in each.args if isinstance(each, ast.Call) else each.elts:
+        for part in value.args if isinstance(value, ast.Call) else value.elts:
             if (spliced or isinstance(part, ast.Constant)) and (
                     _are_words(part) or command and _stands_for_words(part)):
-                found |= _options(part, False, seen=(*seen, each))
-    return found
+                options |= _options(part, False, seen=(*seen, value))
+    return options
 
 
 def _are_words(part):
@@ -225,7 +225,7 @@ def _expand(node, seen=()):
     elif isinstance(node, ast.Subscript) and not isinstance(node.slice, (ast.Slice, ast.Constant)):
         parts = []  # which one is computed
     else:
-        parts = [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.expr)]
+        parts = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
     for part in parts:
         yield from _expand(part, (*seen, node))
 
@@ -278,9 +278,9 @@ def test_reading():
 
 
 def test_each_option_is_given_to_its_mode_by_a_test():
-    found = given({name[:-3]: read(os.path.join("tests", name))
+    given_options = given({name[:-3]: read(os.path.join("tests", name))
                    for name in os.listdir(os.path.join(ROOT, "tests")) if name.endswith(".py")})
-    missing = [f"--mode {mode} --{option}" for mode, each in MODES.items()
-               for option in each.options
-               if option not in _COMMON and (mode, option) not in found]
+    missing = [f"--mode {mode} --{option}" for mode, table in MODES.items()
+               for option in table.options
+               if option not in _COMMON and (mode, option) not in given_options]
     assert missing == []

@@ -179,11 +179,11 @@ def test_defaults_then_file_then_command_line(tmp_path):
     defaults = parser.parse("train", [])
     assert (defaults.epochs, defaults.batch_size, defaults.patience) == (30, 16, 0)
     assert defaults.given == frozenset()
-    found = parser.parse("train", ["--batch_size", "9", "--config", str(file)])
-    assert (found.epochs, found.batch_size, found.patience) == (7, 9, 0)
-    assert found.given == {"epochs", "batch_size", "config"}
-    found = parser.parse("train", [f"--config={file}", "--epochs=30"])
-    assert (found.epochs, found.batch_size) == (30, 5)
+    parsed = parser.parse("train", ["--batch_size", "9", "--config", str(file)])
+    assert (parsed.epochs, parsed.batch_size, parsed.patience) == (7, 9, 0)
+    assert parsed.given == {"epochs", "batch_size", "config"}
+    parsed = parser.parse("train", [f"--config={file}", "--epochs=30"])
+    assert (parsed.epochs, parsed.batch_size) == (30, 5)
 
 
 def test_a_mode_has_its_own_defaults():
@@ -192,14 +192,14 @@ def test_a_mode_has_its_own_defaults():
 
 
 def test_defaults_are_those_of_the_design():
-    found = parser.parse("train", [])
+    parsed = parser.parse("train", [])
     expected = {
         "train_data": "../datasets/train_datasets", "val_fraction": 0.1,
         "save_dir": "save_h5_model", "log_dir": "log_file", "backbone": "EfficientNetB0",
         "weights": "imagenet", "max_bad": 0.01, "resize": "letterbox",
         "fill_color": (255, 255, 255),
     }
-    assert {name: getattr(found, name) for name in expected} == expected
+    assert {name: getattr(parsed, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("text, value", [
@@ -233,8 +233,8 @@ def test_values_in_yaml(tmp_path, text, value):
     file = tmp_path / "mine.yaml"
     file.write_text(text + "\n", encoding="utf-8")
     name = text.split(":")[0].strip("\ufeff")
-    found = getattr(parser.parse("train", ["--config", str(file)]), name)
-    assert found == value and type(found) is type(value)
+    parsed = getattr(parser.parse("train", ["--config", str(file)]), name)
+    assert parsed == value and type(parsed) is type(value)
 
 
 def test_several_values_in_yaml_and_on_the_command_line(tmp_path):
@@ -246,8 +246,8 @@ def test_several_values_in_yaml_and_on_the_command_line(tmp_path):
         )
     file.write_text("image: a.jpg\n")
     assert parser.parse("predict", ["--run", "r", "--config", str(file)]).image == ("a.jpg",)
-    found = parser.parse("predict", ["--image", "a.jpg", "b.jpg", "--run", "r"])
-    assert found.image == ("a.jpg", "b.jpg")
+    parsed = parser.parse("predict", ["--image", "a.jpg", "b.jpg", "--run", "r"])
+    assert parsed.image == ("a.jpg", "b.jpg")
 
 
 @pytest.mark.parametrize("text", ["[[a.jpg, b.jpg], c.jpg]", "[{a: 1}]", "[a.jpg, null]"])
@@ -275,18 +275,18 @@ def test_yes_and_no(words, value):
 def test_an_empty_file_changes_nothing(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("# nothing yet\n")
-    found = parser.parse("train", ["--config", str(file)])
-    assert found._replace(config=None, given=frozenset()) == parser.parse("train", [])
+    parsed = parser.parse("train", ["--config", str(file)])
+    assert parsed._replace(config=None, given=frozenset()) == parser.parse("train", [])
 
 
 def test_options_are_frozen():
-    found = parser.parse("train", [])
+    parsed = parser.parse("train", [])
     with pytest.raises(AttributeError):
-        found.epochs = 3
+        parsed.epochs = 3
     with pytest.raises(AttributeError):
-        found.something = 3
+        parsed.something = 3
     with pytest.raises(AttributeError):
-        found.given.add("epochs")
+        parsed.given.add("epochs")
 
 
 # --- what is refused ------------------------------------------------------------------
@@ -298,7 +298,7 @@ def test_numbers_out_of_range(capsys, tmp_path, name):
     low, high = map(float, re.findall(r"-?[\d.]+", option.type.allowed))
     wrong = ["nan", "inf", "-inf", "1e999", "many", "", "1,5", low - 1, high + 1, str(low - 1e-9)]
     if option.type.metavar == "N":
-        wrong = [int(each) if isinstance(each, float) else each for each in wrong]
+        wrong = [int(value) if isinstance(value, float) else value for value in wrong]
         wrong += ["1.5", "3e0", "0x10", "True"]
     wrong += [low] * ("above" in option.type.allowed) + [high] * ("below" in option.type.allowed)
     for value in wrong:
@@ -321,8 +321,8 @@ def test_ends_of_a_range_are_allowed(name):
         "below" not in option.type.allowed
     )
     for value in ends:
-        found = getattr(parser.parse(mode, [*REQUIRED[mode], f"--{name}={value}"]), name)
-        assert found == float(value)
+        parsed = getattr(parser.parse(mode, [*REQUIRED[mode], f"--{name}={value}"]), name)
+        assert parsed == float(value)
 
 
 @pytest.mark.parametrize("name, low, high", [
