@@ -62,7 +62,7 @@ def decode_with_pillow(data, preprocessing, name):
         if image.mode in ("I", "F"):
             raise ImageError(
                 name,
-                "cannot be decoded: has 32 bits a pixel with no defined white; "
+                "cannot be decoded: has 32 bits per pixel with no defined white; "
                 "save it with 8 or 16 bits",
                 "unsupported",
             )

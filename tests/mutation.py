@@ -29,9 +29,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LAYERS = ["test_layers.py", "test_group_normalization.py"]
 TESTS = {
     "data/decoding.py": ["test_decoding.py"],
+    "data/decoding_limits.py": ["test_decoding.py"],
+    "data/epoch_sampler.py": ["test_sampler.py", "test_data_gen_label.py"],
     "data/geometry.py": ["test_decoding.py"],
     "data/jpeg.py": ["test_decoding.py"],
     "data/pillow_formats.py": ["test_decoding.py"],
+    "data/prefetching.py": ["test_data_gen_label.py"],
     "data_gen_label.py": ["test_data_gen_label.py", "test_sampler.py", "test_mixing.py"],
     "runs/run_folder.py": ["test_run_folder.py", "test_bad_input.py"],
     "runs/checkpoint.py": ["test_run_folder.py"],

@@ -200,7 +200,7 @@ def _extension(content, path):
 def _refused(data, reason):
     """The one fault of a file whose picture does not come out."""
     reason = reason.removeprefix("cannot be decoded: ")
-    if "pixels, more than" in reason or "32 bits a pixel" in reason:
+    if "pixels, more than" in reason or "32 bits" in reason:
         return "unsupported", reason
     size = int.from_bytes(data[4:8], "little") + 8
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and size > len(data):
