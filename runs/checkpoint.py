@@ -67,8 +67,7 @@ def save(folder, epochs, steps, model, optimizer, metric_values, state):
         arrays[f"{index:05}"] = array = np.asarray(variable)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DivergedError(
-                f"{variable.path} has values that are NaN or infinite; a lower --learning_rate "
-                "usually helps"
+                f"{variable.path} became NaN or infinite; a lower --learning_rate usually helps"
             )
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder)  # not its parents: a run that was removed does not come back

@@ -10,14 +10,15 @@ from types import SimpleNamespace
 import pytest
 from conftest import COLORS, ROOT, write_image, write_samples
 
-import inference
 import run
 import save_model
 import train
 from common.errors import InputError
 from config import parser
 from data.samples import write_label_names, write_sample
+from prediction import classifier
 from runs import checkpoint, run_folder
+from runs.training_state import TrainingState
 from training import setup
 
 LABELS = tuple(COLORS)
@@ -29,7 +30,7 @@ def no_keras(monkeypatch):
     def import_keras():
         pytest.fail("bad input was not refused before Keras")
 
-    for module in (train, inference, save_model):
+    for module in (train, classifier, save_model):
         monkeypatch.setattr(module, "import_keras", import_keras)
 
 
@@ -419,7 +420,8 @@ def test_resume_as_another_run(refused, made):
 def leave_checkpoint(path, epochs, state, steps=0):
     """What resuming looks for before it builds the model: state and best weights."""
     nothing = SimpleNamespace(variables=[])
-    checkpoint.save(os.path.join(path, "checkpoint"), epochs, steps, nothing, nothing, {}, state)
+    checkpoint.save(os.path.join(path, "checkpoint"), epochs, steps, nothing, nothing, {},
+                    TrainingState.from_json(state))
     with open(os.path.join(path, "best.weights.h5"), "w"):
         pass
 
@@ -433,8 +435,8 @@ def test_resume_takes_the_data_it_began_with(tmp_path, folder, monkeypatch):
     monkeypatch.chdir(tmp_path / "project")
     first = setup.prepare(parser.parse("train", ["--run", "first"]))
     assert (len(first.training.file_names), len(first.validation.file_names)) == (12, 6)
-    run_folder.create(first.path, first.options, first.class_names, False)
-    leave_checkpoint(first.path, 1, {"data": setup.fingerprint(first), "best_epoch": 1})
+    run_folder.create(first.run_path, first.options, first.class_names, False)
+    leave_checkpoint(first.run_path, 1, {"data": setup.fingerprint(first), "best_epoch": 1})
     again = setup.prepare(parser.parse("train", ["--resume", "first"]))
     assert (len(again.training.file_names), len(again.validation.file_names)) == (12, 6)
     assert setup.fingerprint(again) == setup.fingerprint(first)

@@ -23,9 +23,11 @@ ROOM = 60_000  # bytes left on a full disk: less than a checkpoint or the weight
 # A training in a process of its own, between whose halves a test puts what happens to it
 BEGIN = f"""
 import os, shutil, signal, sys, threading
-import backend
+from compute import backend
 backend.import_keras()
-import callbacks, checkpoint, data_gen_label, efficientnet.model as network, run
+import data_gen_label, efficientnet.model as network, run
+from runs import checkpoint
+from training import callbacks
 network.STAGES = (network.Stage{tuple(ONE_BLOCK[0])},)
 """
 END = """
@@ -43,7 +45,7 @@ checkpoint.save = saved
 """
 # Reading one image never ends; where it is asked for, SIGTERM comes in the first step.
 HANGING = """
-load, end = data_gen_label.load, callbacks.Epochs.on_train_batch_end
+load, end = data_gen_label.load, callbacks.EpochMonitor.on_train_batch_end
 name, how = sys.argv.pop(1), sys.argv.pop(1)
 def hanging(path, *rest, **more):
     if os.path.basename(path) == name:
@@ -54,7 +56,7 @@ def ended(self, batch, logs=None):
     if how == "signal":
         os.kill(os.getpid(), signal.SIGTERM)
     print("step", flush=True)
-data_gen_label.load, callbacks.Epochs.on_train_batch_end = hanging, ended
+data_gen_label.load, callbacks.EpochMonitor.on_train_batch_end = hanging, ended
 """
 
 
@@ -89,7 +91,7 @@ def spoilt(times, epoch=1):
             kernel.assign(np.full(kernel.shape, np.nan, np.float32))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.Epochs, "on_train_batch_begin", begin)
+        patch.setattr(callbacks.EpochMonitor, "on_train_batch_begin", begin)
         yield
 
 

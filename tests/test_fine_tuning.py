@@ -86,8 +86,8 @@ def test_stochastic_depth_rests_while_frozen_and_comes_back():
     model = build_model(Architecture("EfficientNetB0", 32, drop_connect=0.3), 3)
     rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     x = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
-    body, _ = fine_tuning.split(model, Devices())
-    with fine_tuning.frozen(model):
+    body, _ = fine_tuning.split_model(model, Devices())
+    with fine_tuning.FrozenBackbone(model):
         assert not any(layer.trainable_weights for layer in backbone_layers(model))
         np.testing.assert_array_equal(body(x, training=True), body(x, training=False))
     assert rates == [
@@ -107,7 +107,7 @@ def test_stochastic_depth_rests_while_frozen_and_comes_back():
 def test_a_split_model_computes_the_same(settings, names):
     model = build_model(Architecture("EfficientNetB0", 32, **settings), 3)
     assert {layer.name for layer in model.layers} & set(HEAD_LAYERS) >= names
-    body, head = fine_tuning.split(model, Devices())
+    body, head = fine_tuning.split_model(model, Devices())
     x = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     np.testing.assert_allclose(
         head.predict_on_batch(body.predict_on_batch(x)), model.predict_on_batch(x), atol=1e-6
@@ -151,7 +151,7 @@ def test_going_on_gives_the_same_run(
     if words not in wholes:
         wholes[words] = fit(data, tmp_path_factory.mktemp("whole"), *words)["run"]
     whole = wholes[words]
-    ended = callbacks.Epochs.on_epoch_begin
+    ended = callbacks.EpochMonitor.on_epoch_begin
 
     def on_epoch_begin(self, epoch, logs=None):
         ended(self, epoch, logs)
@@ -159,7 +159,7 @@ def test_going_on_gives_the_same_run(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Epochs, "on_epoch_begin", on_epoch_begin)
+        patch.setattr(callbacks.EpochMonitor, "on_epoch_begin", on_epoch_begin)
         with pytest.raises(KeyboardInterrupt):
             fit(data, tmp_path, *words, name="halves")
     halves = train.fit(parser.parse("train", [

@@ -251,5 +251,6 @@ def test_margins_are_kept_where_they_tell_of_a_label(devices, mixup, cutmix, kep
         training=SimpleNamespace(file_names=list("abc")),
         validation=SimpleNamespace(file_names=list("ab")),
     )
-    found = label_margins.make(job, SimpleNamespace(sharding=SimpleNamespace(devices=devices)))
+    devices = SimpleNamespace(sharding=SimpleNamespace(devices=devices))
+    found = label_margins.make_margins(job, devices)
     assert len(found) == kept and all(each.values.shape == (3,) for each in found)

@@ -33,7 +33,9 @@ from modeling.builder import build_model
 from prediction.classifier import Classifier
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins
-from training import callbacks
+from training import callbacks, run_recorder
+from training.patience import Patience
+from training.run_recorder import RunRecorder
 
 LABELS = ["red", "green", "blue"]
 FEW_BLOCKS = (
@@ -666,14 +668,14 @@ def test_the_same_seed_gives_the_same_weights(little, data, tmp_path, few_blocks
 
 def interrupt_in_a_step(patch):
     """Ctrl-C after the first step of the second epoch, when weights are under way."""
-    ended = callbacks.Epochs.on_train_batch_end
+    ended = callbacks.EpochMonitor.on_train_batch_end
 
     def on_train_batch_end(self, batch, logs=None):
         ended(self, batch, logs)
         if self.epoch == 1:
             raise KeyboardInterrupt
 
-    patch.setattr(callbacks.Epochs, "on_train_batch_end", on_train_batch_end)
+    patch.setattr(callbacks.EpochMonitor, "on_train_batch_end", on_train_batch_end)
 
 
 def interrupt_before_the_checkpoint(patch):
@@ -690,14 +692,14 @@ def interrupt_before_the_checkpoint(patch):
 
 def interrupt_after_the_checkpoint(patch, epochs=2):
     """Stopped when an epoch's checkpoint is there, its weights and results are not."""
-    publish = callbacks.RunWriter.publish
+    publish = run_recorder.RunRecorder.publish
 
     def interrupted(self, model):
-        if len(self.history) == epochs:
+        if len(self.state.history) == epochs:
             raise KeyboardInterrupt
         publish(self, model)
 
-    patch.setattr(callbacks.RunWriter, "publish", interrupted)
+    patch.setattr(run_recorder.RunRecorder, "publish", interrupted)
 
 
 def interrupt_after_the_last_checkpoint(patch):
@@ -801,23 +803,27 @@ def test_no_network_ends_in_a_line_that_says_what_to_do(data, tmp_path, few_bloc
 # --- best epoch and patience ----------------------------------------------------------
 
 
-def write_epochs(path, patience, scores, start=None, **settings):
-    """Gives a run's writer some epochs; returns it and the epoch after which it stopped."""
+def write_epochs(path, patience, scores, start=None, unfreeze_epoch=0, **settings):
+    """Gives a run's recorder some epochs; returns it and the epoch after which it stopped."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    writer = callbacks.RunWriter(model, str(path), patience, "data", start, 0.0, **settings)
-    writer.set_model(model)
-    for epoch, (accuracy, loss) in enumerate(scores, len(writer.history)):
+    recorder = RunRecorder(
+        model, str(path), "data", patience=Patience(patience, unfreeze_epoch), **settings
+    )
+    if start:
+        recorder.resume(start)
+    recorder.set_model(model)
+    for epoch, (accuracy, loss) in enumerate(scores, len(recorder.state.history)):
         model.layers[0].bias.assign([epoch + 1.0])
         model.stop_training = False
-        writer.on_epoch_end(epoch, {
+        recorder.on_epoch_end(epoch, {
             "loss": 1.0, "accuracy": 0.5, "val_loss": loss, "val_accuracy": accuracy,
             "learning_rate": 0.1,
         })
         if model.stop_training:
-            return writer, epoch + 1
-    return writer, None
+            return recorder, epoch + 1
+    return recorder, None
 
 
 def epoch_of(path):
@@ -832,8 +838,8 @@ def epoch_of(path):
     ([(0.0, 9.0)], 1),
 ])
 def test_the_best_epoch(tmp_path, scores, best):
-    writer, _ = write_epochs(tmp_path, 0, scores)
-    assert writer.best_epoch == writer.best["epoch"] == best
+    recorder, _ = write_epochs(tmp_path, 0, scores)
+    assert recorder.state.best_number == recorder.state.best_row["epoch"] == best
     assert epoch_of(tmp_path / "best.weights.h5") == best
     assert epoch_of(tmp_path / "last.weights.h5") == len(scores)
 
@@ -843,30 +849,30 @@ WORSE = [(0.5, 1.0), (0.7, 1.0), (0.6, 1.0), (0.6, 1.0), (0.6, 1.0), (0.6, 1.0)]
 
 @pytest.mark.parametrize("patience, stopped", [(0, None), (1, 3), (2, 4), (4, 6), (5, None)])
 def test_patience(tmp_path, patience, stopped):
-    writer, found = write_epochs(tmp_path, patience, WORSE)
+    recorder, found = write_epochs(tmp_path, patience, WORSE)
     assert found == stopped
-    assert writer.finished(100) == (stopped is not None)
+    assert recorder.is_finished(100) == (stopped is not None)
     assert len(rows(tmp_path / "results.csv")) == (stopped or 6)
 
 
-@pytest.mark.parametrize("thaws, stopped", [(0, 3), (2, 3), (3, 4), (5, 6), (6, None)])
-def test_patience_waits_for_the_frozen_backbone(tmp_path, thaws, stopped):
-    assert write_epochs(tmp_path, 1, WORSE, thaws=thaws)[1] == stopped
+@pytest.mark.parametrize("unfreeze_epoch, stopped", [(0, 3), (2, 3), (3, 4), (5, 6), (6, None)])
+def test_patience_waits_for_the_frozen_backbone(tmp_path, unfreeze_epoch, stopped):
+    assert write_epochs(tmp_path, 1, WORSE, unfreeze_epoch=unfreeze_epoch)[1] == stopped
 
 
 def test_a_process_that_does_not_write_follows(tmp_path):
-    writer, stopped = write_epochs(tmp_path, 2, WORSE, writes=False)
-    assert stopped == 4 and writer.best_epoch == 2 and writer.saved is None
+    recorder, stopped = write_epochs(tmp_path, 2, WORSE, is_chief=False)
+    assert stopped == 4 and recorder.state.best_number == 2 and recorder.saved is None
     assert os.listdir(tmp_path) == []
 
 
 def test_patience_goes_on_after_a_stop(tmp_path):
-    writer, _ = write_epochs(tmp_path, 3, WORSE[:3])
+    recorder, _ = write_epochs(tmp_path, 3, WORSE[:3])
     start = checkpoint.newest(str(tmp_path / "checkpoint"), pytest.fail)
-    assert (start.epochs, start.steps, start.state["best_epoch"]) == (3, 0, 2)
+    assert (start.epochs, start.steps, start.state.best_number) == (3, 0, 2)
     again, stopped = write_epochs(tmp_path, 3, WORSE[3:], start)
-    assert stopped == 5 and again.best_epoch == 2
-    assert again.finished(100) and again.finished(5) and not writer.finished(100)
+    assert stopped == 5 and again.state.best_number == 2
+    assert again.is_finished(100) and again.is_finished(5) and not recorder.is_finished(100)
     assert [row["epoch"] for row in rows(tmp_path / run_folder.RESULTS)] == list("12345")
 
 
@@ -876,7 +882,7 @@ def test_a_loss_that_is_no_number_stops_training(loss):
         epoch=0, samples=SimpleNamespace(file_names=[f"img_{number}.png" for number in range(30)]),
         rows=lambda batch: (np.arange(4 * batch, 4 * batch + 4), np.ones(4, bool)),
     )
-    callback = callbacks.Epochs(batches)
+    callback = callbacks.EpochMonitor(batches)
     callback.on_epoch_begin(4)
     callback.on_train_batch_end(0, {"loss": 1e30})
     with pytest.raises(RunError) as error:
@@ -888,14 +894,14 @@ def test_a_loss_that_is_no_number_stops_training(loss):
 
 def test_the_batches_are_told_the_epoch():
     batches = SimpleNamespace(epoch=0)
-    callbacks.Epochs(batches).on_epoch_begin(4)
+    callbacks.EpochMonitor(batches).on_epoch_begin(4)
     assert batches.epoch == 4
 
 
 def test_margins_stay_out_of_the_logs():
     """They are no score: TensorBoard, which gets the logs next, would draw a line at 0."""
     samples = SimpleNamespace(file_names=[])
-    callback = callbacks.Epochs(SimpleNamespace(epoch=0, undecodable={}, samples=samples))
+    callback = callbacks.EpochMonitor(SimpleNamespace(epoch=0, undecodable={}, samples=samples))
     callback.set_model(SimpleNamespace(optimizer=SimpleNamespace(learning_rate=0.5)))
     logs = {"mean_loss": 1.5, "margins": 0.0, "val_mean_loss": 2.5, "val_margins": 0.0}
     callback.on_epoch_end(0, logs)

@@ -4,7 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from training.optimizers import DECAYED, KINDS, layer_rates, make_optimizer
+from training.optimizers import DECAYED, KINDS, layer_factors, make_optimizer
+from warmup_cosine_decay_scheduler import WarmupCosineDecay
+
+
+def cosine(peak_rate, steps):
+    return WarmupCosineDecay(peak_rate, total_steps=steps)
 
 
 def linear(optimizer, start=1.0):
@@ -32,7 +37,7 @@ def test_every_kind_makes_the_loss_smaller(kind):
         keras.layers.Dense(1, "sigmoid", name="predictions"),
     ])
     rate = 0.1 if kind in ("sgd", "muon") else 0.02
-    model.compile(make_optimizer(kind, rate, 100, weight_decay=0.01), "binary_crossentropy")
+    model.compile(make_optimizer(kind, cosine(rate, 100), weight_decay=0.01), "binary_crossentropy")
     before = model.evaluate(x, y, verbose=0)
     model.fit(x, y, batch_size=64, epochs=40, verbose=0)
     assert model.evaluate(x, y, verbose=0) < 0.8 * before
@@ -40,7 +45,7 @@ def test_every_kind_makes_the_loss_smaller(kind):
 
 @pytest.mark.parametrize("kind", DECAYED)
 def test_decay_is_on_kernels_only(kind):
-    optimizer = make_optimizer(kind, 0.1, 10, weight_decay=0.5)
+    optimizer = make_optimizer(kind, cosine(0.1, 10), weight_decay=0.5)
     model = linear(optimizer)
     decayed = [optimizer._use_weight_decay(weight) for weight in model.trainable_weights]
     assert decayed == [True, False]
@@ -48,7 +53,7 @@ def test_decay_is_on_kernels_only(kind):
 
 def test_sgd_with_decay_clipping_and_the_cosine():
     """The rate of the first step is the highest; the gradients (3, 1) have the norm sqrt 10."""
-    model = linear(make_optimizer("sgd", 0.1, 1000, weight_decay=0.5, clipnorm=1.0))
+    model = linear(make_optimizer("sgd", cosine(0.1, 1000), weight_decay=0.5, clipnorm=1.0))
     kernel, bias = step(model, 3.0)
     # Nesterov's first step is 1 + momentum times the gradient; decay takes 0.5 * 0.1 of 1.
     assert kernel == pytest.approx(1 - 0.05 - 0.1 * 1.9 * 3 / 10**0.5, abs=1e-5)
@@ -56,7 +61,7 @@ def test_sgd_with_decay_clipping_and_the_cosine():
 
 
 def test_accumulated_gradients_make_one_update_of_their_mean():
-    model = linear(make_optimizer("sgd", 0.1, 1000, accumulate=2))
+    model = linear(make_optimizer("sgd", cosine(0.1, 1000), accumulate=2))
     assert step(model, 1.0) == [1.0, 1.0]
     kernel, bias = step(model, 3.0)
     assert kernel == pytest.approx(1 - 0.1 * 1.9 * 2, abs=1e-5)
@@ -64,7 +69,7 @@ def test_accumulated_gradients_make_one_update_of_their_mean():
 
 
 def test_a_moving_average_of_the_weights():
-    optimizer = make_optimizer("sgd", 0.1, 100000, ema=0.75)
+    optimizer = make_optimizer("sgd", cosine(0.1, 100000), ema=0.75)
     model = linear(optimizer)
     one, two = step(model)[0], step(model)[0]
     model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -73,11 +78,11 @@ def test_a_moving_average_of_the_weights():
     assert averaged == pytest.approx(0.75 * one + 0.25 * two, abs=1e-5)
 
 
-def test_layer_rates_of_two_groups_of_six_layers_and_more():
+def test_layer_factors_of_two_groups_of_six_layers_and_more():
     layers = [keras.layers.Dense(1, name=f"dense_{number}") for number in range(24)]
     for layer in layers:
         layer.build((None, 1))
-    rates = layer_rates([*layers[:3], keras.layers.ReLU(), *layers[3:]], 0.5)
+    rates = layer_factors([*layers[:3], keras.layers.ReLU(), *layers[3:]], 0.5)
     assert len(rates) == 48
     assert rates["dense_23/kernel"] == rates["dense_22/bias"] == 0.5
     assert rates["dense_21/kernel"] == 0.25
@@ -86,7 +91,7 @@ def test_layer_rates_of_two_groups_of_six_layers_and_more():
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd", "lion"])
 def test_a_rate_of_its_own_scales_a_variables_step(kind):
-    plain = step(linear(make_optimizer(kind, 0.1, 1000)))
-    scaled = step(linear(make_optimizer(kind, 0.1, 1000, rates={"only/kernel": 0.25})))
+    plain = step(linear(make_optimizer(kind, cosine(0.1, 1000))))
+    scaled = step(linear(make_optimizer(kind, cosine(0.1, 1000), factors={"only/kernel": 0.25})))
     assert scaled[1] == pytest.approx(plain[1], abs=1e-6)
     assert 1 - scaled[0] == pytest.approx((1 - plain[0]) / 4, abs=1e-5)

@@ -77,7 +77,7 @@ def start(*arguments):
 def at(epoch, part, batch, act):
     """A context in which `act` is called at the end of a batch, counted from 0, of one epoch."""
     name = f"on_{part}_batch_end"
-    ended = getattr(callbacks.Epochs, name)
+    ended = getattr(callbacks.EpochMonitor, name)
 
     def end(self, number, logs=None):
         ended(self, number, logs)
@@ -85,7 +85,7 @@ def at(epoch, part, batch, act):
             act()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(callbacks.Epochs, name, end)
+        patch.setattr(callbacks.EpochMonitor, name, end)
         yield
 
 
@@ -159,7 +159,7 @@ def test_stopped_by_signals_again_and_again(data, tmp_path, wholes, more, stops)
         assert result.status == {TERM: 143, INT: 130}[number], result.err
         steps = batch + 1 if part == "train" else 3
         assert checkpoints(path)[-1] == f"{epoch:05}-{steps:07}.npz"
-        assert f"--resume run goes on after epoch {epoch}, step {steps}" in result.err
+        assert f"--resume run continues after epoch {epoch}, step {steps}" in result.err
         start = ("--resume", path)
     done(*start)
     assert_same_run(wholes(*more), path)
@@ -194,7 +194,7 @@ def test_on_jax(data, tmp_path, monkeypatch):
         process.send_signal(INT)
         said = process.communicate(timeout=300)[1]
     assert process.returncode == 130 and said.count("run.py: interrupted") == 1, said
-    assert "--resume halves goes on after epoch" in said
+    assert "--resume halves continues after epoch" in said
     assert_same_run(tmp_path / "runs" / "whole", path)
 
 
@@ -214,7 +214,7 @@ def test_without_a_checkpoint(copy, wholes):
     assert result.status == 2 and "has results but no checkpoint" in result.last
     for name in ("results.csv", "best.weights.h5", "last.weights.h5"):
         (copy / name).unlink()
-    assert f"{copy} has no checkpoint yet: it starts anew" in done("--resume", copy)
+    assert f"{copy} has no checkpoint yet: it starts from the beginning" in done("--resume", copy)
     assert_same_run(wholes(), copy)
 
 

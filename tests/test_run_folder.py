@@ -20,6 +20,7 @@ from config import parser
 from data.samples import Samples
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins, write_margins, write_trained_on
+from runs.training_state import TrainingState
 
 LABELS = ("red", "grün", "blue")
 
@@ -322,7 +323,10 @@ def assert_equal(one, two):
         assert a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
-STATE = {"history": [{"epoch": 1, "loss": 0.1}], "best_epoch": 1, "data": "grün", "seconds": 1 / 3}
+STATE = TrainingState(
+    data="grün", history=[{"epoch": 1, "loss": 0.1}], best_number=1, seconds=1 / 3,
+    undecodable=[[[4, "a.jpg", "is broken", "truncated"]], []],
+)
 
 
 def test_a_checkpoint_holds_every_variable(tmp_path):
@@ -384,7 +388,7 @@ def test_what_is_no_number_is_not_saved(tmp_path, value):
     for variable in (model.layers[0].kernel, model.optimizer.variables[-1]):
         before = np.array(variable)
         variable.assign(np.full(variable.shape, value))
-        with pytest.raises(DivergedError, match="no longer a number"):
+        with pytest.raises(DivergedError, match="became NaN or infinite"):
             save(tmp_path, model, 2)
         variable.assign(before)
     assert os.listdir(tmp_path) == ["00001-0000000.npz"]
@@ -449,7 +453,7 @@ def test_all_checkpoints_damaged(tmp_path):
     for epochs in (1, 2):
         save(tmp_path, model, epochs)
         (tmp_path / f"0000{epochs}-0000000.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="00002-0000000.npz: is damaged.*no other one is left"):
+    with pytest.raises(InputError, match="00002-0000000.npz: is damaged.*no other checkpoint is left"):
         newest(tmp_path)
 
 
