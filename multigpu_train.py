@@ -1,8 +1,8 @@
-"""Training on several devices of one machine, or in several processes on one or many.
+"""Training on several devices of one machine, or in several processes on one machine or many.
 
-The loop, the options and the run folder are those of `train.fit`. On TensorFlow the
-devices are a `tf.distribute.MirroredStrategy`; on JAX, one process or several, Keras
-spreads the batch over them (`keras.distribution.DataParallel`).
+Training loop, options and run folder are those of `train.fit`. On TensorFlow the devices are a
+`tf.distribute.MirroredStrategy`; on JAX, in one process or several, Keras distributes the batch
+over them (`keras.distribution.DataParallel`).
 """
 
 import collections
@@ -19,83 +19,108 @@ from modeling import backbones
 from training import option_checks
 from training.setup import fingerprint
 
-# Options that must be the same in every process: those that a run keeps, and those that decide
+# Options that must be the same in every process: those that a run saves, and those that decide
 # what happens to its folder; not the threads, nor the name, which one process chooses for all.
 SHARED_OPTIONS = (saved_options("train") - {"workers", "run"}) | {"overwrite", "resume", "force"}
 
 
 def main(options):
     """`--mode train` with `--multigpu`, `--devices`, `--coordinator` or a launcher's variables."""
-    if not (options.coordinator or options.backend == "jax" and launcher()):
-        train.report(train.fit(options, one_process), options)
-        return
-    # What a run that goes on computes with is known when it has been read.
-    option_checks.check_place(options._replace(backend="jax") if options.resume else options)
-    with cluster.Witness() as witness:
-        try:
-            with hidden(1):  # Gloo says on standard output whom it has found
-                metrics = _together(options, witness)
-        except BaseException as error:
-            cluster.leave_alone(error)
-            told = cluster.plain(error)
-            if told is error:
-                raise
-            raise told from error
+    if options.coordinator or options.backend == "jax" and launcher():
+        metrics = _train_in_several_processes(options)
+    else:
+        metrics = train.fit(options, one_process)
     train.report(metrics, options)
 
 
-def _together(options, witness):
-    # Found first: reading the images takes some processes minutes longer than others.
+def _train_in_several_processes(options):
+    """Joins the other processes and trains; the metrics, or None in all processes but one."""
+    # The backend of a run that is resumed is known only when it has been read.
+    option_checks.check_place(options._replace(backend="jax") if options.resume else options)
+    with cluster.Witness() as witness:
+        try:
+            with hidden(1):  # Gloo writes its connections to standard output
+                return _join_and_train(options, witness)
+        except BaseException as error:
+            cluster.exit_without_waiting(error)
+            explained = cluster.explain(error)
+            if explained is error:
+                raise
+            raise explained from error
+
+
+def _join_and_train(options, witness):
+    # Joined first: reading the images takes some processes minutes longer than others.
     _choose_jax_devices(options.devices)
     import jax
 
     kind, numbers = split_name(options.devices)
-    witness.expect(cluster.NOT_FOUND)
+    witness.expect(cluster.MISSING_PROCESS)
     cluster.join(
         options.coordinator,
         options.num_processes,
         options.process_id,
-        numbers if kind == "gpu" else (),
+        gpus=numbers if kind == "gpu" else (),
     )
-    witness.expect(f"most likely {cluster.LOST}")
+    witness.expect(f"most likely {cluster.LOST_PROCESS}")
     metrics = train.fit(options, one_of_several)
     jax.distributed.shutdown()  # waits for the others
     return metrics
 
 
-def one_process(job):
-    """Starts Keras on several devices of this machine."""
-    options = job.options
+def one_process(setup):
+    """Imports Keras for a training on several devices of this machine, in this process.
+
+    Args:
+        setup: `TrainingSetup`.
+
+    Returns:
+        `Devices`.
+
+    Raises:
+        InputError: this machine does not have the devices of `--devices`.
+    """
+    options = setup.options
     if options.backend == "jax":
         _choose_jax_devices(options.devices)
-        return _spread_over_jax_devices(options.devices)
+        return _distribute_over_jax_devices(options.devices)
     import_keras(options.backend)
-    names, strategy = tensorflow_strategy(options.devices)
+    device_names, strategy = tensorflow_strategy(options.devices)
     if strategy is None:
-        _say_one(names, options.devices)
+        _say_single_device(device_names[0], options.devices)
         return Devices()
-    return Devices(names, Sharding(len(names)), strategy)
+    return Devices(device_names, Sharding(len(device_names)), strategy)
 
 
-def one_of_several(job):
-    """Starts Keras in one of several processes that have found each other."""
-    options = job.options
+def one_of_several(setup):
+    """Imports Keras in one of several processes that have joined each other.
+
+    Args:
+        setup: `TrainingSetup`.
+
+    Returns:
+        `Devices`, those of all processes.
+
+    Raises:
+        InputError: the processes have different options, data or numbers of devices.
+    """
+    options = setup.options
     if options.backend != "jax":
         raise InputError(f"--backend: several processes train with jax, not with {options.backend}")
-    devices = _spread_over_jax_devices(options.devices)
+    devices = _distribute_over_jax_devices(options.devices)
     values = {
         f"--{name}": getattr(options, name) for name in options._fields if name in SHARED_OPTIONS
     }
-    values["the images or labels"] = fingerprint(job)
-    values["the checkpoint"] = job.checkpoint and job.checkpoint[1:]  # its path may differ
-    cluster.agree(values, devices.sharding.process)
-    if not job.checkpoint and options.weights == "imagenet":
+    values["the images or labels"] = fingerprint(setup)
+    values["the checkpoint"] = setup.checkpoint and setup.checkpoint[1:]  # its path may differ
+    cluster.check_agreement(values, devices.sharding.process)
+    if not setup.checkpoint and options.weights == "imagenet":
         _fetch_in_turns(options.backbone, devices.sharding)
     return devices
 
 
-def _fetch_in_turns(backbone, spread):
-    """Two processes that download into one cache would spoil each other's file."""
+def _fetch_in_turns(backbone, sharding):
+    """Downloads the weights: two processes that share a cache would damage each other's file."""
     if backbone.startswith(backbones.HUB):
         return
     from jax.experimental import multihost_utils
@@ -103,18 +128,18 @@ def _fetch_in_turns(backbone, spread):
     from modeling import weight_files
     from modeling.imagenet_weights import imagenet_file
 
-    for process in range(spread.processes):
-        if process == spread.process:
+    for process in range(sharding.processes):
+        if process == sharding.process:
             weight_files.fetch(backbone, *imagenet_file(backbone))
         multihost_utils.sync_global_devices(f"weights {process}")
 
 
 def _choose_jax_devices(text):
-    """Before JAX has computed anything."""
+    """Applies `--devices`, before JAX has computed anything."""
     check_jax()
     import jax
 
-    # What processors of several processes exchange their gradients with.
+    # The library with which processors of several processes exchange their gradients
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     kind, numbers = split_name(text)
     if kind == "cpu":
@@ -124,42 +149,56 @@ def _choose_jax_devices(text):
         jax.config.update("jax_cuda_visible_devices", ",".join(map(str, numbers)))
 
 
-def _spread_over_jax_devices(text):
+def _distribute_over_jax_devices(text):
     keras = import_keras("jax")
+    import jax
+
+    _check_jax_devices(text)
+    device_names = tuple(keras.distribution.list_devices())
+    if jax.process_count() == 1 and len(device_names) == 1:
+        _say_single_device(device_names[0], text)
+        return Devices()
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(devices=device_names, auto_shard_dataset=False)
+    )
+    sharding = Sharding(
+        devices=len(device_names),
+        pads=True,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+    )
+    return Devices(device_names, sharding)
+
+
+def _check_jax_devices(text):
+    """Refuses GPUs that JAX does not find, and processes with different numbers of devices."""
     import jax
 
     kind, numbers = split_name(text)
     try:
-        there = jax.local_device_count() if jax.default_backend() == "gpu" else 0
-    except RuntimeError:  # a number that CUDA does not know
-        there = 0
-    if kind == "gpu" and there < len(numbers):
+        gpu_count = jax.local_device_count() if jax.default_backend() == "gpu" else 0
+    except RuntimeError:  # a GPU index that CUDA does not know
+        gpu_count = 0
+    if kind == "gpu" and gpu_count < len(numbers):
         raise InputError(
-            f"--devices: {text} cannot be used: JAX finds {there} GPUs of these; it needs "
-            "jax[cuda13], and numbers of GPUs that are there"
+            f"--devices: {text} cannot be used: JAX finds {gpu_count} of these GPUs; install "
+            "jax[cuda13], and give indices of GPUs that exist"
         )
-    counts = collections.Counter(device.process_index for device in jax.devices())
-    if len(set(counts.values())) > 1:
+    device_counts = collections.Counter(device.process_index for device in jax.devices())
+    if len(set(device_counts.values())) > 1:
+        counts = ", ".join(
+            f"{count} in process {process}" for process, count in sorted(device_counts.items())
+        )
         raise InputError(
-            "--devices: each process needs as many devices as the others; found "
-            + ", ".join(f"{count} in process {number}" for number, count in sorted(counts.items()))
+            f"--devices: each process needs the same number of devices; found {counts}"
         )
-    names = tuple(keras.distribution.list_devices())
-    if jax.process_count() == 1 and len(names) == 1:
-        _say_one(names, text)
-        return Devices()
-    keras.distribution.set_distribution(
-        keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
-    )
-    spread = Sharding(len(names), True, jax.process_index(), jax.process_count())
-    return Devices(names, spread)
 
 
-def _say_one(names, asked):
-    if asked is None or asked == "all":
+def _say_single_device(device_name, text):
+    if text is None or text == "all":
         say(
-            f"note: one device is here, {names[0]}; training on that. --devices cpu:2 tries "
-            "several without GPUs"
+            f"note: this machine has one device, {device_name}; training on it. --devices cpu:2 "
+            "tries several devices without GPUs"
         )
     else:
-        say(f"note: {names[0]} is one device; training on that")
+        say(f"note: {device_name} is one device; training on it")

@@ -1,4 +1,4 @@
-"""Imports Keras on its backend, quietly; it takes seconds, so only when it is needed."""
+"""Imports Keras on its backend, quietly. That takes seconds, so it is done only when needed."""
 
 import contextlib
 import importlib.util
@@ -10,36 +10,42 @@ from compute.keras_patches import remember_skipped_attributes
 
 
 def import_keras(backend=None):
-    """Imports and returns Keras; call it before anything that imports Keras by itself.
+    """Imports Keras; call it before anything that imports Keras by itself.
 
-    TensorFlow greets with a page of notes before its own log level counts. They are
-    kept off standard error unless TF_CPP_MIN_LOG_LEVEL asks for more, as --debug does.
+    TensorFlow writes a page of notes before its own log level takes effect. They are
+    hidden unless TF_CPP_MIN_LOG_LEVEL asks for more, as --debug does.
 
     Args:
-        backend: "tensorflow" or "jax"; None is what KERAS_BACKEND says, else TensorFlow.
-            Of no effect where Keras is imported already.
+        backend: str, "tensorflow" or "jax"; None is the value of KERAS_BACKEND, or TensorFlow.
+            Ignored if Keras has been imported already.
+
+    Returns:
+        The module `keras`.
 
     Raises:
         InputError: the backend is not installed.
+
+    Example:
+        >>> keras = import_keras("tensorflow")
     """
-    # A ~/.keras/keras.json of another project must not choose the backend.
+    # The ~/.keras/keras.json of another project must not choose the backend.
     if backend is not None and "keras" not in sys.modules:
         os.environ["KERAS_BACKEND"] = backend
     if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "jax":
         check_jax()
-    quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
-    with hidden(2) if quiet else contextlib.nullcontext():
+    is_quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
+    with hidden(2) if is_quiet else contextlib.nullcontext():
         import keras
 
         if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf  # the rest of its greeting comes here
+            import tensorflow as tf  # writes the rest of its notes
 
             for gpu in tf.config.list_physical_devices("GPU"):
-                # Takes what it needs, not the whole memory.
-                with contextlib.suppress(RuntimeError):  # when it computes already
+                # Allocate what is needed, not the whole memory.
+                with contextlib.suppress(RuntimeError):  # TensorFlow has computed already
                     tf.config.experimental.set_memory_growth(gpu, True)
         elif importlib.util.find_spec("tensorflow"):
-            # Keras imports it with any backend, to set its seed; it must not take the GPUs.
+            # Keras imports it with any backend, to set its seed; it must not occupy the GPUs.
             import tensorflow as tf
 
             tf.config.set_visible_devices([], "GPU")
@@ -48,18 +54,22 @@ def import_keras(backend=None):
 
 
 def check_jax():
-    """Refuses where JAX is not installed; call it before JAX is imported."""
+    """Checks that JAX is installed, and sets its environment; call it before importing JAX.
+
+    Raises:
+        InputError: JAX is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # JAX would set a lower one
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # memory as it is needed
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # allocate as needed
     if importlib.util.find_spec("jax") is None:
         raise InputError(
-            "--backend: jax is not installed; .venv/bin/python -m pip install -r "
-            "requirements/jax.txt brings it"
+            "--backend: jax is not installed; install it with .venv/bin/python -m pip install "
+            "-r requirements/jax.txt"
         )
 
 
 def has_gpu():
-    """Whether Keras computes on a GPU; Keras has to be imported already."""
+    """bool, whether Keras computes on a GPU; Keras has to be imported already."""
     import keras
 
     if keras.backend.backend() == "jax":
@@ -72,12 +82,12 @@ def has_gpu():
 
 
 def use_precision(name, float16=True):
-    """Sets what layers compute in; their weights stay float32.
+    """Sets the data type that layers compute in; their weights stay float32.
 
     Args:
-        name: "float32", "bfloat16", "float16", or "auto": float32 on a processor, where
-            half precision is slower, bfloat16 on a GPU that has it, float16 on older ones.
-        float16: whether "auto" may choose it; else older GPUs compute in float32.
+        name: str, "float32", "bfloat16", "float16", or "auto": float32 on a processor, where
+            half precision is slower; bfloat16 on a GPU that supports it; float16 on older GPUs.
+        float16: bool, whether "auto" may choose it; otherwise older GPUs compute in float32.
     """
     import keras
 
@@ -89,9 +99,9 @@ def use_precision(name, float16=True):
 
 
 def exact_float32():
-    """Lets a GPU multiply in float32 and not in TF32, which rounds to ten bits.
+    """Makes a GPU multiply in float32 instead of TF32, which rounds to ten bits.
 
-    For what is compared with other devices.
+    For results that are compared with those of other devices.
     """
     import keras
 
@@ -106,33 +116,38 @@ def exact_float32():
 
 
 def _gpu_precision():
+    """The half precision that the GPU supports: "bfloat16" or "float16"."""
     import keras
 
     if keras.backend.backend() == "jax":
         import jax
 
-        capability = jax.devices()[0].compute_capability
-        major = int(str(capability).split(".")[0])
+        compute_capability = jax.devices()[0].compute_capability
+        major_version = int(str(compute_capability).split(".")[0])
     else:
         import tensorflow as tf
 
         gpu = tf.config.get_visible_devices("GPU")[0]
-        major = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0,))[0]
-    return "bfloat16" if major >= 8 else "float16"  # NVIDIA's Ampere was the first
+        device_details = tf.config.experimental.get_device_details(gpu)
+        major_version = device_details.get("compute_capability", (0,))[0]
+    return "bfloat16" if major_version >= 8 else "float16"  # NVIDIA's Ampere was the first
 
 
 @contextlib.contextmanager
 def hidden(descriptor):
-    """A context in which what is written to standard output (1) or error (2) goes nowhere.
+    """A context in which everything written to a standard stream is dropped.
 
-    For notes that come from C++, which Python's `sys.stdout` and `sys.stderr` know nothing of.
+    For lines that C++ writes, which do not pass through Python's `sys.stdout` and `sys.stderr`.
+
+    Args:
+        descriptor: int, 1 for standard output, 2 for standard error.
     """
-    saved = os.dup(descriptor)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    saved_descriptor = os.dup(descriptor)
+    null_descriptor = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, descriptor)
+        os.dup2(null_descriptor, descriptor)
         yield
     finally:
-        os.dup2(saved, descriptor)
-        os.close(saved)
-        os.close(nowhere)
+        os.dup2(saved_descriptor, descriptor)
+        os.close(saved_descriptor)
+        os.close(null_descriptor)

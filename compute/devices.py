@@ -1,4 +1,4 @@
-"""The devices of one training: which they are, how a batch goes over them, one loss for all."""
+"""The devices of a training: which they are, and how the rows of a batch go over them."""
 
 import contextlib
 from typing import Any, NamedTuple
@@ -8,21 +8,26 @@ import numpy as np
 from common.errors import InputError
 from compute.device_names import no_gpu, split_name
 
-# Below this many images a device, statistics of each device's own part are too noisy (Wu and
+# With fewer images per device, statistics over each device's own part are too noisy (Wu and
 # He 2018, "Group Normalization", figure 1: from 8 downwards the error grows by points): batch
-# normalisation then takes those of the whole batch, unless told otherwise. Not with more images,
-# because a graph with the exchanges of all layers takes minutes to make.
-ENOUGH_IMAGES = 8
+# normalization then uses those of the whole batch, unless the user says otherwise. Not with more
+# images, because a graph with the exchanges of all layers takes minutes to make.
+MIN_IMAGES_PER_DEVICE = 8
 
 
 class Sharding(NamedTuple):
-    """How the rows of a batch go over devices.
+    """How the rows of a batch go over devices and processes.
 
     Attributes:
-        devices: number of devices, of all processes together.
-        pads: each takes as many rows as any other; else the last may take fewer.
-        process: number of this process, from 0.
-        processes: number of processes; each feeds as many devices.
+        devices: int, number of devices of all processes together.
+        pads: bool, whether every device gets the same number of rows, as JAX needs it; with
+            False the last device may get fewer.
+        process: int, index of this process, from 0.
+        processes: int, number of processes; each has as many devices.
+
+    Example:
+        >>> Sharding(devices=2, pads=True, process=1, processes=2).rows(3)
+        (array([2, 0]), array([ True, False]))
     """
 
     devices: int = 1
@@ -31,35 +36,39 @@ class Sharding(NamedTuple):
     processes: int = 1
 
     def rows(self, count):
-        """The rows of a batch that this process takes.
+        """The rows of a batch that this process feeds to its devices.
 
-        Where too few are there for every device, the first rows come again at the end,
-        to count for nothing.
+        Where there are too few rows for the devices, the first rows are repeated at the end,
+        with `is_real` False, so that they can get the weight 0.
 
         Args:
-            count: rows of the batch, 1 or more.
+            count: int, rows of the batch, 1 or more.
 
         Returns:
-            (rows, real): int (N,), each below `count`, and bool (N,), False where a row
-            only fills up. Over all processes each row is real once.
+            (rows, is_real): int (N,), each from 0 to `count` - 1, and bool (N,), False for
+            repeated rows. Over all processes each row is real once.
         """
-        each = -(-count // self.devices)
-        filled = each * self.devices if self.pads else max(count, each * (self.devices - 1) + 1)
-        first, last = (filled * (self.process + one) // self.processes for one in (0, 1))
-        numbers = np.arange(first, last)
-        return numbers % count, numbers < count
+        rows_per_device = -(-count // self.devices)
+        padded_count = rows_per_device * self.devices
+        if not self.pads:  # one row for the last device is enough
+            padded_count = max(count, padded_count - rows_per_device + 1)
+        first, last = (
+            padded_count * process // self.processes for process in (self.process, self.process + 1)
+        )
+        positions = np.arange(first, last)
+        return positions % count, positions < count
 
 
 SINGLE_DEVICE = Sharding()
 
 
 class Devices(NamedTuple):
-    """The devices of one training.
+    """The devices of a training.
 
     Attributes:
         names: tuple of str, of all processes.
-        sharding: how a batch goes over them.
-        strategy: a `tf.distribute.MirroredStrategy`, or None.
+        sharding: `Sharding`, how a batch goes over them.
+        strategy: `tf.distribute.MirroredStrategy`, or None.
     """
 
     names: tuple = ("one device",)
@@ -68,11 +77,18 @@ class Devices(NamedTuple):
 
     @property
     def is_chief(self):
-        """Whether this process is the one that writes the run folder."""
+        """bool, whether this process is the one that writes the run folder."""
         return self.sharding.process == 0
 
     def total(self, number):
-        """The sum of a number over all processes; each has to ask."""
+        """The sum of a number over all processes; every process has to call it.
+
+        Args:
+            number: int, the number of this process.
+
+        Returns:
+            int.
+        """
         if self.sharding.processes == 1:
             return number
         from jax.experimental import multihost_utils
@@ -80,22 +96,22 @@ class Devices(NamedTuple):
         return int(np.sum(multihost_utils.process_allgather(np.array(number))))
 
     def scope(self):
-        """A context in which models and optimizers for these devices are made."""
+        """A context in which models and optimizers for these devices are created."""
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
 
 def tensorflow_strategy(text):
-    """A strategy over devices of this machine, before TensorFlow has computed anything.
+    """Chooses devices of this machine; call it before TensorFlow has computed anything.
 
     Args:
-        text: a checked --devices, or None for all.
+        text: str that `--devices` accepts, or None for all.
 
     Returns:
-        (names, strategy): tuple of str, and a `tf.distribute.MirroredStrategy`, or None
-        where it is one device.
+        (names, strategy): tuple of str, and `tf.distribute.MirroredStrategy`, or None for a
+        single device.
 
     Raises:
-        InputError: there are no such devices.
+        InputError: this machine does not have these devices.
     """
     import tensorflow as tf
 
@@ -111,51 +127,61 @@ def tensorflow_strategy(text):
     elif kind == "gpu":
         if max(numbers) >= len(gpus):
             raise InputError(no_gpu(max(numbers), len(gpus)))
-        tf.config.set_visible_devices([gpus[number] for number in numbers], "GPU")
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    names = tuple(device.name.split("device:")[-1].lower() for device in found)
+        tf.config.set_visible_devices([gpus[index] for index in numbers], "GPU")
+    logical_devices = tf.config.list_logical_devices("GPU")
+    logical_devices = logical_devices or tf.config.list_logical_devices("CPU")
+    device_names = tuple(device.name.split("device:")[-1].lower() for device in logical_devices)
     if kind == "gpu":
-        names = tuple(f"gpu:{number}" for number in numbers)  # TensorFlow counts the chosen ones
-    if len(names) == 1:
-        return names, None
-    # With GPUs NCCL exchanges. What TensorFlow takes for processors, a ring of collective
-    # operations, failed with batch normalisation over all devices where one process trained
+        # TensorFlow numbers the chosen ones from 0.
+        device_names = tuple(f"gpu:{index}" for index in numbers)
+    if len(device_names) == 1:
+        return device_names, None
+    # NCCL exchanges between GPUs. TensorFlow's default for processors, a ring of collective
+    # operations, failed with batch normalization over all devices where one process trained
     # several times.
-    cross = None if found[0].device_type == "GPU" else tf.distribute.ReductionToOneDevice()
-    return names, tf.distribute.MirroredStrategy(
-        [device.name for device in found], cross_device_ops=cross
+    is_gpu = logical_devices[0].device_type == "GPU"
+    return device_names, tf.distribute.MirroredStrategy(
+        [device.name for device in logical_devices],
+        cross_device_ops=None if is_gpu else tf.distribute.ReductionToOneDevice(),
     )
 
 
 def predict_over(model, strategy):
-    """A function from uint8 (N, S, S, 3) to float32 (N, C) that spreads the rows over devices.
+    """Makes a function that computes a model on several devices, each with a part of the rows.
 
     Args:
-        model: made under `strategy`.
-        strategy: a `tf.distribute.MirroredStrategy`.
+        model: `keras.Model` created under `strategy`, (N, S, S, 3) to (N, C).
+        strategy: `tf.distribute.MirroredStrategy`.
+
+    Returns:
+        Function from uint8 (N, S, S, 3) to float32 (N, C).
     """
     import tensorflow as tf
 
-    count = strategy.num_replicas_in_sync
+    device_count = strategy.num_replicas_in_sync
 
     @tf.function(reduce_retracing=True)
-    def run(parts):
+    def run_parts(parts):
         return strategy.run(lambda part: model(part, training=False), (parts,))
 
     def predict(x):
-        each = -(-len(x) // count)
-        filled = np.resize(x, (each * count, *x.shape[1:]))  # the first rows again, to be dropped
-        parts = strategy.experimental_distribute_values_from_function(
-            lambda replica: tf.constant(filled[replica.replica_id_in_sync_group * each :][:each])
-        )
-        rows = strategy.experimental_local_results(run(parts))
-        return np.concatenate([part.numpy() for part in rows])[: len(x)]
+        part_size = -(-len(x) // device_count)
+        # The first rows again, to be dropped from the result
+        padded_x = np.resize(x, (part_size * device_count, *x.shape[1:]))
+
+        def part_of(replica):
+            start = replica.replica_id_in_sync_group * part_size
+            return tf.constant(padded_x[start : start + part_size])
+
+        parts = strategy.experimental_distribute_values_from_function(part_of)
+        results = strategy.experimental_local_results(run_parts(parts))
+        return np.concatenate([result.numpy() for result in results])[: len(x)]
 
     return predict
 
 
 def leave_distribution():
-    """Models made after this are for one device of this process."""
+    """Makes models that are created from now on compute on one device of this process."""
     import keras
 
     if keras.backend.backend() == "jax":

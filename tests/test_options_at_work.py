@@ -228,7 +228,7 @@ def test_scale_lr_jit_and_the_note_on_one_device(shown):
     assert found.model.jit_compile is True and "one device" not in found.err
     found = shown("train", "--jit", "off", "--multigpu", "yes")
     assert found.model.jit_compile is False
-    assert re.search("^note: one device is here|^[0-9]+ devices: ", found.err, re.M)
+    assert re.search("^note: this machine has one device|^[0-9]+ devices: ", found.err, re.M)
 
 
 def test_backbone(shown):

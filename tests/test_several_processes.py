@@ -206,7 +206,7 @@ def test_a_killed_process_ends_the_other_and_resuming_finishes(place, lost):
     assert time.monotonic() - killed < 60
     assert other.returncode != 0
     assert said.splitlines()[-1].startswith("run.py: ")
-    assert cluster.LOST in said.splitlines()[-1]
+    assert cluster.LOST_PROCESS in said.splitlines()[-1]
     processes[lost].communicate()
 
     folder = str(place.runs / name / run_folder.CHECKPOINT)
@@ -243,16 +243,16 @@ def test_a_taken_port_is_refused():
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=f"cannot listen at {address}"):
             cluster.check_port(address)
-        cluster.reach(address, 1)
+        cluster.wait_for_address(address, 1)
     cluster.check_port(address)
 
 
 def test_an_unreachable_coordinator_is_one_line():
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(RunError, match=f"{address} cannot be reached, tried for 1 s"):
-        cluster.reach(address, 1)
+        cluster.wait_for_address(address, 1)
     with pytest.raises(RunError, match="a..b:1 cannot be reached"):
-        cluster.reach("a..b:1", 0.1)
+        cluster.wait_for_address("a..b:1", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_an_unreachable_coordinator_is_one_line():
     ],
 )
 def test_a_lost_process_is_told_from_other_errors(error, told):
-    found = cluster.plain(error)
+    found = cluster.explain(error)
     if told is None:
         assert found is error
     else:

@@ -2,7 +2,7 @@
 
 from common.errors import InputError
 from compute.device_names import check_batch_size
-from compute.devices import ENOUGH_IMAGES
+from compute.devices import MIN_IMAGES_PER_DEVICE
 from training.learning_rates import peak_learning_rate
 
 MOST_NAMES = 8  # of devices that are listed in full
@@ -59,7 +59,7 @@ def synchronizes_batchnorm(options, sharding):
     if sharding.pads:
         return True
     if options.sync_batchnorm is None and sharding.devices > 1:
-        return options.batch_size // sharding.devices < ENOUGH_IMAGES
+        return options.batch_size // sharding.devices < MIN_IMAGES_PER_DEVICE
     return options.sync_batchnorm
 
 
