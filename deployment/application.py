@@ -1,4 +1,4 @@
-"""The server's answers: a Flask application around a batcher."""
+"""The HTTP side of the server: its routes, what every request goes through, and error answers."""
 
 import hmac
 import json
@@ -6,302 +6,230 @@ import re
 import secrets
 import time
 import traceback
-from typing import NamedTuple
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
-from werkzeug.http import parse_options_header
 
 from common.console import say
-from common.errors import ImageError
 from deployment import openapi, page
-from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
-from deployment.http_errors import HEADERS, JSON, STATUS, Refused, error_body, too_large
-from prediction.classifier import TOP_K, Classifier
+from deployment.http_errors import (
+    CODE_OF_STATUS,
+    HEADERS,
+    INTERNAL,
+    JSON,
+    RETRY_SOON,
+    STATUS,
+    Refused,
+    error_body,
+    too_large,
+)
+from deployment.multipart import read_images
+from deployment.prediction_service import PredictionService
+from prediction.classifier import TOP_K
 
-PROTECTED = ("/predict", "/labels", "/metrics")
+PROTECTED = ("/predict", "/labels", "/metrics")  # routes that need the token, where there is one
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-FIELD = "image"
-
-
-class Served(NamedTuple):
-    """A model that answers.
-
-    Attributes:
-        name: what answers call it.
-        classifier: its labels, preprocessing and calibration.
-        batcher: decodes for it and calls it.
-    """
-
-    name: str
-    classifier: Classifier
-    batcher: Batcher
-
-
-class State:
-    """What changes while requests run.
-
-    Attributes:
-        served: the `Served` that takes new requests, None before there is one.
-        closing: whether the server is about to end.
-        keeper: a `uncertain_images.Keeper`, or None.
-    """
-
-    served = None
-    closing = False
-    keeper = None
-
-
-class Settings(NamedTuple):
-    """What a request may ask for.
-
-    Attributes:
-        top_k: classes that an answer names unless the request says; None is `TOP_K` or all.
-        max_images: images in one request, at most.
-        max_bytes: largest body of a request.
-        time_limit: seconds until a request is given up.
-        token: bytes that protected routes ask for, or None.
-    """
-
-    top_k: int | None
-    max_images: int
-    max_bytes: int
-    time_limit: float
-    token: bytes | None = None
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def create_application(state, settings, metrics):
-    """The WSGI application.
+    """Makes the WSGI application.
 
     Args:
-        state: a `State`.
-        settings: a `Settings`.
-        metrics: as `metrics.create` gives them.
+        state: `prediction_service.State`.
+        settings: `prediction_service.Settings`.
+        metrics: what `metrics.create` returns.
+
+    Returns:
+        A `flask.Flask`.
+
+    Example:
+        >>> state = State()
+        >>> state.served_model = ServedModel("waste", classifier, batcher)
+        >>> application = create_application(state, Settings(None, 4, 10**7, 10), metrics.create())
+        >>> application.test_client().post("/predict", data=image_bytes).json
+        {'success': True, 'predictions': [{'label': 'glass', ...
     """
     application = Flask("deployment", static_folder=None)
     application.config["MAX_CONTENT_LENGTH"] = settings.max_bytes
-
-    @application.before_request
-    def begin():
-        g.began = time.perf_counter()
-        given = request.headers.get("X-Request-ID", "")
-        g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        g.route = request.url_rule.rule if request.url_rule else "none"
-        if settings.token and g.route in PROTECTED:
-            scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-            token = token.strip().encode("latin-1", "replace")
-            if not (hmac.compare_digest(token, settings.token) and scheme.lower() == "bearer"):
-                raise Refused(
-                    "unauthorized",
-                    "the header 'Authorization: Bearer TOKEN' with the server's token is needed",
-                    {"WWW-Authenticate": "Bearer"},
-                )
-
-    @application.after_request
-    def end(response):
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers["X-Request-ID"] = g.request_id
-        metrics.requests.labels(g.route, response.status_code).inc()
-        metrics.seconds.labels(g.route).observe(time.perf_counter() - g.began)
-        return response
-
-    @application.errorhandler(Exception)
-    def refuse(error):
-        if isinstance(error, HTTPException) and error.code < 500:
-            codes = {status: code for code, status in STATUS.items()}
-            # Werkzeug's own words are sentences for people; Allow and the like are in its headers.
-            headers = {
-                name: value
-                for name, value in error.get_headers()
-                if name not in ("Content-Type", "Content-Length")
-            }
-            if error.code == 413:
-                error = Refused("too_large", too_large(settings.max_bytes), headers)
-            else:
-                error = Refused(codes.get(error.code, "bad_request"), error.description, headers)
-        elif not isinstance(error, Refused):
-            log(f"request {g.request_id} failed:\n{''.join(traceback.format_exception(error))}")
-            error = Refused("internal", "the server failed at this request; its log says why")
-        body = error_body(error.code, error.message, g.request_id)
-        return Response(body, STATUS[error.code], error.headers, content_type=JSON)
-
-    @application.post("/predict")
-    def predict():
-        until = time.monotonic() + settings.time_limit
-        sources, several = _images(settings.max_images)
-        served, count, futures = take(sources)
-        results, rows = [], []
-        for source, future in zip(sources, futures):
-            try:
-                row = wait(future, until)
-            except ImageError as error:
-                metrics.images.labels("undecodable").inc()
-                results.append(
-                    {"success": False, "error": {"code": "undecodable", "message": error.reason}}
-                )
-                continue
-            except Overdue:
-                for each in futures:
-                    each.cancel()
-                raise Refused(
-                    "overdue", f"no answer within the {settings.time_limit:g} seconds allowed"
-                ) from None
-            result = {"success": True, "predictions": served.classifier.top(row, count)}
-            if served.classifier.calibration:
-                result["unknown"] = served.classifier.unknown(row)
-            results.append(result)
-            rows.append((source, row))
-        labels = served.classifier.class_names
-        for number, (source, row) in enumerate(rows):
-            metrics.images.labels("answered").inc()
-            metrics.predictions.labels(labels[row.argmax()]).inc()
-            if state.keeper:
-                state.keeper.offer(source, row, labels, f"{g.request_id}-{number}")
-        if several:
-            answer = {"success": len(rows) == len(results), "results": results}
-        else:
-            [answer] = results
-            if not rows:
-                raise Refused("undecodable", answer["error"]["message"])
-        answer["model"] = served.name
-        answer["ms"] = round((time.perf_counter() - g.began) * 1000, 3)
-        answer["request_id"] = g.request_id
-        return _json(answer, 200 if rows else STATUS["undecodable"])
-
-    def take(sources):
-        """The model that has taken the images in, how many classes to name, and futures."""
-        while True:
-            served = ready()
-            count = _top_k(
-                request.args.get("top_k"), len(served.classifier.class_names), settings.top_k
-            )
-            try:
-                return served, count, served.batcher.submit(sources)
-            except Closed:  # another has taken its place since
-                continue
-            except QueueFull:
-                raise Refused(
-                    "queue_full",
-                    "as many images wait as may; come again in a second",
-                    {"Retry-After": "1"},
-                ) from None
-
-    def ready():
-        served = state.served
-        if served is None:
-            raise Refused(
-                "not_ready", "no model is loaded yet, or the server is ending", {"Retry-After": "1"}
-            )
-        return served
-
-    @application.get("/labels")
-    def labels():
-        served = ready()
-        return _json({"labels": served.classifier.class_names, "model": served.name})
-
-    @application.get("/healthz")
-    def healthz():
-        return _json({"status": "alive"})
-
-    @application.get("/readyz")
-    def readyz():
-        if state.closing:
-            raise Refused("not_ready", "the server is ending", {"Retry-After": "1"})
-        ready()
-        return _json({"status": "ready"})
-
-    @application.get("/metrics")
-    def metrics_text():
-        if state.served:
-            metrics.queue.set(state.served.batcher.waiting)
-        return Response(metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
-
-    @application.get("/")
-    def index():
-        return Response(page.INDEX, headers=page.HEADERS)
-
-    @application.get("/openapi.json")
-    def description():
-        classes = len(ready().classifier.class_names)
-        return _json(
-            openapi.describe(
-                classes=classes,
-                top_k=settings.top_k or min(TOP_K, classes),
-                max_images=settings.max_images,
-                max_bytes=settings.max_bytes,
-                token=settings.token is not None,
-            )
-        )
-
+    hooks = RequestHooks(settings, metrics)
+    application.before_request(hooks.begin)
+    application.after_request(hooks.finish)
+    application.register_error_handler(Exception, hooks.refuse)
+    routes = Routes(state, settings, metrics)
+    for method, path, view in (
+        ("POST", "/predict", routes.predict),
+        ("GET", "/labels", routes.labels),
+        ("GET", "/healthz", routes.health),
+        ("GET", "/readyz", routes.readiness),
+        ("GET", "/metrics", routes.metrics),
+        ("GET", "/", routes.index),
+        ("GET", "/openapi.json", routes.description),
+    ):
+        application.add_url_rule(path, view_func=view, methods=[method])
     return application
 
 
-def _images(max_images):
-    """(list of the request's images as bytes, whether they came as several)."""
-    kind, parameters = parse_options_header(request.headers.get("Content-Type", ""))
-    body = request.get_data(cache=False)
-    if kind.lower() != "multipart/form-data":
-        return [body], False
-    boundary = parameters.get("boundary", "").encode("latin-1", "replace")
-    images = split_multipart(body, boundary, max_images)
-    return images, len(images) > 1
-
-
-def split_multipart(body, boundary, max_images):
-    """The images of a multipart/form-data body, a list of bytes, at least one.
-
-    Werkzeug's parser takes thirty times as long and writes large parts to disk.
+class RequestHooks:
+    """What every request goes through, whatever its route.
 
     Args:
-        body, boundary: bytes.
-        max_images: parts of any name, at most.
-
-    Raises:
-        Refused: it is broken, holds no field `image`, or has too many parts.
+        settings: `prediction_service.Settings`.
+        metrics: what `metrics.create` returns; requests are counted and timed in it.
     """
-    # One more than allowed is enough to know; a body of nothing else could have millions.
-    pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, max_images + 2)
-    if len(pieces) > max_images + 2:
-        raise Refused("too_large", f"has more than the {max_images} images allowed in a request")
-    if not boundary or len(pieces) < 2 or pieces[-1][:2] != b"--":
-        raise Refused("bad_request", "the multipart/form-data body is not complete")
-    images = []
-    for piece in pieces[1:-1]:
-        head, blank, content = piece.partition(b"\r\n\r\n")
-        if not blank:
-            raise Refused("bad_request", "a part of the multipart/form-data body has no content")
-        for line in head.decode("latin-1").split("\r\n"):
-            name, _, value = line.partition(":")
-            if (
-                name.lower() == "content-disposition"
-                and parse_options_header(value)[1].get("name") == FIELD
-            ):
-                images.append(content)
-                break
-    if not images:
-        raise Refused("bad_request", f"the form has no field named {FIELD}")
-    return images
+
+    def __init__(self, settings, metrics):
+        self._settings, self._metrics = settings, metrics
+
+    def begin(self):
+        """Gives the request an id and a start time, and refuses it without the token."""
+        g.started_at = time.perf_counter()
+        request_id = request.headers.get("X-Request-ID", "")
+        g.request_id = request_id if REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8)
+        g.route = request.url_rule.rule if request.url_rule else "none"
+        if self._settings.token and g.route in PROTECTED:
+            self._check_token()
+
+    def _check_token(self):
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        token = token.strip().encode("latin-1", "replace")
+        if not (hmac.compare_digest(token, self._settings.token) and scheme.lower() == "bearer"):
+            raise Refused(
+                "unauthorized",
+                "the server's token is missing or wrong; send it in the header "
+                "'Authorization: Bearer TOKEN'",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    def finish(self, response):
+        """Adds the headers of every answer, and counts the request.
+
+        Args:
+            response: `flask.Response` of the route or of `refuse`.
+        """
+        for header_name, value in HEADERS.items():
+            response.headers.setdefault(header_name, value)
+        response.headers["X-Request-ID"] = g.request_id
+        self._metrics.requests.labels(g.route, response.status_code).inc()
+        self._metrics.seconds.labels(g.route).observe(time.perf_counter() - g.started_at)
+        return response
+
+    def refuse(self, error):
+        """The answer to a request that raised an error; unexpected errors go to the log.
+
+        Args:
+            error: Exception that the route or `begin` raised, or Flask for an unknown path.
+        """
+        refusal = error
+        if isinstance(error, HTTPException) and error.code < 500:
+            refusal = self._http_refusal(error)
+        elif not isinstance(error, Refused):
+            log(f"request {g.request_id} failed:\n{''.join(traceback.format_exception(error))}")
+            refusal = Refused("internal", INTERNAL)
+        body = error_body(refusal.code, refusal.message, g.request_id)
+        return Response(body, STATUS[refusal.code], refusal.headers, content_type=JSON)
+
+    def _http_refusal(self, error):
+        """One of Werkzeug's errors as a `Refused`, with its headers such as Allow."""
+        headers = {
+            header_name: value
+            for header_name, value in error.get_headers()
+            if header_name not in ("Content-Type", "Content-Length")
+        }
+        if error.code == 413:
+            return Refused("too_large", too_large(self._settings.max_bytes), headers)
+        error_code = CODE_OF_STATUS.get(error.code, "bad_request")
+        return Refused(error_code, error.description, headers)
 
 
-def _top_k(text, classes, default):
-    """How many classes a request asks for."""
-    if text is None:
-        return default or min(TOP_K, classes)
-    if not (re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= classes):
-        raise Refused(
-            "bad_request",
-            f"top_k: {text[:20]!r} is not allowed: it takes a whole number from 1 to {classes}",
+class Routes:
+    """One method per route; each returns its `flask.Response`.
+
+    Args:
+        state: `prediction_service.State`.
+        settings: `prediction_service.Settings`.
+        metrics: what `metrics.create` returns.
+    """
+
+    def __init__(self, state, settings, metrics):
+        self._state, self._settings, self._metrics = state, settings, metrics
+        self._service = PredictionService(state, settings, metrics)
+
+    def predict(self):
+        """The classes of the request's image, or of each of its images."""
+        deadline = time.monotonic() + self._settings.time_limit
+        content_type = request.headers.get("Content-Type", "")
+        sources = read_images(
+            content_type, request.get_data(cache=False), self._settings.max_images
         )
-    return int(text)
+        served_model, results = self._service.predict(
+            sources, request.args.get("top_k"), deadline, g.request_id
+        )
+        successes = sum(result["success"] for result in results)
+        if len(results) > 1:
+            answer = {"success": successes == len(results), "results": results}
+        elif successes:
+            [answer] = results
+        else:
+            raise Refused("undecodable", results[0]["error"]["message"])
+        answer["model"] = served_model.name
+        answer["ms"] = round((time.perf_counter() - g.started_at) * 1000, 3)
+        answer["request_id"] = g.request_id
+        return _json_response(answer, 200 if successes else STATUS["undecodable"])
+
+    def labels(self):
+        """The class names, in the order of their ids."""
+        served_model = self._service.ready_model()
+        return _json_response(
+            {"labels": served_model.classifier.class_names, "model": served_model.name}
+        )
+
+    def health(self):
+        """That the process is alive."""
+        return _json_response({"status": "alive"})
+
+    def readiness(self):
+        """Whether requests are taken."""
+        if self._state.closing:
+            raise Refused("not_ready", "the server is shutting down", RETRY_SOON)
+        self._service.ready_model()
+        return _json_response({"status": "ready"})
+
+    def metrics(self):
+        """The metrics in Prometheus's text format."""
+        served_model = self._state.served_model
+        if served_model:
+            self._metrics.queue.set(served_model.batcher.waiting)
+        return Response(self._metrics.text(), content_type=METRICS_TYPE)
+
+    def index(self):
+        """The page to try the model on."""
+        return Response(page.INDEX, headers=page.HEADERS)
+
+    def description(self):
+        """The OpenAPI document of this API."""
+        class_count = len(self._service.ready_model().classifier.class_names)
+        return _json_response(
+            openapi.describe(
+                classes=class_count,
+                top_k=self._settings.top_k or min(TOP_K, class_count),
+                max_images=self._settings.max_images,
+                max_bytes=self._settings.max_bytes,
+                token=self._settings.token is not None,
+            )
+        )
 
 
-def _json(answer, status=200):
-    # A probability that is no number is a failure, and not JSON.
+def _json_response(answer, status=200):
+    # A probability of NaN is a failure of the model, and not JSON.
     body = json.dumps(answer, allow_nan=False).encode()
     return Response(body, status, content_type=JSON)
 
 
 def log(line):
-    """A line on standard error, with the time."""
+    """Writes a line to standard error, with date and time before it.
+
+    Args:
+        line: str.
+    """
     say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")

@@ -1,7 +1,7 @@
-"""Images of several requests go through the model together.
+"""Images of several requests go through the model together, in batches.
 
 As many threads as the processor has cores decode; one thread calls the model, with the images
-that wait at that moment. What does not fit into the queue is refused before it is decoded.
+that are waiting at that moment. Images beyond the queue's limit are refused before decoding.
 """
 
 import threading
@@ -14,11 +14,11 @@ import numpy as np
 
 
 class QueueFull(Exception):
-    """More images than may wait."""
+    """The images are more than may still wait."""
 
 
 class Overdue(Exception):
-    """No answer within the time limit."""
+    """There was no answer before the deadline."""
 
 
 class Closed(Exception):
@@ -26,7 +26,9 @@ class Closed(Exception):
 
 
 class _Item:
-    __slots__ = ("source", "future", "image", "ready")
+    """An image on its way through a batcher."""
+
+    __slots__ = ("source", "future", "image", "ready_at")
 
     def __init__(self, source):
         self.source, self.future = source, Future()
@@ -35,19 +37,28 @@ class _Item:
 class Batcher:
     """Decodes images and calls a model with batches of them.
 
-    A batch is a power of two of images: OpenVINO fills others up (`runtimes.BATCHES`).
+    The size of a batch is a power of two, because OpenVINO pads other sizes to one
+    (`runtimes.BATCHES`).
 
     Args:
         decode: function from an image's bytes to uint8 (S, S, 3), which raises ImageError.
-        predict: function from uint8 (N, S, S, 3), which it does not keep, to float32 (N, C).
-        max_batch: images that go through the model together, at most.
-        max_wait: how long an image waits for others while the model is free, in seconds.
-        max_queue: images that may wait, those still to be decoded among them.
-        decoders: threads that decode.
-        observe: function (images of the batch, images still waiting), called at each batch.
+        predict: function from uint8 (N, S, S, 3), whose memory it must not keep, to float32
+            (N, C).
+        max_batch: int, maximum number of images in a batch.
+        max_wait: float, seconds that an image waits for others while the model is free.
+        max_queue: int, maximum number of images that wait, undecoded ones included.
+        decoders: int, number of threads that decode.
+        observe: function called at each batch with (images in the batch, images still waiting).
 
     Attributes:
-        waiting: images that wait, those still to be decoded among them.
+        waiting: int, number of images that wait, undecoded ones included.
+
+    Example:
+        >>> batcher = Batcher(decode, classifier.probabilities, 32, 0.005, 128)
+        >>> [future] = batcher.submit([image_bytes])
+        >>> wait(future, time.monotonic() + 10)
+        array([0.875 , 0.0625, 0.0625], dtype=float32)
+        >>> batcher.close()
     """
 
     def __init__(
@@ -62,41 +73,41 @@ class Batcher:
     ):
         self._decode, self._predict, self._observe = decode, predict, observe
         self._max_batch, self._max_wait, self._max_queue = max_batch, max_wait, max_queue
-        self._sizes, self._memory = (1,), None
-        self._sources, self._ready = SimpleQueue(), deque()
+        self._sizes, self._batch_array = (1,), None
+        self._undecoded, self._decoded = SimpleQueue(), deque()
         self._changed = threading.Condition()
-        self._closing = self._decoded = False
+        self._closing = self._all_decoded = False
         self.waiting = 0
         self._decoders = [
             threading.Thread(target=self._decode_all, daemon=True) for _ in range(decoders)
         ]
-        self._model = threading.Thread(target=self._predict_all, daemon=True)
-        for thread in (*self._decoders, self._model):
+        self._predictor = threading.Thread(target=self._predict_all, daemon=True)
+        for thread in (*self._decoders, self._predictor):
             thread.start()
 
     def warm(self, image):
-        """Calls the model with each size of batch; larger ones are made up only after that.
+        """Calls the model with every batch size once; requests get larger batches only then.
 
         Args:
             image: uint8 (S, S, 3).
         """
-        size = 1
-        while size <= self._max_batch:
-            self._predict(np.repeat(image[None], size, axis=0))
-            self._sizes = tuple(2**power for power in range(size.bit_length()))
-            size *= 2
+        batch_size = 1
+        while batch_size <= self._max_batch:
+            self._predict(np.repeat(image[None], batch_size, axis=0))
+            self._sizes = tuple(2**power for power in range(batch_size.bit_length()))
+            batch_size *= 2
 
     def submit(self, sources):
-        """Takes images in, all or none.
+        """Queues images, all of them or none.
 
         Args:
-            sources: list of images' bytes.
+            sources: list of bytes, one image file each.
 
         Returns:
-            A list of `Future`, for `wait`.
+            A list of `Future` in the same order, for `wait`.
 
         Raises:
-            QueueFull: they are more than may still wait.
+            QueueFull: there are more images than may still wait.
             Closed: `close` was called.
         """
         with self._changed:
@@ -107,105 +118,113 @@ class Batcher:
             self.waiting += len(sources)
         items = [_Item(source) for source in sources]
         for item in items:
-            self._sources.put(item)
+            self._undecoded.put(item)
         return [item.future for item in items]
 
     def close(self):
-        """Takes no more images, and returns when those that it has are answered."""
+        """Takes no more images, and returns when all queued ones are answered."""
         with self._changed:
             self._closing = True
         for _ in self._decoders:
-            self._sources.put(None)
+            self._undecoded.put(None)
         for thread in self._decoders:
             thread.join()
         with self._changed:
-            self._decoded = True
+            self._all_decoded = True
             self._changed.notify()
-        self._model.join()
+        self._predictor.join()
 
     def _decode_all(self):
-        while (item := self._sources.get()) is not None:
-            image = error = None
+        while (item := self._undecoded.get()) is not None:
+            image = decode_error = None
             if not item.future.cancelled():
                 try:
                     image = self._decode(item.source)
-                except Exception as failure:
-                    error = failure
+                except Exception as error:
+                    decode_error = error
             item.source = None
             with self._changed:
                 if image is None:
                     self.waiting -= 1
                 else:
-                    item.image, item.ready = image, time.monotonic()
-                    self._ready.append(item)
+                    item.image, item.ready_at = image, time.monotonic()
+                    self._decoded.append(item)
                     self._changed.notify()
-            if error and item.future.set_running_or_notify_cancel():
-                item.future.set_exception(error)
+            if decode_error and item.future.set_running_or_notify_cancel():
+                item.future.set_exception(decode_error)
 
     def _predict_all(self):
-        while (batch := self._next()) is not None:
-            batch = [item for item in batch if item.future.set_running_or_notify_cancel()]
-            if not batch:
+        while (batch_items := self._next_batch()) is not None:
+            batch_items = [
+                item for item in batch_items if item.future.set_running_or_notify_cancel()
+            ]
+            if not batch_items:
                 continue
-            self._observe(len(batch), self.waiting)
+            self._observe(len(batch_items), self.waiting)
             try:
-                rows = self._predict(self._together([item.image for item in batch]))
+                probabilities = self._predict(self._stack([item.image for item in batch_items]))
             except Exception as error:
-                for item in batch:
+                for item in batch_items:
                     item.future.set_exception(error)
             else:
-                for item, row in zip(batch, rows):
+                for item, row in zip(batch_items, probabilities):
                     item.future.set_result(row)
 
-    def _together(self, images):
-        """The images as one array, in memory that the next batch takes again.
+    def _stack(self, images):
+        """The images as one array, in memory that the next batch uses again.
 
-        Not `numpy.stack`: it lets other threads run at each image, and under load waits for them
+        Not `numpy.stack`: it lets other threads run at every image, and under load waits for them
         a fifth of the time that the model takes.
         """
-        if self._memory is None:
-            self._memory = np.empty((self._max_batch, *images[0].shape), np.uint8)
-        whole, size = memoryview(self._memory).cast("B"), images[0].nbytes
-        for number, image in enumerate(images):
-            whole[number * size : (number + 1) * size] = memoryview(image).cast("B")
-        return self._memory[: len(images)]
+        if self._batch_array is None:
+            self._batch_array = np.empty((self._max_batch, *images[0].shape), np.uint8)
+        batch_bytes, image_size = memoryview(self._batch_array).cast("B"), images[0].nbytes
+        for index, image in enumerate(images):
+            start = index * image_size
+            batch_bytes[start : start + image_size] = memoryview(image).cast("B")
+        return self._batch_array[: len(images)]
 
-    def _next(self):
-        """The items of the next batch; None when all is done."""
+    def _next_batch(self):
+        """The items of the next batch; None when the batcher is closed and empty."""
         with self._changed:
             while True:
                 self._drop_overdue()
-                left = None
-                if self._ready:
-                    left = self._ready[0].ready + self._max_wait - time.monotonic()
-                    if left <= 0 or self._closing or len(self._ready) >= self._sizes[-1]:
+                seconds_left = None
+                if self._decoded:
+                    seconds_left = self._decoded[0].ready_at + self._max_wait - time.monotonic()
+                    is_full = len(self._decoded) >= self._sizes[-1]
+                    if seconds_left <= 0 or self._closing or is_full:
                         break
-                elif self._decoded:
+                elif self._all_decoded:
                     return None
-                self._changed.wait(left)
-            count = next(size for size in self._sizes[::-1] if size <= len(self._ready))
-            self.waiting -= count
-            return [self._ready.popleft() for _ in range(count)]
+                self._changed.wait(seconds_left)
+            batch_size = next(size for size in self._sizes[::-1] if size <= len(self._decoded))
+            self.waiting -= batch_size
+            return [self._decoded.popleft() for _ in range(batch_size)]
 
     def _drop_overdue(self):
-        """Nobody waits for these any more: they take no place, in a batch or in the queue."""
-        wanted = [item for item in self._ready if not item.future.cancelled()]
-        self.waiting -= len(self._ready) - len(wanted)
-        self._ready = deque(wanted)
+        """Removes items that nobody waits for, so that they take no place in batch or queue."""
+        wanted = [item for item in self._decoded if not item.future.cancelled()]
+        self.waiting -= len(self._decoded) - len(wanted)
+        self._decoded = deque(wanted)
 
 
-def wait(future, until):
-    """The row of probabilities, float32 (C,), that a future of `Batcher.submit` brings.
+def wait(future, deadline):
+    """Waits for the probabilities of one image.
 
     Args:
-        until: when to give up, on the clock of `time.monotonic`.
+        future: one that `Batcher.submit` returned.
+        deadline: float, time to give up, on the clock of `time.monotonic`.
+
+    Returns:
+        float32 (C,), one probability per class.
 
     Raises:
-        Overdue: that time came first; the image does not go through the model any more.
-        ImageError: it cannot be decoded.
+        Overdue: the deadline has passed; the image does not go through the model any more.
+        ImageError: the image cannot be decoded.
     """
     try:
-        return future.result(max(0.0, until - time.monotonic()))
+        return future.result(max(0.0, deadline - time.monotonic()))
     except TimeoutError:
         future.cancel()
         raise Overdue from None

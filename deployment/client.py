@@ -3,8 +3,8 @@
     python client.py photo.jpg more/ 'other/*.png' --url http://127.0.0.1:5001
 
 or from Python, `from client import predict`. It needs `requests` and no other file of this
-project. Exit status: 0 all answered, 1 the server failed or was not reached for some image,
-otherwise 2 where an image was refused (any status 4xx) or the usage was wrong.
+project. Exit status: 0 if all images were answered; 1 if the server failed or was not reached for
+some image; else 2, if an image was refused (any status 4xx) or the usage was wrong.
 """
 
 import argparse
@@ -25,11 +25,20 @@ import requests
 
 URL = "http://127.0.0.1:5001"
 TOKEN_VARIABLE = "IMAGE_CLASSIFIER_TOKEN"
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")  # of a folder
+EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".gif",
+    ".tif",
+    ".tiff",
+)  # read from a folder
 ANSWERED, FAILED, REFUSED = 0, 1, 2  # exit statuses
-# Too many requests, a proxy that lost its server, a full queue: worth another try.
-PASSING = (429, 502, 503)
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before another try, doubled each time
+# Too many requests, a proxy that lost its server, a full queue: worth a retry.
+RETRIED_STATUSES = (429, 502, 503)
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a retry, doubled each time
 CONNECT_LIMIT = 5.0  # seconds
 
 
@@ -37,13 +46,14 @@ def predict(url, images, top_k=None, token=None, parallel=1, time_limit=30, retr
     """Asks for the classes of some images.
 
     Args:
-        url: address of the server, such as "http://127.0.0.1:5001".
-        images: list of paths or of files' bytes.
-        top_k: predictions an image; default: the server's.
-        token: what the server's --token_file holds; default: none is sent.
-        parallel: requests at once, each on a connection that is kept.
-        time_limit: seconds for an image, tries again included.
-        retries: further tries for an image, at most; default: as many as fit into time_limit.
+        url: str, address of the server, such as "http://127.0.0.1:5001".
+        images: list of paths or of the bytes of image files.
+        top_k: int, predictions per image; None takes the server's default.
+        token: str, the token that the server asks for; None sends none.
+        parallel: int, number of requests at once, each on a connection of its own that is kept.
+        time_limit: float, seconds per image, including retries.
+        retries: int, maximum number of retries per image; None allows as many as fit into
+            `time_limit`.
 
     Returns:
         A list of dicts in the order of `images`, as the server answers for each:
@@ -53,7 +63,12 @@ def predict(url, images, top_k=None, token=None, parallel=1, time_limit=30, retr
         "http_" and the status).
 
     Raises:
-        ValueError: `url` is no address, or `token` cannot be sent.
+        ValueError: `url` is not an address, or `token` cannot be sent.
+
+    Example:
+        >>> [answer] = predict("http://127.0.0.1:5001", ["photo.jpg"], top_k=1)
+        >>> answer["predictions"]
+        [{'label': 'glass', 'id': 1, 'probability': 0.875}]
     """
     check_address(url)
     check_token(token)
@@ -61,21 +76,32 @@ def predict(url, images, top_k=None, token=None, parallel=1, time_limit=30, retr
     return [answer for _, answer in answers]
 
 
-def stream(url, images, top_k, token, parallel, time_limit, retries):
-    """Yields (exit status, dict as of `predict`) for each image in order, when it is known."""
-    address = url.rstrip("/") + "/predict"
-    lost = threading.Event()  # set while the server is not reached at all
-    local = threading.local()
+def stream(url, images, top_k=None, token=None, parallel=1, time_limit=30, retries=None):
+    """Asks for the classes of many images, and yields each answer as soon as it is there.
+
+    Args:
+        url, images, top_k, token, parallel, time_limit, retries: those of `predict`.
+
+    Yields:
+        (exit status: 0 answered, 1 the server failed, 2 refused; dict as in the list that
+        `predict` returns) in the order of `images`.
+
+    Example:
+        >>> paths = ["a.jpg", "b.jpg"]
+        >>> for path, (status, answer) in zip(paths, stream("http://127.0.0.1:5001", paths)):
+        ...     print(path, answer["predictions"][0]["label"] if status == 0 else "failed")
+        a.jpg glass
+        b.jpg failed
+    """
+    predict_url = url.rstrip("/") + "/predict"
+    unreachable = threading.Event()  # set while the server cannot be reached at all
+    thread_local = threading.local()
     with contextlib.ExitStack() as sessions:
 
         def ask(image):
-            if not hasattr(local, "session"):
-                local.session = sessions.enter_context(requests.Session())
-                local.session.params = {} if top_k is None else {"top_k": top_k}
-                if token is not None:
-                    # As a header it would give way to a line of ~/.netrc.
-                    local.session.auth = lambda request: _authorize(request, token)
-            return _ask(local.session, address, image, time_limit, retries, lost)
+            if not hasattr(thread_local, "session"):
+                thread_local.session = sessions.enter_context(_new_session(top_k, token))
+            return _ask(thread_local.session, predict_url, image, time_limit, retries, unreachable)
 
         pool = ThreadPoolExecutor(parallel)
         try:
@@ -84,29 +110,38 @@ def stream(url, images, top_k, token, parallel, time_limit, retries):
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _new_session(top_k, token):
+    session = requests.Session()
+    session.params = {} if top_k is None else {"top_k": top_k}
+    if token is not None:
+        # requests prefers an entry of ~/.netrc to a plain header.
+        session.auth = lambda request: _authorize(request, token)
+    return session
+
+
 def _authorize(request, token):
     request.headers["Authorization"] = f"Bearer {token}"
     return request
 
 
-def _ask(session, address, image, time_limit, retries, lost):
-    """(exit status, dict) of one image, after as many tries as it takes."""
+def _ask(session, predict_url, image, time_limit, retries, unreachable):
+    """(exit status, dict) of one image, after all retries."""
     try:
-        data = _read(image)
+        image_bytes = _read(image)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return REFUSED, _error("unreadable", f"the file cannot be read: {reason}")
-    if not data:
+    if not image_bytes:
         return REFUSED, _error("unreadable", "the file is empty")
-    if lost.is_set():  # the image before has spent its time on this
+    if unreachable.is_set():  # the image before has spent its time on retries
         retries = 0
     deadline = time.monotonic() + time_limit
     pause, tries = FIRST_PAUSE, 0
     while True:
-        remaining = max(deadline - time.monotonic(), 0.01)
-        status, answer, wait = _try(session, address, data, remaining)
+        seconds_left = max(deadline - time.monotonic(), 0.01)
+        exit_status, answer, wait = _try(session, predict_url, image_bytes, seconds_left)
         if wait is not None:
-            # Clients that were sent away together do not come back together.
+            # Clients that were turned away together must not come back together.
             wait += pause * random.uniform(0.5, 1)
         if wait is None or tries == retries or time.monotonic() + wait >= deadline:
             break
@@ -114,63 +149,65 @@ def _ask(session, address, image, time_limit, retries, lost):
         pause = min(2 * pause, LONGEST_PAUSE)
         tries += 1
     if not answer["success"] and answer["error"]["code"] == "unreachable":
-        lost.set()
+        unreachable.set()
     else:
-        lost.clear()
-    return status, answer
+        unreachable.clear()
+    return exit_status, answer
 
 
 def _read(image):
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
-    with open(image, "rb") as file:
-        return file.read()
+    with open(image, "rb") as image_file:
+        return image_file.read()
 
 
-def _try(session, address, data, remaining):
+def _try(session, predict_url, image_bytes, seconds_left):
     """Sends an image once.
 
     Returns:
-        (exit status, dict as of `predict`, seconds to wait at least before another try, or None
-        where another would be of no use).
+        (exit status, dict as `predict` returns it, minimum seconds to wait before a retry, or
+        None where a retry is of no use).
     """
     try:
         response = session.post(
-            address,
-            data=io.BytesIO(data),  # sent in blocks, each with its own time
+            predict_url,
+            data=io.BytesIO(image_bytes),  # sent in blocks, each with a timeout of its own
             headers={"Content-Type": "application/octet-stream"},
-            timeout=(min(CONNECT_LIMIT, remaining), remaining),
+            timeout=(min(CONNECT_LIMIT, seconds_left), seconds_left),
             allow_redirects=False,  # it would become a GET without the image
         )
     except requests.exceptions.SSLError as error:
-        return FAILED, _error("unreachable", f"{address}: {_reason(error)}"), None
+        return FAILED, _error("unreachable", f"{predict_url}: {_reason(error)}"), None
     except requests.exceptions.ReadTimeout:
-        return FAILED, _error("timeout", f"{address}: no answer in time"), None
+        return FAILED, _error("timeout", f"{predict_url}: no answer in time"), None
     except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
-        return FAILED, _error("unreachable", f"{address}: {_reason(error)}"), 0.0
+        return FAILED, _error("unreachable", f"{predict_url}: {_reason(error)}"), 0.0
     except requests.RequestException as error:
-        return FAILED, _error("bad_answer", f"{address}: {error}"), None
-    return _judge(address, response)
+        return FAILED, _error("bad_answer", f"{predict_url}: {error}"), None
+    return _judge(predict_url, response)
 
 
-def _judge(address, response):
-    """As `_try` returns, of a response."""
-    code = response.status_code
+def _judge(predict_url, response):
+    """What `_try` returns for a response."""
+    http_status = response.status_code
     try:
         answer = response.json()
     except (ValueError, RecursionError):
         answer = None
-    if code == 200 and _is_prediction(answer):
+    if http_status == 200 and _is_prediction(answer):
         return ANSWERED, answer, None
-    if code == 200:
-        message = f"{address}: answers, but not as an image-classification server does"
+    if http_status == 200:
+        message = f"{predict_url}: the answer is not one of an image-classification server"
         return FAILED, _error("bad_answer", message), None
-    if not _is_error(answer):  # of a proxy, or of another program
-        target = response.headers.get("Location")
-        message = f"{address}: HTTP {code} {response.reason}"
-        answer = _error(f"http_{code}", message + (f", to {target}" if target else ""))
-    status = REFUSED if 300 <= code < 500 and code not in PASSING else FAILED
-    return status, answer, _retry_after(response) if code in PASSING else None
+    if not _is_error(answer):  # a proxy answered, or another program
+        redirect_url = response.headers.get("Location")
+        message = f"{predict_url}: HTTP {http_status} {response.reason}"
+        message += f", to {redirect_url}" if redirect_url else ""
+        answer = _error(f"http_{http_status}", message)
+    is_retried = http_status in RETRIED_STATUSES
+    exit_status = REFUSED if 300 <= http_status < 500 and not is_retried else FAILED
+    return exit_status, answer, _retry_after(response) if is_retried else None
 
 
 def _is_prediction(answer):
@@ -179,10 +216,10 @@ def _is_prediction(answer):
             answer["success"] is True
             and isinstance(answer["predictions"], list)
             and all(
-                isinstance(each["label"], str)
-                and isinstance(each["probability"], (int, float))
-                and isinstance(each["id"], int)
-                for each in answer["predictions"]
+                isinstance(prediction["label"], str)
+                and isinstance(prediction["probability"], (int, float))
+                and isinstance(prediction["id"], int)
+                for prediction in answer["predictions"]
             )
         )
     except (TypeError, KeyError):
@@ -193,7 +230,7 @@ def _is_error(answer):
     try:
         error = answer["error"]
         return answer["success"] is False and all(
-            isinstance(error[name], str) for name in ("code", "message")
+            isinstance(error[field_name], str) for field_name in ("code", "message")
         )
     except (TypeError, KeyError):
         return False
@@ -201,22 +238,22 @@ def _is_error(answer):
 
 def _retry_after(response):
     """Seconds that the server asks to wait, 0 where it does not say."""
-    value = response.headers.get("Retry-After", "")
-    if value.isdecimal():
-        return float(value)
+    retry_after = response.headers.get("Retry-After", "")
+    if retry_after.isdecimal():
+        return float(retry_after)
     try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
     except ValueError:
         return 0.0
 
 
 def _reason(error):
-    """In words, what stands at the root of one of requests' errors."""
+    """The words of the operating system's error that caused one of requests' errors."""
     while error is not None:
         if getattr(error, "strerror", None):
             return error.strerror
         error = error.__cause__ or error.__context__
-    return "the connection was lost or not made in time"
+    return "the connection failed or was lost"
 
 
 def _error(code, message):
@@ -224,121 +261,161 @@ def _error(code, message):
 
 
 def check_address(url):
-    """Refuses with ValueError what is not the address of a server."""
+    """Checks the address of a server.
+
+    Args:
+        url: str.
+
+    Raises:
+        ValueError: `url` is not an address such as "http://127.0.0.1:5001".
+    """
     try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # a port that is no number
-        good = False
-    if not good or parts.query or parts.fragment:
+        url_parts = urlsplit(url)
+        is_address = (
+            url_parts.scheme in ("http", "https") and url_parts.hostname and url_parts.port != 0
+        )
+    except ValueError:  # a port that is not a number
+        is_address = False
+    if not is_address or url_parts.query or url_parts.fragment:
         raise ValueError(f"--url: {url!r} is not an address such as {URL}")
 
 
 def check_token(token):
-    """Refuses with ValueError a token that cannot stand in a header."""
+    """Checks that a token can be sent in a header.
+
+    Args:
+        token: str, or None.
+
+    Raises:
+        ValueError: the token is empty or has other characters than printable ASCII.
+    """
     if token is not None and not (token and token.isascii() and token.isprintable()):
-        raise ValueError("the token is empty or has characters besides printable ASCII")
+        raise ValueError("the token is empty or has characters other than printable ASCII")
 
 
-def find_token(token, file):
-    """The token of the command line, of a file or of the environment; None where there is none."""
-    if file is None:
+def find_token(token, token_path):
+    """Finds the token to send.
+
+    Args:
+        token: str of the command line, or None.
+        token_path: str, a file that holds the token, or None.
+
+    Returns:
+        The token of the file, of the command line or of the environment, in this order; None
+        where there is none.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    if token_path is None:
         return token or os.environ.get(TOKEN_VARIABLE) or None
     try:
-        with open(file, encoding="utf-8") as text:
-            return text.read().strip()
+        with open(token_path, encoding="utf-8") as token_file:
+            return token_file.read().strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8"
-        raise ValueError(f"--token_file: {file}: {reason}") from None
+        raise ValueError(f"--token_file: {token_path}: {reason}") from None
 
 
 def find_images(patterns):
-    """The image files that paths, folders and patterns name, each once, in order.
+    """Finds image files.
+
+    Args:
+        patterns: list of str, each a file, a folder or a pattern such as "photos/*.jpg".
+
+    Returns:
+        A list of paths in order, each once.
 
     Raises:
-        ValueError: one of them names nothing.
+        ValueError: one of `patterns` matches nothing.
     """
-    found = {}
+    image_paths = {}
     for pattern in patterns:
         if os.path.isdir(pattern):
-            names = [
-                os.path.join(pattern, name)
-                for name in sorted(os.listdir(pattern))
-                if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+            matches = [
+                os.path.join(pattern, file_name)
+                for file_name in sorted(os.listdir(pattern))
+                if file_name.lower().endswith(EXTENSIONS) and not file_name.startswith(".")
             ]
         elif os.path.exists(pattern):  # also a file with brackets in its name
-            names = [pattern]
+            matches = [pattern]
         else:
-            names = sorted(glob.glob(pattern, recursive=True))
-            names = [name for name in names if os.path.isfile(name)]
-        if not names:
+            matches = sorted(glob.glob(pattern, recursive=True))
+            matches = [path for path in matches if os.path.isfile(path)]
+        if not matches:
             kinds = f" of the kinds {', '.join(EXTENSIONS)}" if os.path.isdir(pattern) else ""
             raise ValueError(f"{pattern}: no such image{kinds}")
-        found.update(dict.fromkeys(names))
-    return list(found)
+        image_paths.update(dict.fromkeys(matches))
+    return list(image_paths)
 
 
-def _text(image, answer):
-    """What `--mode predict` prints of an image."""
+def _text(image_path, answer):
+    """The lines that `--mode predict` prints for an image."""
     if not answer["success"]:
-        return f"{image}: {answer['error']['message']}"
-    unknown = ["  unknown"] if answer.get("unknown") else []
-    width = max((len(each["label"]) for each in answer["predictions"]), default=0)
-    return "\n".join(
-        [
-            image,
-            *unknown,
-            *(
-                f"  {each['probability']:7.2%}  {each['label']:<{width}}  (class {each['id']})"
-                for each in answer["predictions"]
-            ),
-        ]
-    )
+        return f"{image_path}: {answer['error']['message']}"
+    predictions = answer["predictions"]
+    label_width = max((len(prediction["label"]) for prediction in predictions), default=0)
+    text_lines = [image_path]
+    if answer.get("unknown"):
+        text_lines.append("  unknown")
+    for prediction in predictions:
+        text_lines.append(
+            f"  {prediction['probability']:7.2%}  {prediction['label']:<{label_width}}  "
+            f"(class {prediction['id']})"
+        )
+    return "\n".join(text_lines)
 
 
 def _parse(words):
     parser = argparse.ArgumentParser(
         "client.py",
         allow_abbrev=False,
-        description=("Asks an image-classification server for the classes of images."),
+        description="Asks an image-classification server for the classes of images.",
     )
     parser.error = lambda message: parser.exit(REFUSED, f"client.py: {message}\n")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="file, folder or pattern")
     parser.add_argument("--url", default=URL, help="address of the server [default: %(default)s]")
-    secret = parser.add_mutually_exclusive_group()
-    secret.add_argument(
+    token_group = parser.add_mutually_exclusive_group()
+    token_group.add_argument(
         "--token",
         help="the server's token; other users of this machine can see "
         f"it here, but not in the environment variable {TOKEN_VARIABLE}",
     )
-    secret.add_argument("--token_file", metavar="FILE", help="file that holds the token")
+    token_group.add_argument("--token_file", metavar="FILE", help="file that holds the token")
     parser.add_argument(
-        "--top_k", type=_whole(1), metavar="N", help="predictions an image [default: the server's]"
+        "--top_k",
+        type=_whole_number(1),
+        metavar="N",
+        help="predictions per image [default: the server's]",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument(
-        "--parallel", type=_whole(1), default=1, metavar="N", help="requests at once [default: 1]"
+        "--parallel",
+        type=_whole_number(1),
+        default=1,
+        metavar="N",
+        help="number of requests at once [default: 1]",
     )
     parser.add_argument(
         "--time_limit",
         type=_seconds,
         default=30.0,
         metavar="S",
-        help="seconds for an image, tries again included [default: 30]",
+        help="seconds per image, including retries [default: 30]",
     )
     parser.add_argument(
         "--retries",
-        type=_whole(0),
+        type=_whole_number(0),
         metavar="N",
-        help="further tries for an image, at most [default: as many as its time allows]",
+        help="maximum number of retries per image [default: as many as fit into --time_limit]",
     )
     return parser.parse_args(words)
 
 
-def _whole(least):
+def _whole_number(minimum):
     def parse(text):
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum}")
         return int(text)
 
     return parse
@@ -348,59 +425,70 @@ def _seconds(text):
     with contextlib.suppress(ValueError):
         if 0 < float(text) <= 86400:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 to 86400")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 86400")
 
 
 def main(words=None):
-    """Runs the command. Returns its exit status."""
+    """Runs the command.
+
+    Args:
+        words: list of str, the command line; None takes that of the process.
+
+    Returns:
+        The exit status.
+    """
     options = _parse(words)
     try:
         check_address(options.url)
         token = find_token(options.token, options.token_file)
         check_token(token)
-        images = find_images(options.images)
+        image_paths = find_images(options.images)
     except (ValueError, OSError) as error:
         return _say(error, REFUSED)
     if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
-    results, failed = [], []
+    results, failures = [], []
     answers = stream(
         options.url,
-        images,
+        image_paths,
         options.top_k,
         token,
         options.parallel,
         options.time_limit,
         options.retries,
     )
-    for image, (status, answer) in zip(images, answers):
-        results.append({"image": image, **answer})
-        if status != ANSWERED:
-            failed.append((status, f"{image}: {answer['error']['message']}"))
+    for image_path, (exit_status, answer) in zip(image_paths, answers):
+        results.append({"image": image_path, **answer})
+        if exit_status != ANSWERED:
+            failures.append((exit_status, f"{image_path}: {answer['error']['message']}"))
         if not options.json:
-            print(_text(image, answer), flush=True)
+            print(_text(image_path, answer), flush=True)
     if options.json:
         print(json.dumps(results, ensure_ascii=False))
-    if not failed:
-        return ANSWERED
+    return _say_failure(failures, len(image_paths)) if failures else ANSWERED
+
+
+def _say_failure(failures, image_count):
+    """Prints the gravest of `failures`, (exit status, message) each; returns its exit status."""
     # That the server failed matters more than a refused image.
-    status, message = min(failed, key=lambda each: each[0])
-    more = f"; {len(failed)} of {len(images)} images failed" if len(failed) > 1 else ""
-    return _say(f"{message}{more}", status)
+    exit_status, message = min(failures, key=lambda failure: failure[0])
+    if len(failures) > 1:
+        message += f"; {len(failures)} of {image_count} images failed"
+    return _say(message, exit_status)
 
 
-def _say(message, status):
+def _say(message, exit_status):
     print("client.py:", " ".join(str(message).split()), file=sys.stderr)
-    return status
+    return exit_status
 
 
 if __name__ == "__main__":
     try:
-        code = main()
+        exit_status = main()
     except KeyboardInterrupt:
-        code = _say("interrupted", 130)
+        exit_status = _say("interrupted", 130)
     except BrokenPipeError:  # the reader, `head` for instance, has gone
-        code = FAILED
+        exit_status = FAILED
     with contextlib.suppress(BrokenPipeError):
         sys.stdout.flush()
-    os._exit(code)  # not waiting for requests that are under way
+    os._exit(exit_status)  # not waiting for requests that are under way

@@ -1,4 +1,4 @@
-"""What a request is told that is refused, by the application or before it gets there."""
+"""Error answers of the server: their codes, statuses, headers and JSON body."""
 
 import json
 
@@ -14,7 +14,8 @@ STATUS = {
     "not_ready": 503,
     "overdue": 504,
 }
-HEADERS = {  # of every answer
+CODE_OF_STATUS = {status: code for code, status in STATUS.items()}
+HEADERS = {  # sent with every answer
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -22,10 +23,18 @@ HEADERS = {  # of every answer
     "Cache-Control": "no-store",
 }
 JSON = "application/json"
+INTERNAL = "the server failed to answer this request; its log says why"
+RETRY_SOON = {"Retry-After": "1"}  # seconds
 
 
 class Refused(Exception):
-    """A request that is answered with an error; `code` is a key of `STATUS`."""
+    """A request that is answered with an error.
+
+    Args:
+        code: str, a key of `STATUS`, for programs.
+        message: str, what was wrong, for people.
+        headers: further headers of the answer, a dict or (name, value) pairs.
+    """
 
     def __init__(self, code, message, headers=()):
         super().__init__(message)
@@ -33,7 +42,13 @@ class Refused(Exception):
 
 
 def error_body(code, message, request_id):
-    """An error as JSON, in bytes."""
+    """The JSON body of an error answer, bytes.
+
+    Args:
+        code: str, a key of `STATUS`.
+        message: str, what was wrong, for people.
+        request_id: str, which also appears in the log.
+    """
     answer = {
         "success": False,
         "error": {"code": code, "message": message},
@@ -43,5 +58,5 @@ def error_body(code, message, request_id):
 
 
 def too_large(max_bytes):
-    """What is said of a larger body."""
+    """The error message for a body of more than `max_bytes` bytes, str."""
     return f"the body is larger than the {max_bytes:,} bytes allowed"

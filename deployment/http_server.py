@@ -1,4 +1,4 @@
-"""Waitress as this server needs it: errors in JSON, and an end that leaves no one unanswered."""
+"""Waitress as this server needs it: errors in JSON, and a shutdown that answers every request."""
 
 import logging
 import secrets
@@ -10,13 +10,13 @@ from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 from waitress.wasyncore import close_all, dispatcher, poll2
 
-from deployment.http_errors import HEADERS, JSON, error_body, too_large
+from deployment.http_errors import HEADERS, INTERNAL, JSON, error_body, too_large
 
-CONNECTIONS = 500  # each may hold a file open besides; processes often may open 1024
-SPARE_THREADS = 16  # for what does not wait: refusals, health checks
+CONNECTIONS = 500  # each may hold a file open as well; processes often may open 1024
+SPARE_THREADS = 16  # for requests that do not wait for the model: refusals, health checks
 MAX_THREADS = 1000
-LINGER = 5  # seconds in which a client may send the rest of a body that was refused
-GRACE = 0.2  # seconds after a signal in which requests that are on their way still arrive
+LINGER = 5  # seconds in which a client may send the rest of a refused body
+GRACE = 0.2  # seconds after a signal in which requests that are already sent still arrive
 
 
 class _Task(WSGITask):
@@ -27,17 +27,17 @@ class _Task(WSGITask):
 
 
 class _Refusal(ErrorTask):
-    """A request that is not HTTP, or too large, and does not reach the application."""
+    """The answer to a request that is not HTTP or too large, and never reaches the application."""
 
     def execute(self):
         server, error = self.channel.server, self.request.error
-        code, message = "bad_request", error.body
+        error_code, message = "bad_request", error.body
         if error.code == 413:
-            code, message = "too_large", too_large(server.max_bytes)
+            error_code, message = "too_large", too_large(server.max_bytes)
         elif error.code >= 500 and error.code != 501:
-            code, message = "internal", "the server failed at this request; its log says why"
+            error_code, message = "internal", INTERNAL
         request_id = secrets.token_hex(8)
-        body = error_body(code, message, request_id)
+        body = error_body(error_code, message, request_id)
         self.status = f"{error.code} {error.reason}"
         self.response_headers.extend(
             [("Content-Type", JSON), ("X-Request-ID", request_id), *HEADERS.items()]
@@ -52,14 +52,14 @@ class _Refusal(ErrorTask):
 class _Channel(HTTPChannel):
     task_class = _Task
     error_task_class = _Refusal
-    refused = False  # the rest of the request is still to come
-    lingering = None  # until when it is read and thrown away
+    refused = False  # a request was refused whose rest may still come
+    linger_until = None  # time until which that rest is read and thrown away
 
     # Closing at once would reset the connection, and the client, still sending, would never read
     # why it was refused.
     def handle_close(self):
-        if self.refused and self.connected and self.lingering is None:
-            self.lingering = time.monotonic() + LINGER
+        if self.refused and self.connected and self.linger_until is None:
+            self.linger_until = time.monotonic() + LINGER
             self.will_close = self.close_when_flushed = False
             try:
                 self.socket.shutdown(socket.SHUT_WR)
@@ -69,27 +69,31 @@ class _Channel(HTTPChannel):
         super().handle_close()
 
     def readable(self):
-        return self.lingering is not None or super().readable()
+        return self.linger_until is not None or super().readable()
 
     def received(self, data):
-        if self.lingering is None:
+        if self.linger_until is None:
             return super().received(data)
-        if time.monotonic() > self.lingering:
+        if time.monotonic() > self.linger_until:
             self.handle_close()
         return True
 
 
 def create(application, listener, settings, max_waiting, count_refusal):
-    """A waitress server.
+    """Creates a waitress server.
 
     Args:
         application: the WSGI application.
         listener: a socket that listens.
-        settings: an `application.Settings`.
-        max_waiting: requests that may wait for the model at once.
-        count_refusal: function that takes the status of an answer that waitress gives by itself.
+        settings: `prediction_service.Settings`.
+        max_waiting: int, maximum number of requests that wait for the model at once.
+        count_refusal: function called with the status (int) of each error that waitress answers
+            by itself.
+
+    Returns:
+        The server, for `run` and `drain`.
     """
-    # A queue of waitress's own forms in a burst even with idle threads; no one need read of it.
+    # In a burst waitress queues requests even with idle threads; nobody needs to read about it.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # a client could fill the log
     server = create_server(
@@ -111,33 +115,38 @@ def create(application, listener, settings, max_waiting, count_refusal):
 
 
 def run(server, state):
-    """Answers requests until `state.closing`."""
+    """Answers requests until the server is told to shut down.
+
+    Args:
+        server: what `create` returned.
+        state: `prediction_service.State`; its attribute `closing` ends it.
+    """
     while not state.closing:
-        poll2(0.1, server._map)  # a signal does not end it
+        poll2(0.1, server._map)  # a signal does not interrupt it
 
 
 def drain(server, seconds):
-    """Takes no more connections and finishes what is under way.
+    """Takes no more connections and finishes the requests under way.
 
     Args:
-        server: as `create` gives it.
-        seconds: after which it gives up.
+        server: what `create` returned.
+        seconds: float, time after which it gives up.
 
     Returns:
-        The number of requests that were cut off.
+        int, the number of requests that were cut off.
     """
     server.ending = True
-    began = time.monotonic()
-    while time.monotonic() < began + GRACE:
+    started_at = time.monotonic()
+    while time.monotonic() < started_at + GRACE:
         poll2(GRACE / 4, server._map)
     dispatcher.close(server)
-    while (left := _under_way(server)) and time.monotonic() < began + seconds:
+    while (under_way := _count_under_way(server)) and time.monotonic() < started_at + seconds:
         poll2(0.1, server._map)
     close_all(server._map)
-    return left
+    return under_way
 
 
-def _under_way(server):
+def _count_under_way(server):
     return sum(
         bool(channel.requests or channel.request or channel.total_outbufs_len)
         for channel in server.active_channels.values()

@@ -1,20 +1,28 @@
-"""What a server counts, for Prometheus."""
+"""What the server counts and measures, for Prometheus."""
 
 import os
 from types import SimpleNamespace
 
-SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+REQUEST_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)  # buckets
+BATCH_IMAGES = tuple(2**power for power in range(11))  # buckets
 
 
 def create():
-    """The metrics of one application, in a registry of its own.
+    """Makes the metrics of one application, in a registry of its own.
 
-    Of several processes, which share the folder PROMETHEUS_MULTIPROC_DIR, any one answers for
-    all. Values of labels are routes, statuses and the model's own names, so that no client can
-    make up new ones.
+    Where several processes share the folder PROMETHEUS_MULTIPROC_DIR, each reports the
+    metrics of all. Label values are routes, statuses and the model's own names, so that no client
+    can create new ones.
 
     Returns:
-        A namespace with the metrics, and `text`, a function that gives them as bytes.
+        A namespace of counters, histograms and gauges, and `text`, a function that returns all
+        of them in Prometheus's text format, as bytes.
+
+    Example:
+        >>> metrics = create()
+        >>> metrics.images.labels("answered").inc()
+        >>> b'images_total{outcome="answered"} 1.0' in metrics.text()
+        True
     """
     from prometheus_client import (
         CollectorRegistry,
@@ -26,7 +34,7 @@ def create():
         multiprocess,
     )
 
-    disable_created_metrics()  # when each series began: nothing reads it
+    disable_created_metrics()  # the time at which a series began: nothing reads it
     registry = CollectorRegistry()
     metrics = SimpleNamespace(
         requests=Counter(
@@ -36,7 +44,7 @@ def create():
             "request_seconds",
             "Time from a read request to its answer",
             ("route",),
-            buckets=SECONDS,
+            buckets=REQUEST_SECONDS,
             registry=registry,
         ),
         images=Counter("images_total", "Images received", ("outcome",), registry=registry),
@@ -46,7 +54,7 @@ def create():
         batch=Histogram(
             "batch_images",
             "Images that went through the model together",
-            buckets=[2**power for power in range(11)],
+            buckets=BATCH_IMAGES,
             registry=registry,
         ),
         queue=Gauge(
@@ -60,9 +68,9 @@ def create():
             multiprocess_mode="livesum",
         ),
     )
-    shared = registry
+    reported_registry = registry
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        shared = CollectorRegistry()
-        multiprocess.MultiProcessCollector(shared)
-    metrics.text = lambda: generate_latest(shared)
+        reported_registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(reported_registry)
+    metrics.text = lambda: generate_latest(reported_registry)
     return metrics

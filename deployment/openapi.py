@@ -11,149 +11,163 @@ take with `method_not_allowed`, both among the components."""
 BINARY = {"type": "string", "format": "binary"}
 TEXT = {"type": "string"}
 REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"}
+# Headers: name -> (description, schema)
+REQUEST_ID_HEADER = {"X-Request-ID": ("the request's id, which the log names too", REQUEST_ID)}
 RETRY_AFTER = {
     "Retry-After": ("seconds to wait before trying again", {"type": "integer", "minimum": 1})
 }
-WWW_AUTHENTICATE = {"WWW-Authenticate": ("how to bring the token", {"const": "Bearer"})}
-ALLOW = {"Allow": ("the methods that the path takes, with commas between", TEXT)}
+WWW_AUTHENTICATE = {"WWW-Authenticate": ("how to send the token", {"const": "Bearer"})}
+ALLOW = {"Allow": ("the methods that the path takes, separated by commas", TEXT)}
 
 
 def describe(*, classes, top_k, max_images, max_bytes, token):
-    """The document, as a dict that `json` can write.
+    """Makes the document.
 
     Args:
-        classes: classes of the model.
-        top_k: classes that an answer names where the request does not say.
-        max_images: images in a request, at most.
-        max_bytes: largest body of a request.
-        token: whether requests have to bring the server's token.
+        classes: int, number of the model's classes.
+        top_k: int, number of classes that an answer names where the request does not say.
+        max_images: int, maximum number of images in a request.
+        max_bytes: int, maximum size of a request's body.
+        token: bool, whether requests have to bring the server's token.
+
+    Returns:
+        A dict that `json` can write.
+
+    Example:
+        >>> document = describe(classes=6, top_k=3, max_images=16, max_bytes=10**7, token=False)
+        >>> document["paths"]["/predict"]["post"]["parameters"][0]["schema"]["maximum"]
+        6
     """
-    internal = {"500": _error("The server failed at this request.", "internal")}
-    not_ready = {
-        "503": _error(
-            "There is no model yet, or the server is ending.", "not_ready", headers=RETRY_AFTER
-        )
-    }
-    protected, unauthorized = {}, {}
+    security, unauthorized = {}, {}
     if token:
-        protected = {"security": [{"token": []}]}
+        security = {"security": [{"token": []}]}
         unauthorized = {
             "401": _error(
                 "The token is missing or wrong.", "unauthorized", headers=WWW_AUTHENTICATE
             )
         }
+    predict = {
+        "operationId": "predict",
+        "summary": "Names the classes of one image or of several.",
+        **security,
+        "parameters": [_top_k_parameter(classes, top_k)],
+        "requestBody": _request_body(max_images, max_bytes),
+        "responses": _predict_responses(unauthorized),
+    }
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Image classifier", "version": "1", "description": DESCRIPTION},
-        "paths": {
-            "/predict": {
-                "post": {
-                    "operationId": "predict",
-                    "summary": "Names the classes of one image or of several.",
-                    **protected,
-                    "parameters": [_top_k(classes, top_k)],
-                    "requestBody": _images(max_images, max_bytes),
-                    "responses": {
-                        "200": _answer(
-                            "One image: its classes, the likeliest first. Several: the results in "
-                            "their order, at least one of them with classes.",
-                            {"oneOf": [_reference("Answer"), _reference("Answers")]},
-                            _examples(),
-                        ),
-                        "400": _error(
-                            "top_k is not allowed, or the form is broken or has no image.",
-                            "bad_request",
-                        ),
-                        **unauthorized,
-                        "413": _error(
-                            "The body is too large, or has too many images.", "too_large"
-                        ),
-                        "422": _answer(
-                            "No image can be decoded. One image: why. Several: why, of each.",
-                            {"oneOf": [_error_schema("undecodable"), _reference("Answers")]},
-                        ),
-                        **internal,
-                        "503": _error(
-                            "As many images wait as may, or there is no model yet, or the "
-                            "server is ending.",
-                            "queue_full",
-                            "not_ready",
-                            headers=RETRY_AFTER,
-                        ),
-                        "504": _error("There was no answer within the time allowed.", "overdue"),
-                    },
-                }
-            },
-            "/labels": _get(
-                "labels",
-                "The names of all classes, in the order of their ids.",
-                _answer(
-                    "The names.",
-                    _object(
-                        labels={
-                            "type": "array",
-                            "items": TEXT,
-                            "minItems": classes,
-                            "maxItems": classes,
-                        },
-                        model=TEXT,
-                    ),
-                ),
-                protected,
-                {**unauthorized, **internal, **not_ready},
-            ),
-            "/metrics": _get(
-                "metrics",
-                "What is counted and measured, for Prometheus.",
-                _answer("Prometheus's text format.", TEXT, media="text/plain"),
-                protected,
-                {**unauthorized, **internal},
-            ),
-            "/healthz": _get(
-                "health",
-                "Whether the process lives.",
-                _answer("It does.", _object(status={"const": "alive"})),
-                {},
-                internal,
-            ),
-            "/readyz": _get(
-                "ready",
-                "Whether requests are taken.",
-                _answer("They are.", _object(status={"const": "ready"})),
-                {},
-                {**internal, **not_ready},
-            ),
-            "/openapi.json": _get(
-                "description",
-                "This description.",
-                _answer("An OpenAPI document.", {"type": "object"}),
-                {},
-                {**internal, **not_ready},
-            ),
-            "/": _get(
-                "page",
-                "The page to try the model on.",
-                _answer("A page for people.", TEXT, media="text/html"),
-                {},
-                internal,
-            ),
-        },
-        "components": {
-            "schemas": _schemas(classes),
-            "responses": {
-                "not_found": _error("The path does not exist.", "not_found"),
-                "method_not_allowed": _error(
-                    "The path does not take this method.", "method_not_allowed", headers=ALLOW
-                ),
-            },
-        },
+        "paths": {"/predict": {"post": predict}, **_get_paths(classes, security, unauthorized)},
+        "components": {"schemas": _schemas(classes), "responses": _general_errors()},
     }
     if token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return document
 
 
+def _predict_responses(unauthorized):
+    """Status -> answer of `POST /predict`."""
+    return {
+        "200": _answer(
+            "One image: its classes, the likeliest first. Several: the results in "
+            "their order, at least one of them with classes.",
+            {"oneOf": [_reference("Answer"), _reference("Answers")]},
+            _examples(),
+        ),
+        "400": _error(
+            "top_k is not allowed, or the form is broken or has no image.", "bad_request"
+        ),
+        **unauthorized,
+        "413": _error("The body is too large, or has too many images.", "too_large"),
+        "422": _answer(
+            "No image can be decoded. One image: why. Several: why, for each image.",
+            {"oneOf": [_error_schema("undecodable"), _reference("Answers")]},
+        ),
+        **_internal(),
+        "503": _error(
+            "The queue of images is full, or there is no model yet, or the server is shutting "
+            "down.",
+            "queue_full",
+            "not_ready",
+            headers=RETRY_AFTER,
+        ),
+        "504": _error("There was no answer within the time allowed.", "overdue"),
+    }
+
+
+def _get_paths(classes, security, unauthorized):
+    """Path -> description of all routes that take GET."""
+    internal = _internal()
+    not_ready = {
+        "503": _error(
+            "There is no model yet, or the server is shutting down.",
+            "not_ready",
+            headers=RETRY_AFTER,
+        )
+    }
+    label_list = {"type": "array", "items": TEXT, "minItems": classes, "maxItems": classes}
+    return {
+        "/labels": _get(
+            "labels",
+            "The names of all classes, in the order of their ids.",
+            _answer("The names.", _object(labels=label_list, model=TEXT)),
+            security,
+            {**unauthorized, **internal, **not_ready},
+        ),
+        "/metrics": _get(
+            "metrics",
+            "What the server counts and measures, for Prometheus.",
+            _answer("Prometheus's text format.", TEXT, media_type="text/plain"),
+            security,
+            {**unauthorized, **internal},
+        ),
+        "/healthz": _get(
+            "health",
+            "Whether the process is alive.",
+            _answer("It is.", _object(status={"const": "alive"})),
+            {},
+            internal,
+        ),
+        "/readyz": _get(
+            "ready",
+            "Whether requests are taken.",
+            _answer("They are.", _object(status={"const": "ready"})),
+            {},
+            {**internal, **not_ready},
+        ),
+        "/openapi.json": _get(
+            "description",
+            "This description.",
+            _answer("An OpenAPI document.", {"type": "object"}),
+            {},
+            {**internal, **not_ready},
+        ),
+        "/": _get(
+            "page",
+            "The page to try the model on.",
+            _answer("A page for people.", TEXT, media_type="text/html"),
+            {},
+            internal,
+        ),
+    }
+
+
+def _internal():
+    return {"500": _error("The server failed to answer this request.", "internal")}
+
+
+def _general_errors():
+    """The answers to paths and methods that the document does not have."""
+    return {
+        "not_found": _error("The path does not exist.", "not_found"),
+        "method_not_allowed": _error(
+            "The path does not take this method.", "method_not_allowed", headers=ALLOW
+        ),
+    }
+
+
 def _schemas(classes):
+    """Name -> schema of the objects in answers."""
     predictions = {
         "type": "array",
         "minItems": 1,
@@ -169,7 +183,7 @@ def _schemas(classes):
             "Calibrated models only.",
         }
     }
-    about = {
+    about_request = {
         "model": {"type": "string", "description": "The model's name."},
         "ms": {
             "type": "number",
@@ -184,7 +198,7 @@ def _schemas(classes):
             id={"type": "integer", "minimum": 0, "maximum": classes - 1},
             probability={"type": "number", "minimum": 0, "maximum": 1},
         ),
-        "Answer": _object(**success, **about, optional=unknown),
+        "Answer": _object(**success, **about_request, optional=unknown),
         "Answers": _object(
             success={"type": "boolean", "description": "Whether every image has classes."},
             results={
@@ -194,7 +208,7 @@ def _schemas(classes):
                     "oneOf": [_object(**success, optional=unknown), _reference("Undecodable")]
                 },
             },
-            **about,
+            **about_request,
         ),
         "Undecodable": _object(success={"const": False}, error=_code("undecodable")),
         "Error": _object(
@@ -203,7 +217,7 @@ def _schemas(classes):
     }
 
 
-def _top_k(classes, default):
+def _top_k_parameter(classes, default):
     return {
         "name": "top_k",
         "in": "query",
@@ -212,8 +226,8 @@ def _top_k(classes, default):
     }
 
 
-def _images(max_images, max_bytes):
-    one = {"schema": {**BINARY, "maxLength": max_bytes}}
+def _request_body(max_images, max_bytes):
+    one_image = {"schema": {**BINARY, "maxLength": max_bytes}}
     form = {
         "type": "object",
         "required": ["image"],
@@ -225,58 +239,55 @@ def _images(max_images, max_bytes):
         "required": True,
         "description": f"The bytes of one image as the body, or a form with 1 to {max_images} "
         "parts named image. JPEG, PNG, BMP, WebP, GIF and TIFF are read, whatever "
-        f"type is declared. The body may have {max_bytes} bytes.",
+        f"type is declared. The body may have at most {max_bytes} bytes.",
         "content": {
             "multipart/form-data": {"schema": form},
-            "application/octet-stream": one,
-            "image/*": one,
+            "application/octet-stream": one_image,
+            "image/*": one_image,
         },
     }
 
 
 def _examples():
     predictions = [{"label": "cat", "id": 0, "probability": 0.93}]
-    about = {"model": "animals", "ms": 6.2, "request_id": "5f0c9a1be8d24b70"}
-    broken = {"code": "undecodable", "message": "the file is empty"}
+    about_request = {"model": "animals", "ms": 6.2, "request_id": "5f0c9a1be8d24b70"}
+    decoding_error = {"code": "undecodable", "message": "the file is empty"}
     return {
-        "one": {"value": {"success": True, "predictions": predictions, **about}},
+        "one": {"value": {"success": True, "predictions": predictions, **about_request}},
         "several": {
             "value": {
                 "success": False,
                 "results": [
                     {"success": True, "predictions": predictions},
-                    {"success": False, "error": broken},
+                    {"success": False, "error": decoding_error},
                 ],
-                **about,
+                **about_request,
             }
         },
     }
 
 
-def _get(name, summary, answer, protected, errors):
+def _get(operation_id, summary, answer, security, errors):
     return {
         "get": {
-            "operationId": name,
+            "operationId": operation_id,
             "summary": summary,
-            **protected,
+            **security,
             "responses": {"200": answer, **errors},
         }
     }
 
 
-def _answer(description, schema, examples=None, media="application/json", headers=None):
-    headers = {
-        "X-Request-ID": ("the name of the request, in the log too", REQUEST_ID),
-        **(headers or {}),
-    }
+def _answer(description, schema, examples=None, media_type="application/json", headers=None):
     content = {"schema": schema, "examples": examples} if examples else {"schema": schema}
+    all_headers = {**REQUEST_ID_HEADER, **(headers or {})}
     return {
         "description": description,
         "headers": {
-            name: {"description": meaning, "required": True, "schema": of_header}
-            for name, (meaning, of_header) in headers.items()
+            header_name: {"description": meaning, "required": True, "schema": header_schema}
+            for header_name, (meaning, header_schema) in all_headers.items()
         },
-        "content": {media: content},
+        "content": {media_type: content},
     }
 
 
@@ -293,7 +304,7 @@ def _code(*codes):
 
 
 def _object(optional=None, **properties):
-    """Schema of an object with exactly these properties, all but `optional` ones needed."""
+    """Schema of an object with exactly these properties, all required but `optional` ones."""
     return {
         "type": "object",
         "required": list(properties),

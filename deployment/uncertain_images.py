@@ -1,5 +1,6 @@
 """Keeps images that the model was unsure of, in the sample format, to be labelled later."""
 
+import contextlib
 import io
 import os
 import queue
@@ -13,7 +14,7 @@ from data.pillow_formats import FORMATS
 from data.samples import check_labels, label_names_json, sample_line, text_file_name
 from deployment.application import log
 
-ENDINGS = {
+EXTENSIONS = {
     "JPEG": ".jpg",
     "MPO": ".jpg",
     "PNG": ".png",
@@ -22,57 +23,65 @@ ENDINGS = {
     "GIF": ".gif",
     "TIFF": ".tif",
 }
-COUNT_AGAIN = 10  # seconds; other processes keep images as well, and people take them out
+USAGE_SECONDS = 10  # how long a folder's size is believed: others add and remove files as well
+MAX_WAITING = 32  # images beyond what the disk can take are not kept
 
 
 class Keeper:
     """Writes images to a folder, in a thread of its own.
 
     Args:
-        folder: made where it does not exist.
-        labels: tuple of str, the class names.
-        below: an image is kept whose likeliest class has a smaller probability.
-        max_bytes: what the folder may hold.
+        folder: str, created where it does not exist.
+        class_names: tuple of str, in the order of their ids.
+        below: float, 0 to 1. An image is kept if its highest probability is smaller.
+        max_bytes: maximum size of the folder's files together.
 
     Raises:
         InputError: the folder cannot be written, or is for other classes.
+
+    Example:
+        >>> keeper = Keeper("uncertain", ("glass", "paper"), 0.5, 500e6)
+        >>> keeper.offer(image_bytes, np.float32([0.45, 0.55]), ("glass", "paper"), "request-0")
+        >>> keeper.close()
     """
 
-    def __init__(self, folder, labels, below, max_bytes):
-        self._folder, self._labels, self._below = folder, labels, below
+    def __init__(self, folder, class_names, below, max_bytes):
+        self._folder, self._class_names, self._below = folder, class_names, below
         self._max_bytes = max_bytes
         try:
-            os.makedirs(folder, exist_ok=True)
-            check_labels(folder, labels, "the model")
-            if not os.path.exists(os.path.join(folder, "label.json")):
-                write_text(os.path.join(folder, "label.json"), label_names_json(labels))
+            self._make_folder()
         except OSError as error:
             raise InputError(
                 f"--keep_uncertain: {folder} cannot be written: {error.strerror}"
             ) from None
-        self._used, self._counted, self._failed = 0, None, False
-        self._images = queue.Queue(32)  # more than a disk can take is not kept
+        self._used_bytes, self._measured_at, self._failed = 0, None, False
+        self._images = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
-    def offer(self, source, row, labels, name):
+    def _make_folder(self):
+        os.makedirs(self._folder, exist_ok=True)
+        check_labels(self._folder, self._class_names, "the model")
+        label_path = os.path.join(self._folder, "label.json")
+        if not os.path.exists(label_path):
+            write_text(label_path, label_names_json(self._class_names))
+
+    def offer(self, source, probabilities, class_names, name):
         """Keeps an image if the model was unsure of it; returns at once.
 
         Args:
-            source: the file's bytes.
-            row: float32 (C,), its probabilities.
-            labels: the names of the row's classes; an image is not kept of a later model that
-                has others.
-            name: what tells it from others, part of its file's name.
+            source: bytes of the image file.
+            probabilities: float32 (C,).
+            class_names: tuple of str, the classes of `probabilities`. An image is not kept where
+                they are not the folder's, because the model has been replaced since.
+            name: str, part of the name of the image's file, different for every image.
         """
-        if row.max() < self._below and labels == self._labels:
-            try:
-                self._images.put_nowait((source, int(row.argmax()), name))
-            except queue.Full:
-                pass
+        if probabilities.max() < self._below and class_names == self._class_names:
+            with contextlib.suppress(queue.Full):
+                self._images.put_nowait((source, int(probabilities.argmax()), name))
 
     def close(self):
-        """Returns when all is written."""
+        """Takes no more images, and returns when all are written."""
         self._images.put(None)
         self._thread.join()
 
@@ -86,27 +95,31 @@ class Keeper:
                     log(f"--keep_uncertain: an image could not be kept: {error}")
                 self._failed = True
 
-    def _write(self, source, label, name):
-        now = time.monotonic()
-        if self._counted is None or now - self._counted > COUNT_AGAIN:
-            with os.scandir(self._folder) as entries:
-                self._used = sum(entry.stat().st_size for entry in entries)
-            self._counted = now
-        when = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        image = f"{when}-{name}{_ending(source)}"
-        line = sample_line(image, label)
-        if self._used + len(source) + len(line) > self._max_bytes:
+    def _write(self, source, class_id, name):
+        self._measure_folder()
+        utc_time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        image_name = f"{utc_time}-{name}{_extension(source)}"
+        text_line = sample_line(image_name, class_id)
+        new_bytes = len(source) + len(text_line)
+        if self._used_bytes + new_bytes > self._max_bytes:
             return
-        path = os.path.join(self._folder, image)
-        with replacing(path) as partial, open(partial, "wb") as file:
-            file.write(source)
-        write_text(os.path.join(self._folder, text_file_name(image)), line)
-        self._used += len(source) + len(line)
+        image_path = os.path.join(self._folder, image_name)
+        with replacing(image_path) as partial_path, open(partial_path, "wb") as image_file:
+            image_file.write(source)
+        write_text(os.path.join(self._folder, text_file_name(image_name)), text_line)
+        self._used_bytes += new_bytes
+
+    def _measure_folder(self):
+        now = time.monotonic()
+        if self._measured_at is None or now - self._measured_at > USAGE_SECONDS:
+            with os.scandir(self._folder) as entries:
+                self._used_bytes = sum(entry.stat().st_size for entry in entries)
+            self._measured_at = now
 
 
-def _ending(source):
-    """The ending of a file's name, by its content."""
+def _extension(source):
+    """The extension of an image file, which its content decides."""
     from PIL import Image
 
     with Image.open(io.BytesIO(source), formats=FORMATS) as image:
-        return ENDINGS[image.format]
+        return EXTENSIONS[image.format]

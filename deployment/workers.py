@@ -1,4 +1,4 @@
-"""Several processes that serve, each with a model of its own, and one that looks after them."""
+"""Several processes that serve, each with its own copy of the model, and their supervisor."""
 
 import json
 import os
@@ -16,136 +16,180 @@ from common.errors import InputError, RunError
 PATIENCE = 40  # seconds after which a process that does not end is killed
 FIRST_PAUSE, LONGEST_PAUSE = 1, 30  # seconds before a process that died is replaced
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM)
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def supervise(count, listener, work, announce):
-    """Runs `count` processes that accept connections from the same socket.
+class Supervisor:
+    """Runs processes that accept connections from the same socket.
 
-    A process that dies is replaced, after a pause that doubles each time. SIGTERM and SIGHUP are
-    passed on. They count together in a folder of their own (PROMETHEUS_MULTIPROC_DIR).
+    A process that dies is replaced, after a pause that doubles each time. SIGTERM, SIGINT and
+    SIGHUP are passed on. The processes share their metrics through a folder
+    (PROMETHEUS_MULTIPROC_DIR).
 
     Args:
-        count: number of processes.
+        count: int, number of processes.
         listener: a socket that listens.
-        work: function of one process, which takes a function to call, with a dict, when it is
-            ready.
-        announce: function called with the first one's dict when all have been started.
-
-    Raises:
-        RunError: the first process did not become ready.
+        work: function that each process runs. It takes a function to call when the process is
+            ready, with a dict that JSON can hold.
+        announce: function called once, with the first process's dict, when all are started.
     """
-    folder = tempfile.mkdtemp(prefix="metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    # Waited for in one place, so that none comes at a bad time.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    signal.setitimer(signal.ITIMER_REAL, 1, 1)
-    try:
-        _supervise(count, listener, work, announce)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number in SIGNALS:  # one that waits, or still comes, would end what ended well
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        shutil.rmtree(folder, ignore_errors=True)
 
+    def __init__(self, count, listener, work, announce):
+        self._count, self._listener = count, listener
+        self._work, self._announce = work, announce
+        self._running = {}  # process id -> index of the process
+        self._due = dict.fromkeys(range(1, count), 0.0)  # index -> time to start it
+        self._pauses = dict.fromkeys(range(count), FIRST_PAUSE)
+        self._started_at = {}
+        self._about = None  # the first process's dict until it is announced
+        self._kill_at = None  # set when the processes were told to end
 
-def _supervise(count, listener, work, announce):
-    from prometheus_client.multiprocess import mark_process_dead
+    def run(self):
+        """Starts the processes and looks after them until all have ended.
 
-    lifeline = os.pipe()  # nothing is written; that it ends tells of this process's end
-    running, due = {}, dict.fromkeys(range(1, count), 0.0)  # pid -> number, number -> when
-    pauses, began = dict.fromkeys(range(count), FIRST_PAUSE), {}
+        Raises:
+            InputError, RunError: the first process did not become ready.
+        """
+        metrics_folder = tempfile.mkdtemp(prefix="metrics-")
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder
+        # Signals are waited for in one place, so that none interrupts anything else.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.setitimer(signal.ITIMER_REAL, 1, 1)
+        try:
+            self._supervise()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            # A signal that is pending or still comes would end a process that ended well.
+            for signal_number in SIGNALS:
+                signal.signal(signal_number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            shutil.rmtree(metrics_folder, ignore_errors=True)
 
-    def start(number, ready=None):
-        running[_fork(number, count, work, lifeline, ready)] = number
-        began[number] = time.monotonic()
+    def _supervise(self):
+        # After PROMETHEUS_MULTIPROC_DIR is set, which it reads on import, and before any fork.
+        from prometheus_client.multiprocess import mark_process_dead
 
-    reading, ready = os.pipe()
-    start(0, ready)
-    os.close(ready)
-    about = json.loads(os.read(reading, 1 << 16) or b'{"error": "failed", "status": 1}')
-    os.close(reading)
-    if "error" in about:
-        raise (InputError if about["status"] == InputError.status else RunError)(about["error"])
-    killed_at = None
-    while running or killed_at is None:
+        self._lifeline = os.pipe()  # never written to; it closes when this process ends
+        self._about = self._start_first()
+        while self._running or self._kill_at is None:
+            self._start_due()
+            if self._about and len(self._running) == self._count:
+                self._announce(self._about)
+                self._about = None
+            self._pass_on(signal.sigwait(SIGNALS))
+            self._reap(mark_process_dead)
+
+    def _start_first(self):
+        """Starts process 0 and waits until it is ready; returns the dict that it reports."""
+        reading_end, writing_end = os.pipe()
+        self._start(0, writing_end)
+        os.close(writing_end)
+        report = json.loads(os.read(reading_end, 1 << 16) or b'{"error": "failed", "status": 1}')
+        os.close(reading_end)
+        if "error" in report:
+            error_class = InputError if report["status"] == InputError.status else RunError
+            raise error_class(report["error"])
+        return report
+
+    def _start_due(self):
         now = time.monotonic()
-        for number in [number for number, when in due.items() if when <= now]:
-            del due[number]
-            start(number)
-        if about and len(running) == count:
-            announce(about)
-            about = None
-        received = signal.sigwait(SIGNALS)
-        if received in (signal.SIGTERM, signal.SIGINT) and killed_at is None:
-            killed_at = time.monotonic() + PATIENCE
-            due.clear()
-            listener.close()
-        if received in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            _send(running, signal.SIGHUP if received == signal.SIGHUP else signal.SIGTERM)
-        if killed_at and time.monotonic() > killed_at:
-            _send(running, signal.SIGKILL)
-        while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            pid, status = ended[0], os.waitstatus_to_exitcode(ended[1])
-            number = running.pop(pid)
-            mark_process_dead(pid)
-            if killed_at is None:
-                if time.monotonic() - began[number] > 2 * LONGEST_PAUSE:
-                    pauses[number] = FIRST_PAUSE
-                say(
-                    f"process {pid} ended with status {status}; another takes its place in "
-                    f"{pauses[number]} s"
-                )
-                due[number] = time.monotonic() + pauses[number]
-                pauses[number] = min(2 * pauses[number], LONGEST_PAUSE)
+        due_now = [index for index, start_at in self._due.items() if start_at <= now]
+        for index in due_now:
+            del self._due[index]
+            self._start(index)
 
+    def _start(self, index, report_end=None):
+        process_id = self._fork(index, report_end)
+        self._running[process_id] = index
+        self._started_at[index] = time.monotonic()
 
-def _send(running, number):
-    for pid in running:
-        os.kill(pid, number)
+    def _pass_on(self, received):
+        """Passes a signal on to all processes, and kills those that do not end in time."""
+        if received in ENDING_SIGNALS and self._kill_at is None:
+            self._kill_at = time.monotonic() + PATIENCE
+            self._due.clear()
+            self._listener.close()
+        if received in ENDING_SIGNALS:
+            self._send(signal.SIGTERM)
+        elif received == signal.SIGHUP:
+            self._send(signal.SIGHUP)
+        if self._kill_at and time.monotonic() > self._kill_at:
+            self._send(signal.SIGKILL)
 
+    def _send(self, signal_number):
+        for process_id in self._running:
+            os.kill(process_id, signal_number)
 
-def _fork(number, count, work, lifeline, ready):
-    """Starts a process; gives its id.
+    def _reap(self, mark_process_dead):
+        """Takes note of the processes that have ended."""
+        while self._running:
+            process_id, wait_status = os.waitpid(-1, os.WNOHANG)
+            if not process_id:
+                break
+            index = self._running.pop(process_id)
+            mark_process_dead(process_id)
+            if self._kill_at is None:
+                self._replace_later(index, process_id, os.waitstatus_to_exitcode(wait_status))
 
-    `ready` is None or the descriptor that takes, as JSON, what `work` tells or why it cannot.
-    """
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
+    def _replace_later(self, index, process_id, exit_status):
+        now = time.monotonic()
+        if now - self._started_at[index] > 2 * LONGEST_PAUSE:
+            self._pauses[index] = FIRST_PAUSE
+        pause = self._pauses[index]
+        say(f"process {process_id} ended with status {exit_status}; it is replaced in {pause} s")
+        self._due[index] = now + pause
+        self._pauses[index] = min(2 * pause, LONGEST_PAUSE)
+
+    def _fork(self, index, report_end):
+        """Starts a process; returns its id.
+
+        `report_end` is the writing end of a pipe for its report as JSON, or None.
+        """
+        process_id = os.fork()
+        if process_id:
+            return process_id
+        exit_status = 1
+        try:
+            self._prepare_process(index)
+            exit_status = self._work_and_report(report_end)
+        except SystemExit as error:
+            exit_status = error.code
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(exit_status)
+
+    def _prepare_process(self, index):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        os.close(lifeline[1])
-        threading.Thread(target=_end_with, args=(lifeline[0],), daemon=True).start()
-        if hasattr(os, "sched_setaffinity"):  # what computes takes as many threads as cores
+        os.close(self._lifeline[1])
+        lifeline_end = self._lifeline[0]
+        threading.Thread(target=_end_with_supervisor, args=(lifeline_end,), daemon=True).start()
+        if hasattr(os, "sched_setaffinity"):  # runtimes start as many threads as they see cores
             cores = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(0, cores[number::count] or {cores[number % len(cores)]})
+            own_cores = cores[index :: self._count] or {cores[index % len(cores)]}
+            os.sched_setaffinity(0, own_cores)
 
-        def tell(about):
-            nonlocal ready
-            if ready is not None:
-                os.write(ready, json.dumps(about).encode())
-                os.close(ready)
-                ready = None
+    def _work_and_report(self, report_end):
+        """Runs `work` to its end; returns the process's exit status."""
+
+        def report(about):
+            nonlocal report_end
+            if report_end is not None:
+                os.write(report_end, json.dumps(about).encode())
+                os.close(report_end)
+                report_end = None
 
         try:
-            work(tell)
-            status = 0
+            self._work(report)
         except (InputError, RunError) as error:
-            status = error.status
-            if ready is None:
+            if report_end is None:
                 say(str(error))
-            tell({"error": str(error), "status": status})
-    except SystemExit as error:
-        status = error.code
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
+            report({"error": str(error), "status": error.status})
+            return error.status
+        return 0
 
 
-def _end_with(lifeline):
-    os.read(lifeline, 1)
+def _end_with_supervisor(lifeline_end):
+    os.read(lifeline_end, 1)
     os.kill(os.getpid(), signal.SIGTERM)

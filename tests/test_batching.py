@@ -78,7 +78,7 @@ def soon():
 
 
 def decoded(batcher, count):
-    until(lambda: len(batcher._ready) == count)
+    until(lambda: len(batcher._decoded) == count)
 
 
 def test_each_gets_its_own_row(make):

@@ -10,8 +10,9 @@ import pytest
 
 from common.errors import ImageError
 from deployment import metrics, openapi
-from deployment.application import Served, Settings, State, create_application
+from deployment.application import create_application
 from deployment.batching import QueueFull
+from deployment.prediction_service import ServedModel, Settings, State
 
 LIMITS = {"classes": 3, "top_k": 2, "max_images": 4, "max_bytes": 5000}
 TOKEN = {"Authorization": "Bearer right token"}
@@ -194,7 +195,7 @@ def client(ready=True, calibrated=False):
         class_names=("cat", "dog", "狐狸"), calibration=calibrated, unknown=lambda row: True,
         top=lambda row, count: [{"label": "dog", "id": 1, "probability": 0.75}] * count)
     if ready:
-        state.served = Served("animals", classifier, Batcher())
+        state.served_model = ServedModel("animals", classifier, Batcher())
     settings = Settings(LIMITS["top_k"], LIMITS["max_images"], LIMITS["max_bytes"], 0.05,
                         b"right token")
     return create_application(state, settings, metrics.create()).test_client()

@@ -33,14 +33,11 @@ from data import decoding
 from data.geometry import Preprocessing
 from data.samples import read_label_names, read_samples
 from deployment import metrics, openapi, page
-from deployment.application import (
-    Served,
-    Settings,
-    State,
-    create_application,
-    split_multipart,
-)
+from deployment.application import create_application
 from deployment.batching import Batcher, Closed
+from deployment.model_loader import ModelLoader
+from deployment.multipart import split_multipart
+from deployment.prediction_service import ServedModel, Settings, State
 from deployment.uncertain_images import Keeper
 from export import conversion
 from prediction import calibration
@@ -195,7 +192,7 @@ def application(folder):
             predict or classifier.probabilities, 4, 0, max_queue,
             observe=lambda size, waiting: counted.batch.observe(size),
         ))
-        state.served = Served("quarters", classifier, batchers[-1])
+        state.served_model = ServedModel("quarters", classifier, batchers[-1])
         state.keeper = keeper
         settings = Settings(**{"top_k": None, "max_images": 4, "max_bytes": 10**6,
                                "time_limit": 10, **settings})
@@ -509,7 +506,7 @@ def test_before_there_is_a_model_and_at_the_end(application):
     made.state.closing = True
     refused(made.client.get("/readyz"), 503, "not_ready")
     assert made.client.post("/predict", data=PNG).status_code == 200  # was under way
-    made.state.served = None
+    made.state.served_model = None
     assert made.client.get("/healthz").status_code == 200
     for answer in (made.client.post("/predict", data=PNG), made.client.get("/labels"),
                    made.client.get("/readyz"), made.client.get("/openapi.json")):
@@ -535,7 +532,7 @@ def test_a_full_queue_and_what_is_overdue(application):
 
     first = threading.Thread(target=post)
     first.start()
-    batcher = made.state.served.batcher
+    batcher = made.state.served_model.batcher
     assert entered.wait(10)
     second = threading.Thread(target=post, args=(2,))
     second.start()
@@ -577,13 +574,13 @@ def test_probabilities_that_are_no_numbers_are_no_answer(application):
 def test_a_model_replaced_between_two_steps_of_a_request(application):
     """One that took the old model and finds it closed is answered by the new one."""
     old, new = application(), application(labels=["a", "b", "c", "d"])
-    closed, given = old.state.served, new.state.served
+    closed, given = old.state.served_model, new.state.served_model
 
     class Swapping(State):
         asked = 0
 
         @property
-        def served(self):
+        def served_model(self):
             self.asked += 1
             return closed if self.asked == 1 else given
 
@@ -706,8 +703,8 @@ def test_a_port_that_is_in_use(server, folder):
 @pytest.mark.parametrize("words, part", [
     (["--host", "0.0.0.0"], "--host: 0.0.0.0 can be reached from other machines; --token_file "),
     (["--host", "example"], "--no_auth lets in everybody"),
-    (["--host", "192.0.2.1", "--no_auth"], "--host: 192.0.2.1 is no address to listen on"),
-    (["--host", "no.such.invalid", "--no_auth"], "--host: no.such.invalid is no address"),
+    (["--host", "192.0.2.1", "--no_auth"], "--host: 192.0.2.1 is not an address to listen on"),
+    (["--host", "no.such.invalid", "--no_auth"], "--host: no.such.invalid is not an address"),
     (["--token_file", "/nowhere/token"], "--token_file: /nowhere/token: cannot be read"),
     (["--top_k", "5"], "--top_k: 5 is more than the model's 4 classes"),
     (["--runtime", "savedmodel"], "--runtime: savedmodel"),
@@ -736,7 +733,7 @@ def test_token_files(tmp_path, content, right):
     if right:
         assert read_token(str(tmp_path / "token")) == content.strip()
     else:
-        with pytest.raises(InputError, match="--token_file: .*token: has to hold one line"):
+        with pytest.raises(InputError, match="--token_file: .*token: must hold one line"):
             read_token(str(tmp_path / "token"))
 
 
@@ -858,7 +855,7 @@ def test_sighup_replaces_the_model_under_load(start, folder, tmp_path):
         with open(os.path.join(model, "model.bin"), "ab") as file:
             file.write(b"x")
         server.process.send_signal(signal.SIGHUP)
-        until(lambda: "the old model goes on serving" in server.errors())
+        until(lambda: "the old model keeps serving" in server.errors())
         count = len(answers)
         until(lambda: len(answers) > count + 20)
     finally:
@@ -926,16 +923,14 @@ def test_several_processes(start, folder, tmp_path):
 
 
 def test_a_model_that_is_replaced_is_closed(application, folder):
-    from deployment.server import _next_model
-
     made = application()
-    old, before = made.state.served, threading.active_count()
+    old, before = made.state.served_model, threading.active_count()
     parsed = parser.parse("serve", ["--model", folder])
-    _next_model(parsed, folder, made.state, made.metrics)
+    ModelLoader(parsed, folder, made.state, made.metrics, None).replace()
     with pytest.raises(Closed):
         old.batcher.submit([PNG])
     made.client.post("/predict", data=PNG)
-    made.state.served.batcher.close()
+    made.state.served_model.batcher.close()
     assert threading.active_count() < before
     assert 'runtime="openvino"} 1.0' in made.client.get("/metrics").text
 

@@ -1,0 +1,171 @@
+"""From the images of a request to the classes that its answer names."""
+
+import re
+from typing import NamedTuple
+
+from common.errors import ImageError
+from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
+from deployment.http_errors import RETRY_SOON, Refused
+from prediction.classifier import TOP_K, Classifier
+
+
+class ServedModel(NamedTuple):
+    """A model that answers requests.
+
+    Attributes:
+        name: str, what answers call it.
+        classifier: `Classifier` with its class names, preprocessing and calibration.
+        batcher: `Batcher` that decodes images for it and calls it.
+    """
+
+    name: str
+    classifier: Classifier
+    batcher: Batcher
+
+
+class State:
+    """What changes while the server runs.
+
+    Attributes:
+        served_model: the `ServedModel` that takes new requests; None before the first is loaded.
+        closing: bool, whether the server is shutting down.
+        keeper: `uncertain_images.Keeper`, or None where no images are kept.
+    """
+
+    served_model = None
+    closing = False
+    keeper = None
+
+
+class Settings(NamedTuple):
+    """What a request may ask for.
+
+    Attributes:
+        top_k: int, classes that an answer names unless the request says how many; None is
+            `TOP_K`, or all where the model has fewer.
+        max_images: int, maximum number of images in one request.
+        max_bytes: int, maximum size of a request's body.
+        time_limit: float, seconds after which a request is given up.
+        token: bytes that requests to protected routes have to bring, or None.
+    """
+
+    top_k: int | None
+    max_images: int
+    max_bytes: int
+    time_limit: float
+    token: bytes | None = None
+
+
+class PredictionService:
+    """Answers the images of each request with the model that is served at that moment.
+
+    Args:
+        state: `State`.
+        settings: `Settings`.
+        metrics: what `metrics.create` returns; images and predictions are counted in it.
+    """
+
+    def __init__(self, state, settings, metrics):
+        self._state, self._settings, self._metrics = state, settings, metrics
+
+    def ready_model(self):
+        """The `ServedModel` that takes new requests.
+
+        Raises:
+            Refused: none is loaded yet, or the server is shutting down.
+        """
+        served_model = self._state.served_model
+        if served_model is None:
+            raise Refused(
+                "not_ready", "no model is loaded yet, or the server is shutting down", RETRY_SOON
+            )
+        return served_model
+
+    def predict(self, sources, requested_top_k, deadline, request_id):
+        """Names the classes of images.
+
+        Args:
+            sources: list of bytes, one image file each.
+            requested_top_k: str, how many classes the request asks for; None where it does not.
+            deadline: float, time to give up, on the clock of `time.monotonic`.
+            request_id: str, part of the names of images that are kept.
+
+        Returns:
+            (the `ServedModel` that answered, list of dicts in the order of `sources`): with
+            "success", and "predictions" or "error" as the JSON answer has them.
+
+        Raises:
+            Refused: the queue is full, the deadline has passed, `requested_top_k` is not
+                allowed, or there is no model.
+        """
+        served_model, top_k, futures = self._submit(sources, requested_top_k)
+        classifier = served_model.classifier
+        results, answered = [], []
+        for source, future in zip(sources, futures):
+            try:
+                probabilities = wait(future, deadline)
+            except ImageError as error:
+                self._metrics.images.labels("undecodable").inc()
+                results.append(_undecodable(error.reason))
+            except Overdue:
+                self._give_up(futures)
+            else:
+                results.append(_result(classifier, probabilities, top_k))
+                answered.append((source, probabilities))
+        self._record(answered, classifier.class_names, request_id)
+        return served_model, results
+
+    def _submit(self, sources, requested_top_k):
+        """(the model that took the images, how many classes to name, list of futures)."""
+        while True:
+            served_model = self.ready_model()
+            class_count = len(served_model.classifier.class_names)
+            top_k = _parse_top_k(requested_top_k, class_count, self._settings.top_k)
+            try:
+                return served_model, top_k, served_model.batcher.submit(sources)
+            except Closed:  # another model has taken its place since
+                continue
+            except QueueFull:
+                raise Refused(
+                    "queue_full", "the queue of images is full; try again in a second", RETRY_SOON
+                ) from None
+
+    def _give_up(self, futures):
+        for future in futures:
+            future.cancel()
+        raise Refused(
+            "overdue", f"no answer within the {self._settings.time_limit:g} seconds allowed"
+        ) from None
+
+    def _record(self, answered, class_names, request_id):
+        """Counts the images that were answered, and keeps those that the model was unsure of."""
+        keeper = self._state.keeper
+        for index, (source, probabilities) in enumerate(answered):
+            self._metrics.images.labels("answered").inc()
+            self._metrics.predictions.labels(class_names[probabilities.argmax()]).inc()
+            if keeper:
+                keeper.offer(source, probabilities, class_names, f"{request_id}-{index}")
+
+
+def _result(classifier, probabilities, top_k):
+    result = {"success": True, "predictions": classifier.top(probabilities, top_k)}
+    if classifier.calibration:
+        result["unknown"] = classifier.unknown(probabilities)
+    return result
+
+
+def _undecodable(reason):
+    return {"success": False, "error": {"code": "undecodable", "message": reason}}
+
+
+def _parse_top_k(text, class_count, default):
+    """How many classes to name: those that the request asks for, else the server's default."""
+    if text is None:
+        return default or min(TOP_K, class_count)
+    if not (re.fullmatch("[0-9]{1,5}", text) and 1 <= int(text) <= class_count):
+        raise Refused(
+            "bad_request",
+            f"top_k: {text[:20]!r} is not allowed; allowed is a whole number from 1 to "
+            f"{class_count}",
+        )
+    return int(text)
