@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The whole job on a small real data set: 1,797 handwritten digits, from images to an exported model.
+# The whole pipeline on a small real data set: 1,797 handwritten digits, from images to an exported model.
 # usage: bash sh/demo.sh
-# Needs nothing but Python with venv: it makes .venv, and downloads no data and no weights.
-# Time: about 4 minutes on two cores after the installation. Accuracy to expect: 0.97 or better.
+# Needs: Python with venv. The script creates .venv, and downloads neither data nor weights.
+# Time: about 4 minutes on two cores after the installation.
+# Expect: an accuracy of 0.97 or more on the test digits.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash sh/setup.sh
@@ -11,7 +12,7 @@ python=.venv/bin/python
 data=datasets/digits
 [ -d "$data" ] || $python run.py --mode demo_data --target "$data"
 
-# From scratch on tiny pictures: no mirrored digits, no erased parts, no stochastic depth.
+# Trained from scratch on tiny images, so without flips, random erasing and stochastic depth.
 $python run.py --mode train --run demo --overwrite \
   --train_data "$data/train_datasets" --val_data "$data/val_datasets" \
   --backbone EfficientNetB0 --weights none --input_size 32 --drop_connect 0 \
@@ -40,10 +41,10 @@ print(f"""
 accuracy on the test digits  {scores['test_accuracy']:.4f} ({scores['test_images']} images)
 time of training             {scores['train_seconds']:.0f} s
 the run                      save_h5_model/demo (options, weights, results.csv, metrics.json)
-a row a test image           save_h5_model/demo/eval.csv
+one row per test image       save_h5_model/demo/eval.csv
 the exported model           save_h5_model/demo/model (plain TensorFlow opens it)
 training curves              .venv/bin/tensorboard --logdir log_file
-try next, with your photos in one folder a class:
+try next, with your photos in one folder per class:
   .venv/bin/python run.py --mode dir2txt --source PHOTOS --target ../datasets/train_datasets
   bash sh/train.sh""")
 END

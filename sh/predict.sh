@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Names the classes of images.
 # usage: RUN=NAME bash sh/predict.sh IMAGE_OR_FOLDER...
-# Time: 10 s to start, then about 30 photos a second on two cores.
+# Needs: a trained run; RUN is "demo" unless set, and the images are then the demo's test digits.
+# Time: 10 s to start, then about 30 photos per second on two cores.
+# Expect: the likeliest classes of each image, with their probabilities.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes .venv if it is not there and installs the pinned requirements; does nothing the second time.
-# usage: bash sh/setup.sh [test] [jax] [hub]        and what requirements/test.txt, jax.txt, hub.txt bring
-# Takes about a minute and 1.8 GB of disk, most of it TensorFlow (4 GB with an NVIDIA GPU).
+# Creates .venv if it does not exist and installs the pinned requirements; does nothing the second time.
+# usage: bash sh/setup.sh [test] [jax] [hub]        also installs requirements/test.txt, jax.txt, hub.txt
+# Needs: Python 3.11 to 3.13 with venv, a network, and 1.8 GB of disk (4 GB with an NVIDIA GPU).
+# Time: about a minute; most of it is TensorFlow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +12,7 @@ if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; 
 fi
 for name in "$@"; do files+=("requirements/$name.txt"); done
 
-# An interrupted first run leaves a .venv without pip.
+# An interrupted first run leaves a .venv without pip; it is created again.
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   python=""
   for name in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
@@ -22,7 +23,7 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     fi
   done
   if [ -z "$python" ]; then
-    echo "sh/setup.sh: needs Python 3.11, 3.12 or 3.13 with venv, found: $(python3 --version 2>&1);" \
+    echo "sh/setup.sh: needs Python 3.11, 3.12 or 3.13 with venv; python3 is $(python3 --version 2>&1);" \
       "on Debian and Ubuntu: apt install python3 python3-venv" >&2
     exit 2
   fi
@@ -30,7 +31,7 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
 fi
 
 for file in "${files[@]}"; do
-  # The stamp holds what was installed, the files that it may name included.
+  # The stamp holds the content of all requirements, because a file may name others.
   stamp=.venv/installed-$(basename "$file")
   wanted=$(cat requirements.txt requirements/*.txt)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then

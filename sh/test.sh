@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
-# Lint and the whole test suite, in .venv. Takes about 15 minutes on two cores.
+# Checks the code with ruff and runs the whole test suite, in .venv.
 # usage: bash sh/test.sh [pytest's arguments]
+# Needs: what sh/setup.sh needs. Chromium is installed where apt-get and root allow it.
+# Time: about 15 minutes on two cores.
+# Expect: no failures; tests whose device or program is missing are skipped and say so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash sh/setup.sh test
@@ -13,6 +16,6 @@ if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id 
 fi
 
 .venv/bin/ruff check .
-# A file's tests share what they have trained, so they stay together. A process that dies ends the
-# suite, which names the test; started again, it was seen to hang.
+# Tests of one file share what they have trained, so they stay in one process. A process that dies
+# ends the suite, which names the test; when it was restarted instead, the suite hung.
 .venv/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 "$@"

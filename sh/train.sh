@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Trains on your photos: edit the values below, or add options at the end of the command.
 # usage: bash sh/train.sh [more options of `run.py --mode train`]
-# Needs: TRAIN_DATA in the sample format (a folder a class? `run.py --mode dir2txt` converts it),
-#   and a network for the ImageNet weights the first time (16 MB).
-# Time: 500 photos, 30 epochs, EfficientNetB0 on two cores: about 20 minutes; on a GPU, one or two.
-# Accuracy: on 500 photos of six classes expect 0.85 to 0.95 from ImageNet's weights.
+# Needs: TRAIN_DATA in the sample format (`run.py --mode dir2txt` converts one folder per class),
+#   and a network to download the ImageNet weights the first time (16 MB).
+# Time: about 20 minutes for 500 photos, 30 epochs and EfficientNetB0 on two cores; one or two on a GPU.
+# Expect: an accuracy of 0.85 to 0.95 on 500 photos of six classes, starting from ImageNet weights.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ WEIGHTS=${WEIGHTS:-}       # imagenet; none: from scratch, without a network
 EPOCHS=${EPOCHS:-}         # 30
 BATCH_SIZE=${BATCH_SIZE:-} # 16
 
-# What is empty above is left to run.py, so that --config and --resume have their say.
+# Variables that are empty become no options, so that --config, --resume and defaults take effect.
 .venv/bin/python run.py --mode train \
   ${TRAIN_DATA:+--train_data "$TRAIN_DATA"} \
   ${BACKBONE:+--backbone "$BACKBONE"} \

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Trains in several processes on JAX: the worked example for several machines, here all on this one.
 # usage: bash sh/train_multinode.sh [more options of `run.py --mode train`]
-# On several machines start the same command on each, with the address of the machine that runs
+# On several machines, start the same command on each, with the address of the machine that runs
 #   process 0 and a PROCESS_ID of its own: docs/several-machines.md has Slurm and Kubernetes.
-# Time: about 4 minutes on two cores, for two epochs of the demo's digits; nothing is gained here,
-#   since the processes share the cores. Two epochs are not for accuracy.
+# Needs: what sh/setup.sh needs; PROCESSES is 2 unless set.
+# Time: about 4 minutes on two cores for two epochs of the demo's digits. The processes share the
+#   cores, so they are not faster than one.
+# Expect: that it runs and exports; two epochs are too few for a useful accuracy.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash sh/setup.sh jax
@@ -37,5 +39,5 @@ process 0 "$@" || status=$?
 for other in "${others[@]}"; do wait "$other" || status=$?; done
 [ "$status" = 0 ] || exit "$status"
 
-echo; echo "== exporting what they trained, with TensorFlow, and proving it on one device"
+echo; echo "== exporting the run with TensorFlow, and checking it on one device"
 $python run.py --mode save_pb --run "$RUN" --multigpu
