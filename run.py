@@ -45,15 +45,15 @@ def split_mode(argv):
         >>> split_mode(["--mode", "train", "--epochs", "5"])
         ('train', ['--epochs', '5'])
     """
-    mode, arguments, words = None, [], iter(argv)
+    mode, other_arguments, words = None, [], iter(argv)
     for word in words:
         if word == "--mode":
             mode = next(words, "")
         elif word.startswith("--mode="):
             mode = word.removeprefix("--mode=")
         else:
-            arguments.append(word)
-    return mode, arguments
+            other_arguments.append(word)
+    return mode, other_arguments
 
 
 def main(argv):
@@ -119,10 +119,10 @@ def _report(message, status, debug):
     """Prints an error in one line, after the traceback under --debug; returns `status`."""
     if debug:
         traceback.print_exc()
-    line = " ".join(message.split())
-    if len(line) >= LONGEST_MESSAGE:
-        line = line[:LONGEST_MESSAGE] + " ..."
-    print(f"run.py: {line}", file=sys.stderr)
+    error_line = " ".join(message.split())
+    if len(error_line) >= LONGEST_MESSAGE:
+        error_line = error_line[:LONGEST_MESSAGE] + " ..."
+    print(f"run.py: {error_line}", file=sys.stderr)
     return status
 
 
@@ -133,14 +133,14 @@ def leave(argv):
         argv: list of str, the arguments of `run.py`.
     """
     try:
-        status = main(argv)
+        exit_status = main(argv)
     except SystemExit as end:  # --help, and SIGTERM
-        status = end.code
+        exit_status = end.code
     if any(thread.name.startswith("decode") for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status or 0)
-    sys.exit(status)
+        os._exit(exit_status or 0)
+    sys.exit(exit_status)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from common.errors import InputError
 from config.mode_options import OPTION_CLASSES
 from config.modes import MODES, mode_options
 from config.value_types import YES_NO
-
-MAX_LEVELS = 10  # of brackets in a YAML file; options need two
+from config.yaml_files import read_yaml
 
 
 def nearest(word, known):
@@ -58,16 +57,16 @@ def parse(mode, argv, prog="run.py"):
         >>> parse("train", ["--epochs", "5"]).epochs
         5
     """
-    known = {option.name: option for option in mode_options(mode)}
-    raw_values = _read_command_line(mode, known, argv, prog)
+    known_options = {option.name: option for option in mode_options(mode)}
+    raw_values = _read_command_line(mode, known_options, argv, prog)
     sources = dict.fromkeys(raw_values, "--")
     yaml_path = raw_values.get("config")
     if yaml_path is not None:
-        yaml_values = _check_keys(read_yaml(yaml_path), mode, known, yaml_path)
+        yaml_values = _check_keys(read_yaml(yaml_path), mode, known_options, yaml_path)
         for name, value in yaml_values.items():
             if name not in raw_values:
                 raw_values[name], sources[name] = value, f"{yaml_path}: "
-    return _convert_all(mode, known, raw_values, sources)
+    return _convert_all(mode, known_options, raw_values, sources)
 
 
 def from_mapping(mode, values, source):
@@ -84,18 +83,20 @@ def from_mapping(mode, values, source):
     Raises:
         InputError: an unknown key, or a value that is not allowed.
     """
-    known = {option.name: option for option in mode_options(mode)}
-    raw_values = _check_keys(values, mode, known, source)
-    return _convert_all(mode, known, raw_values, dict.fromkeys(raw_values, f"{source}: "))
+    known_options = {option.name: option for option in mode_options(mode)}
+    raw_values = _check_keys(values, mode, known_options, source)
+    return _convert_all(mode, known_options, raw_values, dict.fromkeys(raw_values, f"{source}: "))
 
 
-def _convert_all(mode, known, raw_values, sources):
-    values = {name: option.default for name, option in known.items()}
+def _convert_all(mode, known_options, raw_values, sources):
+    values = {name: option.default for name, option in known_options.items()}
     for name, raw_value in raw_values.items():
-        values[name] = _convert(known[name], raw_value, sources[name])
+        values[name] = _convert(known_options[name], raw_value, sources[name])
     for name in MODES[mode].required:
         if values[name] is None:
-            raise InputError(f"--{name} is missing: --mode {mode} needs {known[name].type.allowed}")
+            raise InputError(
+                f"--{name} is missing: --mode {mode} needs {known_options[name].type.allowed}"
+            )
     return OPTION_CLASSES[mode](**values, given=frozenset(raw_values))
 
 
@@ -104,9 +105,9 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(message)
 
 
-def _read_command_line(mode, known, argv, prog):
+def _read_command_line(mode, known_options, argv, prog):
     """dict of option name -> str, or list of str, as typed; prints the help on --help."""
-    parsed, unknown_words = _make_parser(mode, known, prog).parse_known_args(argv)
+    parsed, unknown_words = _make_parser(mode, known_options, prog).parse_known_args(argv)
     raw_values = vars(parsed)
     if not unknown_words:
         return raw_values
@@ -119,34 +120,34 @@ def _read_command_line(mode, known, argv, prog):
         raise InputError(
             f"{word!r} has no option before it; --mode {mode} takes values as --NAME VALUE"
         )
-    suggestion = nearest(word.lstrip("-").split("=")[0], known).replace("mean ", "mean --")
+    suggestion = nearest(word.lstrip("-").split("=")[0], known_options).replace("mean ", "mean --")
     raise InputError(
         f"{word} is not an option of --mode {mode}{suggestion or '; --help lists them'}"
     )
 
 
-def _make_parser(mode, known, prog):
+def _make_parser(mode, known_options, prog):
     parser = _Parser(
         prog=f"{prog} --mode {mode}",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=30, width=100),
         usage=f"{prog} --mode {mode} [options]",
     )
-    groups = {}
-    for option in known.values():
-        if option.group not in groups:
-            groups[option.group] = parser.add_argument_group(option.group)
-        settings = {}
+    argument_groups = {}
+    for option in known_options.values():
+        if option.group not in argument_groups:
+            argument_groups[option.group] = parser.add_argument_group(option.group)
+        nargs_settings = {}
         if option.many:
-            settings = {"nargs": "+"}
+            nargs_settings = {"nargs": "+"}
         elif option.type is YES_NO:
-            settings = {"nargs": "?", "const": "yes"}
-        groups[option.group].add_argument(
+            nargs_settings = {"nargs": "?", "const": "yes"}
+        argument_groups[option.group].add_argument(
             f"--{option.name}",
             default=argparse.SUPPRESS,
             metavar=option.type.metavar,
             help=_help_text(option, option.name in MODES[mode].required),
-            **settings,
+            **nargs_settings,
         )
     return parser
 
@@ -226,87 +227,20 @@ def _convert(option, raw_value, source):
         ) from None
 
 
-def read_yaml(path):
-    """Reads a YAML file of options.
-
-    Args:
-        path: str, path of the file.
-
-    Returns:
-        dict of key -> str, list or None. Plain values stay the text that the command line
-        would take: `off`, `1.10` and `007`, too.
-
-    Raises:
-        InputError: the file cannot be read or is not such YAML; names the file and the line.
-    """
-    import yaml  # 20 ms that --help does not need
-
-    class Loader(yaml.SafeLoader):
-        """Recognises null, and leaves every other plain value as text."""
-
-        yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith(":null")]
-            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-        }
-
-    try:
-        with open(path, encoding="utf-8-sig") as yaml_file:
-            yaml_text = yaml_file.read()
-        _check_tokens(yaml, yaml_text, path)
-        values = yaml.load(yaml_text, Loader)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not UTF-8 text") from None
-    # PyYAML raises more than its own errors where a tag does not fit its value.
-    except (
-        yaml.YAMLError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-    ) as error:
-        mark = getattr(error, "problem_mark", None)
-        line_number = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be read"
-        raise InputError(f"{path}{line_number}: is not YAML: {problem}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise InputError(
-            f"{path}: must contain lines such as 'epochs: 30', not a {type(values).__name__}"
-        )
-    return values
-
-
-def _check_tokens(yaml, yaml_text, path):
-    """Refuses what would make PyYAML take very long or return text that cannot be printed."""
-    level = 0
-    for token in yaml.scan(yaml_text, yaml.SafeLoader):
-        if isinstance(token, yaml.AliasToken):
-            raise InputError(f"{path}: must not use aliases (*NAME); write each value out")
-        if isinstance(token, yaml.ScalarToken):
-            token.value.encode()  # raises on half a surrogate pair, which an escape may give
-        level += token.id in ("[", "{", "<block mapping start>", "<block sequence start>")
-        level -= token.id in ("]", "}", "<block end>")
-        if level > MAX_LEVELS:  # PyYAML takes longer with each level
-            raise InputError(f"{path}: has more than {MAX_LEVELS} levels of brackets")
-
-
-def _check_keys(mapping, mode, known, path):
+def _check_keys(mapping, mode, known_options, path):
     """dict of option name -> what `_convert` takes; refuses an unknown key."""
     raw_values = {}
     for name, value in mapping.items():
-        if name not in known or name == "config":
-            raise InputError(
-                f"{path}: {name!r} is not an option of --mode {mode}{nearest(str(name), known)}"
-            )
+        if name not in known_options or name == "config":
+            suggestion = nearest(str(name), known_options)
+            raise InputError(f"{path}: {name!r} is not an option of --mode {mode}{suggestion}")
         if value is None:
             continue
         if isinstance(value, dict):
-            raise InputError(f"{path}: {name}: takes {known[name].type.allowed}, not a mapping")
-        if known[name].many:
+            raise InputError(
+                f"{path}: {name}: takes {known_options[name].type.allowed}, not a mapping"
+            )
+        if known_options[name].many:
             value = value if isinstance(value, list) else [value]
             if any(item is None or isinstance(item, (list, dict)) for item in value):
                 raise InputError(f"{path}: {name}: takes a value or a list of values, not {value}")

@@ -46,7 +46,7 @@ from data.samples import (
 from other import quarantine, relabel
 from runs import run_folder
 from tests import fuzz_requests
-from training.setup import read_normalization
+from training.normalization import read_normalization
 
 SECONDS, MEMORY = 5, 500_000_000  # the most that a reading may take; bytes above its start
 HANGS = 120  # seconds by the clock after which a process that does nothing is ended
