@@ -1,4 +1,4 @@
-"""Convolutional block attention module: which channels matter, then which places.
+"""Convolutional block attention module: which channels matter, then which positions.
 
 Woo et al. 2018, "CBAM: Convolutional Block Attention Module", section 3.
 """
@@ -11,22 +11,29 @@ from common.errors import InputError
 
 @keras.saving.register_keras_serializable(package="toolkit")
 class CBAM(keras.layers.Layer):
-    """Weighs a feature map by channel, then by place.
+    """Multiplies a feature map by a factor per channel, then by a factor per position.
 
-    Channel attention: a perceptron of one hidden layer with ReLU, the same for both,
-    takes the mean and the maximum over all places; the sigmoid of the sum of its two
-    outputs is a factor per channel. Spatial attention: a convolution over the mean and
-    the maximum of the channels, then a sigmoid, is a factor per place. As in the
-    paper's equations (2) and (3), neither has biases.
+    Channel attention (the paper's equation 2): one perceptron with a hidden layer and ReLU
+    takes the mean and the maximum over all positions; the sigmoid of the sum of its two
+    outputs gives a factor per channel. Spatial attention (equation 3): a convolution over the
+    mean and the maximum of the channels, then a sigmoid, gives a factor per position. As in
+    both equations, there are no biases.
 
-    Input (B, H, W, C), output of the same shape and dtype.
+    Input: (B, H, W, C), float. Output: the same shape and dtype.
 
     Args:
-        reduction: the hidden layer has C / reduction units, at least 1.
-        kernel: odd side of the spatial convolution, in places of the feature map.
+        reduction: int, 1 or more; the hidden layer has C // reduction units, at least 1. The
+            paper's is 16.
+        kernel: int, odd, 1 or more; side of the spatial convolution, in positions. The
+            paper's is 7.
+        **settings: arguments of `keras.layers.Layer`, for example `name`.
 
     Raises:
-        InputError: `reduction` below 1, or `kernel` even or below 1.
+        InputError: `reduction` is below 1, or `kernel` is even or below 1.
+
+    Example:
+        >>> CBAM(reduction=16)(np.ones((8, 7, 7, 1280), np.float32)).shape
+        (8, 7, 7, 1280)
     """
 
     def __init__(self, reduction=16, kernel=7, **settings):
@@ -34,20 +41,20 @@ class CBAM(keras.layers.Layer):
         if reduction < 1:
             raise InputError(f"CBAM: reduction is {reduction}; allowed: 1 or more")
         if kernel < 1 or kernel % 2 == 0:
-            raise InputError(f"CBAM: kernel is {kernel}; allowed: an odd number from 1")
+            raise InputError(f"CBAM: kernel is {kernel}; allowed: odd numbers, 1 or more")
         self.reduction = reduction
         self.kernel = kernel
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
         channels = input_shape[-1]
-        hidden = max(1, channels // self.reduction)
-        # Weights of its own, not layers inside: weight files are read one level deep.
+        hidden_units = max(1, channels // self.reduction)
+        # Weights of its own instead of layers inside: weight files are read one level deep.
         self.squeeze = self.add_weight(
-            shape=(channels, hidden), initializer="glorot_uniform", name="squeeze"
+            shape=(channels, hidden_units), initializer="glorot_uniform", name="squeeze"
         )
         self.excite = self.add_weight(
-            shape=(hidden, channels), initializer="glorot_uniform", name="excite"
+            shape=(hidden_units, channels), initializer="glorot_uniform", name="excite"
         )
         self.spatial = self.add_weight(
             shape=(self.kernel, self.kernel, 2, 1), initializer="glorot_uniform", name="spatial"
@@ -58,7 +65,7 @@ class CBAM(keras.layers.Layer):
         return x * self._spatial_attention(x)
 
     def _channel_attention(self, x):
-        pooled = ops.stack([ops.mean(x, (1, 2)), ops.max(x, (1, 2))], axis=1)
+        pooled = ops.stack([ops.mean(x, (1, 2)), ops.max(x, (1, 2))], axis=1)  # (B, 2, C)
         logits = ops.matmul(ops.relu(ops.matmul(pooled, self.squeeze)), self.excite)
         return ops.sigmoid(ops.sum(logits, axis=1))[:, None, None, :]
 

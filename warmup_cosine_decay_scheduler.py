@@ -1,8 +1,7 @@
-"""A learning rate that warms up linearly, holds, and falls along a cosine.
+"""A learning rate schedule: linear warm-up, hold, cosine decay.
 
-Sources: the warm-up is Goyal et al., "Accurate, Large Minibatch SGD", 2017,
-section 2.2; the cosine is Loshchilov and Hutter, "SGDR", 2016, equation 5,
-without restarts.
+The warm-up is that of Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2; the
+decay that of Loshchilov and Hutter 2016, "SGDR", equation 5, without restarts.
 """
 
 import math
@@ -13,27 +12,35 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="toolkit")
 class WarmupCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Warm-up, hold, cosine.
+    """A learning rate that warms up linearly, holds, and decays along a cosine.
 
-    With step counted from 0:
+    With steps counted from 0:
 
-    - step < warmup_steps: from `start_rate` on a line towards `peak_rate`, which
-      is reached at step `warmup_steps`;
-    - then `hold_steps` steps at `peak_rate`;
-    - then half a cosine from `peak_rate` to `end_rate`, reached at `total_steps`;
-    - beyond that, `end_rate`.
+    - for `warmup_steps` steps it rises linearly from `start_rate`, and reaches `peak_rate` at
+      step `warmup_steps`;
+    - for `hold_steps` steps it stays at `peak_rate`;
+    - then it falls along half a cosine, and reaches `end_rate` at step `total_steps`;
+    - after that it stays at `end_rate`.
+
+    Keras's own `CosineDecay` has no hold, and its `decay_steps` do not include the warm-up.
 
     Args:
-        peak_rate: float, highest learning rate.
-        total_steps: int, steps of the whole schedule.
-        warmup_steps: int, steps of the warm-up, 0 for none.
-        hold_steps: int, steps at the peak.
-        start_rate: float, learning rate of step 0 when there is a warm-up.
-        end_rate: float, last learning rate.
+        peak_rate: float, the highest learning rate, 0 or more.
+        total_steps: int, steps of the whole schedule, 1 or more.
+        warmup_steps: int, steps of the warm-up; 0 for none.
+        hold_steps: int, steps at `peak_rate`; 0 for none.
+        start_rate: float, learning rate of step 0 if there is a warm-up, 0 or more.
+        end_rate: float, the last learning rate, 0 or more.
 
     Raises:
-        ValueError: no steps, a negative number of steps or rate, or more
-            warm-up and hold than steps.
+        ValueError: `total_steps` is below 1, a number is negative, or warm-up and hold have
+            more steps than the whole schedule.
+
+    Example:
+        >>> schedule = WarmupCosineDecay(1e-3, total_steps=1000, warmup_steps=100)
+        >>> round(float(schedule(50)), 6)
+        0.0005
+        >>> optimizer = keras.optimizers.AdamW(schedule)
     """
 
     def __init__(
@@ -63,18 +70,25 @@ class WarmupCosineDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.end_rate = end_rate
 
     def __call__(self, step):
-        """The learning rate of a step: int or integer tensor -> float32 scalar tensor."""
+        """The learning rate of a step.
+
+        Args:
+            step: int or integer scalar tensor, from 0.
+
+        Returns:
+            float32 scalar tensor.
+        """
         step = ops.cast(step, "float32")
-        warm = self.start_rate + (self.peak_rate - self.start_rate) * (
+        warmup_rate = self.start_rate + (self.peak_rate - self.start_rate) * (
             step / max(1, self.warmup_steps)
         )
-        falling = self.total_steps - self.warmup_steps - self.hold_steps
-        progress = (step - self.warmup_steps - self.hold_steps) / max(1, falling)
+        decay_steps = self.total_steps - self.warmup_steps - self.hold_steps
+        progress = (step - self.warmup_steps - self.hold_steps) / max(1, decay_steps)
         cosine = 0.5 * (1 + ops.cos(math.pi * ops.clip(progress, 0.0, 1.0)))
-        rate = self.end_rate + (self.peak_rate - self.end_rate) * cosine
-        if falling == 0:  # nothing to fall along: the peak until the last step
-            rate = ops.where(step < self.total_steps, self.peak_rate, self.end_rate)
-        return ops.where(step < self.warmup_steps, warm, rate)
+        decayed_rate = self.end_rate + (self.peak_rate - self.end_rate) * cosine
+        if decay_steps == 0:  # no step to decay in: the peak until the last step
+            decayed_rate = ops.where(step < self.total_steps, self.peak_rate, self.end_rate)
+        return ops.where(step < self.warmup_steps, warmup_rate, decayed_rate)
 
     def get_config(self):
         return {

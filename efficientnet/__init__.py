@@ -1,20 +1,20 @@
-"""EfficientNet B0 to B7: what the variants are, the network, its ImageNet weights.
+"""EfficientNet B0 to B7: the variants, the network, and where its ImageNet weights are.
 
-Source: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional
-Neural Networks", 2019. This file imports no Keras: options are checked with it.
+Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks".
+This file imports no Keras, because options are checked with it.
 """
 
 from typing import NamedTuple
 
 
 class Variant(NamedTuple):
-    """Scaling of one EfficientNet (paper, section 3.3, and its reference code).
+    """Scaling of one EfficientNet (section 3.3 of the paper, and its reference code).
 
     Attributes:
-        width: factor on channels.
-        depth: factor on the blocks of a stage.
-        input_size: side of the square input it was made for, in pixels.
-        dropout: dropout rate before the head that it was trained with.
+        width: float, factor on the channels of every layer.
+        depth: float, factor on the number of blocks per stage.
+        input_size: int, side of the square input it was designed for, in pixels.
+        dropout: float, dropout rate before the head that it was trained with.
     """
 
     width: float

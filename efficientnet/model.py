@@ -1,14 +1,13 @@
 """The EfficientNet graph, up to its last feature map.
 
-Layer order, layer names and weight shapes are those of the published models, as
-`keras.applications` has them, so its weight files fit. Departures, and why:
+Layer order, layer names and weight shapes are those of the published models in
+`keras.applications`, so its weight files can be loaded. Differences, and why:
 
-- Input scaling is one layer with fixed numbers, the same with and without
-  pretrained weights. `keras.applications` has a Normalization layer (7 more
-  values) and, only with ImageNet weights, another one after it; together they
-  compute just what this one layer does.
-- BatchNorm momentum is 0.9, not 0.99: with some hundred steps in all, 0.99 leaves
-  the moving statistics so far behind that validation stays at chance.
+- Input scaling is one layer with fixed numbers, the same with and without pretrained weights.
+  `keras.applications` has a Normalization layer (7 more values) and, with ImageNet weights
+  only, another one after it; together they compute what this one layer does.
+- BatchNorm momentum is 0.9, not 0.99: in a training of some hundred steps, 0.99 leaves the
+  moving statistics so far behind that validation accuracy stays that of guessing.
 """
 
 import math
@@ -19,12 +18,20 @@ from keras import layers
 from CBAM import CBAM
 from efficientnet import VARIANTS
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, of pixels in 0-1
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, pixels in 0-1
 STDDEV = (0.229, 0.224, 0.225)
 
 
 class Stage(NamedTuple):
-    """A row of the paper's table 1: blocks that share a kernel and a width."""
+    """A row of the paper's table 1: blocks that share kernel size and width.
+
+    Attributes:
+        kernel: int, side of the depthwise convolution.
+        repeats: int, number of blocks, before scaling by the variant's depth.
+        filters: int, output channels, before scaling by the variant's width.
+        expansion: int, factor on the input channels inside a block.
+        stride: int, 1 or 2, of the first block; the others have 1.
+    """
 
     kernel: int
     repeats: int
@@ -42,9 +49,9 @@ STAGES = (
     Stage(5, 4, 192, 6, 2),
     Stage(3, 1, 320, 6, 1),
 )
-SQUEEZE = 0.25  # of the block's input channels, inside squeeze-and-excitation
+SQUEEZE_RATIO = 0.25  # fraction of the block's input channels, inside squeeze-and-excitation
 
-# He et al. 2015, over fan-out, as the reference code initialises its convolutions.
+# He et al. 2015, over fan-out, as the reference code initializes its convolutions
 KERNEL_INITIALIZER = {
     "class_name": "VarianceScaling",
     "config": {"scale": 2.0, "mode": "fan_out", "distribution": "truncated_normal"},
@@ -56,25 +63,32 @@ def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9, scalin
 
     Args:
         x: Keras tensor (B, S, S, 3), RGB in 0-255, of any dtype.
-        name: a key of `VARIANTS`.
-        drop_connect: stochastic depth; the chance that a block is skipped grows
-            from 0 at the first block to nearly this at the last.
-        attention: inside each block: "se" (squeeze-and-excitation, as published),
+        name: str, a key of `VARIANTS`.
+        drop_connect: float, stochastic depth (Huang et al. 2016, "Deep Networks with
+            Stochastic Depth", section 3): the probability that a block is skipped grows from 0
+            at the first block to nearly this at the last.
+        attention: str, inside each block: "se" (squeeze-and-excitation, as published),
             "cbam" or "none".
-        momentum: momentum of the moving statistics of every BatchNorm.
-        scaling: (scale, offset) of pixels in 0-255, RGB, each three numbers; None is
+        momentum: float, of the moving statistics of every BatchNormalization.
+        scaling: (scale, offset) for pixels in 0-255, RGB, each three floats; None is
             ImageNet's mean and deviation, with which the published weights were trained.
 
     Returns:
-        Keras tensor (B, S/32, S/32, channels), rounded up; channels are 1280 for B0.
+        Keras tensor (B, S/32, S/32, channels), sides rounded up; B0 has 1280 channels, wider
+        variants more.
+
+    Example:
+        >>> inputs = keras.Input((224, 224, 3), dtype="uint8")
+        >>> efficientnet(inputs, "EfficientNetB0").shape
+        (None, 7, 7, 1280)
     """
     variant = VARIANTS[name]
 
-    def filters(count):
+    def scaled_filters(count):
         return round_filters(count, variant.width)
 
-    def normalize(x, label):
-        return layers.BatchNormalization(momentum=momentum, name=label)(x)
+    def normalize(x, layer_name):
+        return layers.BatchNormalization(momentum=momentum, name=layer_name)(x)
 
     scale, offset = scaling or (
         [1 / (255 * deviation) for deviation in STDDEV],
@@ -83,44 +97,44 @@ def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9, scalin
     # In float32 under mixed precision too: half precision would round the pixels.
     x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
     x = layers.ZeroPadding2D(same_padding(x.shape, 3), name="stem_conv_pad")(x)
-    x = _conv(filters(32), 3, "stem_conv", strides=2, padding="valid")(x)
+    x = _conv(scaled_filters(32), 3, "stem_conv", strides=2, padding="valid")(x)
     x = normalize(x, "stem_bn")
     x = layers.Activation("silu", name="stem_activation")(x)
 
-    repeats = [math.ceil(stage.repeats * variant.depth) for stage in STAGES]
-    done = 0
-    for number, (stage, count) in enumerate(zip(STAGES, repeats), 1):
-        for repeat in range(count):
+    block_counts = [math.ceil(stage.repeats * variant.depth) for stage in STAGES]
+    block_index = 0
+    for stage_number, (stage, block_count) in enumerate(zip(STAGES, block_counts), 1):
+        for repeat in range(block_count):
             x = _block(
                 x,
-                f"block{number}{chr(ord('a') + repeat)}_",
+                f"block{stage_number}{chr(ord('a') + repeat)}_",
                 stage._replace(
-                    filters=filters(stage.filters), stride=1 if repeat else stage.stride
+                    filters=scaled_filters(stage.filters), stride=1 if repeat else stage.stride
                 ),
-                drop_connect * done / sum(repeats),
+                drop_connect * block_index / sum(block_counts),
                 attention,
                 normalize,
             )
-            done += 1
+            block_index += 1
 
-    x = _conv(filters(1280), 1, "top_conv")(x)
+    x = _conv(scaled_filters(1280), 1, "top_conv")(x)
     x = normalize(x, "top_bn")
     return layers.Activation("silu", name="top_activation")(x)
 
 
-def _block(x, name, stage, drop_rate, attention, normalize):
-    """Inverted residual block with attention (MBConv)."""
+def _block(x, prefix, stage, drop_rate, attention, normalize):
+    """Inverted residual block with attention (MBConv), whose layer names begin with `prefix`."""
     inputs = x
     channels = x.shape[-1]
-    expanded = channels * stage.expansion
+    expanded_channels = channels * stage.expansion
     if stage.expansion != 1:
-        x = _conv(expanded, 1, name + "expand_conv")(x)
-        x = normalize(x, name + "expand_bn")
-        x = layers.Activation("silu", name=name + "expand_activation")(x)
+        x = _conv(expanded_channels, 1, prefix + "expand_conv")(x)
+        x = normalize(x, prefix + "expand_bn")
+        x = layers.Activation("silu", name=prefix + "expand_activation")(x)
 
     padding = "same"
     if stage.stride == 2:
-        x = layers.ZeroPadding2D(same_padding(x.shape, stage.kernel), name=name + "dwconv_pad")(x)
+        x = layers.ZeroPadding2D(same_padding(x.shape, stage.kernel), name=prefix + "dwconv_pad")(x)
         padding = "valid"
     x = layers.DepthwiseConv2D(
         stage.kernel,
@@ -128,32 +142,35 @@ def _block(x, name, stage, drop_rate, attention, normalize):
         padding=padding,
         use_bias=False,
         depthwise_initializer=KERNEL_INITIALIZER,
-        name=name + "dwconv",
+        name=prefix + "dwconv",
     )(x)
-    x = normalize(x, name + "bn")
-    x = layers.Activation("silu", name=name + "activation")(x)
+    x = normalize(x, prefix + "bn")
+    x = layers.Activation("silu", name=prefix + "activation")(x)
 
-    squeezed = max(1, int(channels * SQUEEZE))
+    squeezed_channels = max(1, int(channels * SQUEEZE_RATIO))
     if attention == "se":
-        x = _squeeze_and_excite(x, squeezed, name)
+        x = _squeeze_and_excite(x, squeezed_channels, prefix)
     elif attention == "cbam":
-        x = CBAM(reduction=expanded // squeezed, name=name + "cbam")(x)
+        x = CBAM(reduction=expanded_channels // squeezed_channels, name=prefix + "cbam")(x)
 
-    x = _conv(stage.filters, 1, name + "project_conv")(x)
-    x = normalize(x, name + "project_bn")
+    x = _conv(stage.filters, 1, prefix + "project_conv")(x)
+    x = normalize(x, prefix + "project_bn")
     if stage.stride == 1 and channels == stage.filters:
         if drop_rate > 0:
-            x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=name + "drop")(x)
-        x = layers.Add(name=name + "add")([x, inputs])
+            x = layers.Dropout(drop_rate, noise_shape=(None, 1, 1, 1), name=prefix + "drop")(x)
+        x = layers.Add(name=prefix + "add")([x, inputs])
     return x
 
 
-def _squeeze_and_excite(x, hidden, name):
-    """Hu et al. 2018: each channel weighed by what the mean of all channels says."""
-    gate = layers.GlobalAveragePooling2D(keepdims=True, name=name + "se_squeeze")(x)
-    gate = _conv(hidden, 1, name + "se_reduce", activation="silu", use_bias=True)(gate)
-    gate = _conv(x.shape[-1], 1, name + "se_expand", activation="sigmoid", use_bias=True)(gate)
-    return layers.Multiply(name=name + "se_excite")([x, gate])
+def _squeeze_and_excite(x, hidden_channels, prefix):
+    """A factor per channel, computed from the means of all channels.
+
+    Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3.
+    """
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name=prefix + "se_squeeze")(x)
+    gate = _conv(hidden_channels, 1, prefix + "se_reduce", activation="silu", use_bias=True)(gate)
+    gate = _conv(x.shape[-1], 1, prefix + "se_expand", activation="sigmoid", use_bias=True)(gate)
+    return layers.Multiply(name=prefix + "se_excite")([x, gate])
 
 
 def _conv(filters, kernel, name, strides=1, padding="same", activation=None, use_bias=False):
@@ -170,17 +187,36 @@ def _conv(filters, kernel, name, strides=1, padding="same", activation=None, use
 
 
 def round_filters(count, width, divisor=8):
-    """Scales a channel count to a multiple of `divisor`, at most 10 % below `count * width`."""
-    scaled = count * width
-    rounded = max(divisor, int(scaled + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * scaled else rounded
+    """Scales a number of channels to a multiple of `divisor` near `count * width`.
+
+    Args:
+        count: int, channels of B0.
+        width: float, the variant's factor.
+        divisor: int, 1 or more.
+
+    Returns:
+        int, at least `divisor`, and less than 10 % below `count * width`.
+
+    Example:
+        >>> round_filters(40, 1.1)
+        48
+    """
+    scaled_count = count * width
+    rounded_count = max(divisor, int(scaled_count + divisor / 2) // divisor * divisor)
+    return rounded_count + divisor if rounded_count < 0.9 * scaled_count else rounded_count
 
 
 def same_padding(shape, kernel):
-    """Padding ((top, bottom), (left, right)) for a stride of 2, as the published weights expect.
+    """Padding for a convolution with a stride of 2.
 
-    TensorFlow's "same" puts the odd pixel after the image; for even sizes the two
-    agree, for odd sizes one more pixel stands in front.
+    The numbers are those of `padding="same"`; the published models have a layer for them.
+
+    Args:
+        shape: tuple, (B, H, W, C) of the convolution's input.
+        kernel: int, odd side of the convolution.
+
+    Returns:
+        ((top, bottom), (left, right)), in pixels.
     """
-    half = kernel // 2
-    return tuple((half - (1 - side % 2), half) for side in shape[1:3])
+    radius = kernel // 2
+    return tuple((radius - (1 - side % 2), radius) for side in shape[1:3])

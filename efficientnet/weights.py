@@ -1,4 +1,4 @@
-"""Where the ImageNet weights of EfficientNet B0 to B7 are: Keras's own files."""
+"""Where Keras publishes the ImageNet weights of EfficientNet B0 to B7."""
 
 STORE = "https://storage.googleapis.com/keras-applications/"
 
@@ -16,6 +16,17 @@ MD5 = {
 
 
 def imagenet_file(name):
-    """(file name, address, MD5) of the ImageNet weights of the variant `name`."""
-    file = f"{name.lower()}_notop.h5"
-    return file, STORE + file, MD5[name]
+    """The file with the ImageNet weights of a variant, without its classification layer.
+
+    Args:
+        name: str, a key of `efficientnet.VARIANTS`.
+
+    Returns:
+        (file name, URL, MD5): three str.
+
+    Example:
+        >>> imagenet_file("EfficientNetB0")[0]
+        'efficientnetb0_notop.h5'
+    """
+    file_name = f"{name.lower()}_notop.h5"
+    return file_name, STORE + file_name, MD5[name]

@@ -132,7 +132,7 @@ def test_a_small_model():
 def test_another_axis_is_refused():
     inputs = keras.Input((4, 5, 6))
     model = keras.Model(inputs, layers.BatchNormalization(axis=1, name="odd")(inputs))
-    with pytest.raises(InputError, match="layer 'odd' normalises axis 1; allowed: the last, 3"):
+    with pytest.raises(InputError, match="layer 'odd' normalizes axis 1; allowed: the last, 3"):
         to_group_normalization(model)
 
 
