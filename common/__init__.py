@@ -1,1 +1,1 @@
-"""What every other package may use; the standard library and NumPy alone."""
+"""What every other package may use; needs the standard library alone."""

@@ -5,19 +5,19 @@ import sys
 
 
 def say(line):
-    """Writes a line for the person at the terminal to standard error.
+    """Writes a line to standard error, for the person at the terminal.
 
     Args:
-        line: str, without a line break at its end.
+        line: str, without a line break at the end.
     """
     print(line, file=sys.stderr, flush=True)
 
 
 def show(result, text, as_json):
-    """Writes what a mode found to standard output.
+    """Writes the result of a mode to standard output.
 
     Args:
-        result: what JSON can hold; the one line of `--json`.
+        result: dict, list or number that JSON can represent; with `--json` it is the one line.
         text: function from `result` to str, for a person; called only without `--json`.
         as_json: bool, whether `--json` was given.
 

@@ -1,36 +1,38 @@
-"""The errors that end a command in one plain line instead of a traceback.
+"""The errors that end a command with one plain line instead of a traceback.
 
 `run.py` prints the message and exits with the error's `status`. A message says
-what was wrong, the value received and what is allowed, and names the file (and
-line) where it stands.
+what was wrong, the value received, what is allowed, and the file (and line) that has it.
 """
-
 
 IMAGE_ERROR_CODES = (
     "unreadable",  # the file cannot be opened or read
     "empty",  # it has no bytes
-    "truncated",  # a part of it is missing
+    "truncated",  # part of it is missing
     "too_large",  # more pixels, scans or memory than allowed
-    "unsupported",  # sound, but of a kind that is not read
+    "unsupported",  # valid, but of a kind that is not supported
     "undecodable",  # anything else
 )
 
 
 class PlainError(Exception):
-    """An error of one line, though a name in it holds a separator of lines, as file names may."""
+    """An error whose message is one line, even if a file name in it contains a line break.
+
+    Args:
+        message: str, or an object with one, such as an exception.
+    """
 
     def __init__(self, message):
         super().__init__(" ".join(str(message).splitlines()))
 
 
 class InputError(PlainError):
-    """Wrong usage or bad input: what a user can cause and can put right."""
+    """Wrong usage or bad input: something that the user can correct. Exit status 2."""
 
     status = 2
 
 
 class ImageError(InputError):
-    """An image that cannot be used.
+    """An image that cannot be used, because of its file or its content.
 
     Args:
         name: str, the image's path, or the name a client gave it.
@@ -48,21 +50,32 @@ class ImageError(InputError):
 
 
 class RunError(PlainError):
-    """What failed while running although the input was right: a download, a check."""
+    """A failure with correct input: a download, a full disk, a check. Exit status 1."""
 
     status = 1
 
 
 class DivergedError(RunError):
-    """A training whose loss or weights are no longer numbers."""
+    """A training whose loss or weights are NaN or infinite."""
 
 
 class StuckError(RunError):
-    """A file that is not read within the time it may take; its thread cannot be ended."""
+    """Reading a file takes longer than allowed; its thread cannot be stopped."""
 
 
 def first_ten(names):
-    """The first ten of `names` for a message, and how many more there are."""
+    """The first ten names for a message, and how many more there are.
+
+    Args:
+        names: iterable of str.
+
+    Returns:
+        str.
+
+    Example:
+        >>> first_ten(["a.jpg", "b.jpg"])
+        'a.jpg, b.jpg'
+    """
     names = list(names)
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return ", ".join(names[:10]) + more
+    suffix = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + suffix

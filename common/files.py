@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and their checksums."""
+"""Writing files and folders whole or not at all, and checksums."""
 
 import contextlib
 import hashlib
@@ -10,34 +10,56 @@ from common.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path):
-    """Gives a path to write instead of `path`, and renames it there when all went well.
+    """A context with a path to write to, which replaces `path` at the end if no error occurred.
 
-    The new file is flushed to disk first: after a power cut `path` holds the old
-    content or the new one, never a part. The name keeps its ending.
+    The new file is flushed to disk first: after a power failure `path` has the old
+    content or the new one, never a part.
+
+    Args:
+        path: str, the file to write, which may exist.
+
+    Returns:
+        Context manager of a str, a path in the same folder with the same extension.
+
+    Example:
+        >>> with replacing("photo.jpg") as partial_path:
+        ...     image.save(partial_path)
     """
     folder, name = os.path.split(os.path.abspath(path))
-    # The end alone: with the whole of a long name it would be longer than a file system takes.
-    partial = os.path.join(folder, f".partial-{name[-60:]}")
+    # The end alone: a long name with a prefix may exceed the file system's limit.
+    partial_path = os.path.join(folder, f".partial-{name[-60:]}")
     try:
-        yield partial
-        flush(partial)
-        os.replace(partial, path)
+        yield partial_path
+        flush(partial_path)
+        os.replace(partial_path, path)
         flush(folder)
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+            os.unlink(partial_path)
 
 
 def reserve(path, size):
-    """Raises an OSError where the disk has no room for a file of so many bytes at `path`."""
+    """Checks that the disk has room for a file, and leaves an empty one.
+
+    Args:
+        path: str, the file to write later; its content is lost.
+        size: int, bytes.
+
+    Raises:
+        OSError: there is not enough room. Systems without `posix_fallocate` do not check.
+    """
     if hasattr(os, "posix_fallocate"):
-        with open(path, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-            file.truncate(0)
+        with open(path, "wb") as empty_file:
+            os.posix_fallocate(empty_file.fileno(), 0, size)
+            empty_file.truncate(0)
 
 
 def flush(path):
-    """Waits until a file's content, or a folder's entries, are on the disk."""
+    """Waits until a file's content, or a folder's entries, are on the disk.
+
+    Args:
+        path: str, of a file or folder.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -46,51 +68,88 @@ def flush(path):
 
 
 def write_text(path, text):
-    """Writes a text file whole or not at all."""
-    with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
+    """Writes a text file in UTF-8, whole or not at all.
+
+    Args:
+        path: str, the file to write, which may exist.
+        text: str, its content; line breaks are written as they are.
+    """
+    with replacing(path) as partial_path:
+        with open(partial_path, "w", encoding="utf-8", newline="") as text_file:
+            text_file.write(text)
 
 
 def replace_folder(partial, path):
-    """Puts the finished folder `partial` in the place of `path`, which may exist."""
-    old = f"{path}.old"
-    if os.path.exists(old) and not os.path.exists(path):  # a stop between the two renames below
-        os.rename(old, path)
-    shutil.rmtree(old, ignore_errors=True)
+    """Renames a finished folder to `path`, and deletes what was there.
+
+    Args:
+        partial: str, the finished folder, on the same disk.
+        path: str, the folder to replace, which may exist.
+    """
+    old_path = f"{path}.old"
+    if os.path.exists(old_path) and not os.path.exists(path):
+        os.rename(old_path, path)  # an earlier call was stopped between the renames below
+    shutil.rmtree(old_path, ignore_errors=True)
     if os.path.exists(path):
-        os.rename(path, old)
+        os.rename(path, old_path)
     os.rename(partial, path)
     flush(os.path.dirname(os.path.abspath(path)))
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old_path, ignore_errors=True)
 
 
 def check_building(path):
-    """Refuses what `building` would: a path where something stands but an empty folder."""
+    """Refuses a path at which a folder cannot be built.
+
+    Args:
+        path: str, value of `--target`.
+
+    Raises:
+        InputError: the path exists and is not an empty folder.
+    """
     if os.path.lexists(path):
         if os.path.islink(path) or not os.path.isdir(path) or os.listdir(path):
-            raise InputError(f"--target: {path} exists; name a folder that does not, or is empty")
+            raise InputError(
+                f"--target: {path} exists; give a folder that does not exist, or is empty"
+            )
 
 
 @contextlib.contextmanager
 def building(path):
-    """Gives a new folder to fill, which becomes `path` when all went well.
+    """A context with a new folder to fill, renamed to `path` at the end if no error occurred.
+
+    Args:
+        path: str, the folder to build; parent folders are created.
+
+    Returns:
+        Context manager of a str, the folder to fill.
 
     Raises:
-        InputError: something stands there already that is not an empty folder.
+        InputError: the path exists and is not an empty folder.
+
+    Example:
+        >>> with building("dataset") as partial_path:
+        ...     write_text(os.path.join(partial_path, "label.json"), "[]")
     """
     check_building(path)
-    parent, name = os.path.split(os.path.abspath(path))
-    partial = os.path.join(parent, f".partial-{name}-{os.getpid()}")
-    os.makedirs(parent, exist_ok=True)
-    os.mkdir(partial)
+    parent_folder, name = os.path.split(os.path.abspath(path))
+    partial_path = os.path.join(parent_folder, f".partial-{name}-{os.getpid()}")
+    os.makedirs(parent_folder, exist_ok=True)
+    os.mkdir(partial_path)
     try:
-        yield partial
-        os.rename(partial, path)
+        yield partial_path
+        os.rename(partial_path, path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial_path, ignore_errors=True)
 
 
 def checksum(path):
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file.
+
+    Args:
+        path: str.
+
+    Returns:
+        str, 64 hexadecimal digits.
+    """
+    with open(path, "rb") as binary_file:
+        return hashlib.file_digest(binary_file, "sha256").hexdigest()

@@ -7,7 +7,7 @@ about them; `config/mode_options.py` has the values of a mode as a class.
 import dataclasses
 from typing import Any
 
-from common.cpu import usable
+from common.cpu import usable_cores
 from config.value_types import (
     ADDRESS,
     BACKBONE,
@@ -122,7 +122,7 @@ DATA_OPTIONS = (
     Option(
         name="workers",
         type=whole(1, 256),
-        default=min(16, usable()),
+        default=min(16, usable_cores()),
         default_text="number of CPU cores, at most 16",
         unit="threads",
         help="number of threads that decode images",

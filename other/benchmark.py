@@ -13,7 +13,7 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from common.cpu import usable
+from common.cpu import usable_cores
 from common.errors import InputError, RunError
 from data.samples import Samples, check_labels, read_samples
 from evaluation.intervals import proportion
@@ -79,7 +79,7 @@ def main(options):
             save(chart(rows, f"{title} pixels"), partial, "benchmark")
     result = {
         "model": folder,
-        "cores": usable(),
+        "cores": usable_cores(),
         "images": len(samples.file_names) if samples else 0,
         "images_from": samples.folder if samples else None,
         "original": original,

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from common.console import say
-from common.cpu import usable
+from common.cpu import usable_cores
 from common.errors import InputError, RunError
 from config.options import OPTIONS
 from modeling import backbones
@@ -123,7 +123,7 @@ def machine(options):
     return {
         "processor": _search(r"^model name\s*:(.+)", PROC / "cpuinfo") or platform.machine(),
         "features": ", ".join(FEATURES.findall(flags)) or "none known",
-        "cores": f"{usable()} usable of {os.cpu_count()}",
+        "cores": f"{usable_cores()} usable of {os.cpu_count()}",
         "decoding threads": str(OPTIONS["workers"].default),
         "memory": f"{total / 1e9:.1f} GB, " + (f"{free / 1e9:.1f} GB free" if free else "free: ?"),
     }
