@@ -83,16 +83,20 @@ def modules():
     return {module_of(name): name for name in files()}
 
 
+def is_script_part(node):
+    """Whether a statement is `if __name__ == "__main__": ...`, which an import passes over."""
+    return isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+
+
 def imports(name, deferred=True):
     """The modules of the project that a file imports; `deferred` counts those in functions."""
-    nodes = list(ast.walk(tree(name)))
-    if not deferred:
-        nodes, queue = [], list(tree(name).body)
-        while queue:
-            node = queue.pop()
-            nodes.append(node)
-            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                queue.extend(ast.iter_child_nodes(node))
+    nodes, queue = [], list(tree(name).body)
+    while queue:
+        node = queue.pop()
+        nodes.append(node)
+        is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if not is_script_part(node) and (deferred or not is_function):
+            queue.extend(ast.iter_child_nodes(node))
     wanted = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -224,7 +228,7 @@ def public(name):
 
 @pytest.mark.parametrize("name", files())
 def test_public_definitions_are_documented(name):
-    """Each has a docstring; that of a function of the module names every parameter."""
+    """Each has a docstring; that of a module's function says under Args what each parameter is."""
     for node, text in public(name):
         where = f"{name}:{node.lineno}: {node.name}"
         if isinstance(node, ast.FunctionDef) and PRESCRIBED.fullmatch(node.name):
@@ -233,7 +237,8 @@ def test_public_definitions_are_documented(name):
         assert text or "setter" in properties, f"{where} has no docstring"
         if isinstance(node, ast.FunctionDef) and node in tree(name).body:
             for parameter in parameters(node):
-                assert re.search(rf"\b{parameter}\b", text), f"{where} does not tell {parameter}"
+                entry = rf"(^|\n) *(\*?\w+, )*\*?{parameter}(, \w+)*: "
+                assert re.search(entry, text), f"{where} does not say what {parameter} is"
 
 
 def stored_names(name):

@@ -1,5 +1,6 @@
 """What a run leaves on disk: whole or not at all, found again, and gone on from."""
 
+import csv
 import errno
 import fcntl
 import hashlib
@@ -20,7 +21,9 @@ from config import parser
 from data.samples import Samples
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins, write_margins, write_trained_on
+from runs.results import COLUMNS, best_epoch, read_results, results_are, write_results
 from runs.training_state import TrainingState
+from training.patience import Patience
 
 LABELS = ("red", "grün", "blue")
 
@@ -453,7 +456,8 @@ def test_all_checkpoints_damaged(tmp_path):
     for epochs in (1, 2):
         save(tmp_path, model, epochs)
         (tmp_path / f"0000{epochs}-0000000.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="00002-0000000.npz: is damaged.*no other checkpoint is left"):
+    said = "00002-0000000.npz: is damaged.*no other checkpoint is left"
+    with pytest.raises(InputError, match=said):
         newest(tmp_path)
 
 
@@ -519,3 +523,47 @@ def test_looking_disturbs_nobody(tmp_path):
     with open(os.path.join(path, "label.json"), "rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         run_folder.check_idle(path)
+
+
+# --- state and results ----------------------------------------------------------------
+
+
+def test_a_state_has_the_keys_that_checkpoints_have():
+    assert STATE.to_json() == {
+        "data": "grün", "history": [{"epoch": 1, "loss": 0.1}], "best_epoch": 1,
+        "seconds": 1 / 3, "halvings": 0, "bad": [[[4, "a.jpg", "is broken", "truncated"]], []],
+    }
+
+
+def test_a_state_without_later_attributes_has_their_defaults():
+    state = TrainingState.from_json({"data": "x", "history": [], "best_epoch": 0, "seconds": 2.0})
+    assert state == TrainingState("x", [], 0, 2.0, 0, [])
+
+
+@pytest.mark.parametrize("accuracies, losses, best, waited", [
+    ([0.5, 0.7, 0.6], [1, 1, 1], 2, 1), ([0.5, 0.5], [1.0, 0.9], 2, 0), ([0.5, 0.5], [1, 1], 1, 1),
+])
+def test_epochs_are_ranked(accuracies, losses, best, waited):
+    state = TrainingState()
+    for accuracy, loss in zip(accuracies, losses):
+        state.add_epoch({"val_accuracy": accuracy, "val_loss": loss})
+    assert state.best_number == best == best_epoch(state.history) + 1
+    assert state.epochs_without_improvement() == waited
+    assert state.epochs_without_improvement(len(losses)) == 0
+
+
+@pytest.mark.parametrize("epochs, unfreeze_epoch, exhausted", [
+    (0, 0, False), (1, 0, True), (2, 0, True), (3, 0, False), (2, 2, False), (1, 2, True),
+])
+def test_patience_counts_from_the_best_epoch(epochs, unfreeze_epoch, exhausted):
+    state = TrainingState(history=[{}, {}, {}], best_number=1)
+    assert Patience(epochs, unfreeze_epoch).is_exhausted(state) is exhausted
+
+
+def test_results_come_back_as_they_were_written(tmp_path):
+    rows = [dict(zip(COLUMNS, (number, 1.5, 0.25, 1 / 3, 0.5, 1e-3))) for number in (1, 2)]
+    write_results(str(tmp_path), rows)
+    assert read_results(str(tmp_path)) == rows and results_are(str(tmp_path), rows)
+    assert not results_are(str(tmp_path), rows[:1])
+    with open(tmp_path / "results.csv", newline="") as text:
+        assert list(csv.reader(text))[1] == ["1", "1.5", "0.25", str(1 / 3), "0.5", "0.001"]
