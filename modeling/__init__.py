@@ -1,1 +1,1 @@
-"""Which networks there are, and building one."""
+"""The backbones that exist, and building a classifier on one."""

@@ -1,24 +1,25 @@
-"""The table of backbones: what each is and costs. Imports no Keras.
+"""The table of backbones with their sizes and costs. Imports no Keras.
 
 `builder.build_model` builds them: EfficientNet from `efficientnet/`, the others from
-`other_model.py`. A test holds the numbers to the built models.
+`other_model.py`. A test compares the numbers with the built models.
 """
 
 from typing import NamedTuple
 
-HUB = "hub:"  # before the name of a KerasHub preset
+HUB = "hub:"  # prefix of a KerasHub preset's name
 
 
 class Backbone(NamedTuple):
-    """What is known of a backbone without building it.
+    """Facts about a backbone that are known without building it.
 
     Attributes:
-        family: backbones of a family share code and input scaling.
-        parameters: without head and without the values of a Normalization layer.
-        gflops: 10^9 multiply-adds of one image at `input_size`, as the papers count.
-        input_size: side of its usual square input, in pixels.
-        min_size: smallest side that it takes.
-        dropout: share of features dropped before the head where none is given.
+        family: str; backbones of a family have the same code and input scaling.
+        parameters: int, number of parameters without the head and without the values of a
+            Normalization layer.
+        gflops: float, 10^9 multiply-adds per image at `input_size`, as the papers count.
+        input_size: int, default side of the square input, in pixels.
+        min_size: int, smallest side of the input, in pixels.
+        dropout: float, default fraction of the features dropped before the head.
     """
 
     family: str
@@ -75,5 +76,19 @@ TABLE = {
 
 
 def find(name):
-    """The `Backbone` of a name, or None for a KerasHub preset, whose numbers are not known here."""
+    """Looks a backbone up.
+
+    Args:
+        name: str, a key of `TABLE`, or "hub:PRESET".
+
+    Returns:
+        `Backbone`, or None for a KerasHub preset, about which nothing is known here.
+
+    Raises:
+        KeyError: there is no such backbone.
+
+    Example:
+        >>> find("EfficientNetB0").input_size
+        224
+    """
     return None if name.startswith(HUB) else TABLE[name]

@@ -1,4 +1,4 @@
-"""Where the ImageNet weights of each backbone are: Keras's own files. Imports no Keras."""
+"""Where Keras publishes the ImageNet weights of each backbone. Imports no Keras."""
 
 import os
 
@@ -7,8 +7,8 @@ import efficientnet.weights as efficientnet_weights
 STORE = "https://storage.googleapis.com/tensorflow/keras-applications/"
 KERNELS = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
-# Address below STORE and checksum (MD5 or SHA-256) of the file without its classification
-# head, as Keras publishes them; of the two MobileNets Keras publishes no checksum.
+# Backbone -> path below STORE and checksum (MD5 or SHA-256) of the file without a classification
+# layer; for the two MobileNets Keras publishes no checksum.
 FILES = {
     "ConvNeXtBase": (
         "convnext/convnext_base_notop.h5",
@@ -92,23 +92,35 @@ FILES = {
     "Xception": ("xception/xception" + KERNELS, "b0042744bf5b25fce3cb969f33bebb97"),
     "SEResNet50": ("resnet/resnet50" + KERNELS, "4d473c1dd8becc155b73f8504c6f6626"),
 }
-# Names in Keras's cache where they are not the address's last part
-RENAMED = {"NASNetLarge": "nasnet_large_no_top.h5", "NASNetMobile": "nasnet_mobile_no_top.h5"}
+# Names in Keras's cache that are not the last part of the path
+CACHE_NAMES = {"NASNetLarge": "nasnet_large_no_top.h5", "NASNetMobile": "nasnet_mobile_no_top.h5"}
 
 
 def imagenet_file(name):
-    """(file name, address, checksum or None) of the ImageNet weights of the backbone `name`.
+    """The file with the ImageNet weights of a backbone, without its classification layer.
 
     Args:
-        name: a key of `backbones.TABLE`.
+        name: str, a key of `backbones.TABLE`.
+
+    Returns:
+        (file name, URL, checksum): str, str, and an MD5 or SHA-256 as str, or None.
+
+    Example:
+        >>> imagenet_file("ResNet50")[0]
+        'resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5'
     """
     if name in efficientnet_weights.MD5:
         return efficientnet_weights.imagenet_file(name)
-    place, checksum = FILES[name]
-    return RENAMED.get(name, place.split("/")[-1]), STORE + place, checksum
+    file_path, checksum = FILES[name]
+    file_name = CACHE_NAMES.get(name, file_path.split("/")[-1])
+    return file_name, STORE + file_path, checksum
 
 
 def cache_folder():
-    """Path of the folder where Keras keeps downloaded weights; it need not exist."""
-    home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
-    return os.path.join(home, "models")
+    """The folder in which Keras keeps downloaded weights.
+
+    Returns:
+        str, path of a folder that may not exist yet.
+    """
+    keras_home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+    return os.path.join(keras_home, "models")
