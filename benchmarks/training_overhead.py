@@ -15,6 +15,7 @@ such a wait need not come every time.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -41,7 +42,6 @@ def main(argv=None):
 
 
 def measure(source, target, asked):
-    from training.batches import make_batches
     batch_size = asked.batch_size
     from compute.backend import import_keras
 
@@ -52,6 +52,7 @@ def measure(source, target, asked):
     from config import parser
     from other.data_reconstruction_dir2txt import convert
     from training import callbacks, compilation, trainer
+    from training.batches import make_batches
     from training.setup import prepare
 
     convert(source, target)
@@ -72,14 +73,15 @@ def measure(source, target, asked):
             os.path.dirname(target),
         ],
     )
-    job = prepare(options)
+    setup = prepare(options)
     # Full batches only, as the resident one is.
-    count = min(asked.images, len(job.training.file_names)) // batch_size * batch_size
-    chosen = np.random.default_rng(0).permutation(len(job.training.file_names))[:count]
-    job = job._replace(training=job.training.select(chosen))
-    training, _ = make_batches(job, SINGLE_DEVICE)
-    model = compilation.make_model(job)
-    compilation.compile_model(model, job, trainer.stages(job.options)[0], len(training), Devices())
+    count = min(asked.images, len(setup.training.file_names)) // batch_size * batch_size
+    chosen = np.random.default_rng(0).permutation(len(setup.training.file_names))[:count]
+    setup = dataclasses.replace(setup, training=setup.training.select(chosen))
+    training, _ = make_batches(setup, SINGLE_DEVICE)
+    model = compilation.make_model(setup)
+    (stage,) = trainer.list_stages(setup.options)
+    compilation.compile_model(model, setup, stage, len(training), Devices())
     clock = make_clock(model, training)
     model.fit(
         training.dataset(),
@@ -87,8 +89,8 @@ def measure(source, target, asked):
         shuffle=False,
         verbose=0,
         callbacks=[
-            callbacks.Epochs(training),
-            callbacks.Progress(count, batch_size, asked.epochs),
+            callbacks.EpochMonitor(training),
+            callbacks.ProgressBar(count, batch_size, asked.epochs),
             clock,
         ],
     )
