@@ -32,8 +32,8 @@ class CBAM(keras.layers.Layer):
         InputError: `reduction` is below 1, or `kernel` is even or below 1.
 
     Example:
-        >>> CBAM(reduction=16)(np.ones((8, 7, 7, 1280), np.float32)).shape
-        (8, 7, 7, 1280)
+        >>> CBAM(reduction=16)(keras.Input((7, 7, 1280))).shape
+        (None, 7, 7, 1280)
     """
 
     def __init__(self, reduction=16, kernel=7, **settings):

@@ -46,8 +46,8 @@ class BilinearPooling(keras.layers.Layer):
         **settings: arguments of `keras.layers.Layer`, for example `name`.
 
     Example:
-        >>> BilinearPooling()(np.ones((8, 7, 7, 64), np.float32)).shape
-        (8, 4096)
+        >>> BilinearPooling()(keras.Input((7, 7, 64))).shape
+        (None, 4096)
     """
 
     def __init__(self, **settings):
@@ -88,8 +88,8 @@ class CompactBilinearPooling(keras.layers.Layer):
         InputError: `dim` is below 1, or `seed` below 0.
 
     Example:
-        >>> CompactBilinearPooling(dim=8192)(np.ones((8, 7, 7, 1280), np.float32)).shape
-        (8, 8192)
+        >>> CompactBilinearPooling(dim=8192)(keras.Input((7, 7, 1280))).shape
+        (None, 8192)
     """
 
     def __init__(self, dim=8192, seed=0, **settings):
@@ -163,8 +163,8 @@ class GeMPooling(keras.layers.Layer):
         **settings: arguments of `keras.layers.Layer`, for example `name`.
 
     Example:
-        >>> GeMPooling()(np.ones((8, 7, 7, 1280), np.float32)).shape
-        (8, 1280)
+        >>> GeMPooling()(keras.Input((7, 7, 1280))).shape
+        (None, 1280)
     """
 
     def __init__(self, **settings):
