@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from common.cpu import usable
+from common.cpu import usable_cores
 from data.decoding import load
 from deployment.application import log
 from deployment.batching import Batcher
@@ -145,7 +145,7 @@ def load_model(options, model_path, metrics):
         options.max_batch,
         options.max_wait_ms / 1000,
         options.max_queue,
-        usable(),
+        usable_cores(),
         observe,
     )
     return ServedModel(model_name, classifier, batcher)

@@ -27,11 +27,12 @@ class Browser:
         # The browser reads commands from its descriptor 3 and answers on 4.
         command_end, self._commands = os.pipe()
         self._answers, answer_end = os.pipe()
-        words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-extensions",
-                 "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-        redirect = f'exec "$@" 3<&{command_end} 4>&{answer_end}'
+        command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu",
+                   "--disable-extensions", "--remote-debugging-pipe",
+                   f"--user-data-dir={profile}", "about:blank"]
+        shell_script = f'exec "$@" 3<&{command_end} 4>&{answer_end}'
         self._process = subprocess.Popen(
-            ["bash", "-c", redirect, "-", *words], pass_fds=(command_end, answer_end),
+            ["bash", "-c", shell_script, "-", *command], pass_fds=(command_end, answer_end),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(command_end)
         os.close(answer_end)
@@ -40,8 +41,8 @@ class Browser:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
+        for protocol_domain in ("Page", "Runtime", "Log"):
+            self.call(f"{protocol_domain}.enable")
 
     def call(self, method, **parameters):
         """Calls a method of the protocol; returns its result, a dict."""
@@ -60,9 +61,9 @@ class Browser:
     def _read(self):
         while b"\0" not in self._buffer:
             assert select.select([self._answers], [], [], TIME_LIMIT)[0], "no answer in time"
-            read = os.read(self._answers, 1 << 20)
-            assert read, "the browser has ended"
-            self._buffer += read
+            received = os.read(self._answers, 1 << 20)
+            assert received, "the browser has ended"
+            self._buffer += received
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
 
@@ -81,32 +82,32 @@ class Browser:
 
     def evaluate(self, expression):
         """The value of a JavaScript expression, awaited where it is a promise."""
-        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True,
-                          returnByValue=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        response = self.call("Runtime.evaluate", expression=expression, awaitPromise=True,
+                             returnByValue=True)
+        assert "exceptionDetails" not in response, response["exceptionDetails"]
+        return response["result"].get("value")
 
     def wait(self, expression):
         """Waits until a JavaScript expression is true; returns its value."""
-        end = time.monotonic() + TIME_LIMIT
+        deadline = time.monotonic() + TIME_LIMIT
         while not (value := self.evaluate(expression)):
-            assert time.monotonic() < end, f"never true: {expression}"
+            assert time.monotonic() < deadline, f"never true: {expression}"
             time.sleep(0.02)
         return value
 
     def choose(self, selector, *paths):
         """Chooses files in an `<input type=file>`."""
-        found = self.call("Runtime.evaluate",
-                          expression=f"document.querySelector({json.dumps(selector)})")
-        self.call("DOM.setFileInputFiles", objectId=found["result"]["objectId"],
+        response = self.call("Runtime.evaluate",
+                             expression=f"document.querySelector({json.dumps(selector)})")
+        self.call("DOM.setFileInputFiles", objectId=response["result"]["objectId"],
                   files=list(map(str, paths)))
 
     def press(self, key, code):
         """Presses and releases a key: its name, such as "Tab", and its Windows key code."""
-        text = {"text": "\r"} if key == "Enter" else {}
-        for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                      windowsVirtualKeyCode=code, **text)
+        typed_text = {"text": "\r"} if key == "Enter" else {}
+        for event_type in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=event_type, key=key, code=key,
+                      windowsVirtualKeyCode=code, **typed_text)
 
     def close(self):
         """Ends it."""

@@ -39,18 +39,18 @@ HEADERS = (b"Content-Type: multipart/form-data", b"Content-Type: multipart/form-
 
 def images():
     """Small files of every format that is read, bytes."""
-    grey = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
-    found = []
+    grey_levels = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
+    image_files = []
     for mode, formats in (("RGB", "JPEG PNG BMP WEBP GIF TIFF"), ("L", "JPEG PNG TIFF"),
                           ("CMYK", "JPEG TIFF"), ("RGBA", "PNG WEBP TIFF"), ("P", "PNG GIF"),
                           ("I;16", "PNG TIFF")):
-        picture = Image.fromarray(grey)
+        picture = Image.fromarray(grey_levels)
         picture = picture.convert("I").convert(mode) if mode == "I;16" else picture.convert(mode)
-        for name in formats.split():
-            file = io.BytesIO()
-            picture.save(file, name)
-            found.append(file.getvalue())
-    return found
+        for format_name in formats.split():
+            buffer = io.BytesIO()
+            picture.save(buffer, format_name)
+            image_files.append(buffer.getvalue())
+    return image_files
 
 
 def spoil(data, generator):
@@ -59,34 +59,34 @@ def spoil(data, generator):
     for _ in range(generator.choice((0, 1, 1, 2, 8))):
         if not data:
             break
-        place, length = generator.randrange(len(data)), generator.randrange(1, 64)
-        kind = generator.randrange(5)
-        if kind == 0:
-            data[place] = generator.randrange(256)
-        elif kind == 1:
-            del data[place : place + length]
-        elif kind == 2:
-            data[place:place] = data[place : place + length] * generator.randrange(1, 9)
-        elif kind == 3:
-            data[place : place + 4] = generator.choice((b"\0\0\0\0", b"\xff\xff\xff\xff",
-                                                        b"\x7f\xff\xff\xff", b"\r\n\r\n"))
+        position, length = generator.randrange(len(data)), generator.randrange(1, 64)
+        damage = generator.randrange(5)
+        if damage == 0:
+            data[position] = generator.randrange(256)
+        elif damage == 1:
+            del data[position : position + length]
+        elif damage == 2:
+            data[position:position] = data[position : position + length] * generator.randrange(1, 9)
+        elif damage == 3:
+            data[position : position + 4] = generator.choice((b"\0\0\0\0", b"\xff\xff\xff\xff",
+                                                              b"\x7f\xff\xff\xff", b"\r\n\r\n"))
         else:
-            del data[place:]
+            del data[position:]
     return bytes(data)
 
 
 def form(parts, generator):
     """A multipart/form-data body, mostly right."""
-    body = b""
+    form_body = b""
     for part in parts:
         disposition = generator.choice((
             b'form-data; name="image"; filename="a.jpg"', b'form-data; name="image"',
             b'form-data; name=image; filename="../../x"', b'form-data; name="other"',
             b"form-data; name*=utf-8''image", b'form-data; name="image', b"\xff", b"",
         ) if generator.random() < 0.4 else (b'form-data; name="image"',))
-        body += (b"--" + BOUNDARY + b"\r\nContent-Disposition: " + disposition
-                 + b"\r\nContent-Type: image/jpeg\r\n\r\n" + part + b"\r\n")
-    return body + b"--" + BOUNDARY + b"--\r\n"
+        form_body += (b"--" + BOUNDARY + b"\r\nContent-Disposition: " + disposition
+                      + b"\r\nContent-Type: image/jpeg\r\n\r\n" + part + b"\r\n")
+    return form_body + b"--" + BOUNDARY + b"--\r\n"
 
 
 def request(files, generator):
@@ -107,16 +107,17 @@ def request(files, generator):
     method, path = b"POST", generator.choice(PATHS[:2])
     if chance() < 0.3:
         method, path = generator.choice(METHODS), generator.choice(PATHS + ODD_PATHS)
-    length = len(body)
+    content_length = len(body)
     if chance() < 0.1:
-        length = max(0, length + generator.choice((-length, -7, 7, 10**7, 10**12, 10**30)))
+        change = generator.choice((-content_length, -7, 7, 10**7, 10**12, 10**30))
+        content_length = max(0, content_length + change)
     if chance() < 0.15:
         headers.append(b"Transfer-Encoding: chunked")
-        size = generator.choice((b"%x" % len(body), b"%x" % (len(body) + 5), b"-1", b"zz", b"",
-                                 b"f" * 40, b"5;x=" + b"y" * 999))
-        body = size + b"\r\n" + body + b"\r\n0\r\n\r\n"
+        chunk_size = generator.choice((b"%x" % len(body), b"%x" % (len(body) + 5), b"-1", b"zz",
+                                       b"", b"f" * 40, b"5;x=" + b"y" * 999))
+        body = chunk_size + b"\r\n" + body + b"\r\n0\r\n\r\n"
     else:
-        headers.append(b"Content-Length: %d" % length)
+        headers.append(b"Content-Length: %d" % content_length)
     for _ in range(generator.choice((0, 0, 0, 1, 2))):
         headers.append(generator.choice(HEADERS))
     generator.shuffle(headers)
@@ -124,8 +125,10 @@ def request(files, generator):
     head = b" ".join((method, path, version)) + b"\r\n" + b"\r\n".join(headers) + b"\r\n\r\n"
     if chance() < 0.05:
         head = spoil(head, generator)
-    whole = head + body
-    return whole[: generator.randrange(len(whole))] if chance() < 0.05 else whole
+    request_bytes = head + body
+    if chance() < 0.05:
+        return request_bytes[: generator.randrange(len(request_bytes))]
+    return request_bytes
 
 
 def exchange(host, port, data, seconds=15):
@@ -135,8 +138,8 @@ def exchange(host, port, data, seconds=15):
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
             answer = b""
-            while piece := connection.recv(1 << 16):
-                answer += piece
+            while received := connection.recv(1 << 16):
+                answer += received
         except (ConnectionError, BrokenPipeError):
             return b""
         return answer
@@ -153,11 +156,12 @@ def check(answer):
     if status == 100:
         return check(body)
     assert status < 500 or status in (501, 503, 504), answer[:2000]
-    lower = head.lower()
-    assert b"x-content-type-options: nosniff" in lower and b"\r\nserver:" not in lower, head
+    lower_head = head.lower()
+    assert b"x-content-type-options: nosniff" in lower_head, head
+    assert b"\r\nserver:" not in lower_head, head
     if status >= 400 and body:
-        error = json.loads(body[: int(lower.split(b"content-length: ")[1].split()[0])])
-        assert error["success"] is False, error
+        error_answer = json.loads(body[: int(lower_head.split(b"content-length: ")[1].split()[0])])
+        assert error_answer["success"] is False, error_answer
     return status
 
 
@@ -167,15 +171,15 @@ def fuzz(host, port, count, seed=0, shown=lambda number: None):
     Raises:
         AssertionError: an answer that may not come; names the request's number.
     """
-    files, found = images(), Counter()
-    for number in range(count):
-        data = request(files, random.Random(f"{seed}-{number}"))
+    files, status_counts = images(), Counter()
+    for index in range(count):
+        request_bytes = request(files, random.Random(f"{seed}-{index}"))
         try:
-            found[check(exchange(host, port, data))] += 1
+            status_counts[check(exchange(host, port, request_bytes))] += 1
         except (AssertionError, ValueError, OSError) as error:
-            raise AssertionError(f"seed {seed}, request {number}: {error!r}") from error
-        shown(number)
-    return found
+            raise AssertionError(f"seed {seed}, request {index}: {error!r}") from error
+        shown(index)
+    return status_counts
 
 
 def main():
@@ -184,11 +188,11 @@ def main():
     parser.add_argument("--count", type=int, default=10000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    url = urllib.parse.urlsplit(arguments.url)
-    found = fuzz(url.hostname, url.port, arguments.count, arguments.seed)
-    alive = exchange(url.hostname, url.port, b"GET /healthz HTTP/1.0\r\n\r\n")
-    assert b"alive" in alive, alive
-    print(dict(sorted(found.items(), key=str)))
+    server_url = urllib.parse.urlsplit(arguments.url)
+    status_counts = fuzz(server_url.hostname, server_url.port, arguments.count, arguments.seed)
+    health_answer = exchange(server_url.hostname, server_url.port, b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert b"alive" in health_answer, health_answer
+    print(dict(sorted(status_counts.items(), key=str)))
 
 
 if __name__ == "__main__":

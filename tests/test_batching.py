@@ -49,27 +49,28 @@ def model():
 @pytest.fixture
 def make(model):
     """Makes batchers, warm ones, and closes them."""
-    made = []
+    batchers = []
 
     def batcher(max_batch=8, max_wait=0.0, max_queue=100, warm=True, **others):
-        given = {"decode": decode, "predict": model, **others}
-        made.append(Batcher(max_batch=max_batch, max_wait=max_wait, max_queue=max_queue, **given))
+        arguments = {"decode": decode, "predict": model, **others}
+        arguments.update(max_batch=max_batch, max_wait=max_wait, max_queue=max_queue)
+        batchers.append(Batcher(**arguments))
         if warm:
-            made[-1].warm(np.zeros(SHAPE, np.uint8))
+            batchers[-1].warm(np.zeros(SHAPE, np.uint8))
             model.batches.clear()
-        return made[-1]
+        return batchers[-1]
 
     yield batcher
     model.gate.set()
-    for each in made:
-        each.close()
+    for open_batcher in batchers:
+        open_batcher.close()
 
 
 def until(true, seconds=10):
     """Waits for something that another thread does."""
-    end = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
@@ -90,20 +91,20 @@ def test_each_gets_its_own_row(make):
 
 
 def test_threads_get_their_own_rows(make):
-    batcher, wrong = make(decoders=2), []
+    batcher, wrong_values = make(decoders=2), []
 
     def work(first):
         for value in range(first, 100, 10):
             [future] = batcher.submit([b"%d" % value])
             if wait(future, soon())[0] != value:
-                wrong.append(value)
+                wrong_values.append(value)
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(10)]
+    threads = [threading.Thread(target=work, args=(first_value,)) for first_value in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong and batcher.waiting == 0
+    assert not wrong_values and batcher.waiting == 0
 
 
 def test_what_waits_goes_together_in_powers_of_two(make, model):
@@ -140,14 +141,14 @@ def test_warming_calls_the_model_with_each_size(make, model, max_batch, sizes):
 
 def test_waits_for_others_only_as_long_as_it_may(make, model):
     batcher = make(max_batch=2, max_wait=0.3)
-    [first] = batcher.submit([b"1"])
+    [first_future] = batcher.submit([b"1"])
     decoded(batcher, 1)
-    [second] = batcher.submit([b"2"])
-    wait(first, soon()), wait(second, soon())
+    [second_future] = batcher.submit([b"2"])
+    wait(first_future, soon()), wait(second_future, soon())
     assert model.batches == [[1, 2]]  # full, so it did not wait longer
-    began = time.monotonic()
+    started_at = time.monotonic()
     wait(batcher.submit([b"3"])[0], soon())
-    assert time.monotonic() - began > 0.29 and model.batches[1:] == [[3]]
+    assert time.monotonic() - started_at > 0.29 and model.batches[1:] == [[3]]
 
 
 def test_time_spent_behind_a_busy_model_counts_as_waiting(make, model):
@@ -158,87 +159,87 @@ def test_time_spent_behind_a_busy_model_counts_as_waiting(make, model):
     [future] = batcher.submit([b"1"])
     decoded(batcher, 1)
     time.sleep(0.4)
-    began = time.monotonic()
+    started_at = time.monotonic()
     model.gate.set()
     wait(future, soon())
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - started_at < 0.2
 
 
 def test_a_full_queue_refuses_at_once_and_all_or_none(make, model):
     batcher = make(max_queue=3)
-    busy = model.hold(batcher)  # is computed, and does not wait
-    waiting = batcher.submit([b"1", b"2"])
+    busy_future = model.hold(batcher)  # is computed, and does not wait
+    waiting_futures = batcher.submit([b"1", b"2"])
     assert batcher.waiting == 2
     with pytest.raises(QueueFull):
         batcher.submit([b"3", b"4"])
-    waiting += batcher.submit([b"5"])
+    waiting_futures += batcher.submit([b"5"])
     with pytest.raises(QueueFull):
         batcher.submit([b"6"])
     model.gate.set()
-    assert [wait(future, soon())[0] for future in [busy, *waiting]] == [99, 1, 2, 5]
+    assert [wait(future, soon())[0] for future in [busy_future, *waiting_futures]] == [99, 1, 2, 5]
     assert batcher.waiting == 0
     assert [value for batch in model.batches for value in batch] == [99, 1, 2, 5]
 
 
 def test_images_that_are_still_decoded_wait_too(make):
-    gate = threading.Event()
+    may_decode = threading.Event()
 
     def slow(source):
-        assert gate.wait(10)
+        assert may_decode.wait(10)
         return decode(source)
 
     batcher = make(max_queue=2, decode=slow)
     futures = batcher.submit([b"1", b"2"])
     with pytest.raises(QueueFull):
         batcher.submit([b"3"])
-    gate.set()
+    may_decode.set()
     assert [wait(future, soon())[0] for future in futures] == [1, 2]
 
 
 def test_what_is_overdue_is_neither_computed_nor_counted(make, model):
     batcher = make(max_queue=2)
-    busy = model.hold(batcher)
-    late, other = batcher.submit([b"1"]) + batcher.submit([b"2"])
+    busy_future = model.hold(batcher)
+    late_future, other_future = batcher.submit([b"1"]) + batcher.submit([b"2"])
     decoded(batcher, 2)
     with pytest.raises(Overdue):
-        wait(late, time.monotonic() + 0.05)
+        wait(late_future, time.monotonic() + 0.05)
     model.gate.set()
-    assert wait(other, soon())[0] == 2 and wait(busy, soon())[0] == 99
+    assert wait(other_future, soon())[0] == 2 and wait(busy_future, soon())[0] == 99
     assert model.batches == [[99], [2]] and batcher.waiting == 0
 
 
 def test_what_is_overdue_takes_no_place(make, model):
     """Neither in the batch that others wait for nor in the queue."""
     batcher = make(max_batch=2, max_wait=5.0, max_queue=2)
-    (late,) = batcher.submit([b"1"])
+    (late_future,) = batcher.submit([b"1"])
     decoded(batcher, 1)
     with pytest.raises(Overdue):
-        wait(late, time.monotonic() + 0.05)
+        wait(late_future, time.monotonic() + 0.05)
     with pytest.raises(QueueFull):
         batcher.submit([b"2", b"3", b"4"])
-    pair = batcher.submit([b"2"])
+    later_futures = batcher.submit([b"2"])
     until(lambda: batcher.waiting == 1)
-    pair += batcher.submit([b"3"])
-    assert [wait(future, soon())[0] for future in pair] == [2, 3]
+    later_futures += batcher.submit([b"3"])
+    assert [wait(future, soon())[0] for future in later_futures] == [2, 3]
     assert model.batches == [[2, 3]] and batcher.waiting == 0
 
 
 def test_what_is_overdue_is_not_decoded(make):
-    gate, seen = threading.Event(), []
+    may_decode, decoded_sources = threading.Event(), []
 
     def slow(source):
-        seen.append(source)
-        assert gate.wait(10)
+        decoded_sources.append(source)
+        assert may_decode.wait(10)
         return decode(source)
 
     batcher = make(decode=slow)
-    first, late = batcher.submit([b"1", b"2"])
+    first_future, late_future = batcher.submit([b"1", b"2"])
     with pytest.raises(Overdue):
-        wait(late, time.monotonic())
-    gate.set()
-    assert wait(first, soon())[0] == 1
+        wait(late_future, time.monotonic())
+    may_decode.set()
+    assert wait(first_future, soon())[0] == 1
     until(lambda: batcher.waiting == 0)
-    assert seen == [b"1"]
+    assert decoded_sources == [b"1"]
 
 
 def test_an_image_that_cannot_be_decoded_is_alone_with_it(make):
@@ -277,25 +278,25 @@ def test_closing_answers_what_is_there_and_takes_no_more(make, model):
     model.hold(batcher)
     batcher._max_wait = 5
     futures = batcher.submit([b"1", b"2", b"3"])
-    closing = threading.Thread(target=batcher.close)
-    closing.start()
+    closing_thread = threading.Thread(target=batcher.close)
+    closing_thread.start()
     until(lambda: batcher._closing)
     with pytest.raises(Closed):
         batcher.submit([b"4"])
-    assert closing.is_alive()
+    assert closing_thread.is_alive()
     model.gate.set()
-    closing.join(2)
-    assert not closing.is_alive()
+    closing_thread.join(2)
+    assert not closing_thread.is_alive()
     assert [wait(future, time.monotonic())[0] for future in futures] == [1, 2, 3]
 
 
 def test_what_it_tells_of_its_batches(make, model):
-    told = []
-    batcher = make(max_batch=2, observe=lambda size, waiting: told.append((size, waiting)))
+    observations = []
+    batcher = make(max_batch=2, observe=lambda size, waiting: observations.append((size, waiting)))
     model.hold(batcher)
     futures = batcher.submit([b"1", b"2", b"3"])
     decoded(batcher, 3)
     model.gate.set()
     for future in futures:
         wait(future, soon())
-    assert told == [(1, 0), (2, 1), (1, 0)]
+    assert observations == [(1, 0), (2, 1), (1, 0)]

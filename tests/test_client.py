@@ -42,12 +42,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         with self.server.lock:
-            number = len(self.server.seen)
+            request_index = len(self.server.seen)
             self.server.seen.append((self.path, self.headers, body, self.client_address))
             self.server.busy += 1
             self.server.most = max(self.server.most, self.server.busy)
         try:
-            answer = self.server.script(body, number)
+            answer = self.server.script(body, request_index)
         finally:
             with self.server.lock:
                 self.server.busy -= 1
@@ -57,8 +57,8 @@ class Handler(BaseHTTPRequestHandler):
         status, content, headers = (*answer, {})[:3]
         content = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": len(content)}.items():
-            self.send_header(name, str(value))
+        for header_name, value in {**headers, "Content-Length": len(content)}.items():
+            self.send_header(header_name, str(value))
         self.end_headers()
         self.wfile.write(content)
 
@@ -78,7 +78,7 @@ def surroundings(monkeypatch, tmp_path):
 @pytest.fixture
 def serve():
     """Starts a server that gives these answers in turn, the last one ever after."""
-    started = []
+    started_servers = []
 
     def serve(*answers, script=None):
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -89,11 +89,11 @@ def serve():
         server.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        started.append(server)
+        started_servers.append(server)
         return server
 
     yield serve
-    for server in started:
+    for server in started_servers:
         server.shutdown()
         server.server_close()
 
@@ -105,11 +105,11 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in ("b.jpg", "a.PNG", "c.webp", ".hidden.jpg", "notes.txt"):
-        (folder / name).write_bytes(name.encode())
-    return folder
+    photo_folder = tmp_path / "photos"
+    photo_folder.mkdir()
+    for file_name in ("b.jpg", "a.PNG", "c.webp", ".hidden.jpg", "notes.txt"):
+        (photo_folder / file_name).write_bytes(file_name.encode())
+    return photo_folder
 
 
 def run(capsys, *words):
@@ -157,18 +157,18 @@ def test_all_answered(serve, photos, capsys):
 
 def test_order_parallel_and_connections_kept(serve):
     """The first image is answered last; four connections carry twelve images."""
-    together = threading.Barrier(4)
+    four_at_once = threading.Barrier(4)
 
     def script(body, number):
         if number < 4:
-            together.wait(10)
+            four_at_once.wait(10)
         time.sleep(0.2 if body == b"0" else 0)
         return 200, {**GOOD, "model": body.decode()}
 
     server = serve(script=script)
-    images = [str(number).encode() for number in range(12)]
-    found = client.predict(server.url, images, parallel=4)
-    assert [each["model"] for each in found] == [str(number) for number in range(12)]
+    images = [str(index).encode() for index in range(12)]
+    answers = client.predict(server.url, images, parallel=4)
+    assert [answer["model"] for answer in answers] == [str(index) for index in range(12)]
     assert server.most == 4
     assert len({address for _, _, _, address in server.seen}) == 4
 
@@ -197,8 +197,8 @@ def test_tries_again(serve, quick, first):
 ])
 def test_errors_of_the_server_are_handed_on(serve, answer, outcome):
     server = serve(answer)
-    found = client.stream(server.url, [b"image"], None, None, 1, 30, None)
-    assert list(found) == [(outcome, answer[1])]
+    answers = client.stream(server.url, [b"image"], None, None, 1, 30, None)
+    assert list(answers) == [(outcome, answer[1])]
     assert len(server.seen) == 1  # another try would be of no use
 
 
@@ -223,49 +223,49 @@ def test_errors_of_the_server_are_handed_on(serve, answer, outcome):
 ])
 def test_answers_of_something_else(serve, quick, status, content, code, outcome):
     server = serve((status, content))
-    ((found, answer),) = client.stream(server.url, [b"image"], None, None, 1, 0.2, None)
-    assert (found, answer["success"], answer["error"]["code"]) == (outcome, False, code)
+    ((exit_status, answer),) = client.stream(server.url, [b"image"], None, None, 1, 0.2, None)
+    assert (exit_status, answer["success"], answer["error"]["code"]) == (outcome, False, code)
     assert server.url in answer["error"]["message"]
     assert len(server.seen) == 1 or status == 503
 
 
 def test_redirect_is_told_and_not_followed(serve, capsys, photos):
     """Following it would send the token to whoever it names, and a GET without the image."""
-    other = serve((200, GOOD))
-    server = serve((301, b"", {"Location": other.url + "/predict"}))
+    other_server = serve((200, GOOD))
+    server = serve((301, b"", {"Location": other_server.url + "/predict"}))
     status, out, err = run(capsys, photos / "b.jpg", "--url", server.url, "--token", "secret")
-    assert status == 2 and f"HTTP 301 Moved Permanently, to {other.url}/predict" in err
-    assert other.seen == []
+    assert status == 2 and f"HTTP 301 Moved Permanently, to {other_server.url}/predict" in err
+    assert other_server.seen == []
 
 
 def test_pauses_double_up_to_five_seconds_with_jitter(serve, monkeypatch):
     pauses = []
     monkeypatch.setattr(client.time, "sleep", pauses.append)
     client.predict(serve(FULL).url, [b"image"], time_limit=1000, retries=8)
-    expected = [0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
+    max_pauses = [0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
     assert len(pauses) == 8
-    for pause, longest in zip(pauses, expected):
-        assert longest / 2 <= pause <= longest
-    assert len({round(pause / longest, 6) for pause, longest in zip(pauses, expected)}) > 5
+    for pause, max_pause in zip(pauses, max_pauses):
+        assert max_pause / 2 <= pause <= max_pause
+    assert len({round(pause / max_pause, 6) for pause, max_pause in zip(pauses, max_pauses)}) > 5
 
 
 @pytest.mark.parametrize("form", ["seconds", "date", "past", "nonsense"])
 def test_retry_after(serve, monkeypatch, form):
-    value = {"seconds": "7", "nonsense": "soon"}.get(form) or email.utils.formatdate(
+    retry_after = {"seconds": "7", "nonsense": "soon"}.get(form) or email.utils.formatdate(
         time.time() + (7 if form == "date" else -100), usegmt=True)
     pauses = []
     monkeypatch.setattr(client.time, "sleep", pauses.append)
-    client.predict(serve((*FULL, {"Retry-After": value}), (200, GOOD)).url, [b"image"])
+    client.predict(serve((*FULL, {"Retry-After": retry_after}), (200, GOOD)).url, [b"image"])
     # A date has whole seconds.
-    low, high = {"seconds": (7.1, 7.2), "date": (5.9, 7.2)}.get(form, (0.1, 0.2))
-    assert len(pauses) == 1 and low <= pauses[0] <= high
+    min_pause, max_pause = {"seconds": (7.1, 7.2), "date": (5.9, 7.2)}.get(form, (0.1, 0.2))
+    assert len(pauses) == 1 and min_pause <= pauses[0] <= max_pause
 
 
 def test_gives_up_at_once_where_the_server_wants_longer_than_there_is(serve, photos, capsys):
     server = serve((*FULL, {"Retry-After": "60"}))
-    began = time.monotonic()
+    started_at = time.monotonic()
     status, out, err = run(capsys, photos / "b.jpg", "--url", server.url)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - started_at < 5
     assert (status, len(server.seen)) == (1, 1) and "128 images wait" in err
 
 
@@ -278,9 +278,9 @@ def test_retries(serve, quick, photos, capsys, retries):
 
 def test_time_limit_holds_for_tries_together(serve, quick):
     server = serve(DROP)
-    began = time.monotonic()
+    started_at = time.monotonic()
     (answer,) = client.predict(server.url, [b"image"], time_limit=0.5)
-    assert 0.15 < time.monotonic() - began < 1.5
+    assert 0.15 < time.monotonic() - started_at < 1.5
     assert answer["error"]["code"] == "unreachable" and len(server.seen) >= 3
 
 
@@ -297,14 +297,14 @@ def test_slow_server(serve, photos, capsys):
 
 
 def test_unreachable_server_costs_the_time_of_one_image(quick, photos, capsys):
-    for number in range(6):
-        (photos / f"{number}.jpg").write_bytes(b"x")
-    gone = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    gone.server_close()  # its port is free again
-    url = f"http://127.0.0.1:{gone.server_port}"
-    began = time.monotonic()
+    for index in range(6):
+        (photos / f"{index}.jpg").write_bytes(b"x")
+    closed_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    closed_server.server_close()  # its port is free again
+    url = f"http://127.0.0.1:{closed_server.server_port}"
+    started_at = time.monotonic()
     status, out, err = run(capsys, photos, "--url", url, "--time_limit", 1)
-    assert 0.3 < time.monotonic() - began < 4
+    assert 0.3 < time.monotonic() - started_at < 4
     assert status == 1 and out.count("Connection refused") == 9
     assert err.count("\n") == 1 and "9 of 9 images failed" in err
 
@@ -317,21 +317,21 @@ def test_an_image_that_kills_connections_does_not_cost_the_others(serve, quick):
         return FULL if body == b"late" and number % 2 else (200, GOOD)
 
     server = serve(script=script)
-    found = client.predict(server.url, [b"bad", b"good", b"late", b"late"], time_limit=1)
-    assert [each["success"] for each in found] == [False, True, True, True]
+    answers = client.predict(server.url, [b"bad", b"good", b"late", b"late"], time_limit=1)
+    assert [answer["success"] for answer in answers] == [False, True, True, True]
 
 
 def test_token(serve, photos, monkeypatch, tmp_path, capsys):
     server = serve((200, GOOD))
     (tmp_path / "token").write_text("of-file\n")
-    image, url = photos / "b.jpg", server.url
+    image_path, url = photos / "b.jpg", server.url
     monkeypatch.setenv(client.TOKEN_VARIABLE, "of-environment")
     # requests itself takes what stands there before any header.
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert run(capsys, image, "--url", url, "--token", "of-option")[0] == 0
-    assert run(capsys, image, "--url", url, "--token_file", tmp_path / "token")[0] == 0
-    assert run(capsys, image, "--url", url)[0] == 0
+    assert run(capsys, image_path, "--url", url, "--token", "of-option")[0] == 0
+    assert run(capsys, image_path, "--url", url, "--token_file", tmp_path / "token")[0] == 0
+    assert run(capsys, image_path, "--url", url)[0] == 0
     assert client.predict(url, [b"x"], token="of-call")[0]["success"]
     assert [headers["Authorization"] for _, headers, _, _ in server.seen] == [
         "Bearer of-option", "Bearer of-file", "Bearer of-environment", "Bearer of-call"
@@ -343,10 +343,10 @@ def test_files_that_cannot_be_read_are_not_sent(serve, photos, tmp_path, capsys)
     (photos / "c.webp").write_bytes(b"")
     status, out, err = run(capsys, photos, "--url", server.url)
     assert status == 2 and "c.webp: the file is empty" in err and len(server.seen) == 2
-    found = client.predict(server.url, [tmp_path / "none.jpg", photos, b"", b"x"])
-    assert [each["success"] for each in found] == [False, False, False, True]
-    assert [each["error"]["code"] for each in found[:3]] == ["unreadable"] * 3
-    assert "No such file" in found[0]["error"]["message"]
+    answers = client.predict(server.url, [tmp_path / "none.jpg", photos, b"", b"x"])
+    assert [answer["success"] for answer in answers] == [False, False, False, True]
+    assert [answer["error"]["code"] for answer in answers[:3]] == ["unreadable"] * 3
+    assert "No such file" in answers[0]["error"]["message"]
 
 
 def test_failure_of_the_server_goes_before_a_refused_image(serve, photos, capsys):
@@ -380,9 +380,10 @@ def test_failure_of_the_server_goes_before_a_refused_image(serve, photos, capsys
 def test_wrong_usage_is_one_line(photos, tmp_path, capsys, words, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty_file").write_text(" \n")
-    names = {"photos": photos, "empty": tmp_path / "empty", "empty_file": tmp_path / "empty_file"}
+    place_names = {"photos": photos, "empty": tmp_path / "empty",
+                   "empty_file": tmp_path / "empty_file"}
     try:
-        status = client.main([word.format(**names) for word in words])
+        status = client.main([word.format(**place_names) for word in words])
     except SystemExit as error:
         status = error.code
     out, err = capsys.readouterr()
@@ -397,15 +398,15 @@ def test_predict_refuses_what_cannot_be_sent():
 
 
 def test_needs_nothing_of_the_project():
-    with open(SOURCE, encoding="utf-8") as file:
-        tree = ast.parse(file.read())
-    names = set()
-    for node in ast.walk(tree):
+    with open(SOURCE, encoding="utf-8") as source_file:
+        syntax_tree = ast.parse(source_file.read())
+    imported_modules = set()
+    for node in ast.walk(syntax_tree):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            imported_modules |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(node.module.split(".")[0])
-    assert names - set(sys.stdlib_module_names) == {"requests"}
+            imported_modules.add(node.module.split(".")[0])
+    assert imported_modules - set(sys.stdlib_module_names) == {"requests"}
 
 
 def interruptible():
@@ -415,24 +416,24 @@ def interruptible():
 
 def test_as_a_command_on_its_own(serve, photos, tmp_path):
     """Copied elsewhere; Ctrl-C ends it though a request is under way."""
-    begun = threading.Event()
+    request_begun = threading.Event()
 
     def script(body, number):
         if body == b"c.webp":
-            begun.set()
+            request_begun.set()
             time.sleep(8)
         return 200, GOOD
 
     server = serve(script=script)
     os.mkdir(tmp_path / "alone")
-    copy = shutil.copy(SOURCE, tmp_path / "alone")
-    done = subprocess.run([sys.executable, copy, photos / "a.PNG", "--url", server.url],
-                          cwd=tmp_path, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, "") and "glass" in done.stdout
-    with subprocess.Popen([sys.executable, copy, photos, "--url", server.url], cwd=tmp_path,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          preexec_fn=interruptible) as process:
-        assert begun.wait(20)
+    copied_client = shutil.copy(SOURCE, tmp_path / "alone")
+    command = [sys.executable, copied_client, "--url", server.url]
+    finished = subprocess.run([*command, photos / "a.PNG"], cwd=tmp_path, capture_output=True,
+                              text=True, timeout=30)
+    assert (finished.returncode, finished.stderr) == (0, "") and "glass" in finished.stdout
+    with subprocess.Popen([*command, photos], cwd=tmp_path, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, preexec_fn=interruptible) as process:
+        assert request_begun.wait(20)
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=5)

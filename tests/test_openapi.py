@@ -62,25 +62,25 @@ def valid(document, schema, value):
     if "$ref" in schema:
         assert set(schema) == {"$ref"}
         return valid(document, resolve(document, schema["$ref"]), value)
-    alternatives = [valid(document, each, value) for each in schema.pop("oneOf", ())]
-    parts = [valid(document, each, value) for each in schema.pop("allOf", ())]
-    items, properties = schema.pop("items", None), schema.pop("properties", {})
-    closed = schema.pop("additionalProperties", True) is False
+    alternatives = [valid(document, subschema, value) for subschema in schema.pop("oneOf", ())]
+    parts = [valid(document, subschema, value) for subschema in schema.pop("allOf", ())]
+    item_schema, properties = schema.pop("items", None), schema.pop("properties", {})
+    is_closed = schema.pop("additionalProperties", True) is False
     return (
         all(CHECKS[keyword](want, value) for keyword, want in schema.items())
         and (not alternatives or sum(alternatives) == 1) and all(parts)
-        and (items is None or all(valid(document, items, each) for each in value))
-        and not (closed and set(value) - set(properties))
-        and all(valid(document, of_property, value[name])
-                for name, of_property in properties.items() if name in value)
+        and (item_schema is None or all(valid(document, item_schema, item) for item in value))
+        and not (is_closed and set(value) - set(properties))
+        and all(valid(document, property_schema, value[name])
+                for name, property_schema in properties.items() if name in value)
     )
 
 
 def resolve(document, reference):
-    found = document
-    for name in reference.removeprefix("#/").split("/"):
-        found = found[name]
-    return found
+    node = document
+    for part_name in reference.removeprefix("#/").split("/"):
+        node = node[part_name]
+    return node
 
 
 def references(node):
@@ -90,24 +90,24 @@ def references(node):
         node = node.values()
     elif not isinstance(node, list):
         return
-    for each in node:
-        yield from references(each)
+    for child in node:
+        yield from references(child)
 
 
 def check(document, described, status, headers, body):
     """Refuses an answer that is not as described."""
-    for name, header in described["headers"].items():
-        value = headers.get(name)
-        assert value is not None, (status, name)
+    for header_name, header in described["headers"].items():
+        value = headers.get(header_name)
+        assert value is not None, (status, header_name)
         if header["schema"].get("type") == "integer":
             value = int(value)
-        assert valid(document, header["schema"], value), (status, name, value)
+        assert valid(document, header["schema"], value), (status, header_name, value)
     assert not {"Retry-After", "WWW-Authenticate", "Allow"} & set(headers.keys()) - set(
         described["headers"])
-    (media,) = described["content"]
-    assert headers["Content-Type"].split(";")[0] == media
-    value = json.loads(body) if media == "application/json" else body.decode()
-    assert valid(document, described["content"][media]["schema"], value), (status, value)
+    (media_type,) = described["content"]
+    assert headers["Content-Type"].split(";")[0] == media_type
+    value = json.loads(body) if media_type == "application/json" else body.decode()
+    assert valid(document, described["content"][media_type]["schema"], value), (status, value)
 
 
 # --- the document ---------------------------------------------------------------------------
@@ -115,31 +115,33 @@ def check(document, described, status, headers, body):
 def test_it_holds_together():
     document = describe()
     assert document["openapi"].startswith("3.1.") and document["info"]["title"]
-    found = operations(document)
-    assert {key: set(map(int, each["responses"])) for key, each in found.items()} == STATUSES
-    names = [each["operationId"] for each in found.values()]
-    assert len(set(names)) == len(names)
-    used = set(references(document))
-    assert {reference.rsplit("/", 1)[1] for reference in used} == \
+    described = operations(document)
+    statuses = {key: set(map(int, operation["responses"])) for key, operation in described.items()}
+    assert statuses == STATUSES
+    operation_ids = [operation["operationId"] for operation in described.values()]
+    assert len(set(operation_ids)) == len(operation_ids)
+    used_references = set(references(document))
+    assert {reference.rsplit("/", 1)[1] for reference in used_references} == \
         set(document["components"]["schemas"])
-    for reference in used:
+    for reference in used_references:
         assert resolve(document, reference)["type"] == "object"
     responses = [*document["components"]["responses"].values(),
-                 *(each for key in found for each in found[key]["responses"].values())]
+                 *(response for operation in described.values()
+                   for response in operation["responses"].values())]
     for response in responses:
         assert response["description"] and response["headers"]["X-Request-ID"]["required"]
 
 
 def test_examples_are_valid():
     document = describe()
-    count = 0
+    example_count = 0
     for operation in operations(document).values():
         for response in operation["responses"].values():
             for content in response["content"].values():
                 for example in content.get("examples", {}).values():
                     assert valid(document, content["schema"], example["value"])
-                    count += 1
-    assert count == 2
+                    example_count += 1
+    assert example_count == 2
 
 
 def test_limits():
@@ -147,23 +149,26 @@ def test_limits():
     (top_k,) = predict["parameters"]
     assert (top_k["name"], top_k["in"], top_k.get("required", False)) == ("top_k", "query", False)
     assert top_k["schema"] == {"type": "integer", "minimum": 1, "maximum": 3, "default": 2}
-    body = predict["requestBody"]
-    assert body["required"] and "5000 bytes" in body["description"]
-    form, *raw = body["content"].values()
-    assert list(body["content"]) == ["multipart/form-data", "application/octet-stream", "image/*"]
-    image = form["schema"]["properties"]["image"]
-    assert (image["type"], image["minItems"], image["maxItems"]) == ("array", 1, 4)
-    assert form["schema"]["required"] == ["image"] and image["items"]["format"] == "binary"
-    assert [each["schema"]["maxLength"] for each in raw] == [5000, 5000]
+    request_body = predict["requestBody"]
+    assert request_body["required"] and "5000 bytes" in request_body["description"]
+    form_body, *raw_bodies = request_body["content"].values()
+    assert list(request_body["content"]) == [
+        "multipart/form-data", "application/octet-stream", "image/*"]
+    image_schema = form_body["schema"]["properties"]["image"]
+    assert image_schema["type"] == "array"
+    assert (image_schema["minItems"], image_schema["maxItems"]) == (1, 4)
+    assert form_body["schema"]["required"] == ["image"]
+    assert image_schema["items"]["format"] == "binary"
+    assert [content["schema"]["maxLength"] for content in raw_bodies] == [5000, 5000]
 
 
 @pytest.mark.parametrize("token", [True, False])
 def test_a_token_is_described_where_it_is_needed(token):
     document = describe(token)
     for (path, _), operation in operations(document).items():
-        needed = token and path in PROTECTED
-        assert ("401" in operation["responses"]) == needed
-        assert operation.get("security") == ([{"token": []}] if needed else None)
+        is_needed = token and path in PROTECTED
+        assert ("401" in operation["responses"]) == is_needed
+        assert operation.get("security") == ([{"token": []}] if is_needed else None)
     assert document["components"].get("securitySchemes") == (
         {"token": {"type": "http", "scheme": "bearer"}} if token else None)
 
@@ -202,8 +207,8 @@ def client(ready=True, calibrated=False):
 
 
 def form(*images, name=b"image"):
-    head = b'--limit\r\nContent-Disposition: form-data; name="%s"; filename="a.png"\r\n\r\n'
-    parts = [head % name + image + b"\r\n" for image in images]
+    part_head = b'--limit\r\nContent-Disposition: form-data; name="%s"; filename="a.png"\r\n\r\n'
+    parts = [part_head % name + image + b"\r\n" for image in images]
     return raw(b"".join(parts) + b"--limit--\r\n", "multipart/form-data; boundary=limit")
 
 
@@ -237,11 +242,11 @@ ANSWERS = [  # a request to /predict, the status, the error's code
 def test_predict_is_as_described(calibrated):
     document, application = describe(), client(calibrated=calibrated)
     described = document["paths"]["/predict"]["post"]["responses"]
-    for query, request, status, code in ANSWERS:
-        found = application.post("/predict" + query, headers=TOKEN, **request)
-        assert found.status_code == status, (query, request, found.data)
-        assert found.json.get("error", {}).get("code") == code
-        check(document, described[str(status)], status, found.headers, found.data)
+    for query, request, status, error_code in ANSWERS:
+        answer = application.post("/predict" + query, headers=TOKEN, **request)
+        assert answer.status_code == status, (query, request, answer.data)
+        assert answer.json.get("error", {}).get("code") == error_code
+        check(document, described[str(status)], status, answer.headers, answer.data)
     assert {status for *_, status, _ in ANSWERS} | {401} == set(map(int, described))
 
 
@@ -252,30 +257,31 @@ def test_other_routes_are_as_described(ready):
         if path == "/predict" and ready:
             continue
         for headers in (TOKEN, {}):
-            found = application.open(path, method=method, headers=headers)
-            expected = 200 if ready or path not in WAITING else 503
+            answer = application.open(path, method=method, headers=headers)
+            expected_status = 200 if ready or path not in WAITING else 503
             if path in PROTECTED and not headers:
-                expected = 401
-            assert found.status_code == expected, (path, headers)
-            check(document, operation["responses"][str(expected)], expected, found.headers,
-                  found.data)
+                expected_status = 401
+            assert answer.status_code == expected_status, (path, headers)
+            described = operation["responses"][str(expected_status)]
+            check(document, described, expected_status, answer.headers, answer.data)
 
 
 def test_every_route_is_described_and_every_other_refused_as_described():
     document, application = describe(), client()
-    rules = {(rule.rule, method.lower()) for rule in application.application.url_map.iter_rules()
-             for method in rule.methods - {"HEAD", "OPTIONS"}}
-    assert rules == set(STATUSES)
-    refused = document["components"]["responses"]
+    served_routes = {(rule.rule, method.lower())
+                     for rule in application.application.url_map.iter_rules()
+                     for method in rule.methods - {"HEAD", "OPTIONS"}}
+    assert served_routes == set(STATUSES)
+    general_errors = document["components"]["responses"]
     for path, methods in document["paths"].items():
-        found = application.delete(path, headers=TOKEN)
-        assert found.status_code == 405
-        check(document, refused["method_not_allowed"], 405, found.headers, found.data)
-        allowed = {word.strip().lower() for word in found.headers["Allow"].split(",")}
-        assert allowed - {"head", "options"} == set(methods)
-    found = application.get("/nowhere")
-    assert found.status_code == 404
-    check(document, refused["not_found"], 404, found.headers, found.data)
+        answer = application.delete(path, headers=TOKEN)
+        assert answer.status_code == 405
+        check(document, general_errors["method_not_allowed"], 405, answer.headers, answer.data)
+        allowed_methods = {word.strip().lower() for word in answer.headers["Allow"].split(",")}
+        assert allowed_methods - {"head", "options"} == set(methods)
+    answer = application.get("/nowhere")
+    assert answer.status_code == 404
+    check(document, general_errors["not_found"], 404, answer.headers, answer.data)
 
 
 def test_the_document_is_served():

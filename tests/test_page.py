@@ -32,8 +32,9 @@ def answer(predictions=GOOD, **more):
 
 
 def refusal(status, code, message, **headers):
-    found = {"success": False, "error": {"code": code, "message": message}, "request_id": "1"}
-    return status, found, headers
+    error_answer = {"success": False, "error": {"code": code, "message": message},
+                    "request_id": "1"}
+    return status, error_answer, headers
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -52,12 +53,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         stub = self.server.stub
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request_body = self.rfile.read(int(self.headers["Content-Length"]))
         if not self.allowed():
             return
         stub.busy += 1
         stub.most = max(stub.most, stub.busy)
-        stub.requests.append(SimpleNamespace(path=self.path, headers=self.headers, body=body))
+        stub.requests.append(
+            SimpleNamespace(path=self.path, headers=self.headers, body=request_body))
         time.sleep(0.01)
         stub.open.wait(10)
         reply = stub.replies.pop(0) if stub.replies else answer()
@@ -78,8 +80,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             content, headers = json.dumps(content).encode(), {
                 "Content-Type": "application/json", **headers}
         self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+        for header_name, value in headers.items():
+            self.send_header(header_name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -130,21 +132,22 @@ def stub(tab, server):
 
 @pytest.fixture
 def picture(tmp_path):
-    path = tmp_path / "a fox.png"
-    path.write_bytes(PICTURE)
-    return path
+    picture_path = tmp_path / "a fox.png"
+    picture_path.write_bytes(PICTURE)
+    return picture_path
 
 
 def give(tab, event, *files, target="document.body"):
     """Drops or pastes (name, bytes) as files; whether the browser would go on with it."""
-    added = "".join(
+    add_files = "".join(
         f"data.items.add(new File([Uint8Array.from(atob('{base64.b64encode(data).decode()}'), "
-        f"c => c.charCodeAt(0))], {json.dumps(name)}));" for name, data in files)
-    kind, field = ("ClipboardEvent", "clipboardData") if event == "paste" else (
+        f"c => c.charCodeAt(0))], {json.dumps(file_name)}));" for file_name, data in files)
+    event_class, data_field = ("ClipboardEvent", "clipboardData") if event == "paste" else (
         "DragEvent", "dataTransfer")
-    options = f"{{{field}: data, bubbles: true, cancelable: true}}"
-    return tab.evaluate(f"(() => {{ const data = new DataTransfer(); {added} "
-                        f"return {target}.dispatchEvent(new {kind}('{event}', {options})) }})()")
+    event_options = f"{{{data_field}: data, bubbles: true, cancelable: true}}"
+    return tab.evaluate(f"(() => {{ const data = new DataTransfer(); {add_files} "
+                        f"return {target}.dispatchEvent("
+                        f"new {event_class}('{event}', {event_options})) }})()")
 
 
 def texts(tab, selector):
@@ -178,31 +181,32 @@ class Elements(html.parser.HTMLParser):
 
 
 def test_policy():
-    found = dict(part.split(" ", 1) for part in
-                 page.HEADERS["Content-Security-Policy"].split("; "))
+    policy = dict(part.split(" ", 1) for part in
+                  page.HEADERS["Content-Security-Policy"].split("; "))
     elements = Elements(page.INDEX.decode())
-    for name in ("style", "script"):
-        (content,) = elements.contents[name]
+    for tag_name in ("style", "script"):
+        (content,) = elements.contents[tag_name]
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        assert found.pop(f"{name}-src") == f"'sha256-{digest}'"
-    assert found == {"default-src": "'none'", "img-src": "blob: data:", "connect-src": "'self'",
-                     "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"}
+        assert policy.pop(f"{tag_name}-src") == f"'sha256-{digest}'"
+    assert policy == {"default-src": "'none'", "img-src": "blob: data:", "connect-src": "'self'",
+                      "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"}
     assert page.HEADERS["Content-Type"] == "text/html; charset=utf-8"
 
 
 def test_the_page_stands_alone():
-    text = page.INDEX.decode()
-    elements = Elements(text)
+    html_text = page.INDEX.decode()
+    elements = Elements(html_text)
     assert ("html", {"lang": "en"}) in elements.tags and b"\r" not in page.INDEX
-    links = [value for _, attributes in elements.tags for name, value in attributes.items()
-             if name in ("src", "href", "srcset", "action", "data")]
+    links = [value for _, attributes in elements.tags
+             for attribute_name, value in attributes.items()
+             if attribute_name in ("src", "href", "srcset", "action", "data")]
     assert [link for link in links if not link.startswith("data:")] == ["openapi.json"]
-    assert "url(" not in text and "@import" not in text
-    handlers = [name for _, attributes in elements.tags for name in attributes
-                if name.startswith("on") or name == "style"]
+    assert "url(" not in html_text and "@import" not in html_text
+    handlers = [attribute_name for _, attributes in elements.tags for attribute_name in attributes
+                if attribute_name.startswith("on") or attribute_name == "style"]
     assert handlers == []
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "localStorage"):
-        assert word not in text
+        assert word not in html_text
 
 
 # --- pictures in, answers out -------------------------------------------------------------
@@ -217,16 +221,17 @@ def test_a_chosen_picture(tab, stub, picture):
     assert texts(tab, ".unknown, .error, .state") == []
     assert texts(tab, "[role=status]") == ["a fox.png: 狐狸, 75.0%"]
     tab.wait("document.getAnimations().every(each => each.playState === 'finished')")
-    shares = tab.evaluate("[...document.querySelectorAll('.fill')].map(each => each."
-                          "getBoundingClientRect().width / each.parentNode.clientWidth)")
-    assert shares == pytest.approx([0.75, 0.2496, 0.0004], abs=0.001)
+    bar_widths = tab.evaluate("[...document.querySelectorAll('.fill')].map(each => each."
+                              "getBoundingClientRect().width / each.parentNode.clientWidth)")
+    assert bar_widths == pytest.approx([0.75, 0.2496, 0.0004], abs=0.001)
     (request,) = stub.requests
     assert request.path == "/predict?top_k=3" and request.body == PICTURE
     assert request.headers["Content-Type"] == "image/png"
     assert request.headers["Authorization"] is None
-    shown = tab.wait("(({alt, naturalWidth, naturalHeight}) => naturalWidth && "
-                     "[alt, naturalWidth, naturalHeight])(document.querySelector('.card img'))")
-    assert shown == ["a fox.png", 40, 30]
+    shown_picture = tab.wait("(({alt, naturalWidth, naturalHeight}) => naturalWidth && "
+                             "[alt, naturalWidth, naturalHeight])"
+                             "(document.querySelector('.card img'))")
+    assert shown_picture == ["a fox.png", 40, 30]
     tab.choose("#files", picture)  # once more the same
     finished(tab, 2)
     tab.choose("#camera", picture)
@@ -235,7 +240,7 @@ def test_a_chosen_picture(tab, stub, picture):
 
 @needs_chromium
 def test_five_classes_are_asked_for_where_there_are_more(tab, stub):
-    stub.class_names = [str(number) for number in range(9)]
+    stub.class_names = [str(class_id) for class_id in range(9)]
     give(tab, "paste", ("image.png", PICTURE))
     finished(tab)
     assert [request.path for request in stub.requests] == ["/predict?top_k=5"]
@@ -244,14 +249,16 @@ def test_five_classes_are_asked_for_where_there_are_more(tab, stub):
 @needs_chromium
 def test_several_one_after_another_the_newest_first(tab, stub):
     probabilities = [0.1, 0.2, 0.3]
-    stub.replies += [answer([{"label": "cat", "id": 0, "probability": each}])
-                     for each in probabilities]
-    files = [(f"{number}.png", PICTURE + bytes([number])) for number in range(3)]
-    assert not give(tab, "drop", *files[:2])  # or the browser would leave the page for the picture
-    give(tab, "drop", files[2])
+    stub.replies += [answer([{"label": "cat", "id": 0, "probability": probability}])
+                     for probability in probabilities]
+    named_files = [(f"{index}.png", PICTURE + bytes([index])) for index in range(3)]
+    # Otherwise the browser would leave the page for the picture.
+    assert not give(tab, "drop", *named_files[:2])
+    give(tab, "drop", named_files[2])
     finished(tab, 3)
     assert [request.body[-1] for request in stub.requests] == [0, 1, 2] and stub.most == 1
-    assert [name.split()[0] for name in texts(tab, ".name")] == ["2.png", "1.png", "0.png"]
+    card_names = [card_name.split()[0] for card_name in texts(tab, ".name")]
+    assert card_names == ["2.png", "1.png", "0.png"]
     assert texts(tab, ".percent") == ["30.0%", "20.0%", "10.0%"]
     assert tab.evaluate("document.getElementById('waiting').hidden")
 
@@ -262,11 +269,11 @@ def test_twenty_are_kept_and_pictures_are_let_go(tab, stub):
                  "URL.createObjectURL = file => (urls.push(createObjectURL(file)), urls.at(-1));"
                  "URL.revokeObjectURL = url => { revokeObjectURL(url);"
                  "urls.splice(urls.indexOf(url), 1) };")
-    give(tab, "drop", ("first.tif", TIFF), *[(f"{number}.png", PICTURE) for number in range(21)])
+    give(tab, "drop", ("first.tif", TIFF), *[(f"{index}.png", PICTURE) for index in range(21)])
     tab.wait("document.querySelector('.name')?.textContent.startsWith('20.png') && !working")
     assert len(stub.requests) == 22
-    names = [name.split()[0] for name in texts(tab, ".name")]
-    assert names == [f"{number}.png" for number in range(20, 0, -1)]
+    card_names = [card_name.split()[0] for card_name in texts(tab, ".name")]
+    assert card_names == [f"{index}.png" for index in range(20, 0, -1)]
     assert tab.wait("urls.length === 0")
 
 
@@ -296,15 +303,15 @@ def test_unknown(tab, stub):
 
 @needs_chromium
 def test_names_of_others_stay_text(tab, stub):
-    evil = "<img src=x onerror='document.title=1'>"
-    stub.replies += [answer([{"label": evil, "id": 0, "probability": 1}], model=evil),
-                     refusal(422, "undecodable", evil)]
-    give(tab, "drop", (evil, TIFF), (evil, TIFF))
+    html_name = "<img src=x onerror='document.title=1'>"
+    stub.replies += [answer([{"label": html_name, "id": 0, "probability": 1}], model=html_name),
+                     refusal(422, "undecodable", html_name)]
+    give(tab, "drop", (html_name, TIFF), (html_name, TIFF))
     finished(tab, 2)
     tab.wait("document.querySelectorAll('.placeholder').length === 2")
-    assert texts(tab, ".label") == [evil] and texts(tab, ".error") == [evil]
-    assert texts(tab, ".placeholder strong") == [evil, evil]
-    assert texts(tab, ".made") == [f"{evil} · 12.3 ms"]
+    assert texts(tab, ".label") == [html_name] and texts(tab, ".error") == [html_name]
+    assert texts(tab, ".placeholder strong") == [html_name, html_name]
+    assert texts(tab, ".made") == [f"{html_name} · 12.3 ms"]
     assert tab.evaluate("document.images.length") == 0
     assert tab.evaluate("document.title") == "Image classifier"
 
@@ -330,8 +337,8 @@ def test_errors_in_the_words_of_the_server(tab, stub, reply, words):
 
 @needs_chromium
 def test_no_answer(tab, stub):
-    for silent in ("POST", "GET"):
-        stub.silent = silent
+    for silent_method in ("POST", "GET"):
+        stub.silent = silent_method
         give(tab, "drop", ("a.png", PICTURE + bytes(2_400_000)))
         tab.wait("!working")
     assert texts(tab, ".error[role=alert]") == [
@@ -341,11 +348,11 @@ def test_no_answer(tab, stub):
 
 @needs_chromium
 def test_dragging_over(tab):
-    over = "document.body.classList.contains('over')"
-    for leave in ("dragleave", "drop"):
-        assert not give(tab, "dragover") and tab.evaluate(over)
-        give(tab, leave)
-        assert not tab.evaluate(over)
+    is_over = "document.body.classList.contains('over')"
+    for leave_event in ("dragleave", "drop"):
+        assert not give(tab, "dragover") and tab.evaluate(is_over)
+        give(tab, leave_event)
+        assert not tab.evaluate(is_over)
 
 
 @needs_chromium
@@ -365,8 +372,10 @@ def test_nothing_dropped(tab, stub):
 @needs_chromium
 def test_it_waits_while_the_server_is_busy(tab, stub):
     tab.evaluate("window.waits = []; window.setTimeout = (go, ms) => { waits.push(ms); go() }")
-    full = [refusal(503, "queue_full", "come again", Retry_After=after) for after in (2, 1, 7)]
-    stub.replies += [*full, answer(), *full, refusal(503, "not_ready", "the last"), answer()]
+    full_answers = [refusal(503, "queue_full", "come again", Retry_After=retry_after)
+                    for retry_after in (2, 1, 7)]
+    stub.replies += [*full_answers, answer(), *full_answers]
+    stub.replies += [refusal(503, "not_ready", "the last"), answer()]
     give(tab, "drop", ("a.png", PICTURE))
     finished(tab)
     assert len(texts(tab, ".label")) == 3 and tab.evaluate("waits") == [2000, 1000, 7000]
@@ -439,19 +448,20 @@ def test_phone(tab, stub, scheme):
              features=[{"name": "prefers-color-scheme", "value": scheme}])
     tab.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1,
              mobile=True)
-    long = "x" * 200
-    stub.replies += [answer([{"label": long, "id": 0, "probability": 0.9}] + GOOD, model=long,
-                            unknown=True), refusal(422, "undecodable", long), answer()]
-    give(tab, "drop", (long, TIFF), (long, PICTURE), ("c.png", PICTURE))
+    long_name = "x" * 200
+    predictions = [{"label": long_name, "id": 0, "probability": 0.9}, *GOOD]
+    stub.replies += [answer(predictions, model=long_name, unknown=True),
+                     refusal(422, "undecodable", long_name), answer()]
+    give(tab, "drop", (long_name, TIFF), (long_name, PICTURE), ("c.png", PICTURE))
     finished(tab, 3)
     give(tab, "drop")
     tab.evaluate("document.getElementById('login').showModal()")
     tab.wait("document.getAnimations().every(each => each.playState === 'finished')")
     assert tab.evaluate("innerWidth") == 360
     assert tab.evaluate("document.documentElement.scrollWidth") == 360
-    beyond = tab.evaluate("[...document.querySelectorAll('body *')].filter(each => each."
-                          "getBoundingClientRect().right > 360).map(each => each.outerHTML)")
-    assert beyond == []
+    sticking_out = tab.evaluate("[...document.querySelectorAll('body *')].filter(each => each."
+                                "getBoundingClientRect().right > 360).map(each => each.outerHTML)")
+    assert sticking_out == []
     colors = tab.evaluate("""[...document.querySelectorAll('body *')].filter(each =>
         each.checkVisibility() && [...each.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
         .map(each => {
@@ -463,10 +473,10 @@ def test_phone(tab, stub, scheme):
         })""")
     assert len(colors) > 20
     for name, *pair in colors:
-        text, ground = sorted(map(luminance, pair))
-        assert (ground + 0.05) / (text + 0.05) >= 4.5, (name, pair)
-    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (luminance(ground) > 0.5) == (scheme == "light")
+        text, background = sorted(map(luminance, pair))
+        assert (background + 0.05) / (text + 0.05) >= 4.5, (name, pair)
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (luminance(background) > 0.5) == (scheme == "light")
 
 
 def luminance(color):
@@ -478,12 +488,12 @@ def luminance(color):
 
 @needs_chromium
 def test_the_camera_is_offered_where_fingers_point(tab):
-    visible = "document.querySelector('.camera').checkVisibility()"
-    assert not tab.evaluate(visible)
+    is_visible = "document.querySelector('.camera').checkVisibility()"
+    assert not tab.evaluate(is_visible)
     tab.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1,
              mobile=True)
     tab.call("Emulation.setTouchEmulationEnabled", enabled=True)
-    assert tab.wait(visible)
+    assert tab.wait(is_visible)
     assert tab.evaluate("document.getElementById('camera').getAttribute('capture')") == \
         "environment"
 
@@ -492,11 +502,11 @@ def test_the_camera_is_offered_where_fingers_point(tab):
 def test_by_keyboard(tab):
     tab.press("Tab", 9)
     assert tab.evaluate("document.activeElement.id") == "files"
-    outline = "getComputedStyle(document.querySelector('.primary')).outlineStyle"
-    assert tab.evaluate(outline) == "solid"
+    outline_style = "getComputedStyle(document.querySelector('.primary')).outlineStyle"
+    assert tab.evaluate(outline_style) == "solid"
     tab.press("Tab", 9)
     assert tab.evaluate("document.activeElement.localName") == "a"
-    assert tab.evaluate(outline) == "none"
+    assert tab.evaluate(outline_style) == "none"
 
 
 @needs_chromium

@@ -38,13 +38,13 @@ def test_from_a_picture_to_its_label(browser, server):
     browser.evaluate("document.querySelector('#login .primary').click()")
     browser.wait("!document.getElementById('login').open")
     finished(browser)
-    order = sorted(zip(by_hand((10, 60, 110, 200)), LABELS), reverse=True)
-    assert texts(browser, ".bars .label") == [label for _, label in order]
-    assert texts(browser, ".percent") == [f"{share:.1%}" for share, _ in order]
+    by_probability = sorted(zip(by_hand((10, 60, 110, 200)), LABELS), reverse=True)
+    assert texts(browser, ".bars .label") == [label for _, label in by_probability]
+    assert texts(browser, ".percent") == [f"{probability:.1%}" for probability, _ in by_probability]
     give(browser, "paste", ("broken.png", PNG[:60]))
     finished(browser, 2)
-    (error,) = texts(browser, ".error[role=alert]")
-    assert "broken.png" in error or "decoded" in error
+    (error_text,) = texts(browser, ".error[role=alert]")
+    assert "broken.png" in error_text or "decoded" in error_text
     give(browser, "drop", ("large.png", PNG + bytes(300_000)))
     finished(browser, 3)
     assert len(texts(browser, ".error[role=alert]")) == 2

@@ -52,21 +52,22 @@ def write_model(folder, labels=LABELS, **changes):
     """Writes an exported model: the softmax of the mean grey levels of a picture's quarters."""
     from onnx import TensorProto, helper, numpy_helper, save
 
-    steps = [("Cast", ["input_img"], {"to": TensorProto.FLOAT}),
-             ("ReduceMean", ["Cast", "colors"], {"keepdims": 0}),
-             ("Reshape", ["ReduceMean", "grid"], {}),
-             ("ReduceMean", ["Reshape", "cells"], {"keepdims": 0}),
-             ("Reshape", ["ReduceMean2", "row"], {}),
-             ("Mul", ["Reshape2", "sharpness"], {}),
-             ("Softmax", ["Mul"], {"axis": 1})]
-    names, nodes = {}, []
-    for kind, inputs, settings in steps:
-        names[kind] = names.get(kind, 0) + 1
-        output = kind if names[kind] == 1 else f"{kind}{names[kind]}"
-        output = "output_score" if kind == "Softmax" else output
-        nodes.append(helper.make_node(kind, inputs, [output], **settings))
-    half = SIZE // 2
-    constants = {"colors": [3], "grid": [-1, 2, half, 2, half], "cells": [2, 4], "row": [-1, 4]}
+    graph_steps = [("Cast", ["input_img"], {"to": TensorProto.FLOAT}),
+                   ("ReduceMean", ["Cast", "colors"], {"keepdims": 0}),
+                   ("Reshape", ["ReduceMean", "grid"], {}),
+                   ("ReduceMean", ["Reshape", "cells"], {"keepdims": 0}),
+                   ("Reshape", ["ReduceMean2", "row"], {}),
+                   ("Mul", ["Reshape2", "sharpness"], {}),
+                   ("Softmax", ["Mul"], {"axis": 1})]
+    node_counts, nodes = {}, []
+    for operator, inputs, settings in graph_steps:
+        node_counts[operator] = node_counts.get(operator, 0) + 1
+        output = operator if node_counts[operator] == 1 else f"{operator}{node_counts[operator]}"
+        output = "output_score" if operator == "Softmax" else output
+        nodes.append(helper.make_node(operator, inputs, [output], **settings))
+    half_size = SIZE // 2
+    constants = {"colors": [3], "grid": [-1, 2, half_size, 2, half_size], "cells": [2, 4],
+                 "row": [-1, 4]}
     arrays = {name: np.array(value, np.int64) for name, value in constants.items()}
     arrays["sharpness"] = np.float32(SHARPNESS)
     graph = helper.make_graph(
@@ -76,9 +77,10 @@ def write_model(folder, labels=LABELS, **changes):
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
     os.makedirs(folder)
-    path = os.path.join(folder, "model.onnx")
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
-    conversion.to_openvino(path, os.path.join(folder, "model.xml"))
+    model_path = os.path.join(folder, "model.onnx")
+    opsets = [helper.make_opsetid("", 18)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), model_path)
+    conversion.to_openvino(model_path, os.path.join(folder, "model.xml"))
     settings = Preprocessing(SIZE, "stretch", (0, 0, 0))
     description = {
         "format": 1, "run": "quarters", "labels": labels, "preprocessing": settings._asdict(),
@@ -100,14 +102,14 @@ def by_hand(levels):
 def picture(levels=(10, 60, 110, 200), size=(48, 32)):
     """A grey picture with quarters of these levels."""
     width, height = size
-    grid = np.array(levels, np.uint8).reshape(2, 2)
-    return Image.fromarray(grid.repeat(height // 2, 0).repeat(width // 2, 1))
+    level_grid = np.array(levels, np.uint8).reshape(2, 2)
+    return Image.fromarray(level_grid.repeat(height // 2, 0).repeat(width // 2, 1))
 
 
 def encoded(image, kind="PNG", **settings):
-    file = io.BytesIO()
-    image.save(file, kind, **settings)
-    return file.getvalue()
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
 
 
 PNG = encoded(picture())
@@ -158,15 +160,15 @@ class Process:
 @pytest.fixture
 def start(tmp_path, folder):
     """Starts servers, and ends those that still run."""
-    started = []
+    started_processes = []
 
     def process(*words, model=folder):
-        started.append(Process(tmp_path, "--model", model, *words))
-        return started[-1]
+        started_processes.append(Process(tmp_path, "--model", model, *words))
+        return started_processes[-1]
 
     yield process
-    for each in started:
-        each.kill()
+    for started_process in started_processes:
+        started_process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -186,18 +188,18 @@ def application(folder):
     def make(predict=None, labels=LABELS, calibrated=None, keeper=None, max_queue=8, **settings):
         classifier = Classifier.load(folder, runtime="onnx")
         classifier.class_names, classifier.calibration = tuple(labels), calibrated
-        state, counted = State(), metrics.create()
+        state, app_metrics = State(), metrics.create()
         batchers.append(Batcher(
             lambda source: decoding.load(source, classifier.preprocessing),
             predict or classifier.probabilities, 4, 0, max_queue,
-            observe=lambda size, waiting: counted.batch.observe(size),
+            observe=lambda size, waiting: app_metrics.batch.observe(size),
         ))
         state.served_model = ServedModel("quarters", classifier, batchers[-1])
         state.keeper = keeper
         settings = Settings(**{"top_k": None, "max_images": 4, "max_bytes": 10**6,
                                "time_limit": 10, **settings})
-        made = create_application(state, settings, counted)
-        return SimpleNamespace(client=made.test_client(), state=state, metrics=counted)
+        flask_app = create_application(state, settings, app_metrics)
+        return SimpleNamespace(client=flask_app.test_client(), state=state, metrics=app_metrics)
 
     yield make
     for batcher in batchers:
@@ -226,16 +228,18 @@ def test_an_answer(server):
     assert (body["success"], body["model"], body["request_id"]) == (True, "quarters", "a.b-c_1")
     assert 0 < body["ms"] < 10_000
     expected = by_hand((10, 60, 110, 200))
-    assert [each["id"] for each in body["predictions"]] == [3, 2, 1, 0]
-    assert [each["label"] for each in body["predictions"]] == LABELS[::-1]
-    found = [each["probability"] for each in body["predictions"]]
-    assert found == pytest.approx(expected[::-1], abs=1e-5)
+    assert [prediction["id"] for prediction in body["predictions"]] == [3, 2, 1, 0]
+    assert [prediction["label"] for prediction in body["predictions"]] == LABELS[::-1]
+    probabilities = [prediction["probability"] for prediction in body["predictions"]]
+    assert probabilities == pytest.approx(expected[::-1], abs=1e-5)
 
 
 def test_a_request_id_that_is_not_well_formed_is_replaced(server):
-    ids = [server.predict(headers={"X-Request-ID": given} if given else {}).json()["request_id"]
-           for given in (None, "a b", "x" * 65, "../x")]
-    assert len(set(ids)) == 4 and all(len(each) == 16 and int(each, 16) for each in ids)
+    request_ids = [server.predict(headers={"X-Request-ID": sent_id} if sent_id else {})
+                   .json()["request_id"]
+                   for sent_id in (None, "a b", "x" * 65, "../x")]
+    assert len(set(request_ids)) == 4
+    assert all(len(request_id) == 16 and int(request_id, 16) for request_id in request_ids)
 
 
 @pytest.mark.parametrize("kind", [
@@ -248,14 +252,14 @@ def test_a_body_is_an_image_whatever_type_it_declares(server, kind):
 
 def turned(orientation):
     """The JPEG that shows `picture()` when turned as its EXIF says, by Pillow's inverse turns."""
-    stored = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-              4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-              6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-              8: Image.Transpose.ROTATE_270}.get(orientation)
+    transposition = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+                     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+                     6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+                     8: Image.Transpose.ROTATE_270}.get(orientation)
     image = picture(size=(64, 64))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = image if stored is None else image.transpose(stored)
+    image = image if transposition is None else image.transpose(transposition)
     return encoded(image, "JPEG", exif=exif, quality=98)
 
 
@@ -290,12 +294,13 @@ UNUSUAL = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_unusual_pictures(server, folder, name):
     data, levels = UNUSUAL[name]
-    found = server.predict(data, params={"top_k": 4}).json()["predictions"]
-    found.sort(key=lambda each: each["id"])
-    assert np.abs(by_hand(levels) - [each["probability"] for each in found]).max() < 0.01
-    [predicted] = Classifier.load(folder, allow_low_precision=True).classify([data], 4)
-    predicted.sort(key=lambda each: each["id"])
-    assert found == predicted
+    predictions = server.predict(data, params={"top_k": 4}).json()["predictions"]
+    predictions.sort(key=lambda prediction: prediction["id"])
+    probabilities = [prediction["probability"] for prediction in predictions]
+    assert np.abs(by_hand(levels) - probabilities).max() < 0.01
+    [classified] = Classifier.load(folder, allow_low_precision=True).classify([data], 4)
+    classified.sort(key=lambda prediction: prediction["id"])
+    assert predictions == classified
 
 
 @pytest.mark.parametrize("data, reason", [
@@ -320,23 +325,24 @@ def test_no_pictures(server, folder, tmp_path, data, reason):
 
 
 def test_several_images(server):
-    right = encoded(picture((10, 200, 60, 110)))
-    files = [("image", ("a.html", PNG)), ("image", ("../../b", FAULTY)), ("image", ("c", right))]
-    answer = server.predict(None, files=files, params={"top_k": 1})
+    right_picture = encoded(picture((10, 200, 60, 110)))
+    form_files = [("image", ("a.html", PNG)), ("image", ("../../b", FAULTY)),
+                  ("image", ("c", right_picture))]
+    answer = server.predict(None, files=form_files, params={"top_k": 1})
     body = answer.json()
     assert answer.status_code == 200 and body["success"] is False
     assert set(body) == {"success", "results", "model", "ms", "request_id"}
     first, second, third = body["results"]
-    assert [each["label"] for each in first["predictions"]] == [LABELS[3]]
+    assert [result["label"] for result in first["predictions"]] == [LABELS[3]]
     assert third == {"success": True, "predictions": [
         {"label": LABELS[1], "id": 1, "probability": pytest.approx(by_hand((10, 200, 60, 110))[1],
                                                                    abs=1e-5)}]}
     assert second["success"] is False and second["error"]["code"] == "undecodable"
-    good = server.predict(None, files=files[::2]).json()
-    assert good["success"] is True and len(good["results"]) == 2
-    bad = server.predict(None, files=files[1:2] * 2)
-    assert bad.status_code == 422 and [each["success"] for each in bad.json()["results"]] == [
-        False, False]
+    two_answered = server.predict(None, files=form_files[::2]).json()
+    assert two_answered["success"] is True and len(two_answered["results"]) == 2
+    none_answered = server.predict(None, files=form_files[1:2] * 2)
+    assert none_answered.status_code == 422
+    assert [result["success"] for result in none_answered.json()["results"]] == [False, False]
 
 
 def test_one_image_in_a_form_is_answered_as_one(server):
@@ -354,19 +360,19 @@ def test_the_other_routes(server):
     assert get("/readyz").json() == {"status": "ready"}
     assert get("/openapi.json").json() == json.loads(json.dumps(openapi.describe(
         classes=4, top_k=3, max_images=4, max_bytes=200_000, token=False)))
-    index = get("/")
-    assert index.content == page.INDEX
-    for name, value in page.HEADERS.items():
-        assert index.headers[name] == value
+    page_answer = get("/")
+    assert page_answer.content == page.INDEX
+    for header_name, value in page.HEADERS.items():
+        assert page_answer.headers[header_name] == value
 
 
 def test_unknown_is_said_of_calibrated_models(application):
     thresholds = np.array([0.9, 0.9, 0.9, 0.6])
-    made = application(calibrated=calibration.Calibration(1.0, thresholds, 0.9, 10, "0"))
+    test_app = application(calibrated=calibration.Calibration(1.0, thresholds, 0.9, 10, "0"))
     # The likeliest class has 0.732 of the first and 0.731 of the second by hand.
     for levels, unknown in (((10, 60, 110, 200), False), ((200, 60, 110, 10), True)):
         assert by_hand(levels).max() == pytest.approx(0.81, abs=0.02)
-        answer = made.client.post("/predict", data=encoded(picture(levels)))
+        answer = test_app.client.post("/predict", data=encoded(picture(levels)))
         assert answer.json["unknown"] is unknown
 
 
@@ -383,13 +389,13 @@ def test_paths_and_methods(server):
     for path in ("/nowhere", "/predict/", "//nowhere//", "/labels/../x", "/static/x"):
         message = refused(requests.get(server.url + path, timeout=20), 404, "not_found")
         assert "/" not in message
-    for method, path, allowed in (("GET", "/predict", "POST"), ("DELETE", "/labels", "GET"),
-                                  ("PUT", "/", "GET"), ("BREW", "/healthz", "GET")):
+    for method, path, allowed_method in (("GET", "/predict", "POST"), ("DELETE", "/labels", "GET"),
+                                         ("PUT", "/", "GET"), ("BREW", "/healthz", "GET")):
         answer = requests.request(method, server.url + path, timeout=20)
         refused(answer, 405, "method_not_allowed")
-        assert allowed in answer.headers["Allow"]
-    head = requests.head(f"{server.url}/labels", timeout=20)
-    assert head.status_code == 200 and head.content == b""
+        assert allowed_method in answer.headers["Allow"]
+    head_answer = requests.head(f"{server.url}/labels", timeout=20)
+    assert head_answer.status_code == 200 and head_answer.content == b""
     answer = requests.options(f"{server.url}/predict", timeout=20)
     assert answer.status_code == 200 and "POST" in answer.headers["Allow"]
 
@@ -397,11 +403,13 @@ def test_paths_and_methods(server):
 def test_headers_of_every_answer(server):
     answers = [server.predict(), server.predict(b"x"), server.predict(b"x" * 200_001),
                *(requests.get(server.url + path, timeout=20) for path in ("/", "/x", "/metrics"))]
-    assert [each.status_code for each in answers] == [200, 422, 413, 200, 404, 200]
+    assert [response.status_code for response in answers] == [200, 422, 413, 200, 404, 200]
     for answer in answers:
-        for name, value in (("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"),
-                            ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store")):
-            assert answer.headers[name] == value
+        for header_name, value in (
+            ("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"),
+            ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store"),
+        ):
+            assert answer.headers[header_name] == value
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         assert "Server" not in answer.headers and answer.headers["X-Request-ID"]
 
@@ -430,13 +438,13 @@ def test_a_large_body_is_refused_before_it_is_sent(server):
 
 
 def test_a_client_that_sends_all_the_same_reads_why(server):
-    sending = connected(server, b"POST /predict HTTP/1.1\nContent-Length: 20000000\n\n")
-    sending.sendall(b"\0" * 20_000_000)
-    assert rest(sending).startswith(b"HTTP/1.1 413 ")
+    connection = connected(server, b"POST /predict HTTP/1.1\nContent-Length: 20000000\n\n")
+    connection.sendall(b"\0" * 20_000_000)
+    assert rest(connection).startswith(b"HTTP/1.1 413 ")
     assert server.predict(PNG + b"\0" * (200_000 - len(PNG))).status_code == 200
     refused(server.predict(b"\0" * 20_000_000), 413, "too_large")
-    pieces = (b"\0" * 10_000 for _ in range(1000))
-    refused(server.predict(pieces), 413, "too_large")  # chunked
+    body_pieces = (b"\0" * 10_000 for _ in range(1000))
+    refused(server.predict(body_pieces), 413, "too_large")  # chunked
 
 
 def test_a_chunked_body(server):
@@ -444,9 +452,9 @@ def test_a_chunked_body(server):
 
 
 def test_too_many_images(server):
-    files = [("image", PNG)] * 4
-    assert server.predict(None, files=files).status_code == 200
-    assert "4 images" in refused(server.predict(None, files=files * 2), 413, "too_large")
+    form_files = [("image", PNG)] * 4
+    assert server.predict(None, files=form_files).status_code == 200
+    assert "4 images" in refused(server.predict(None, files=form_files * 2), 413, "too_large")
 
 
 @pytest.mark.parametrize("body", [
@@ -468,9 +476,9 @@ def test_a_broken_form(server, body):
 def test_forms_are_read_as_werkzeug_reads_them(seed):
     from werkzeug.formparser import parse_form_data
 
-    generator = np.random.default_rng(seed)
-    images = [generator.integers(9, 15, generator.integers(0, 99), np.uint8).tobytes()
-              for _ in range(generator.integers(1, 5))]
+    random_generator = np.random.default_rng(seed)
+    images = [random_generator.integers(9, 15, random_generator.integers(0, 99), np.uint8).tobytes()
+              for _ in range(random_generator.integers(1, 5))]
     form = requests.Request("POST", "http://x", files=[("image", image) for image in images])
     prepared = form.prepare()
     kind = prepared.headers["Content-Type"]
@@ -486,71 +494,74 @@ TOKEN = b"0123456789abcdef"
 
 def test_token(application):
     client = application(token=TOKEN).client
-    right = {"Authorization": "Bearer " + TOKEN.decode()}
-    for given in ({}, {"Authorization": "Bearer"}, {"Authorization": "Bearer 0123456789abcdeg"},
-                  {"Authorization": "Basic 0123456789abcdef"}, {"Authorization": TOKEN.decode()},
-                  {"Authorization": "Bearer 0123456789abcdef0"}, {"Authorization": "Bearer ü"}):
-        for answer in (client.post("/predict", data=PNG, headers=given),
-                       client.get("/labels", headers=given), client.get("/metrics", headers=given)):
+    right_headers = {"Authorization": "Bearer " + TOKEN.decode()}
+    for wrong_headers in (
+        {}, {"Authorization": "Bearer"}, {"Authorization": "Bearer 0123456789abcdeg"},
+        {"Authorization": "Basic 0123456789abcdef"}, {"Authorization": TOKEN.decode()},
+        {"Authorization": "Bearer 0123456789abcdef0"}, {"Authorization": "Bearer ü"},
+    ):
+        for answer in (client.post("/predict", data=PNG, headers=wrong_headers),
+                       client.get("/labels", headers=wrong_headers),
+                       client.get("/metrics", headers=wrong_headers)):
             refused(answer, 401, "unauthorized")
             assert answer.headers["WWW-Authenticate"] == "Bearer"
-    assert client.post("/predict", data=PNG, headers=right).json["success"] is True
+    assert client.post("/predict", data=PNG, headers=right_headers).json["success"] is True
     assert client.get("/labels", headers={"Authorization": f"bearer  {TOKEN.decode()}"}).json
     for path in ("/", "/healthz", "/readyz", "/openapi.json"):
         assert client.get(path).status_code == 200
-    assert client.get("/metrics", headers=right).status_code == 200
+    assert client.get("/metrics", headers=right_headers).status_code == 200
 
 
 def test_before_there_is_a_model_and_at_the_end(application):
-    made = application()
-    made.state.closing = True
-    refused(made.client.get("/readyz"), 503, "not_ready")
-    assert made.client.post("/predict", data=PNG).status_code == 200  # was under way
-    made.state.served_model = None
-    assert made.client.get("/healthz").status_code == 200
-    for answer in (made.client.post("/predict", data=PNG), made.client.get("/labels"),
-                   made.client.get("/readyz"), made.client.get("/openapi.json")):
+    test_app = application()
+    test_app.state.closing = True
+    refused(test_app.client.get("/readyz"), 503, "not_ready")
+    assert test_app.client.post("/predict", data=PNG).status_code == 200  # was under way
+    test_app.state.served_model = None
+    assert test_app.client.get("/healthz").status_code == 200
+    for answer in (test_app.client.post("/predict", data=PNG), test_app.client.get("/labels"),
+                   test_app.client.get("/readyz"), test_app.client.get("/openapi.json")):
         refused(answer, 503, "not_ready")
 
 
 def test_a_full_queue_and_what_is_overdue(application):
-    entered, gate = threading.Event(), threading.Event()
+    entered, may_answer = threading.Event(), threading.Event()
 
     def slow(x):
         entered.set()
-        seen.append(len(x))
-        assert gate.wait(10)
+        batch_sizes.append(len(x))
+        assert may_answer.wait(10)
         return np.full((len(x), 4), 0.25, np.float32)
 
-    seen = []
-    made = application(predict=slow, max_queue=2, time_limit=0.5)
+    batch_sizes = []
+    test_app = application(predict=slow, max_queue=2, time_limit=0.5)
     answers = []
 
     def post(count=1):
-        files = {"image": [(io.BytesIO(PNG), "a.png") for _ in range(count)]}
-        answers.append(made.client.post("/predict", data=files))
+        form_files = {"image": [(io.BytesIO(PNG), "a.png") for _ in range(count)]}
+        answers.append(test_app.client.post("/predict", data=form_files))
 
-    first = threading.Thread(target=post)
-    first.start()
-    batcher = made.state.served_model.batcher
+    first_client = threading.Thread(target=post)
+    first_client.start()
+    batcher = test_app.state.served_model.batcher
     assert entered.wait(10)
-    second = threading.Thread(target=post, args=(2,))
-    second.start()
+    second_client = threading.Thread(target=post, args=(2,))
+    second_client.start()
     while batcher.waiting == 0:
         time.sleep(0.001)
-    began = time.monotonic()
-    answer = made.client.post("/predict", data=PNG)
+    started_at = time.monotonic()
+    answer = test_app.client.post("/predict", data=PNG)
     refused(answer, 503, "queue_full")
-    assert answer.headers["Retry-After"] == "1" and time.monotonic() - began < 0.2
-    first.join()
-    second.join()
+    assert answer.headers["Retry-After"] == "1" and time.monotonic() - started_at < 0.2
+    first_client.join()
+    second_client.join()
     for answer in answers:
         assert "0.5 seconds" in refused(answer, 504, "overdue")
-    gate.set()
+    may_answer.set()
     while batcher.waiting:
         time.sleep(0.001)
-    assert made.client.post("/predict", data=PNG).status_code == 200  # back to normal
-    assert seen == [1, 1]  # what was overdue has not been computed
+    assert test_app.client.post("/predict", data=PNG).status_code == 200  # back to normal
+    assert batch_sizes == [1, 1]  # what was overdue has not been computed
 
 
 def test_a_model_that_fails_tells_the_log_alone(application, capsys):
@@ -573,18 +584,18 @@ def test_probabilities_that_are_no_numbers_are_no_answer(application):
 
 def test_a_model_replaced_between_two_steps_of_a_request(application):
     """One that took the old model and finds it closed is answered by the new one."""
-    old, new = application(), application(labels=["a", "b", "c", "d"])
-    closed, given = old.state.served_model, new.state.served_model
+    old_app, new_app = application(), application(labels=["a", "b", "c", "d"])
+    closed_model, new_model = old_app.state.served_model, new_app.state.served_model
 
     class Swapping(State):
-        asked = 0
+        access_count = 0
 
         @property
         def served_model(self):
-            self.asked += 1
-            return closed if self.asked == 1 else given
+            self.access_count += 1
+            return closed_model if self.access_count == 1 else new_model
 
-    closed.batcher.close()
+    closed_model.batcher.close()
     application_ = create_application(
         Swapping(), Settings(None, 4, 10**6, 10), metrics.create())
     answer = application_.test_client().post("/predict", data=PNG)
@@ -592,13 +603,13 @@ def test_a_model_replaced_between_two_steps_of_a_request(application):
 
 
 def test_metrics(application):
-    made = application()
+    test_app = application()
     for data, count in ((PNG, 3), (encoded(picture((200, 10, 10, 10))), 2), (FAULTY, 1)):
         for _ in range(count):
-            made.client.post("/predict", data=data)
-    made.client.get("/nowhere/of/a/client")
-    made.client.open("/predict", method="BREW")
-    lines = set(made.client.get("/metrics").text.splitlines())
+            test_app.client.post("/predict", data=data)
+    test_app.client.get("/nowhere/of/a/client")
+    test_app.client.open("/predict", method="BREW")
+    lines = set(test_app.client.get("/metrics").text.splitlines())
     assert {
         'requests_total{route="/predict",status="200"} 5.0',
         'requests_total{route="/predict",status="422"} 1.0',
@@ -618,49 +629,50 @@ SURE, UNSURE = PNG, encoded(picture((100, 100, 90, 101)), "JPEG", quality=98)
 
 
 def test_unsure_images_are_kept_in_the_sample_format(application, tmp_path):
-    place = str(tmp_path / "kept")
-    keeper = Keeper(place, tuple(LABELS), 0.5, 10**6)
+    kept_folder = str(tmp_path / "kept")
+    keeper = Keeper(kept_folder, tuple(LABELS), 0.5, 10**6)
     client = application(keeper=keeper).client
-    files = [(io.BytesIO(data), "../../evil.html") for data in (SURE, UNSURE, FAULTY)]
-    client.post("/predict", data={"image": files}, content_type="multipart/form-data",
+    form_files = [(io.BytesIO(data), "../../evil.html") for data in (SURE, UNSURE, FAULTY)]
+    client.post("/predict", data={"image": form_files}, content_type="multipart/form-data",
                 headers={"X-Request-ID": "from-a-client"})
     gif = encoded(picture((100, 103, 90, 101)).convert("P"), "GIF")
     client.post("/predict", data=gif)
     keeper.close()
-    assert read_label_names(os.path.join(place, "label.json")) == tuple(LABELS)
-    samples = read_samples(place, LABELS)
-    contents = [open(os.path.join(place, name), "rb").read() for name in samples.file_names]
+    assert read_label_names(os.path.join(kept_folder, "label.json")) == tuple(LABELS)
+    samples = read_samples(kept_folder, LABELS)
+    contents = [open(os.path.join(kept_folder, file_name), "rb").read()
+                for file_name in samples.file_names]
     assert contents == [UNSURE, gif]  # sorted by time
     assert samples.class_ids.tolist() == [3, 1]
     assert samples.file_names[0].endswith("-from-a-client-1.jpg")
     assert samples.file_names[1].endswith("-0.gif")
-    assert not glob.glob(os.path.join(place, ".*"))
+    assert not glob.glob(os.path.join(kept_folder, ".*"))
 
 
 def test_no_more_is_kept_than_may_be(tmp_path):
-    place = str(tmp_path / "kept")
-    row, labels = np.full(4, 0.25, np.float32), tuple(LABELS)
-    room = 3 * (len(UNSURE) + 60) + 120  # three, with text files, and label.json
+    kept_folder = str(tmp_path / "kept")
+    probabilities, labels = np.full(4, 0.25, np.float32), tuple(LABELS)
+    max_bytes = 3 * (len(UNSURE) + 60) + 120  # three, with text files, and label.json
     for count, expected in ((2, 2), (5, 3), (1, 3)):  # what is there from before counts
-        keeper = Keeper(place, labels, 0.5, room)
-        for number in range(count):
-            keeper.offer(UNSURE, row, labels, str(number))
+        keeper = Keeper(kept_folder, labels, 0.5, max_bytes)
+        for index in range(count):
+            keeper.offer(UNSURE, probabilities, labels, str(index))
         keeper.close()
-        assert len(glob.glob(os.path.join(place, "*.jpg"))) == expected
-        assert sum(entry.stat().st_size for entry in os.scandir(place)) <= room
-    keeper = Keeper(place, labels, 0.5, 10**6)
-    keeper.offer(UNSURE, row, ("a", "b", "c", "d"), "0")  # of another model
+        assert len(glob.glob(os.path.join(kept_folder, "*.jpg"))) == expected
+        assert sum(entry.stat().st_size for entry in os.scandir(kept_folder)) <= max_bytes
+    keeper = Keeper(kept_folder, labels, 0.5, 10**6)
+    keeper.offer(UNSURE, probabilities, ("a", "b", "c", "d"), "0")  # of another model
     keeper.offer(UNSURE, np.array([0.5, 0.5, 0, 0], np.float32), labels, "0")
     keeper.close()
-    assert len(glob.glob(os.path.join(place, "*.jpg"))) == 3
+    assert len(glob.glob(os.path.join(kept_folder, "*.jpg"))) == 3
     with pytest.raises(InputError, match="names other classes"):
-        Keeper(place, ("a", "b", "c", "d"), 0.5, room)
+        Keeper(kept_folder, ("a", "b", "c", "d"), 0.5, max_bytes)
 
 
 def test_what_cannot_be_kept_fails_no_request(application, tmp_path, capsys):
-    place = tmp_path / "kept"
-    keeper = Keeper(str(place), tuple(LABELS), 0.5, 10**6)
-    shutil.rmtree(place)
+    kept_folder = tmp_path / "kept"
+    keeper = Keeper(str(kept_folder), tuple(LABELS), 0.5, 10**6)
+    shutil.rmtree(kept_folder)
     client = application(keeper=keeper).client
     for _ in range(3):
         assert client.post("/predict", data=UNSURE).status_code == 200
@@ -678,11 +690,12 @@ def test_what_cannot_be_kept_fails_no_request(application, tmp_path, capsys):
 def go(*words):
     """Runs `python run.py WORDS` in this process: status, standard output and error."""
     out, err = io.StringIO(), io.StringIO()
-    stop = threading.Timer(20, os.kill, (os.getpid(), signal.SIGTERM))  # should it serve after all
-    stop.start()
+    # In case it serves after all.
+    stop_timer = threading.Timer(20, os.kill, (os.getpid(), signal.SIGTERM))
+    stop_timer.start()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = run.main(["--mode", "serve", *map(str, words)])
-    stop.cancel()
+    stop_timer.cancel()
     return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
 
 
@@ -712,12 +725,13 @@ def test_a_port_that_is_in_use(server, folder):
     (["--model", "nothing"], "--model: 'nothing'"),
 ])
 def test_what_is_refused_at_the_start(folder, words, part):
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)]
+    handlers_before = [signal.getsignal(signal_number)
+                       for signal_number in (signal.SIGINT, signal.SIGHUP)]
     try:
         result = go("--model", folder, "--port", 0, *words)
     finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGHUP), before):
-            signal.signal(number, handler)
+        for signal_number, handler in zip((signal.SIGINT, signal.SIGHUP), handlers_before):
+            signal.signal(signal_number, handler)
     assert result.status == 2 and result.out == "" and result.err.count("\n") == 1, result.err
     assert part in result.err
 
@@ -768,11 +782,11 @@ def test_sigterm_finishes_what_is_under_way(start):
     answers = []
     threads = [threading.Thread(target=lambda: answers.append(server.predict()))
                for _ in range(4)]
-    idle = connected(server)
-    halves = [connected(server, b"POST /predict HTTP/1.1\nContent-Length: %d\n\n" % len(PNG))
-              for _ in range(2)]
-    for half in halves:
-        half.sendall(PNG[:60])
+    idle_connection = connected(server)
+    half_requests = [connected(server, b"POST /predict HTTP/1.1\nContent-Length: %d\n\n" % len(PNG))
+                     for _ in range(2)]
+    for half_request in half_requests:
+        half_request.sendall(PNG[:60])
     for thread in threads:
         thread.start()
     time.sleep(0.2)
@@ -781,12 +795,12 @@ def test_sigterm_finishes_what_is_under_way(start):
     assert not answers
     with pytest.raises(ConnectionRefusedError):
         connected(server)
-    idle.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-    ready = rest(idle)
-    assert ready.startswith(b"HTTP/1.1 503 ") and b"Connection: close" in ready
-    for half in halves:
-        half.sendall(PNG[60:])
-        assert rest(half).startswith(b"HTTP/1.1 200 ")
+    idle_connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    ready_answer = rest(idle_connection)
+    assert ready_answer.startswith(b"HTTP/1.1 503 ") and b"Connection: close" in ready_answer
+    for half_request in half_requests:
+        half_request.sendall(PNG[60:])
+        assert rest(half_request).startswith(b"HTTP/1.1 200 ")
     for thread in threads:
         thread.join()
     assert [answer.status_code for answer in answers] == [200] * 4
@@ -827,9 +841,9 @@ def test_sigint_ends_it_too(start):
 
 
 def test_sighup_replaces_the_model_under_load(start, folder, tmp_path):
-    model = str(tmp_path / "model")
-    shutil.copytree(folder, model)
-    server = start(model=model)
+    model_folder = str(tmp_path / "model")
+    shutil.copytree(folder, model_folder)
+    server = start(model=model_folder)
     answers, done = [], threading.Event()
 
     def load():
@@ -839,108 +853,109 @@ def test_sighup_replaces_the_model_under_load(start, folder, tmp_path):
                 answers.append((answer.status_code, answer.json()["predictions"][0]["label"]))
 
     def until(true):
-        end = time.monotonic() + 20
+        deadline = time.monotonic() + 20
         while not true():
-            assert time.monotonic() < end, server.errors()
+            assert time.monotonic() < deadline, server.errors()
             time.sleep(0.01)
 
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
     try:
-        shutil.rmtree(model)
-        write_model(model, ["a", "b", "c", "d"])
+        shutil.rmtree(model_folder)
+        write_model(model_folder, ["a", "b", "c", "d"])
         server.process.send_signal(signal.SIGHUP)
         until(lambda: (200, "d") in answers[-20:])
-        with open(os.path.join(model, "model.bin"), "ab") as file:
+        with open(os.path.join(model_folder, "model.bin"), "ab") as file:
             file.write(b"x")
         server.process.send_signal(signal.SIGHUP)
         until(lambda: "the old model keeps serving" in server.errors())
-        count = len(answers)
-        until(lambda: len(answers) > count + 20)
+        answer_count = len(answers)
+        until(lambda: len(answers) > answer_count + 20)
     finally:
         done.set()
         for thread in threads:
             thread.join()
     assert set(answers) == {(200, LABELS[3]), (200, "d")}
     assert answers[-1] == (200, "d")
-    text = requests.get(f"{server.url}/metrics", timeout=20).text
-    assert 'model_info{model="quarters",precision="float32",runtime="openvino"} 1.0' in text
-    lines = [line for line in server.errors().splitlines() if "the old model" in line]
-    assert len(lines) == 1 and "model.bin" in lines[0]
+    metrics_text = requests.get(f"{server.url}/metrics", timeout=20).text
+    assert 'model_info{model="quarters",precision="float32",runtime="openvino"} 1.0' in metrics_text
+    log_lines = [log_line for log_line in server.errors().splitlines()
+                 if "the old model" in log_line]
+    assert len(log_lines) == 1 and "model.bin" in log_lines[0]
     assert server.end()[0] == 0
 
 
 def children(process):
     """The ids of a process's own."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True,
-                           text=True)
-    return found.stdout.split()
+    command = ["ps", "-o", "pid=", "--ppid", str(process.pid)]
+    ps_output = subprocess.run(command, capture_output=True, text=True)
+    return ps_output.stdout.split()
 
 
 def test_several_processes(start, folder, tmp_path):
-    model = shutil.copytree(folder, tmp_path / "model")
-    server = start("--workers", 2, model=model)
+    model_folder = shutil.copytree(folder, tmp_path / "model")
+    server = start("--workers", 2, model=model_folder)
 
     def serves():
         assert [server.predict().status_code for _ in range(8)] == [200] * 8
 
     def until(true):
-        end = time.monotonic() + 20
+        deadline = time.monotonic() + 20
         while not true():
-            assert time.monotonic() < end, server.errors()
+            assert time.monotonic() < deadline, server.errors()
             time.sleep(0.02)
 
     assert server.ready["pid"] == server.process.pid
-    first, second = children(server.process)
+    first_id, second_id = children(server.process)
     serves()
     # Any of the two tells of both.
     assert 'requests_total{route="/predict",status="200"} 8.0' in requests.get(
         f"{server.url}/metrics", timeout=20).text
-    os.kill(int(first), signal.SIGKILL)
+    os.kill(int(first_id), signal.SIGKILL)
     serves()
     until(lambda: b'runtime="openvino"} 2.0' in requests.get(
         f"{server.url}/metrics", timeout=20).content)
-    [third] = set(children(server.process)) - {second}
-    assert third != first and f"process {first} ended with status -9" in server.errors()
+    [third_id] = set(children(server.process)) - {second_id}
+    assert third_id != first_id and f"process {first_id} ended with status -9" in server.errors()
     server.process.send_signal(signal.SIGHUP)
     until(lambda: server.errors().count("loaded again") == 2)
-    assert set(children(server.process)) == {second, third}
-    (model / "model.bin").unlink()
-    os.kill(int(second), signal.SIGKILL)  # there is none to take its place
+    assert set(children(server.process)) == {second_id, third_id}
+    (model_folder / "model.bin").unlink()
+    os.kill(int(second_id), signal.SIGKILL)  # there is none to take its place
     until(lambda: "model.bin" in server.errors())
     serves()
-    half = connected(server, b"POST /predict HTTP/1.1\nContent-Length: %d\n\n" % len(PNG))
+    half_request = connected(server, b"POST /predict HTTP/1.1\nContent-Length: %d\n\n" % len(PNG))
     time.sleep(0.1)
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     with pytest.raises(ConnectionRefusedError):
         connected(server)
-    half.sendall(PNG)
-    assert rest(half).startswith(b"HTTP/1.1 200 ")
+    half_request.sendall(PNG)
+    assert rest(half_request).startswith(b"HTTP/1.1 200 ")
     assert server.end() == (0, "")
-    assert not os.path.exists(f"/proc/{third}")
+    assert not os.path.exists(f"/proc/{third_id}")
 
 
 def test_a_model_that_is_replaced_is_closed(application, folder):
-    made = application()
-    old, before = made.state.served_model, threading.active_count()
-    parsed = parser.parse("serve", ["--model", folder])
-    ModelLoader(parsed, folder, made.state, made.metrics, None).replace()
+    test_app = application()
+    old_model, threads_before = test_app.state.served_model, threading.active_count()
+    options = parser.parse("serve", ["--model", folder])
+    ModelLoader(options, folder, test_app.state, test_app.metrics, None).replace()
     with pytest.raises(Closed):
-        old.batcher.submit([PNG])
-    made.client.post("/predict", data=PNG)
-    made.state.served_model.batcher.close()
-    assert threading.active_count() < before
-    assert 'runtime="openvino"} 1.0' in made.client.get("/metrics").text
+        old_model.batcher.submit([PNG])
+    test_app.client.post("/predict", data=PNG)
+    test_app.state.served_model.batcher.close()
+    assert threading.active_count() < threads_before
+    assert 'runtime="openvino"} 1.0' in test_app.client.get("/metrics").text
 
 
 def test_several_processes_and_a_model_that_is_broken(folder, tmp_path):
-    model = str(tmp_path / "model")
-    shutil.copytree(folder, model)
+    model_folder = str(tmp_path / "model")
+    shutil.copytree(folder, model_folder)
     (tmp_path / "model" / "model.bin").write_bytes(b"")
     process = subprocess.run(
-        [sys.executable, "run.py", "--mode", "serve", "--model", model, "--port", "0",
+        [sys.executable, "run.py", "--mode", "serve", "--model", model_folder, "--port", "0",
          "--workers", "2"], cwd=ROOT, capture_output=True, text=True, timeout=60,
     )
     assert process.returncode == 2 and process.stdout == ""
@@ -948,8 +963,8 @@ def test_several_processes_and_a_model_that_is_broken(folder, tmp_path):
 
 
 def test_requests_that_no_client_should_send(server):
-    found = fuzz("127.0.0.1", server.port, 300)
-    assert {200, 400, 404, 405, 413, 422} <= set(found)
+    status_counts = fuzz("127.0.0.1", server.port, 300)
+    assert {200, 400, 404, 405, 413, 422} <= set(status_counts)
     assert b"alive" in exchange("127.0.0.1", server.port, b"GET /healthz HTTP/1.0\r\n\r\n")
     assert server.predict().status_code == 200
     assert server.errors() == ""  # nor of any test before
