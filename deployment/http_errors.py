@@ -58,5 +58,9 @@ def error_body(code, message, request_id):
 
 
 def too_large(max_bytes):
-    """The error message for a body of more than `max_bytes` bytes, str."""
+    """The error message for a body that is too large, str.
+
+    Args:
+        max_bytes: int, maximum size of a body.
+    """
     return f"the body is larger than the {max_bytes:,} bytes allowed"

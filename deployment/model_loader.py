@@ -152,7 +152,11 @@ def load_model(options, model_path, metrics):
 
 
 def warm(served_model):
-    """Calls a `served_model` with every batch size once, after which it takes batches."""
+    """Calls a model with every batch size once, after which it takes batches.
+
+    Args:
+        served_model: `ServedModel`.
+    """
     served_model.batcher.warm(_blank_image(served_model.classifier))
 
 

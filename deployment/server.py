@@ -218,7 +218,11 @@ def listen(host, port):
 
 
 def listening_url(listener):
-    """The URL at which a `listener`, a socket that listens, can be reached."""
+    """The URL at which the server can be reached, str.
+
+    Args:
+        listener: a socket that listens.
+    """
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
