@@ -106,3 +106,51 @@ def synchronize_batch_norm(model):
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def with_learning_rate_factors(optimizer_class, factors):
+    """Gives an optimizer class a factor on the learning rate of each variable.
+
+    Scaling the gradients instead would change nothing: most optimizers divide by their size.
+
+    Args:
+        optimizer_class: subclass of `keras.optimizers.Optimizer`.
+        factors: dict of a variable's path -> float; variables that are not in it have 1.
+
+    Returns:
+        Subclass of `optimizer_class` with the same name.
+    """
+
+    class WithLearningRateFactors(optimizer_class):
+        def update_step(self, gradient, variable, learning_rate):
+            # On TensorFlow `variable` is not Keras's own and has no path.
+            path = self._trainable_variables[self._get_variable_index(variable)].path
+            super().update_step(gradient, variable, learning_rate * factors.get(path, 1.0))
+
+    WithLearningRateFactors.__name__ = optimizer_class.__name__
+    return WithLearningRateFactors
+
+
+def with_clipping_of_the_sum(optimizer_class):
+    """Makes an optimizer class clip the sum of the devices' gradients.
+
+    Under a `tf.distribute` strategy Keras clips each device's gradients and then adds them up.
+
+    Args:
+        optimizer_class: subclass of `keras.optimizers.Optimizer`.
+
+    Returns:
+        Subclass of `optimizer_class` with the same name.
+    """
+    import tensorflow as tf
+
+    class WithClippingOfTheSum(optimizer_class):
+        def _clip_gradients(self, gradients):
+            replica = tf.distribute.get_replica_context()
+            summed_gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            clipped_gradients = super()._clip_gradients(summed_gradients)
+            # The update adds up the devices' again.
+            return [gradient / replica.num_replicas_in_sync for gradient in clipped_gradients]
+
+    WithClippingOfTheSum.__name__ = optimizer_class.__name__
+    return WithClippingOfTheSum

@@ -19,6 +19,7 @@ from compute.keras_patches import (
     remember_skipped_attributes,
     skip_steps,
     synchronize_batch_norm,
+    with_learning_rate_factors,
 )
 
 
@@ -108,8 +109,31 @@ def test_batch_normalization_in_nested_models_is_synchronized():
     assert normalization.synchronized and model.layers[-1].synchronized
 
 
-# One step of gradient descent on the mean absolute error of w * x, from w = 0 with targets
-# below 0: the gradient is the mean of x. One device has two of the three rows, the other one.
+def test_the_variable_of_an_update_has_no_path_and_factors_find_it():
+    given = []
+
+    class Recorder(keras.optimizers.SGD):
+        def update_step(self, gradient, variable, learning_rate):
+            given.append(variable)
+            super().update_step(gradient, variable, learning_rate)
+
+    steps = []
+    for factors in ({}, {"only/kernel": 0.25}):
+        inputs = keras.Input((1,))
+        model = keras.Model(inputs, keras.layers.Dense(1, name="only")(inputs))
+        model.set_weights([np.ones((1, 1)), np.ones(1)])
+        optimizer = with_learning_rate_factors(Recorder, factors)(0.1)
+        assert type(optimizer).__name__ == "Recorder"
+        model.compile(optimizer, "mean_absolute_error")
+        model.train_on_batch(np.ones((1, 1)), np.zeros((1, 1)))
+        steps.append([1 - float(np.squeeze(weight)) for weight in model.get_weights()])
+    assert not any(hasattr(variable, "path") for variable in given)  # why the index is needed
+    np.testing.assert_allclose(steps, [[0.1, 0.1], [0.025, 0.1]], rtol=1e-5)
+
+
+# Gradient descent on the mean absolute error of w * x, from w = 0 with targets below 0: the
+# gradient is the mean of x. A batch of rows 1, 1, 4 goes to two devices as (1, 1) and (4), and
+# one of 1, 3 as (1) and (3), whose gradient is then clipped to a norm of 1.
 TWO_DEVICES = """
 import json
 from compute.backend import import_keras
@@ -117,33 +141,52 @@ keras = import_keras("tensorflow")
 import numpy as np
 import tensorflow as tf
 from compute.devices import tensorflow_strategy
-from compute.keras_patches import mean_over_devices
+from compute.keras_patches import mean_over_devices, with_clipping_of_the_sum
 
 names, strategy = tensorflow_strategy("cpu:2")
-def batches():  # the first without a gradient: from it Keras learns the shapes, which must agree
-    for rows in ([0, 0], [1, 1, 4]):
-        x = np.float32(rows)[:, None]
-        yield x, np.full_like(x, -9), np.ones(len(x), np.float32)
-
 column, row = tf.TensorSpec((None, 1)), tf.TensorSpec((None,))
-gradients = []
-for patch in (lambda loss: loss, mean_over_devices):
+
+def gradient_of(rows, patch_loss=lambda loss: loss, optimizer_class=keras.optimizers.SGD, **clip):
+    def batches():  # the first without a gradient: from it Keras learns the shapes
+        for values in ([0, 0], rows):
+            x = np.float32(values)[:, None]
+            yield x, np.full_like(x, -9), np.ones(len(x), np.float32)
+
     with strategy.scope():
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(
             1, use_bias=False, kernel_initializer="zeros")])
-        loss = patch(keras.losses.MeanAbsoluteError(reduction="mean_with_sample_weight"))
-        model.compile(keras.optimizers.SGD(1.0), loss)
+        loss = keras.losses.MeanAbsoluteError(reduction="mean_with_sample_weight")
+        model.compile(optimizer_class(1.0, **clip), patch_loss(loss))
     dataset = tf.data.Dataset.from_generator(batches, output_signature=(column, column, row))
     model.fit(dataset, verbose=0)
-    gradients.append(-float(model.get_weights()[0][0, 0]))
-print(json.dumps(gradients))
+    return -float(model.get_weights()[0][0, 0])
+
+print(json.dumps([
+    gradient_of([1, 1, 4]),
+    gradient_of([1, 1, 4], mean_over_devices),
+    gradient_of([1, 3], global_clipnorm=1.0),
+    gradient_of([1, 3], optimizer_class=with_clipping_of_the_sum(keras.optimizers.SGD),
+                global_clipnorm=1.0),
+]))
 """
 
 
-def test_keras_averages_the_means_of_devices_and_the_patch_all_rows():
+@pytest.fixture(scope="module")
+def gradients():
+    """Of two devices: a loss without the patch and with it, clipping without it and with it."""
     process = subprocess.run([sys.executable, "-c", TWO_DEVICES], cwd=ROOT, text=True,
                              capture_output=True, timeout=300)
     assert process.returncode == 0, process.stderr[-3000:]
-    unpatched, patched = json.loads(process.stdout.splitlines()[-1])
-    assert unpatched == pytest.approx((1 + 4) / 2)  # 2 where Keras no longer needs the patch
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_keras_averages_the_means_of_devices_and_the_patch_all_rows(gradients):
+    unpatched, patched, _, _ = gradients
+    assert unpatched == pytest.approx((1 + 4) / 2)
     assert patched == pytest.approx((1 + 1 + 4) / 3)
+
+
+def test_keras_clips_each_devices_gradient_and_the_patch_their_sum(gradients):
+    _, _, unpatched, patched = gradients
+    assert unpatched == pytest.approx(1 / 2 + 1)  # of 1 / 2 and 3 / 2
+    assert patched == pytest.approx(1)

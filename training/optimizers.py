@@ -2,6 +2,8 @@
 
 import keras
 
+from compute.keras_patches import with_clipping_of_the_sum, with_learning_rate_factors
+
 KINDS = {
     "adafactor": keras.optimizers.Adafactor,
     "adam": keras.optimizers.Adam,
@@ -58,49 +60,15 @@ def make_optimizer(
         settings.update(momentum=0.9, nesterov=True)
     if kind == "muon":
         settings["exclude_layers"] = ["predictions"]  # its method is for hidden layers
-    optimizer_class = _with_factors(KINDS[kind], factors) if factors else KINDS[kind]
+    optimizer_class = KINDS[kind]
+    if factors:
+        optimizer_class = with_learning_rate_factors(optimizer_class, factors)
     if several_devices and clipnorm:
-        optimizer_class = _clipping_together(optimizer_class)
+        optimizer_class = with_clipping_of_the_sum(optimizer_class)
     optimizer = optimizer_class(schedule, **settings)
     if kind in DECAYED:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def _with_factors(optimizer_class, factors):
-    """The optimizer class with a learning rate of its own for each variable.
-
-    Scaling the gradients instead would change nothing: most of these optimizers
-    divide by the gradients' size.
-    """
-
-    class WithFactors(optimizer_class):
-        def update_step(self, gradient, variable, learning_rate):
-            # On TensorFlow `variable` is not Keras's own and has no path.
-            path = self._trainable_variables[self._get_variable_index(variable)].path
-            super().update_step(gradient, variable, learning_rate * factors.get(path, 1.0))
-
-    WithFactors.__name__ = optimizer_class.__name__
-    return WithFactors
-
-
-def _clipping_together(optimizer_class):
-    """The optimizer class, clipping the sum of the devices' gradients.
-
-    Keras clips each device's part before it adds them up.
-    """
-    import tensorflow as tf
-
-    class ClippingTogether(optimizer_class):
-        def _clip_gradients(self, gradients):
-            replica = tf.distribute.get_replica_context()
-            summed_gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            clipped = super()._clip_gradients(summed_gradients)
-            # The update adds up the devices' again.
-            return [gradient / replica.num_replicas_in_sync for gradient in clipped]
-
-    ClippingTogether.__name__ = optimizer_class.__name__
-    return ClippingTogether
 
 
 def layer_factors(layers, decay):
