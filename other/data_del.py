@@ -4,30 +4,44 @@ Writes a page to look at and a table with a proposed action for each file, which
 `--mode clean` carries out.
 """
 
-import csv
 import itertools
-import json
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from common import console
 from common.errors import ImageError, InputError
 from data import decoding, near_duplicates
 from data.geometry import Preprocessing, target_size
-from other.data_quality import duplicates, folder_checks, image_checks
-from other.data_quality.findings import COLUMNS, KINDS, Findings
+from other.data_quality import duplicates, folder_checks, image_checks, label_checks
+from other.data_quality.findings import KINDS, Findings, write_findings
 from other.data_quality.folder_checks import inside, read_folder
 from other.reporting import html_pages
 from other.reporting.charts import check_output_folder, output_folder
 
-FILES = ("index.html", "findings.csv")
+PAGE, TABLE = FILES = ("index.html", "findings.csv")
 FOUND = 3  # exit status where there are errors or warnings
 SHOWN = 200  # files of a kind on the page
 THUMBNAIL = Preprocessing(144)
+
+
+class ImageFile(NamedTuple):
+    """An image file to look at.
+
+    Attributes:
+        path: str.
+        label: str, the name of its class, or None where it is not known.
+        part: int, 0 for the source, 1 for the validation data.
+    """
+
+    path: str
+    label: str | None
+    part: int
 
 
 def main(options):
@@ -36,139 +50,171 @@ def main(options):
     Returns:
         0 where nothing worse than a note was found, else `FOUND`.
     """
-    check_output_folder(options.target, FILES)
-    parts = [("--source", options.source)]
-    if options.val_data:
-        parts.append(("--val_data", options.val_data))
-    # Absolute, so that clean finds the same files wherever it is called.
-    folders = [read_folder(os.path.abspath(path), option) for option, path in parts]
-    _check_places(folders, options)
-    findings, images, pictures = audit(
+    folders = _read_folders(options)
+    findings, image_count, decodable_paths = audit(
         folders, options.labels, options.near_duplicates, options.workers
     )
-    order = list(KINDS)
-    rows = sorted(
-        findings.rows, key=lambda row: (order.index(row["kind"]), row["group"] or 0, row["path"])
-    )
-    counts = Counter(row["kind"] for row in rows)
-    severities = Counter(row["severity"] for row in rows)
-    result = {
-        "source": options.source,
-        "val_data": options.val_data,
-        "images": images,
-        "counts": counts,
-        "errors": severities["error"],
-        "warnings": severities["warning"],
-        "notes": severities["note"],
-        "remove": len({row["path"] for row in rows if row["action"]}),
-        "findings": os.path.join(options.target, "findings.csv"),
-        "page": os.path.join(options.target, "index.html"),
-    }
-    with output_folder(options.target, FILES) as folder:
-        _write_csv(os.path.join(folder, "findings.csv"), rows)
-        text = html_pages.render("audit.html", **result, sections=_sections(rows, counts, pictures))
-        with open(os.path.join(folder, "index.html"), "w", encoding="utf-8") as file:
-            file.write(text)
-    print(json.dumps(result, ensure_ascii=False) if options.json else _text(result))
+    finding_rows = findings.sorted_rows()
+    result = _result(options, finding_rows, image_count)
+    _write(options.target, result, finding_rows, decodable_paths)
+    console.show(result, _text, options.json)
     return FOUND if result["errors"] or result["warnings"] else 0
 
 
-def _check_places(folders, options):
+def _read_folders(options):
+    """The source, then the validation data if any, each a `Folder`; checks the options."""
+    check_output_folder(options.target, FILES)
+    # Absolute, so that clean finds the same files from whatever folder it is called.
+    folders = [read_folder(os.path.abspath(options.source))]
+    if options.val_data:
+        folders.append(read_folder(os.path.abspath(options.val_data), "--val_data"))
     for folder, option in zip(folders, ("--source", "--val_data")):
         for path in (options.target, options.target + ".old"):
             if inside(path, folder.path):
                 raise InputError(
-                    f"--target: {options.target} lies in {option} {folder.path}; name one outside"
+                    f"--target: {options.target} is inside {option} {folder.path}; name a folder "
+                    "outside it"
                 )
     if options.labels and folders[0].by_class:
-        raise InputError(f"--labels: {folders[0].path} has a folder a class, which names it")
+        raise InputError(
+            f"--labels: {folders[0].path} has one folder per class, which names the class; "
+            "omit --labels"
+        )
     if len(folders) == 2:
-        one, two = folders
-        if os.path.samefile(one.path, two.path):
-            raise InputError(f"--val_data: {two.path} is the folder of --source")
-        for inner, outer in ((one, two), (two, one)):
-            if outer.by_class and inside(inner.path, outer.path):
-                raise InputError(
-                    f"--val_data: {inner.path} lies in {outer.path}; each image "
-                    "would be found twice"
-                )
+        _check_overlap(*folders)
+    return folders
+
+
+def _check_overlap(source, validation):
+    """Refuses validation data that are also found in the source."""
+    if os.path.samefile(source.path, validation.path):
+        raise InputError(
+            f"--val_data: {validation.path} is also the folder of --source; name another folder"
+        )
+    for inner, outer in ((source, validation), (validation, source)):
+        if outer.by_class and inside(inner.path, outer.path):
+            raise InputError(
+                f"--val_data: {inner.path} is inside {outer.path}, so each image would be found "
+                "twice; name separate folders"
+            )
 
 
 def audit(folders, labels_path=None, near=True, workers=1):
     """Looks at every file of one or two folders.
 
     Args:
-        folders: list of `Folder`: the source, then validation data where there are some.
-        labels_path: JSON file with the class names, or None for each folder's own.
-        near: whether to look for pictures that nearly agree, too.
-        workers: threads that decode.
+        folders: list of `Folder`: the source, then the validation data if any.
+        labels_path: str, JSON file with the class names, or None for each folder's own.
+        near: bool, whether to look for near duplicates, too.
+        workers: int, threads that decode.
 
     Returns:
-        (`Findings`, number of images, set of the paths that have a picture to show).
+        (`Findings`, number of images, set of the paths that can be decoded).
 
     Raises:
         InputError: `labels_path` is not such a file.
+
+    Example:
+
+    ```python
+    findings, image_count, _ = audit([read_folder("photos")])
+    ```
     """
     findings = Findings()
-    names = folder_checks.label_names(folders, labels_path, findings)
-    labelled = []
-    for folder, (own, path) in zip(folders, names):
-        folder_checks.layout(folder, findings)
-        if folder.by_class:
-            classes = [os.path.dirname(name).replace(os.sep, "/") for name in folder.images]
-        else:
-            classes = folder_checks.classes_of(folder, own, path, findings)
-            if own is None and any(each.by_class for each in folders):
-                classes = [None] * len(classes)  # numbers, which say nothing beside names
-        labelled.append((folder, own, classes))
-    folder_checks.empty_classes(labelled, labels_path, findings)
-
-    named = [
-        (os.path.join(folder.path, name), label, part)
-        for part, (folder, _, classes) in enumerate(labelled)
-        for name, label in zip(folder.images, classes)
+    for folder in folders:
+        folder_checks.check_names(folder, findings)
+    labelled = label_checks.read_classes(folders, labels_path, findings)
+    label_checks.check_class_counts(labelled, labels_path, findings)
+    image_files = [
+        ImageFile(os.path.join(part.folder.path, name), label, index)
+        for index, part in enumerate(labelled)
+        for name, label in zip(part.folder.images, part.image_classes)
     ]
-    images, positions, pictures = [], [], None
-    if near:
-        pictures = np.empty((len(named), near_duplicates.SIDE, near_duplicates.SIDE, 3), np.uint8)
+    images, compared, pictures = _look_at_all(image_files, near, workers, findings)
+    _find_duplicates(images, compared, pictures, findings)
+    decodable_paths = {image.path for image in images if image.look.digest}
+    return findings, len(images), decodable_paths
+
+
+def _look_at_all(image_files, near, workers, findings):
+    """Decodes every file, adding what is wrong with it.
+
+    Returns:
+        (list of `duplicates.Image`, list of the indices of those M to compare with others,
+        uint8 (M, 32, 32, 3)).
+    """
+    images, compared = [], []
+    side = near_duplicates.SIDE
+    pictures = np.empty((len(image_files) if near else 0, side, side, 3), np.uint8)
     with image_checks.hearing_warnings(), ThreadPoolExecutor(workers) as pool:
-        looks = pool.map(lambda each: image_checks.look(each[0], near), named)
-        bar = tqdm(looks, "looking", len(named), unit=" images", leave=False, disable=None)
+        looks = pool.map(lambda image_file: image_checks.look(image_file.path, near), image_files)
+        bar = tqdm(looks, "looking", len(image_files), unit=" images", leave=False, disable=None)
         try:
-            for (path, label, part), look in zip(named, bar):
+            for index, (image_file, look) in enumerate(zip(image_files, bar)):
+                path, label, part = image_file
                 for kind, detail in look.faults:
                     findings.add(kind, path, detail, label=label)
                 # A blank picture resembles every other one, and has a finding of its own.
                 if look.picture is not None and label is not None and not look.blank:
-                    pictures[len(positions)] = look.picture
-                    positions.append(len(images))
+                    pictures[len(compared)] = look.picture
+                    compared.append(index)
                 images.append(duplicates.Image(path, label, part, look._replace(picture=None)))
         finally:
             pool.shutdown(cancel_futures=True)
-    groups = duplicates.exact_groups(images)
-    if positions:
-        found = near_duplicates.groups(near_duplicates.describe(pictures[: len(positions)]))
-        groups.update(zip(positions, (positions[number] for number in found)))
-    rows = {images[position].path: number for number, position in enumerate(positions)}
+    return images, compared, pictures[: len(compared)]
 
-    def alike(one, two):  # others of a group are so only through a third
+
+def _find_duplicates(images, compared, pictures, findings):
+    """Adds what images that show the same picture tell; parameters as `_look_at_all` returns."""
+    groups = duplicates.exact_groups(images)
+    if compared:
+        first_positions = near_duplicates.groups(near_duplicates.describe(pictures))
+        groups.update(zip(compared, (compared[position] for position in first_positions)))
+    positions = {images[index].path: position for position, index in enumerate(compared)}
+
+    def alike(one, two):  # some images of a group are alike only through a third
         return one.look.digest == two.look.digest or near_duplicates.alike(
-            pictures[rows[one.path]], pictures[rows[two.path]]
+            pictures[positions[one.path]], pictures[positions[two.path]]
         )
 
     duplicates.judge(images, groups, findings, alike)
-    return findings, len(images), {each.path for each in images if each.look.digest}
 
 
-def _sections(rows, counts, pictures):
-    """For the page: each kind that was found, with its first files, those of a group together."""
+def _result(options, finding_rows, image_count):
+    """The result, as `--json` prints it."""
+    severities = Counter(row["severity"] for row in finding_rows)
+    return {
+        "source": options.source,
+        "val_data": options.val_data,
+        "images": image_count,
+        "counts": Counter(row["kind"] for row in finding_rows),
+        "errors": severities["error"],
+        "warnings": severities["warning"],
+        "notes": severities["note"],
+        "remove": len({row["path"] for row in finding_rows if row["action"]}),
+        "findings": os.path.join(options.target, TABLE),
+        "page": os.path.join(options.target, PAGE),
+    }
+
+
+def _write(target, result, finding_rows, decodable_paths):
+    """Writes the table and the page."""
+    with output_folder(target, FILES) as folder:
+        write_findings(os.path.join(folder, TABLE), finding_rows)
+        sections = _page_sections(finding_rows, result["counts"], decodable_paths)
+        page = html_pages.render("audit.html", **result, sections=sections)
+        with open(os.path.join(folder, PAGE), "w", encoding="utf-8") as page_file:
+            page_file.write(page)
+
+
+def _page_sections(finding_rows, counts, decodable_paths):
+    """For the page: the kinds that were found with their first files, those of a group together."""
     sections = []
     for kind in [kind for kind in KINDS if counts[kind]]:
-        shown = list(itertools.islice((row for row in rows if row["kind"] == kind), SHOWN))
-        groups = itertools.groupby(
-            tqdm(shown, kind, unit=" images", leave=False, disable=None, delay=1),
-            key=lambda row: row["group"],
+        shown_rows = list(
+            itertools.islice((row for row in finding_rows if row["kind"] == kind), SHOWN)
         )
+        bar = tqdm(shown_rows, kind, unit=" images", leave=False, disable=None, delay=1)
         severity, meaning = KINDS[kind]
         sections.append(
             {
@@ -176,27 +222,26 @@ def _sections(rows, counts, pictures):
                 "severity": severity,
                 "meaning": meaning,
                 "count": counts[kind],
-                "more": counts[kind] - len(shown),
+                "more": counts[kind] - len(shown_rows),
                 "groups": [
-                    [
-                        {
-                            **row,
-                            "picture": _thumbnail(row["path"]) if row["path"] in pictures else None,
-                        }
-                        for row in group
-                    ]
-                    for _, group in groups
+                    [_page_card(row, decodable_paths) for row in group_rows]
+                    for _, group_rows in itertools.groupby(bar, key=lambda row: row["group"])
                 ],
             }
         )
     return sections
 
 
+def _page_card(row, decodable_paths):
+    """A row of the findings with its thumbnail, None where there is none."""
+    path = row["path"]
+    return {**row, "picture": _thumbnail(path) if path in decodable_paths else None}
+
+
 def _thumbnail(path):
     try:
-        with open(path, "rb") as file:
-            image = decoding.decode(file.read(), THUMBNAIL, path)
-    except (OSError, ImageError):  # it has gone since
+        image = decoding.decode(_read_file(path), THUMBNAIL, path)
+    except (OSError, ImageError):  # it was deleted since
         return None
     height, width = target_size(*image.shape[:2], THUMBNAIL)
     if height < image.shape[0]:
@@ -204,18 +249,17 @@ def _thumbnail(path):
     return html_pages.thumbnail(image)
 
 
-def _write_csv(path, rows):
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+def _read_file(path):
+    with open(path, "rb") as image_file:
+        return image_file.read()
 
 
 def _text(result):
-    lines = []
-    for kind, (severity, _) in KINDS.items():
-        if result["counts"][kind]:
-            lines.append(f"{result['counts'][kind]:>8,}  {severity:<7}  {kind}")
+    lines = [
+        f"{result['counts'][kind]:>8,}  {severity:<7}  {kind}"
+        for kind, (severity, _) in KINDS.items()
+        if result["counts"][kind]
+    ]
     lines.append(
         f"{result['images']:>8,}  images looked at: {result['errors']:,} errors, "
         f"{result['warnings']:,} warnings, {result['notes']:,} notes"

@@ -1,4 +1,4 @@
-"""other/data_del.py and other/image_faults.py: each fault is found, once, and nothing else."""
+"""other/data_del.py and other/data_quality/: each fault is found, once, and nothing else."""
 
 import csv
 import io
@@ -315,7 +315,7 @@ def test_a_clean_folder_gives_nothing(source, tmp_path, capsys):
     assert audit(source, status=0) == []
     out = capsys.readouterr().out
     assert "17  images looked at: 0 errors, 0 warnings, 0 notes" in out
-    assert "Nothing was found." in (tmp_path / "out" / "index.html").read_text()
+    assert "No problems were found." in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_a_clean_folder_a_class_gives_nothing(by_class):
@@ -647,8 +647,8 @@ def test_what_is_refused_before_any_work(source, tmp_path, monkeypatch):
     (tmp_path / "bare").mkdir()
     assert "nowhere: No such file" in refused("--source", tmp_path / "nowhere")
     assert "no images; looked for .jpg" in refused("--source", tmp_path / "bare")
-    assert "lies in --source" in refused("--source", source, "--target", source / "out")
-    assert "is the folder of --source" in refused("--source", source, "--val_data", source)
+    assert "is inside --source" in refused("--source", source, "--target", source / "out")
+    assert "is also the folder of --source" in refused("--source", source, "--val_data", source)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("x")
@@ -659,7 +659,7 @@ def test_what_is_refused_of_a_folder_a_class(by_class, tmp_path, monkeypatch):
     monkeypatch.setattr(data_del, "audit", None)
     labels = tmp_path / "label.json"
     labels.write_text('{"0": "a", "1": "b"}')
-    assert "which names it" in refused("--source", by_class, "--labels", labels)
+    assert "which names the class" in refused("--source", by_class, "--labels", labels)
     assert "would be found twice" in refused("--source", by_class, "--val_data",
                                              by_class / "glass")
 

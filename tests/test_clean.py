@@ -13,6 +13,7 @@ import run as front_door
 from common.errors import InputError, RunError
 from data.samples import read_label_names, read_samples
 from other import quarantine
+from other.data_quality import file_moves
 
 # What the audit proposes nothing for
 HUMAN = {"bad_label", "missing_text", "two_images_one_stem", "conflicting_labels", "corrupt_data",
@@ -76,7 +77,7 @@ def test_files_go_and_come_back(data, findings, tmp_path, capsys):
     assert run("--csv", findings, "--target", tmp_path / "q") == 0
     manifest = tmp_path / "q" / "0001" / "manifest.csv"
     assert capsys.readouterr().out.splitlines() == [
-        f"8 files moved to {tmp_path}/q/0001", f"back again: --mode clean --undo {manifest}"
+        f"8 files moved to {tmp_path}/q/0001", f"to undo it: --mode clean --undo {manifest}"
     ]
     assert set(state(data)) == STAYS
     moved = state(tmp_path / "q" / "0001" / "files")
@@ -166,12 +167,12 @@ def test_what_is_refused_and_nothing_is_touched(data, findings, tmp_path):
     assert "f.csv:3: action 'keep' is not allowed; allowed are remove" in given(
         sound, (str(data / "b" / "1.jpg"), "keep"))
     message = given(sound, *gone)
-    assert "12 files are not there any more" in message and "and 2 more" in message
+    assert "12 files do not exist any more" in message and "and 2 more" in message
     assert "gone_09" in message and "gone_10" not in message
     assert "f.csv:3: " in given(sound, (str(data / "b"), "remove"))
     assert "is not a file" in given(sound, (str(data / "b") + "/", "remove"))
     assert "f.csv:3: '' is not a file" in given(sound, ("", "remove"))
-    assert "too few columns" in given(sound, ("x",))
+    assert "has fewer values" in given(sound, ("x",))
     assert "f.csv:1: has no column action" in given(sound, columns=("path", "verdict"))
     os.mkfifo(data / "pipe.jpg")
     assert "is not a file" in given(sound, (str(data / "pipe.jpg"), "remove"))
@@ -180,7 +181,7 @@ def test_what_is_refused_and_nothing_is_touched(data, findings, tmp_path):
     assert "needs --csv" in refused()
     assert "goes alone, without --csv" in refused("--csv", findings, "--undo", findings)
     assert "choose one" in refused("--csv", findings, "--delete", "--target", "q")
-    assert "lies in" in refused("--csv", findings, "--target", data / "b" / "q")
+    assert "is inside" in refused("--csv", findings, "--target", data / "b" / "q")
     assert "has no column from" in refused("--undo", findings)
     assert "--target" in refused("--csv", findings, "--target", findings)
     assert state(tmp_path) == before
@@ -197,7 +198,7 @@ def test_a_read_only_folder_is_refused_before_anything_moves(data, findings, tmp
 
 @pytest.mark.parametrize("number", [0, 5])
 def test_a_move_that_fails_moves_all_back(data, findings, tmp_path, monkeypatch, number):
-    before, move, count = state(data), quarantine._move, []
+    before, move, count = state(data), file_moves.move_file, []
 
     def fails(one, two):
         count.append(one)
@@ -205,7 +206,7 @@ def test_a_move_that_fails_moves_all_back(data, findings, tmp_path, monkeypatch,
             raise OSError(errno.ENOSPC, "No space left on device", two)
         move(one, two)
 
-    monkeypatch.setattr(quarantine, "_move", fails)
+    monkeypatch.setattr(file_moves, "move_file", fails)
     message = refused("--csv", findings, "--target", tmp_path / "q")
     assert "No space left on device; all files are where they were" in message
     assert len(count) == 2 * number + 1  # to, and back
@@ -217,7 +218,7 @@ def test_a_move_that_fails_moves_all_back(data, findings, tmp_path, monkeypatch,
 @pytest.mark.parametrize("number", range(9))
 def test_an_interruption_at_any_move_can_be_undone(data, findings, tmp_path, monkeypatch, number):
     """And the undoing as well."""
-    before, move, count = state(data), quarantine._move, []
+    before, move, count = state(data), file_moves.move_file, []
 
     def stops(one, two):
         if len(count) == number:
@@ -225,7 +226,7 @@ def test_an_interruption_at_any_move_can_be_undone(data, findings, tmp_path, mon
         count.append(one)
         move(one, two)
 
-    monkeypatch.setattr(quarantine, "_move", stops)
+    monkeypatch.setattr(file_moves, "move_file", stops)
     assert run("--csv", findings, "--target", tmp_path / "q") == (130 if number < 8 else 0)
     manifest = tmp_path / "q" / "0001" / "manifest.csv"
     moved = len(count)
@@ -258,7 +259,7 @@ def test_across_disks(data, findings, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("back", [False, True])
-@pytest.mark.parametrize("module, name", [(shutil, "copy2"), (quarantine, "flush"),
+@pytest.mark.parametrize("module, name", [(shutil, "copy2"), (file_moves, "flush"),
                                           (os, "unlink")])
 def test_an_interruption_across_disks_can_be_undone(data, tmp_path, monkeypatch, module, name,
                                                     back):
@@ -296,8 +297,7 @@ def test_undo_refuses_where_a_file_stands_in_the_way(data, findings, tmp_path):
     (data / "b" / "1.jpg").write_bytes(b"another")
     before = state(tmp_path)
     message = refused("--undo", tmp_path / "q" / "0001" / "manifest.csv")
-    assert f"1 files stand where others belong, which differ; move them away: {data}/b/1.jpg" \
-        in message
+    assert "1 files cannot be moved back" in message and f"move those away: {data}/b/1.jpg" in message
     assert state(tmp_path) == before
 
 
@@ -307,8 +307,8 @@ def test_undo_brings_back_what_is_not_lost(data, findings, tmp_path):
     os.unlink(tmp_path / "q" / "0001" / "files" / "data" / "b" / "1.jpg")
     shutil.rmtree(data / "a")
     message = refused("--undo", tmp_path / "q" / "0001" / "manifest.csv")
-    assert "1 files are neither in the quarantine nor in their place: " in message
-    assert f"{data}/b/1.jpg; 7 were brought back" in message
+    assert "1 files are neither in the quarantine nor where they were: " in message
+    assert f"{data}/b/1.jpg; 7 were moved back" in message
     del before["b/1.jpg"]
     assert state(data) == before
 

@@ -1,4 +1,4 @@
-"""Which images of a data set are the same, and which of those may go."""
+"""Which images of a data set show the same picture, and which of those may be removed."""
 
 import os
 from collections import defaultdict
@@ -6,12 +6,17 @@ from typing import NamedTuple
 
 from other.data_quality.image_checks import Look
 
+PART_NAMES = ("training", "validation")
+
 
 class Image(NamedTuple):
-    """An image of the source (part 0) or of the validation data (part 1).
+    """An image of the data set.
 
-    `label` is the name of its class, None where that is not known; `look` what
-    `image_checks.look` says.
+    Attributes:
+        path: str.
+        label: str, the name of its class, or None where that is not known.
+        part: int, 0 for the source, 1 for the validation data.
+        look: `image_checks.Look`.
     """
 
     path: str
@@ -21,109 +26,115 @@ class Image(NamedTuple):
 
 
 def exact_groups(images):
-    """{position: position of the first with the same bytes} of images with a known class."""
-    first = {}
+    """Groups images with the same bytes; those whose class is not known are left out.
+
+    Args:
+        images: list of `Image`.
+
+    Returns:
+        dict of index -> index of the first image with the same bytes.
+    """
+    first_index = {}
     return {
-        position: first.setdefault(each.look.digest, position)
-        for position, each in enumerate(images)
-        if each.look.digest and each.label is not None
+        index: first_index.setdefault(image.look.digest, index)
+        for index, image in enumerate(images)
+        if image.look.digest and image.label is not None
     }
 
 
 def judge(images, groups, findings, alike):
-    """Findings about pictures that are the same.
+    """Adds the findings about images that show the same picture.
 
     Args:
         images: list of `Image`.
-        groups: position -> group, of those that show the same, some only through others.
-        findings: `other.findings.Findings`, to add to.
-        alike: function of two of `images`: whether they show the same by themselves. Only such a
-            one may go, or of a series of photos the first alone would stay.
+        groups: dict of index -> group, of images that show the same, some only through others.
+        findings: `findings.Findings`, to which rows are added.
+        alike: function of two of `images`: whether these two show the same. Only an image that
+            is like the one kept may be removed; of a series of photos all but the first would
+            be removed otherwise.
     """
     members = defaultdict(list)
-    for position, group in sorted(groups.items()):
-        members[group].append(images[position])
-    for together in members.values():
-        if len({each.label for each in together}) > 1:
-            _conflict(together, findings)
+    for index, group in sorted(groups.items()):
+        members[group].append(images[index])
+    for group_images in members.values():
+        if len({image.label for image in group_images}) > 1:
+            _add_conflict(group_images, findings)
             continue
-        training, validation = ([each for each in together if each.part == part] for part in (0, 1))
-        if training and validation:
-            group = next(findings.groups)
-            for each in together:
-                there, others = ("training", training) if each.part else ("validation", validation)
-                findings.add(
-                    "leak",
-                    each.path,
-                    f"{there} has it too: {others[0].path}",
-                    group,
-                    each.label,
-                    not each.part
-                    and _can_go(each, validation)
-                    and any(alike(each, one) for one in validation),
-                )
-        else:
-            _duplicates(training, findings, alike)
-        _duplicates(validation, findings, alike)
-
-
-def _conflict(together, findings):
-    group = next(findings.groups)
-    for each in together:
-        other = next(one for one in together if one.label != each.label)
-        findings.add(
-            "conflicting_labels",
-            each.path,
-            f"is {each.label} here and {other.label} as {other.path}",
-            group,
-            each.label,
+        training, validation = (
+            [image for image in group_images if image.part == part] for part in (0, 1)
         )
+        if training and validation:
+            _add_leak(training, validation, findings, alike)
+        else:
+            _add_duplicates(training, findings, alike)
+        _add_duplicates(validation, findings, alike)
 
 
-def _duplicates(together, findings, alike):
-    """Copies of one class in one folder: all but the best may go."""
-    twins = defaultdict(list)
-    for each in together:
-        twins[each.look.digest].append(each)
-    best = [
-        _keep_best("exact_duplicate", "has the bytes of", each, findings, alike)
-        for each in twins.values()
+def _add_conflict(group_images, findings):
+    """Images of one picture with different classes."""
+    group = next(findings.groups)
+    for image in group_images:
+        other = next(one for one in group_images if one.label != image.label)
+        detail = f"is {image.label} here and {other.label} as {other.path}"
+        findings.add("conflicting_labels", image.path, detail, group, image.label)
+
+
+def _add_leak(training, validation, findings, alike):
+    """Images of one picture in training and validation: those in training may be removed."""
+    group = next(findings.groups)
+    for image in (*training, *validation):
+        others = training if image.part else validation
+        detail = f"{PART_NAMES[1 - image.part]} has it too: {others[0].path}"
+        remove = (
+            image.part == 0
+            and _can_remove(image, validation)
+            and any(alike(image, other) for other in validation)
+        )
+        findings.add("leak", image.path, detail, group, image.label, remove)
+
+
+def _add_duplicates(group_images, findings, alike):
+    """Copies with one class in one folder: all but the best may be removed."""
+    same_bytes = defaultdict(list)
+    for image in group_images:
+        same_bytes[image.look.digest].append(image)
+    best_images = [
+        _keep_best("exact_duplicate", "has the bytes of", copies, findings, alike)
+        for copies in same_bytes.values()
     ]
-    if best:
-        _keep_best("near_duplicate", "shows the same as", best, findings, alike)
+    if best_images:
+        _keep_best("near_duplicate", "shows the same as", best_images, findings, alike)
 
 
-def _keep_best(kind, what, together, findings, alike):
-    """The best of `together`; where there are others, findings about all."""
+def _keep_best(kind, relation, copies, findings, alike):
+    """The best of `copies`; where there are others, adds findings about all."""
     best = max(
-        together,
-        key=lambda each: (
-            not os.path.islink(each.path),
-            each.look.sound,
-            each.look.pixels,
-            each.look.bytes,
+        copies,
+        key=lambda image: (
+            not os.path.islink(image.path),
+            image.look.sound,
+            image.look.pixels,
+            image.look.bytes,
         ),
     )
-    if len(together) > 1:
-        group = next(findings.groups)
-        for each in together:
-            near = alike(each, best)
-            detail = f"{what} {best.path}" + ("" if near else ", through others: look at both")
-            if each is best:
-                detail = f"is the one to keep of {len(together)}"
-            findings.add(
-                kind,
-                each.path,
-                detail,
-                group,
-                each.label,
-                each is not best and near and _can_go(each, [best]),
-            )
+    if len(copies) == 1:
+        return best
+    group = next(findings.groups)
+    for image in copies:
+        is_like_best = alike(image, best)
+        remove = image is not best and is_like_best and _can_remove(image, [best])
+        detail = f"{relation} {best.path}" + (
+            "" if is_like_best else ", through others: look at both"
+        )
+        if image is best:
+            detail = f"is the one to keep of {len(copies)}"
+        findings.add(kind, image.path, detail, group, image.label, remove)
     return best
 
 
-def _can_go(image, kept):
-    """Whether none of those kept is a link to this file, which would then lead nowhere."""
+def _can_remove(image, kept_images):
+    """Whether no kept image is a link to this file, which would then lead nowhere."""
     return not any(
-        os.path.islink(each.path) and os.path.samefile(each.path, image.path) for each in kept
+        os.path.islink(kept.path) and os.path.samefile(kept.path, image.path)
+        for kept in kept_images
     )

@@ -1,4 +1,4 @@
-"""What is odd about the bytes of one image file, whatever folder it stands in."""
+"""What is wrong with the bytes of one image file, whatever folder it is in."""
 
 import contextlib
 import hashlib
@@ -17,14 +17,12 @@ from common.errors import ImageError
 from data import decoding, near_duplicates
 from data.buffers import scratch
 from data.geometry import Preprocessing, resize_to_square
-from data.jpeg import decode_jpeg
+from data.jpeg import decode_jpeg, is_jpeg
 from data.pillow_formats import FORMATS
+from other.data_quality.findings import HUGE, LONGEST, SMALLEST
 
-HUGE = 50_000_000  # pixels; decoding one takes as long as a hundred photos
-SMALLEST = 32  # pixels of a side, the least that a backbone takes
-LONGEST = 5  # times the other side
 ONE_COLOR = 2  # levels of 255 that a lossy format may leave between equal pixels
-ENDINGS = {
+EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg"),
     "PNG": (".png",),
     "BMP": (".bmp",),
@@ -40,20 +38,20 @@ ODD_MODES = {
 # Larger than any image, so that JPEGs are decoded in full: at a reduced scale libjpeg skips data.
 WHOLE = Preprocessing(1 << 20, "stretch")
 
-_heard = threading.local()
+_local = threading.local()
 
 
 class Look(NamedTuple):
     """What one file holds.
 
     Attributes:
-        faults: list of (kind, detail), str each; the kinds are keys of `data_del.KINDS`.
-        digest: SHA-256 of the bytes, or None where no picture comes out.
-        sound: whether neither damage nor a wrong extension was found.
-        pixels: width times height.
-        bytes: of the file.
-        blank: whether the picture is all one colour.
-        picture: uint8 (32, 32, 3), what `near_duplicates.describe` takes, or None.
+        faults: list of (kind, detail), two str; the kinds are keys of `findings.KINDS`.
+        digest: bytes, the SHA-256 of the file, or None where it cannot be decoded.
+        sound: bool, whether neither damage nor a wrong extension was found.
+        pixels: int, width times height.
+        bytes: int, the size of the file.
+        blank: bool, whether all pixels have the same colour.
+        picture: uint8 (32, 32, 3), RGB, what `near_duplicates.describe` takes, or None.
     """
 
     faults: list
@@ -67,19 +65,19 @@ class Look(NamedTuple):
 
 @contextlib.contextmanager
 def hearing_warnings():
-    """While threads call `look`: Pillow's warnings reach the thread that caused them.
+    """Context in which Pillow's warnings reach the thread of `look` that caused them.
 
     `warnings.catch_warnings` changes the whole process, so it is entered once around all
-    threads, and what it catches is kept for each apart.
+    threads, and the warnings are collected per thread.
     """
     with warnings.catch_warnings():
-        others = warnings.showwarning
+        show_others = warnings.showwarning
 
         def keep(message, category, filename, *rest):
-            if hasattr(_heard, "messages") and issubclass(category, UserWarning):
-                _heard.messages.append(str(message).strip())
+            if hasattr(_local, "messages") and issubclass(category, UserWarning):
+                _local.messages.append(str(message).strip())
             else:
-                others(message, category, filename, *rest)
+                show_others(message, category, filename, *rest)
 
         warnings.filterwarnings("always", category=UserWarning, module=r"PIL\.")
         warnings.showwarning = keep
@@ -90,90 +88,95 @@ def look(path, small=False):
     """Reads and decodes a file in full.
 
     Args:
-        path: of a file with the extension of an image.
-        small: whether to make `Look.picture`.
+        path: str, a file with the extension of an image.
+        small: bool, whether to make `Look.picture`.
 
     Returns:
-        `Look`. A file that gives no picture has exactly one fault.
+        `Look`. A file that cannot be decoded has exactly one fault.
+
+    Example:
+
+    ```python
+    look("photos/1.jpg").faults  # [("truncated", "a part of it is missing")]
+    ```
     """
+    data, fault = _read(path)
+    if fault:
+        return Look([fault])
+    _local.messages = []
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
-            return Look([("unreadable", "is not a file")])
-        with open(path, "rb", buffering=0) as file:
-            data = file.read()
-    except OSError as error:
-        reason = (
-            "is a link to nothing"
-            if os.path.islink(path) and not os.path.exists(path)
-            else f"cannot be read: {error.strerror}"
-        )
-        return Look([("unreadable", reason)])
-    if not data:
-        return Look([("empty", "has no bytes")])
-    _heard.messages = []
-    try:
-        if data.startswith(b"\xff\xd8\xff"):
-            image, faults = _jpeg(data, path)
-        else:
-            image, faults = _other(data, path)
+        image, faults = (_check_jpeg if is_jpeg(data) else _check_other)(data, path)
     except ImageError as error:
-        return Look([_refused(data, error.reason)])
+        return Look([_decoding_fault(error, data)])
     finally:
-        messages = _heard.__dict__.pop("messages")
-    if not faults and any("orrupt" in each or "runcated" in each for each in messages):
-        faults.append(("corrupt_data", f"a picture comes out, but: {messages[0]}"))
+        messages = _local.__dict__.pop("messages")
+    if not faults and any("orrupt" in message or "runcated" in message for message in messages):
+        faults.append(_damage(messages[0]))
     height, width = image.shape[:2]
-    odd, blank = _geometry(height, width), _is_blank(image)
-    if blank:
-        odd.append(("blank", "all pixels have one colour"))
+    is_sound = not any(kind in ("corrupt_data", "wrong_extension") for kind, _ in faults)
+    is_blank = _is_blank(image)
+    faults += _shape_faults(height, width)
+    if is_blank:
+        faults.append(("blank", "all pixels have one colour"))
     return Look(
-        faults + odd,
+        faults,
         hashlib.sha256(data).digest(),
-        not any(kind in ("corrupt_data", "wrong_extension") for kind, _ in faults),
+        is_sound,
         height * width,
         len(data),
-        blank,
+        is_blank,
         resize_to_square(image, near_duplicates.PREPROCESSING) if small else None,
     )
 
 
-def _jpeg(data, path):
-    """(picture in an array of `scratch`, faults); raises ImageError."""
-    found = decode_jpeg(data, WHOLE, path, scratch)
-    if found is not None:
-        return found[0], _extension("JPEG", path)
-    # Printing colours, or something that the decoder complained about
-    complaint, color = None, None
+def _read(path):
+    """(bytes of a file, None), or (None, the fault why it cannot be read)."""
     try:
-        color = simplejpeg.decode_jpeg_header(data)[2]
-        simplejpeg.decode_jpeg(data, "CMYK" if color in ("CMYK", "YCCK") else "RGB")
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait
+            return None, ("unreadable", "is not a file")
+        with open(path, "rb", buffering=0) as image_file:
+            data = image_file.read()
+    except OSError as error:
+        is_dangling = os.path.islink(path) and not os.path.exists(path)
+        reason = "is a link to nothing" if is_dangling else f"cannot be read: {error.strerror}"
+        return None, ("unreadable", reason)
+    return (data, None) if data else (None, ("empty", "has no bytes"))
+
+
+def _check_jpeg(data, path):
+    """(picture in an array of `scratch`, faults) of a JPEG; raises ImageError."""
+    decoded = decode_jpeg(data, WHOLE, path, scratch)
+    if decoded is not None:
+        return decoded[0], _extension_faults("JPEG", path)
+    # Printing colours, or something that the decoder complained about
+    complaint, color_space = None, None
+    try:
+        color_space = simplejpeg.decode_jpeg_header(data)[2]
+        simplejpeg.decode_jpeg(data, "CMYK" if color_space in ("CMYK", "YCCK") else "RGB")
     except ValueError as error:
         complaint = str(error)
     image = decoding.decode(data, WHOLE, path)
-    faults = _extension("JPEG", path)
+    faults = _extension_faults("JPEG", path)
     if complaint:
-        faults.append(("corrupt_data", f"a picture comes out, but: {complaint}"))
-    if color in ("CMYK", "YCCK"):
-        faults.append(("odd_mode", f"has {ODD_MODES['CMYK']}; they become red, green and blue"))
+        faults.append(_damage(complaint))
+    if color_space in ("CMYK", "YCCK"):
+        faults.append(_odd_colors("CMYK"))
     return image, faults
 
 
-def _other(data, path):
-    """(picture, faults) of what is no JPEG; raises ImageError."""
+def _check_other(data, path):
+    """(picture, faults) of a file that is not a JPEG; raises ImageError."""
     image = decoding.decode(data, WHOLE, path)
-    faults = []
     with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-        faults += _extension(header.format, path)
+        faults = _extension_faults(header.format, path)
         try:
-            frames = getattr(header, "n_frames", 1)
+            frame_count = getattr(header, "n_frames", 1)
         except Exception:  # a later picture is damaged; the first is the one that is used
-            frames = 1
-        if frames > 1:
-            faults.append(("animated", f"holds {frames} pictures; the first is used"))
+            frame_count = 1
+        if frame_count > 1:
+            faults.append(("animated", f"holds {frame_count} pictures; the first is used"))
         if header.mode in ODD_MODES:
-            faults.append(
-                ("odd_mode", f"has {ODD_MODES[header.mode]}; they become red, green and blue")
-            )
+            faults.append(_odd_colors(header.mode))
         elif header.mode.startswith("I;16"):
             faults.append(("odd_mode", "has 16 bits a pixel; they are scaled to 8"))
         elif header.has_transparency_data:
@@ -183,47 +186,53 @@ def _other(data, path):
     if data.startswith(b"\x89PNG"):
         try:
             with Image.open(io.BytesIO(data), formats=("PNG",)) as header:
-                header.verify()  # the checksums, which decoding passes over
+                header.verify()  # the checksums, which decoding does not check
         except Exception as error:
-            faults.append(("corrupt_data", f"a picture comes out, but: {error}"))
+            faults.append(_damage(error))
     return image, faults
 
 
-def _extension(content, path):
-    """A list of the fault that the name says another format than the content, or of none."""
-    ending = os.path.splitext(path)[1].lower()
-    if ending in ENDINGS[content]:
+def _damage(reason):
+    return "corrupt_data", f"a picture comes out, but: {reason}"
+
+
+def _odd_colors(mode):
+    return "odd_mode", f"has {ODD_MODES[mode]}; they become red, green and blue"
+
+
+def _extension_faults(content, path):
+    """A list of at most one fault: the extension belongs to another format than `content`."""
+    extension = os.path.splitext(path)[1].lower()
+    if extension in EXTENSIONS[content]:
         return []
-    return [("wrong_extension", f"holds a {content} and is named {ending}")]
+    return [("wrong_extension", f"holds a {content} and is named {extension}")]
 
 
-def _refused(data, reason):
-    """The one fault of a file whose picture does not come out."""
-    reason = reason.removeprefix("cannot be decoded: ")
-    if "pixels, more than" in reason or "32 bits" in reason:
-        return "unsupported", reason
-    size = int.from_bytes(data[4:8], "little") + 8
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP" and size > len(data):
-        return "truncated", f"ends after {len(data):,} of {size:,} bytes"
-    cut = "truncated" in reason or "is missing" in reason
-    return ("truncated" if cut else "undecodable"), reason
+def _decoding_fault(error, data):
+    """The one fault of a file that cannot be decoded, by the code of its `ImageError`."""
+    kind = "unsupported" if error.code == "too_large" else error.code
+    reason = error.reason.removeprefix("cannot be decoded: ")
+    announced_size = int.from_bytes(data[4:8], "little") + 8
+    if kind == "truncated" and data.startswith(b"RIFF") and announced_size > len(data):  # a WebP
+        reason = f"ends after {len(data):,} of {announced_size:,} bytes"
+    return kind, reason
 
 
-def _geometry(height, width):
-    faults = []
+def _shape_faults(height, width):
+    faults, detail = [], f"has {width} x {height} pixels"
     if height * width > HUGE:
-        faults.append(("huge", f"has {width} x {height} pixels"))
+        faults.append(("huge", detail))
     if max(height, width) > LONGEST * min(height, width):
-        faults.append(("extreme_shape", f"has {width} x {height} pixels"))
+        faults.append(("extreme_shape", detail))
     elif min(height, width) < SMALLEST:
-        faults.append(("tiny", f"has {width} x {height} pixels"))
+        faults.append(("tiny", detail))
     return faults
 
 
 def _is_blank(image):
-    def even(part):
+    def has_one_color(part):
         pixels = part.reshape(-1, 3)
         return (np.ptp(pixels, axis=0) <= ONE_COLOR).all()
 
-    # One row in the middle tells nearly every picture, at no cost.
-    return bool(even(image[len(image) // 2]) and even(image))
+    # One row in the middle decides for nearly every picture, at no cost.
+    return bool(has_one_color(image[len(image) // 2]) and has_one_color(image))
