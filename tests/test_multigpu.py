@@ -113,11 +113,11 @@ def test_evaluation_on_two_devices_gives_the_same_rows(place):
 
 def test_export_is_proved_on_one_device(place):
     assert (place.runs / "batch_norm_two" / "model" / "model.json").exists()
-    assert "in a process of its own that sees only the processor" in place.said
+    assert "in a separate process that sees only the CPU" in place.said
 
 
 def test_start_says_devices_batch_and_rate(place):
-    assert "2 devices: cpu:0, cpu:1; 4 images a device and step; learning rate 0.01" in place.said
+    assert "2 devices: cpu:0, cpu:1; 4 images per device and step; learning rate 0.01" in place.said
     said = [line for line in place.said.splitlines() if line.startswith("2 devices")]
     assert len(said) == len(SETTINGS)  # once a training; the others have no batch normalisation
     assert sum("batch normalisation over the whole batch" in line for line in said) == 1
