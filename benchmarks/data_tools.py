@@ -26,6 +26,7 @@ from PIL import Image
 from data import near_duplicates
 from data.decoding import load
 from data.geometry import Preprocessing
+from data.image_files import walk_images
 from other import mean_std
 
 INPUT = Preprocessing(224)
@@ -53,7 +54,7 @@ def main(argv=None):
     parser.add_argument("--data", required=True, help="folder of photos")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     asked = parser.parse_args(argv)
-    paths = mean_std.find_images(asked.data)
+    paths = walk_images(asked.data)
     result = {**pixel_statistics(paths), **copies(paths), "hashes_seconds": hashes()}
     if asked.json:
         print(json.dumps(result))

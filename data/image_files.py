@@ -45,3 +45,30 @@ def find_images(patterns):
             raise InputError(f"--image: {pattern}: no such image{kinds}")
         image_paths.update(dict.fromkeys(matches))
     return list(image_paths)
+
+
+def walk_images(folder):
+    """Finds the image files in a folder and in the folders below it; links are not followed.
+
+    Unlike `find_images` it takes one folder and everything below it.
+
+    Args:
+        folder: str, path of the folder.
+
+    Returns:
+        List of str, the sorted paths of the files with one of `EXTENSIONS`, hidden ones left out.
+
+    Raises:
+        InputError: it is not a folder, or has no images.
+    """
+    if not os.path.isdir(folder):
+        raise InputError(f"--source: {folder}: no such folder")
+    image_paths = [
+        os.path.join(parent, file_name)
+        for parent, _, file_names in os.walk(folder)
+        for file_name in file_names
+        if file_name.lower().endswith(EXTENSIONS) and not file_name.startswith(".")
+    ]
+    if not image_paths:
+        raise InputError(f"--source: {folder}: no images; looked for {', '.join(EXTENSIONS)}")
+    return sorted(image_paths)

@@ -1,4 +1,4 @@
-"""Mean, variance and standard deviation of a folder's pixels, a channel at a time."""
+"""Mean, variance and standard deviation of the pixels of a folder's images, per channel."""
 
 import json
 import os
@@ -9,70 +9,54 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from common import console
 from common.errors import ImageError, InputError, first_ten
 from common.files import write_text
 from data.decoding import decode, load
 from data.geometry import Preprocessing
-from data.image_files import EXTENSIONS
+from data.image_files import walk_images
 
-SLICE = 16  # images a task, so that handing them over costs little
+SLICE = 16  # images per task, so that handing them to a thread costs little
 FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded at their full size
 
 
 def main(options):
     """`--mode mean_std`."""
-    paths = find_images(options.source)
-    folder = os.path.dirname(os.path.abspath(options.target))
-    if not os.path.isdir(folder) or os.path.isdir(options.target):
-        raise InputError(
-            f"--target: {options.target} cannot be written: no such folder, or it is "
-            "one; name a JSON file"
-        )
+    image_paths = walk_images(options.source)
+    _check_target(options.target)
     size = FULL_SIZE if options.original else options.input_size
     preprocessing = Preprocessing(size, options.resize, options.fill_color)
-    moments, errors = measure(paths, preprocessing, options.workers, options.original)
+    moments, errors = measure(image_paths, preprocessing, options.workers, options.original)
     if not moments.pixels:
         raise InputError(f"--source: {options.source}: no image can be decoded; {errors[0]}")
-    result = {
-        "mean": moments.mean.tolist(),
-        "variance": moments.variance.tolist(),
-        "standard_deviation": np.sqrt(moments.variance).tolist(),
-        "images": len(paths) - len(errors),
-        "pixels": moments.pixels,
-        "input_size": None if options.original else size,
-        "resize": None if options.original else options.resize,
-        "undecodable": [str(error) for error in errors],
-    }
-    try:
-        write_text(options.target, json.dumps(result, ensure_ascii=False) + "\n")
-    except OSError as error:
+    result = _result(moments, errors, len(image_paths), options)
+    _write(options.target, result)
+    console.show({**result, "target": options.target}, _text, options.json)
+
+
+def _check_target(target):
+    folder = os.path.dirname(os.path.abspath(target))
+    if not os.path.isdir(folder) or os.path.isdir(target):
         raise InputError(
-            f"--target: {options.target} cannot be written: {error.strerror}"
-        ) from None
-    if options.json:
-        print(json.dumps({**result, "target": options.target}, ensure_ascii=False))
-        return
-    for name in ("mean", "variance", "standard_deviation"):
-        print(
-            f"{name.replace('_', ' '):<19}"
-            + "".join(f"{value:12.4f}" for value in result[name])
-            + "   red, green, blue"
+            f"--target: {target} cannot be written: its folder does not exist, or it is a folder "
+            "itself; name a JSON file"
         )
-    print(
-        f"of {result['images']} images, {moments.pixels:,} pixels in 0-255; train takes "
-        f"--normalize {options.target}"
-    )
-    if errors:
-        print(f"left out, {len(errors)} undecodable: {first_ten([str(each) for each in errors])}")
 
 
 class Moments(NamedTuple):
-    """Of the pixels seen so far, each channel's; values are 0-255.
+    """Moments of the pixels seen so far, per channel; values are 0-255.
 
     Attributes:
-        pixels: their number.
+        pixels: int, the number of pixels.
         mean: float64 (3,), RGB.
         squares: float64 (3,), the sum of squared differences from the mean.
+
+    Example:
+
+    ```python
+    moments = of_image(first_image).merge(of_image(second_image))
+    moments.mean, moments.variance
+    ```
     """
 
     pixels: int = 0
@@ -81,14 +65,17 @@ class Moments(NamedTuple):
 
     @property
     def variance(self):
-        """Over all pixels, not an estimate from a sample: divided by their number."""
+        """float64 (3,), over all pixels: not the estimate from a sample, which divides by N - 1."""
         return self.squares / self.pixels
 
     def merge(self, other):
-        """The moments of both together, without cancellation.
+        """The `Moments` of both together, computed without cancellation.
 
         Chan, Golub and LeVeque 1979, "Updating Formulae and a Pairwise Algorithm for
         Computing Sample Variances", equation 2.1.
+
+        Args:
+            other: `Moments`.
         """
         pixels = self.pixels + other.pixels
         difference = other.mean - self.mean
@@ -98,73 +85,96 @@ class Moments(NamedTuple):
 
 
 def of_image(image):
-    """The `Moments` of a uint8 image (height, width, 3)."""
+    """The `Moments` of one image.
+
+    Args:
+        image: uint8 (height, width, 3), RGB.
+    """
     mean, deviation = cv2.meanStdDev(image)
-    pixels = image.shape[0] * image.shape[1]
-    return Moments(pixels, mean[:, 0], deviation[:, 0] ** 2 * pixels)
+    pixel_count = image.shape[0] * image.shape[1]
+    return Moments(pixel_count, mean[:, 0], deviation[:, 0] ** 2 * pixel_count)
 
 
 def measure(paths, preprocessing, workers=1, original=False):
-    """One pass over images.
+    """Measures images in one pass.
 
     Args:
-        paths: list of image files.
-        preprocessing: `geometry.Preprocessing` of the model's input, whose pixels count,
-            bars included.
-        workers: threads that decode.
-        original: the pixels of the files count, before they are fitted into the input.
+        paths: list of str, image files.
+        preprocessing: `geometry.Preprocessing` of the model's input, whose pixels are measured,
+            including the bars of a letterbox.
+        workers: int, threads that decode.
+        original: bool, measure the pixels of the files, before they are resized to the input.
 
     Returns:
         (`Moments`, list of `ImageError`); the same for any number of threads.
     """
+    read_image = _decode_file if original else load
 
-    def look(part):
+    def measure_slice(slice_paths):
         moments, errors = Moments(), []
-        for path in part:
+        for path in slice_paths:
             try:
-                image = (_decode_file if original else load)(path, preprocessing)
+                image = read_image(path, preprocessing)
             except ImageError as error:
                 errors.append(error)
             else:
                 moments = moments.merge(of_image(image))
         return moments, errors
 
-    parts = [paths[first : first + SLICE] for first in range(0, len(paths), SLICE)]
+    slices = [paths[start : start + SLICE] for start in range(0, len(paths), SLICE)]
     moments, errors = Moments(), []
     with ThreadPoolExecutor(workers) as pool:
         bar = tqdm(total=len(paths), desc="measuring", unit=" images", leave=False, disable=None)
-        for part, (found, failed) in zip(parts, pool.map(look, parts)):
-            bar.update(len(part))
-            errors += failed
-            if found.pixels:
-                moments = moments.merge(found)
+        for slice_paths, measured in zip(slices, pool.map(measure_slice, slices)):
+            slice_moments, slice_errors = measured
+            bar.update(len(slice_paths))
+            errors += slice_errors
+            if slice_moments.pixels:
+                moments = moments.merge(slice_moments)
         bar.close()
     return moments, errors
 
 
 def _decode_file(path, preprocessing):
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        with open(path, "rb") as image_file:
+            data = image_file.read()
     except OSError as error:
-        raise ImageError(path, error.strerror) from None
+        raise ImageError(path, error.strerror, "unreadable") from None
     return decode(data, preprocessing, path)
 
 
-def find_images(folder):
-    """The image files in a folder and the folders below it, sorted; links are not followed.
+def _result(moments, errors, image_count, options):
+    """What the JSON file holds."""
+    return {
+        "mean": moments.mean.tolist(),
+        "variance": moments.variance.tolist(),
+        "standard_deviation": np.sqrt(moments.variance).tolist(),
+        "images": image_count - len(errors),
+        "pixels": moments.pixels,
+        "input_size": None if options.original else options.input_size,
+        "resize": None if options.original else options.resize,
+        "undecodable": [str(error) for error in errors],
+    }
 
-    Raises:
-        InputError: there are none.
-    """
-    if not os.path.isdir(folder):
-        raise InputError(f"--source: {folder}: no such folder")
-    found = [
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
-    ]
-    if not found:
-        raise InputError(f"--source: {folder}: no images; looked for {', '.join(EXTENSIONS)}")
-    return sorted(found)
+
+def _write(target, result):
+    try:
+        write_text(target, json.dumps(result, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise InputError(f"--target: {target} cannot be written: {error.strerror}") from None
+
+
+def _text(result):
+    lines = []
+    for name in ("mean", "variance", "standard_deviation"):
+        values = "".join(f"{value:12.4f}" for value in result[name])
+        lines.append(f"{name.replace('_', ' '):<19}{values}   red, green, blue")
+    lines.append(
+        f"measured on {result['images']} images, {result['pixels']:,} pixels in 0-255; to train "
+        f"with them: --normalize {result['target']}"
+    )
+    undecodable = result["undecodable"]
+    if undecodable:
+        lines.append(f"left out, {len(undecodable)} undecodable: {first_ten(undecodable)}")
+    return "\n".join(lines)

@@ -15,13 +15,15 @@ from common.errors import InputError
 from config import parser
 from data.decoding import load
 from data.geometry import Preprocessing
+from data.image_files import walk_images
 from modeling.architecture import Architecture
 from modeling.builder import build_model
 from other import mean_std
 from prediction.classifier import Classifier
 from runs import run_folder
 from save_model import export
-from training.setup import prepare, read_normalization
+from training.normalization import read_normalization
+from training.setup import prepare
 
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))
 NUMBERS = (120.5, 100.25, 90.0, 60.5, 55.0, 50.75)
@@ -49,7 +51,7 @@ def assert_moments(moments, pixels):
 
 @pytest.mark.parametrize("resize", ["letterbox", "crop", "stretch"])
 def test_pixels_of_the_models_input_are_numpys(images, resize):
-    paths = mean_std.find_images(str(images))
+    paths = walk_images(str(images))
     assert [os.path.relpath(path, images) for path in paths] == ["a.png", "b.bmp", "below/c.png"]
     preprocessing = Preprocessing(32, resize, (10, 200, 30))
     moments, errors = mean_std.measure(paths, preprocessing)
@@ -58,7 +60,7 @@ def test_pixels_of_the_models_input_are_numpys(images, resize):
 
 
 def test_pixels_of_the_files_are_numpys(images):
-    paths = mean_std.find_images(str(images))
+    paths = walk_images(str(images))
     moments, _ = mean_std.measure(paths, Preprocessing(mean_std.FULL_SIZE), original=True)
     assert_moments(moments, [np.asarray(Image.open(path)) for path in paths])
 
@@ -72,7 +74,7 @@ def test_a_jpeg_counts_at_its_full_size(tmp_path):
 
 
 def test_any_number_of_threads_gives_the_same_bits(images):
-    paths = mean_std.find_images(str(images)) * 20
+    paths = walk_images(str(images)) * 20
     found = [mean_std.measure(paths, Preprocessing(32), workers)[0] for workers in (1, 3)]
     for one, two in zip(*found):
         assert np.array_equal(one, two)

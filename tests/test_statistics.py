@@ -1,4 +1,4 @@
-"""other/statistics_visual.py and other/fonts.py: numbers, charts, and what is refused."""
+"""`--mode statistics`, its charts and fonts: what is shown, and what is refused."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from common.errors import ImageError, InputError
 from config.parser import parse
 from data.samples import write_label_names, write_sample
 from other import statistics_visual as statistics
-from other.reporting import fonts
+from other.reporting import fonts, statistics_charts
 
 pytestmark = pytest.mark.filterwarnings("error")  # matplotlib's about glyphs, above all
 
@@ -95,7 +95,7 @@ def test_validation_beside_training(folder, tmp_path, capsys):
     out, error = capsys.readouterr()
     rows = read_rows(tmp_path / "out" / "statistics.csv")
     assert [row["validation_images"] for row in rows] == ["2", "0", "2"]
-    assert "none to train on: metal" in error
+    assert "no training images: metal" in error
     assert f"{data}{os.sep}3.jpg: the file is empty" in out
     assert out.splitlines()[3].split() == ["0", "0.0%", "2", "-", "metal"]
 
@@ -157,7 +157,7 @@ def rows_of(counts, validation=None):
 
 
 def test_bars_are_sorted_and_labelled():
-    figure = statistics.classes_chart(rows_of([3, 1200, 0, 7], [1, 5, 2, 0]), list("abcd"))
+    figure = statistics_charts.classes_chart(rows_of([3, 1200, 0, 7], [1, 5, 2, 0]), list("abcd"))
     axes = figure.axes[0]
     training, validation = axes.containers
     assert [bar.get_width() for bar in training] == [1200, 7, 3, 0]
@@ -170,10 +170,10 @@ def test_bars_are_sorted_and_labelled():
 
 @pytest.mark.parametrize("classes, tallest, shown", [(2, 200, 2), (100, 200, 100), (100, 5, 20)])
 def test_names_do_not_overlap(classes, tallest, shown, monkeypatch):
-    monkeypatch.setattr(statistics, "TALLEST", tallest)
+    monkeypatch.setattr(statistics_charts, "TALLEST", tallest)
     words = fonts.for_names([f"{LONG}{number}" for number in range(classes)])[1]
     counts = list(range(classes))
-    figure = statistics.classes_chart(rows_of(counts, counts), words)
+    figure = statistics_charts.classes_chart(rows_of(counts, counts), words)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
     assert len(boxes) == shown
@@ -185,7 +185,7 @@ def test_names_do_not_overlap(classes, tallest, shown, monkeypatch):
 
 def test_histograms_hold_every_image_once():
     sizes = np.array([[40, 20], [30, 60], [np.nan, np.nan], [4000, 20], [40, 21]])
-    figure = statistics.sizes_chart(sizes, sizes[:1])
+    figure = statistics_charts.sizes_chart(sizes, sizes[:1])
     for axes in figure.axes:
         assert sum(bar.get_height() for bar in axes.containers[0]) == pytest.approx(1)
     widths = {bar.get_x() + bar.get_width() / 2: bar.get_height()
@@ -230,7 +230,7 @@ def test_a_font_of_the_machine_is_found(tmp_path, monkeypatch, capsys):
         assert words == ["glass", CHINESE, "class 2"]
         assert "1 class names" in capsys.readouterr().err
         with statistics.drawing(families):
-            figure = statistics.classes_chart(rows_of([1, 2, 3]), words)
+            figure = statistics_charts.classes_chart(rows_of([1, 2, 3]), words)
             figure.savefig(tmp_path / "a.png")
     finally:
         font_manager.fontManager.ttflist = known
