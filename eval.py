@@ -1,17 +1,16 @@
 """Measures a run or an exported model on labelled images."""
 
-import csv
-import json
 import os
 
+from common.console import show
 from common.errors import InputError
-from common.files import replacing
+from common.files import check_writable
 from data.samples import check_labels, read_samples
 from evaluation.scores import measure, measure_answered
-from inference import check_csv
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
 from runs import run_folder
+from runs.predictions_table import FILE_NAME, Prediction, write_predictions
 
 TOP_K = 5
 
@@ -19,105 +18,137 @@ TOP_K = 5
 def main(options):
     """`--mode eval`."""
     path = run_folder.find(options.run, options.save_dir)
-    check_csv(options.csv)
-    record = _run_to_record(path) if options.record else None
-    labels = known_labels(path)
-    check_labels(options.data, labels, f"the labels of {path}")
-    samples = read_samples(options.data, labels, f"the labels of {path}")
-    top_k = check_top_k(options.top_k, len(labels), TOP_K)
-    classifier = Classifier.load(
-        path, options.devices or ("all" if options.multigpu else None), runtime=options.runtime
-    )
+    check_writable(options.csv, "--csv")
+    record_folder = _folder_to_record(path) if options.record else None
+    class_names, samples = _read_samples(path, options.data)
+    top_k = check_top_k(options.top_k, len(class_names), TOP_K)
+    classifier, probabilities, errors = _predict(path, samples, options)
+    scores = _measure(classifier, samples, probabilities, top_k)
+    csv_path = _csv_path(options.csv, path)
+    if csv_path:
+        write_csv(csv_path, samples, probabilities, class_names, errors)
+    if record_folder:
+        _record(record_folder, options.record, scores)
+    result = {**scores, "undecodable": list(map(str, errors.values())), "csv": csv_path}
+    show(result, lambda result: _text(result, top_k), options.json)
+
+
+def _folder_to_record(path):
+    """The run that --record adds scores to: `path`, or the folder of an exported model's run."""
+    for folder in (path, os.path.dirname(os.path.abspath(path))):
+        if os.path.exists(os.path.join(folder, run_folder.OPTIONS)):
+            run_folder.read_metrics(folder)  # refuses a damaged file before the work
+            return folder
+    raise InputError(f"--record: {path} is not in a run, so there is no metrics.json to add to")
+
+
+def _read_samples(path, data):
+    """(class names of the model, `Samples` in the folder `data`)."""
+    class_names, origin = known_labels(path), f"the labels of {path}"
+    check_labels(data, class_names, origin)
+    return class_names, read_samples(data, class_names, origin)
+
+
+def _predict(path, samples, options):
+    """(`Classifier`, float32 (N, C) probabilities, dict of position -> ImageError)."""
+    devices = options.devices or ("all" if options.multigpu else None)
+    classifier = Classifier.load(path, devices, runtime=options.runtime)
     classifier.set_views(options.tta)
-    probabilities, errors = predict_samples(
-        classifier, samples, options.batch_size, options.workers
-    )
-    scores = measure(samples.class_ids, probabilities, labels, top_k)
+    return classifier, *predict_samples(classifier, samples, options.batch_size, options.workers)
+
+
+def _measure(classifier, samples, probabilities, top_k):
+    scores = measure(samples.class_ids, probabilities, classifier.class_names, top_k)
     if classifier.calibration:
         thresholds = classifier.calibration.thresholds
         scores.update(measure_answered(samples.class_ids, probabilities, thresholds))
-    csv_path = options.csv
-    if csv_path is None and not run_folder.is_exported(path):
-        csv_path = os.path.join(path, "eval.csv")
-    if csv_path:
-        write_csv(csv_path, samples, probabilities, labels, errors)
-    if record:
-        kept = {name: value for name, value in scores.items() if name != "classes"}
-        run_folder.add_metrics(
-            record, {f"{options.record}_{name}": value for name, value in kept.items()}
-        )
-    undecodable = [str(error) for error in errors.values()]
-    if options.json:
-        print(
-            json.dumps({**scores, "undecodable": undecodable, "csv": csv_path}, ensure_ascii=False)
-        )
-        return
-    print(table(scores, top_k))
-    for line in undecodable:
-        print(f"counted as wrong: {line}")
-    if csv_path:
-        print(f"a row an image: {csv_path}")
+    return scores
 
 
-def _run_to_record(path):
-    parent = os.path.dirname(os.path.abspath(path))
-    for folder in (path, parent):
-        if os.path.exists(os.path.join(folder, run_folder.OPTIONS)):
-            run_folder.read_metrics(folder)  # refuses now what it could not add to later
-            return folder
-    raise InputError(f"--record: {path} belongs to no run whose metrics.json could take the scores")
+def _csv_path(option, path):
+    """Where the table goes: where --csv says, else into the run; None for an exported model."""
+    if option is None and not run_folder.is_exported(path):
+        return os.path.join(path, FILE_NAME)
+    return option
 
 
-def write_csv(path, samples, probabilities, labels, errors):
-    """Writes a row an image: path, true and predicted class, probability of the predicted."""
-    try:
-        with (
-            replacing(path) as partial,
-            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(["path", "true", "predicted", "probability", "error"])
-            for position, (name, row) in enumerate(zip(samples.file_names, probabilities)):
-                if position in errors:
-                    answer = ["", "", errors[position].reason]
-                else:
-                    best = int(row.argmax())
-                    answer = [labels[best], float(row[best]), ""]
-                writer.writerow(
-                    [
-                        os.path.join(samples.folder, name),
-                        labels[samples.class_ids[position]],
-                        *answer,
-                    ]
-                )
-    except OSError as error:
-        raise InputError(f"--csv: {path} cannot be written: {error.strerror}") from None
+def write_csv(csv_path, samples, probabilities, class_names, errors):
+    """Writes the table of predictions.
+
+    Args:
+        csv_path: str, the file to write.
+        samples: `Samples`, N images.
+        probabilities: float32 (N, C).
+        class_names: tuple of C names, in the order of their ids.
+        errors: dict of position -> ImageError, the images that cannot be decoded.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    predictions = []
+    for position, (file_name, row) in enumerate(zip(samples.file_names, probabilities)):
+        image_path = os.path.join(samples.folder, file_name)
+        true_id = int(samples.class_ids[position])
+        if position in errors:
+            prediction = Prediction(image_path, true_id, None, 0.0, errors[position].reason)
+        else:
+            predicted_id = int(row.argmax())
+            prediction = Prediction(image_path, true_id, predicted_id, float(row[predicted_id]))
+        predictions.append(prediction)
+    write_predictions(csv_path, predictions, class_names)
+
+
+def _record(folder, prefix, scores):
+    """Adds the scores of all classes together to a run's metrics.json."""
+    run_folder.add_metrics(
+        folder, {f"{prefix}_{name}": value for name, value in scores.items() if name != "classes"}
+    )
+
+
+def _text(result, top_k):
+    lines = [table(result, top_k)]
+    lines += [f"counted as wrong: {problem}" for problem in result["undecodable"]]
+    if result["csv"]:
+        lines.append(f"one row per image: {result['csv']}")
+    return "\n".join(lines)
 
 
 def table(scores, top_k):
-    """The scores as text."""
-    width = max(5, *(len(each["label"]) for each in scores["classes"]))
+    """The scores as text.
+
+    Args:
+        scores: dict, what `measure` returned, with what `measure_answered` did.
+        top_k: int, k of the top-k accuracy.
+
+    Returns:
+        str, several lines.
+    """
+    label_width = max(5, *(len(class_scores["label"]) for class_scores in scores["classes"]))
     lines = [
         f"images {scores['images']}   accuracy {scores['accuracy']:.4f}   "
         f"top {top_k} {scores[f'top_{top_k}_accuracy']:.4f}",
         *([] if "answered" not in scores else [answered_line(scores)]),
         "",
-        f"{'class':<{width}}  images  precision  recall      f1",
+        f"{'class':<{label_width}}  images  precision  recall      f1",
     ]
     lines += [
-        f"{each['label']:<{width}}  {each['images']:>6}  {each['precision']:>9.4f}  "
-        f"{each['recall']:.4f}  {each['f1']:.4f}"
-        for each in scores["classes"]
+        f"{class_scores['label']:<{label_width}}  {class_scores['images']:>6}  "
+        f"{class_scores['precision']:>9.4f}  {class_scores['recall']:.4f}  {class_scores['f1']:.4f}"
+        for class_scores in scores["classes"]
     ]
     lines.append(
-        f"{'mean':<{width}}  {scores['images']:>6}  {scores['macro_precision']:>9.4f}  "
+        f"{'mean':<{label_width}}  {scores['images']:>6}  {scores['macro_precision']:>9.4f}  "
         f"{scores['macro_recall']:.4f}  {scores['macro_f1']:.4f}"
     )
     return "\n".join(lines)
 
 
 def answered_line(scores):
-    """What `measure_answered` found as text."""
+    """str, how many images were answered, and how well.
+
+    Args:
+        scores: dict, with what `measure_answered` returned.
+    """
     accuracy = scores["answered_accuracy"]
-    right = "" if accuracy is None else f", of those right {accuracy:.4f}"
-    return f"answered {scores['answered']:.4f}{right}; the others are unknown"
+    accuracy_part = "" if accuracy is None else f" with accuracy {accuracy:.4f}"
+    return f"answered {scores['answered']:.4f}{accuracy_part}; the others are unknown"

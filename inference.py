@@ -1,15 +1,19 @@
-"""An exported model, or a run, as an object: images in, labels and probabilities out."""
+"""Predicts the classes of images with a run or an exported model.
+
+from inference import Classifier
+
+classifier = Classifier.load("save_h5_model/demo")
+print(classifier.classify(["photo.jpg"]))
+"""
 
 import csv
-import json
-import os
-import sys
 
 from tqdm import tqdm
 
+from common.console import say, show
 from common.errors import ImageError, InputError
-from common.files import replacing
-from config.parser import show
+from common.files import check_writable, replacing
+from config import parser
 from data.image_files import find_images
 from prediction.classifier import TOP_K, Classifier, check_top_k, known_labels
 from runs import run_folder
@@ -17,47 +21,40 @@ from runs import run_folder
 
 def main(options):
     """`--mode predict`."""
-    paths = find_images(options.image)
-    check_csv(options.csv)
+    image_paths = find_images(options.image)
+    check_writable(options.csv, "--csv")
     path = run_folder.find(options.run, options.save_dir)
-    count = check_top_k(options.top_k, len(known_labels(path)), TOP_K)
+    top_k = check_top_k(options.top_k, len(known_labels(path)), TOP_K)
     classifier = Classifier.load(path, runtime=options.runtime, allow_low_precision=True)
     classifier.set_views(options.tta)
-    results, failed = [], []
-    answers = classifier.stream(paths, options.batch_size, options.workers)
-    bar = tqdm(answers, "predicting", len(paths), unit=" images", leave=False, disable=None)
-    for path, answer in bar:
-        if isinstance(answer, ImageError):
-            failed.append(answer)
-            results.append({"image": path, "error": answer.reason})
-        else:
-            known = {}
-            if classifier.calibration:
-                known["unknown"] = classifier.unknown(answer)
-            results.append({"image": path, **known, "predictions": classifier.top(answer, count)})
+    answers = classifier.stream(image_paths, options.batch_size, options.workers)
+    results, errors = _collect(classifier, answers, len(image_paths), top_k)
     if options.csv:
-        _write_csv(options.csv, results, count, classifier.calibration is not None)
-    if options.json:
-        print(json.dumps(results, ensure_ascii=False))
-    else:
-        print(_table(results))
-    if failed:
-        more = f"; {len(failed)} of {len(paths)} images failed" if len(failed) > 1 else ""
-        raise InputError(f"{failed[0]}{more}")
+        _write_csv(options.csv, results, top_k, classifier.calibration is not None)
+    show(results, _text, options.json)
+    if errors:
+        others = f"; {len(errors)} of {len(image_paths)} images failed" if errors[1:] else ""
+        raise InputError(f"{errors[0]}{others}")
 
 
-def check_csv(path):
-    """Refuses a CSV that could not be written, before the work and not after it."""
-    if path is None:
-        return
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise InputError(f"--csv: {path}: there is no folder {folder}")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"--csv: {path} is not a file that could be replaced")
+def _collect(classifier, answers, count, top_k):
+    """(list of dict, one per image as `--json` shows it, list of ImageError), with a bar."""
+    results, errors = [], []
+    progress_bar = tqdm(answers, "predicting", count, unit=" images", leave=False, disable=None)
+    for image_path, answer in progress_bar:
+        result = {"image": image_path}
+        if isinstance(answer, ImageError):
+            errors.append(answer)
+            result["error"] = answer.reason
+        else:
+            if classifier.calibration:
+                result["unknown"] = classifier.unknown(answer)
+            result["predictions"] = classifier.top(answer, top_k)
+        results.append(result)
+    return results, errors
 
 
-def _table(results):
+def _text(results):
     lines = []
     for result in results:
         if "error" in result:
@@ -66,36 +63,41 @@ def _table(results):
         lines.append(result["image"])
         if result.get("unknown"):
             lines.append("  unknown")
-        width = max(len(each["label"]) for each in result["predictions"])
+        label_width = max(len(prediction["label"]) for prediction in result["predictions"])
         lines += [
-            f"  {each['probability']:7.2%}  {each['label']:<{width}}  (class {each['id']})"
-            for each in result["predictions"]
+            f"  {prediction['probability']:7.2%}  {prediction['label']:<{label_width}}  "
+            f"(class {prediction['id']})"
+            for prediction in result["predictions"]
         ]
     return "\n".join(lines)
 
 
-def _write_csv(path, results, count, calibrated):
+def _write_csv(csv_path, results, top_k, calibrated):
+    """Writes one row per image: its most probable classes, or why it cannot be decoded."""
+    answer_columns = [
+        f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("label", "probability")
+    ]
+    unknown_column = ["unknown"] if calibrated else []
     try:
         with (
-            replacing(path) as partial,
-            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+            replacing(csv_path) as partial_path,
+            open(
+                partial_path, "w", encoding="utf-8", errors="surrogateescape", newline=""
+            ) as csv_file,
         ):
-            writer = csv.writer(file)
-            places = range(1, count + 1)
-            columns = [f"{name}_{k}" for k in places for name in ("label", "probability")]
-            unknown = ["unknown"] if calibrated else []
-            writer.writerow(["image", *unknown, *columns, "error"])
+            writer = csv.writer(csv_file)
+            writer.writerow(["image", *unknown_column, *answer_columns, "error"])
             for result in results:
-                cells = [""] * len(columns)
+                cells = [""] * len(answer_columns)
                 if "predictions" in result:
                     cells = [
-                        cell
-                        for each in result["predictions"]
-                        for cell in (each["label"], each["probability"])
+                        prediction[key]
+                        for prediction in result["predictions"]
+                        for key in ("label", "probability")
                     ]
                 if calibrated:
-                    cells = [show(result["unknown"]) if "unknown" in result else "", *cells]
+                    cells.insert(0, parser.show(result["unknown"]) if "unknown" in result else "")
                 writer.writerow([result["image"], *cells, result.get("error", "")])
     except OSError as error:
-        raise InputError(f"--csv: {path} cannot be written: {error.strerror}") from None
-    print(f"written: {path}", file=sys.stderr)
+        raise InputError(f"--csv: {csv_path} cannot be written: {error.strerror}") from None
+    say(f"written: {csv_path}")

@@ -1,8 +1,8 @@
-"""Exports what several devices trained, and proves that it runs on one.
+"""Exports what several devices trained, and verifies that it runs on one.
 
-The export is that of `save_model`. Before it is published, a fresh process that sees one
-device opens it with plain TensorFlow, without this project, and its answers are compared
-with those that the training's device left in the run's check/.
+The export is that of `save_model`. Before it is published, a fresh process that sees only one
+device opens it with plain TensorFlow, without this project, and its answers are compared with
+those of the trained model.
 """
 
 import os
@@ -13,23 +13,28 @@ import tempfile
 import numpy as np
 
 import save_model
+from common.console import show
 from common.errors import RunError
 from compute.backend import has_gpu, import_keras
 from data.decoding import load
+from export.acceptance import Limits, Proof
+from export.verification import Comparison
 
 TOLERANCE = 1e-5  # on probabilities; the same float32 sums in another order differ by less
-# argv: the SavedModel, the images, where the answers go
+# argv: the SavedModel, the file of images, the file for their probabilities
 SCRIPT = """
 import sys
 import numpy as np
 import tensorflow as tf
 tf.config.experimental.enable_tensor_float_32_execution(False)
-folder, images, answers = sys.argv[1:]
+folder, images_path, answers_path = sys.argv[1:]
 model = tf.saved_model.load(folder)
-x = np.load(images)
-np.save(answers, [
-    np.concatenate([serve(input_img=tf.constant(x[first : first + 16]))["output_score"].numpy()
-                    for first in range(0, len(x), 16)])
+images = np.load(images_path)
+np.save(answers_path, [
+    np.concatenate([
+        serve(input_img=tf.constant(images[start : start + 16]))["output_score"].numpy()
+        for start in range(0, len(images), 16)
+    ])
     for serve in (model.signatures[name] for name in ("serving_default", "predict_image"))
 ])
 """
@@ -39,48 +44,78 @@ def main(options):
     """`--mode save_pb --multigpu`."""
     run = save_model.find(options)
     import_keras()
-    sights = {"the processor": ""}
+    devices = _single_devices()
+
+    def prove(folder, run, variants, image_paths, expected):
+        return prove_on_devices(folder, run, variants, image_paths, expected, devices.values())
+
+    result = save_model.export(run, prove=prove, limits=Limits(TOLERANCE))
+    where = f", in a separate process that sees only {', and only '.join(devices)}"
+    show(result, lambda result: save_model.text(result, where), options.json)
+
+
+def _single_devices():
+    """dict of a device's name -> the value of CUDA_VISIBLE_DEVICES that shows only it."""
+    devices = {"the CPU": ""}
     if has_gpu():
-        sights["one GPU"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-
-    def prove(folder, run, wanted, files, expected):
-        images = np.stack([load(file, run.preprocessing) for file in files])
-        difference = np.max(
-            [  # NumPy's, which lets no NaN pass
-                difference_apart(folder, images, expected, sight) for sight in sights.values()
-            ]
-        )
-        return {"savedmodel": {"float32": {"difference": float(difference)}}}
-
-    result = save_model.export(run, prove=prove, tolerance=TOLERANCE)
-    save_model.report(
-        result, options, f", in a process of its own that sees only {', and only '.join(sights)}"
-    )
+        devices["one GPU"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    return devices
 
 
-def difference_apart(folder, images, expected, visible):
-    """Largest difference over both signatures, with plain TensorFlow in a fresh process.
+def prove_on_devices(folder, run, variants, image_paths, expected, visible_devices):
+    """Compares the SavedModel with the trained model, on one device after the other.
 
     Args:
-        folder: of the SavedModel.
-        images: uint8 (N, S, S, 3).
-        expected: float32 (N, C), the probabilities.
-        visible: the GPUs that it sees, as CUDA_VISIBLE_DEVICES says it; "" is none.
+        folder: str, the folder of the exported model.
+        run: `run_folder.Run`.
+        variants: list of one `Variant`, the SavedModel in float32.
+        image_paths: list of N image files.
+        expected: float32 (N, C), the trained model's probabilities.
+        visible_devices: values of CUDA_VISIBLE_DEVICES.
+
+    Returns:
+        `Proof`.
 
     Raises:
         RunError: the model cannot be opened or run there.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = [os.path.join(scratch, name) for name in ("images.npy", "answers.npy")]
-        np.save(paths[0], images)
+    images = np.stack([load(image_path, run.preprocessing) for image_path in image_paths])
+    differences = [
+        largest_difference(folder, images, expected, visible) for visible in visible_devices
+    ]
+    difference = float(np.max(differences))  # keeps NaN
+    return Proof({variants[0]: Comparison(difference)}, None, len(image_paths))
+
+
+def largest_difference(folder, images, expected, visible):
+    """Largest difference over both signatures, with plain TensorFlow in a fresh process.
+
+    Args:
+        folder: str, the folder of the SavedModel.
+        images: uint8 (N, S, S, 3).
+        expected: float32 (N, C), the trained model's probabilities.
+        visible: str, the GPUs that it sees, as CUDA_VISIBLE_DEVICES names them; "" is none.
+
+    Returns:
+        float, NaN where a probability is NaN.
+
+    Raises:
+        RunError: the model cannot be opened or run there.
+    """
+    with tempfile.TemporaryDirectory() as scratch_folder:
+        images_path, answers_path = (
+            os.path.join(scratch_folder, file_name) for file_name in ("images.npy", "answers.npy")
+        )
+        np.save(images_path, images)
         process = subprocess.run(
-            [sys.executable, "-c", SCRIPT, os.path.abspath(folder), *paths],
+            [sys.executable, "-c", SCRIPT, os.path.abspath(folder), images_path, answers_path],
             capture_output=True,
             text=True,
-            cwd=scratch,
+            cwd=scratch_folder,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": visible, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
         if process.returncode:
-            said = process.stderr.strip().splitlines() or [f"status {process.returncode}"]
-            raise RunError(f"{folder}: not published: on one device it fails: {said[-1]}")
-        return float(np.abs(np.load(paths[1]) - expected).max())
+            error_lines = process.stderr.strip().splitlines()
+            reason = error_lines[-1] if error_lines else f"status {process.returncode}"
+            raise RunError(f"{folder}: not published: on one device it fails: {reason}")
+        return float(np.abs(np.load(answers_path) - expected).max())

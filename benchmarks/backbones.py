@@ -174,7 +174,7 @@ def onnx_difference(model, seed=2):
             cv2.imwrite(path, image[:, :, ::-1])
         settings = Preprocessing(size)
         [found] = verification.run_in_subprocess(folder, [("onnx", "float32")], files, settings)
-    return verification.compare(np.asarray(model(x, training=False)), found)["difference"]
+    return verification.compare(np.asarray(model(x, training=False)), found).difference
 
 
 def row(name, found):

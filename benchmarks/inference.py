@@ -64,18 +64,24 @@ def export(backbone, photos, place):
     script = f"""
 import json, os, shutil
 import numpy as np
-import backbones, options, run_folder, save_model
-from backend import import_keras
+import save_model
+from common.files import write_text
+from compute.backend import import_keras
+from config.parser import parse
+from data.decoding import load
+from export.acceptance import Limits
+from export.formats import Variant
+from modeling import backbones
+from runs import run_folder
 import_keras()
-given = options.parse("train", ["--backbone", {backbone!r}, "--val_data", {place!r}])
+from modeling.builder import build_model
+given = parse("train", ["--backbone", {backbone!r}, "--val_data", {place!r}])
 known = backbones.find({backbone!r})
 given = given._replace(input_size=known.input_size, dropout=known.dropout)
 path = os.path.join({place!r}, "run")
 run_folder.create(path, given, [str(n) for n in range(6)], False)
-from model import build_model
 model = build_model(run_folder.architecture(given), classes=6)
 model.save_weights(os.path.join(path, run_folder.BEST))
-from preprocess import load
 photos = {photos[:128]!r}
 check = os.path.join(path, run_folder.CHECK)
 os.makedirs(check)
@@ -86,10 +92,10 @@ for number, (photo, row) in enumerate(zip(photos, rows)):
     name = f"{{number}}.jpg"
     shutil.copyfile(photo, os.path.join(check, name))
     table[name] = [float(value) for value in row]
-run_folder.write_text(os.path.join(check, run_folder.CHECK_FILE), json.dumps(table))
+write_text(os.path.join(check, run_folder.CHECK_FILE), json.dumps(table))
 # Random weights put classes so close together that rounding decides: agreement means nothing.
-formats = dict.fromkeys({FORMATS}, ("float32",))
-save_model.export(run_folder.read(path), formats, min_agreement=0)
+variants = [Variant(name, "float32") for name in {FORMATS}]
+save_model.export(run_folder.read(path), variants, limits=Limits(min_agreement=0))
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, stdout=sys.stderr)
     return os.path.join(place, "run", run_folder.MODEL)

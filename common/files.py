@@ -153,3 +153,22 @@ def checksum(path):
     """
     with open(path, "rb") as binary_file:
         return hashlib.file_digest(binary_file, "sha256").hexdigest()
+
+
+def check_writable(path, option):
+    """Refuses a file that could not be written, before the work and not after it.
+
+    Args:
+        path: str, the file to write; None is accepted.
+        option: str, the option that named it, for errors.
+
+    Raises:
+        InputError: its folder does not exist, or something other than a file is there.
+    """
+    if path is None:
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise InputError(f"{option}: {path}: there is no folder {folder}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{option}: {path} is not a file that could be replaced")

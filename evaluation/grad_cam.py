@@ -13,39 +13,43 @@ from modeling import layer_names
 BATCH = 8  # images at once: large inputs need memory
 
 
-def grad_cam(model, images, classes):
-    """The places of the last feature map that speak for a class.
+def grad_cam(model, images, class_ids):
+    """The regions of the last feature map that increase the score of a class.
 
-    The map is what pooling takes, after attention and the channels of --bilinear_dim. The score
-    is the class's before the softmax, as in the paper: the probability's own gradient nearly
-    vanishes where the model is sure, which is where one asks.
+    The map is the input of pooling, after attention and the channels of --bilinear_dim. The
+    score is the class's before the softmax, as in the paper: the gradient of the probability
+    nearly vanishes where the model is confident, which is where an explanation is wanted.
 
     Args:
-        model: as `builder.build_model` gives it.
+        model: Keras model of `builder.build_model`.
         images: uint8 (N, S, S, 3), RGB.
-        classes: int (N,), the class id to explain for each image.
+        class_ids: int (N,), the class to explain for each image.
 
     Returns:
-        float32 (N, h, w), 0 to 1, of the feature map's size. The highest place of an image has
-        1; an image where nothing speaks for the class has zeros.
+        float32 (N, h, w), 0 to 1, of the feature map's size. The maximum of an image is 1; an
+        image where nothing increases the score has zeros.
+
+    Example:
+        >>> grad_cam(model, images, model.predict(images).argmax(axis=1)).shape
+        (8, 7, 7)
     """
-    features = model.get_layer("pool").input
-    body = keras.Model(model.input, features)
-    top = model.get_layer(layer_names.PREDICTIONS)
-    middle = keras.Model(features, top.input)
-    parts = []
+    feature_map = model.get_layer("pool").input
+    body = keras.Model(model.input, feature_map)
+    head = model.get_layer(layer_names.PREDICTIONS)
+    pooling = keras.Model(feature_map, head.input)
+    heat_maps = []
     for start in range(0, len(images), BATCH):
         part = slice(start, start + BATCH)
-        maps = body(images[part], training=False)
+        features = body(images[part], training=False)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(maps)
-            rows = tf.cast(middle(maps, training=False), tf.float32)
-            scores = tf.linalg.matmul(rows, top.kernel) + top.bias
-            own = tf.gather(scores, classes[part], axis=1, batch_dims=1)
-        # An image's score depends on no other image, so the sum's gradient is each one's own.
-        gradients = tape.gradient(own, maps)
+            tape.watch(features)
+            pooled = tf.cast(pooling(features, training=False), tf.float32)
+            scores = tf.linalg.matmul(pooled, head.kernel) + head.bias
+            class_scores = tf.gather(scores, class_ids[part], axis=1, batch_dims=1)
+        # An image's score depends on no other image, so the gradient of the sum is each image's.
+        gradients = tape.gradient(class_scores, features)
         importance = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-        parts.append(tf.nn.relu(tf.reduce_sum(importance * maps, axis=-1)).numpy())
-    heat = np.concatenate(parts).astype(np.float32)
-    most = heat.max(axis=(1, 2), keepdims=True)
-    return heat / np.where(most > 0, most, 1)
+        heat_maps.append(tf.nn.relu(tf.reduce_sum(importance * features, axis=-1)).numpy())
+    heat_map = np.concatenate(heat_maps).astype(np.float32)
+    maximum = heat_map.max(axis=(1, 2), keepdims=True)
+    return heat_map / np.where(maximum > 0, maximum, 1)

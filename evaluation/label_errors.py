@@ -1,9 +1,9 @@
 """Which labels are probably wrong.
 
-For an image that the run was trained on, its margins over the epochs of training tell
-(Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking"):
-the trained model itself has learnt the label by heart. For any other image the model's answer
-tells (Northcutt et al. 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
+For an image that the run was trained on, its margins over the epochs of training are judged
+(Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking"): the
+trained model has memorized the label. For any other image the model's answer is judged
+(Northcutt et al. 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels",
 section 3.1).
 """
 
@@ -15,17 +15,18 @@ import numpy as np
 from runs.margin_files import read_margins
 from runs.results import read_results
 
-GENERALISES = 0.7  # of the best validation accuracy: from there on an epoch's margins count
+MIN_RELATIVE_ACCURACY = 0.7  # of the best validation accuracy: from there on margins count
+SMALLEST = 1e-30  # probability whose logarithm stands for that of 0
 
 
 class Suspect(NamedTuple):
     """A label that is probably wrong.
 
     Attributes:
-        position: of the image in the samples.
-        suggested: class id that the model would give it.
-        score: the mean margin, or the logarithm of the label's probability over that of the
-            suggested class: below 0, the lower the more doubtful.
+        position: int, of the image in the samples.
+        suggested: int, class id that the model would give it.
+        score: float, the mean margin, or the logarithm of the label's probability divided by that
+            of the suggested class: below 0, the lower the more doubtful.
         how: "training" or "prediction".
     """
 
@@ -36,12 +37,12 @@ class Suspect(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What a run knows of N images from its training.
+    """What is known about N images from a run's training.
 
     Attributes:
-        seen: bool (N,), whether it learnt from the image, whatever its label was then.
+        seen: bool (N,), whether the run was trained on the image, whatever its label was then.
         margins: float (N,), the mean margin of its label, NaN where there is none: after training
-            with --mixup or --cutmix or on several devices, of an image that was not drawn,
+            with --mixup or --cutmix or on several devices, for an image that was not drawn,
             and where the label has been changed since.
     """
 
@@ -50,69 +51,99 @@ class Training(NamedTuple):
 
     @property
     def unjudged(self):
-        """How many images it learnt from without a margin for their label."""
+        """int, number of images trained on that have no margin for their label."""
         return int((self.seen & np.isnan(self.margins)).sum())
 
 
 def find(training, samples, probabilities, undecodable=()):
-    """The doubtful labels, most doubtful first.
+    """Finds the doubtful labels.
 
     Args:
-        training: `Training`, as `recall` gives it.
+        training: `Training`, what `recall` returned.
         samples: `samples.Samples`, N images.
         probabilities: float (N, C), the model's.
         undecodable: positions without probabilities.
+
+    Returns:
+        list of `Suspect`, the most doubtful first.
+
+    Example:
+        >>> suspects = find(recall("save_h5_model/demo", samples), samples, probabilities)
+        >>> samples.file_names[suspects[0].position]
+        'img_1_7.png'
     """
-    true = np.asarray(samples.class_ids)
-    answered = np.ones(len(true), bool)
+    class_ids = np.asarray(samples.class_ids)
+    answered = np.ones(len(class_ids), bool)
     answered[list(undecodable)] = False
-    seen, margins = training
-    logarithms = np.log(np.maximum(probabilities, 1e-30))
-    others = np.where(np.arange(probabilities.shape[1]) == true[:, None], -np.inf, logarithms)
-    found = [
-        Suspect(int(position), int(others[position].argmax()), float(margins[position]), "training")
-        for position in np.flatnonzero(answered & (margins < 0))
-    ]
-    unseen = np.flatnonzero(answered & ~seen)
+    log_probabilities = np.log(np.maximum(probabilities, SMALLEST))
+    suspects = _by_margins(training, class_ids, log_probabilities, answered)
+    unseen = np.flatnonzero(answered & ~training.seen)
     if len(unseen):
-        suggested = confident(true[unseen], probabilities[unseen])
-        found += [
-            Suspect(
-                int(position),
-                int(label),
-                float(logarithms[position, true[position]] - logarithms[position, label]),
-                "prediction",
-            )
-            for position, label in zip(unseen, suggested)
-            if label != true[position]
-        ]
-    return sorted(found, key=lambda each: each.score)
+        suspects += _by_answers(unseen, class_ids, probabilities, log_probabilities)
+    return sorted(suspects, key=lambda suspect: suspect.score)
+
+
+def _by_margins(training, class_ids, log_probabilities, answered):
+    is_own = np.arange(log_probabilities.shape[1]) == class_ids[:, None]
+    likeliest_other = np.where(is_own, -np.inf, log_probabilities).argmax(axis=1)
+    return [
+        Suspect(
+            int(position),
+            int(likeliest_other[position]),
+            float(training.margins[position]),
+            "training",
+        )
+        for position in np.flatnonzero(answered & (training.margins < 0))
+    ]
+
+
+def _by_answers(positions, class_ids, probabilities, log_probabilities):
+    suspects = []
+    suggestions = confident(class_ids[positions], probabilities[positions])
+    for position, suggested in zip(positions, suggestions):
+        label, row = class_ids[position], log_probabilities[position]
+        if suggested != label:
+            score = float(row[label] - row[suggested])
+            suspects.append(Suspect(int(position), int(suggested), score, "prediction"))
+    return suspects
 
 
 def trained_on(path, samples):
-    """bool (N,): the images that the run learnt from, whatever their label was then."""
+    """Which images a run was trained on, whatever their labels were then.
+
+    Args:
+        path: str, the run's folder.
+        samples: `samples.Samples`, N images.
+
+    Returns:
+        bool (N,).
+
+    Raises:
+        InputError: the run's margins are damaged.
+    """
     images, _ = read_margins(path)
-    return np.array([each is not None for each in _recorded(images, samples)], bool)
+    return np.array([entry is not None for entry in _recorded(images, samples)], bool)
 
 
 def _recorded(images, samples):
     """For each sample what the run has recorded of its image, (position, class id), or None.
 
-    Where the folder trained on is gone, one that has all of its images' names takes its place.
+    Where the folder trained on no longer exists, a folder that has the names of all its images
+    takes its place.
     """
     folder = os.path.realpath(samples.folder)
     if images and not any(map(os.path.isdir, {os.path.dirname(path) for path in images})):
-        names = {os.path.basename(path): value for path, value in images.items()}
-        if names.keys() <= set(samples.file_names):
-            return [names.get(name) for name in samples.file_names]
-    return [images.get(os.path.join(folder, name)) for name in samples.file_names]
+        by_name = {os.path.basename(path): entry for path, entry in images.items()}
+        if by_name.keys() <= set(samples.file_names):
+            return [by_name.get(file_name) for file_name in samples.file_names]
+    return [images.get(os.path.join(folder, file_name)) for file_name in samples.file_names]
 
 
 def confident(true, probabilities):
-    """The class that each image confidently has: its label, where no other is likelier.
+    """The class that each image confidently has: its label, where no other is more probable.
 
     A class is confident where its probability reaches the mean that it has among the images
-    labelled with it; of several, the likeliest counts.
+    labelled with it; of several, the most probable counts.
 
     Args:
         true: int (N,), class ids.
@@ -121,21 +152,21 @@ def confident(true, probabilities):
     Returns:
         int (N,), class ids.
     """
-    counts = np.bincount(true, minlength=probabilities.shape[1])
+    class_count = probabilities.shape[1]
+    image_counts = np.bincount(true, minlength=class_count)
     own = probabilities[np.arange(len(true)), true]
-    sums = np.bincount(true, own, probabilities.shape[1])
+    sums = np.bincount(true, own, class_count)
     # A class without images suggests nothing.
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    reached = np.where(probabilities >= thresholds, probabilities, -1)
-    best = reached.argmax(axis=1)
-    likelier = reached.max(axis=1) > own
-    return np.where(likelier, best, true)
+    thresholds = np.where(image_counts > 0, sums / np.maximum(image_counts, 1), np.inf)
+    confident_only = np.where(probabilities >= thresholds, probabilities, -1)
+    is_likelier = confident_only.max(axis=1) > own
+    return np.where(is_likelier, confident_only.argmax(axis=1), true)
 
 
 def telling_epochs(accuracy, validation):
-    """Epochs whose margins tell labels from images: the model generalises, and does not recite.
+    """The epochs whose margins are judged: the model generalises, and does not yet memorize.
 
-    It recites when it gets more of its training images right than it ever gets of others.
+    It memorizes when its training accuracy exceeds the best validation accuracy.
 
     Args:
         accuracy: float (E,), training accuracy of each epoch.
@@ -145,40 +176,48 @@ def telling_epochs(accuracy, validation):
         int array, positions of epochs, at least one.
     """
     accuracy, validation = np.asarray(accuracy), np.asarray(validation)
-    best = validation.max()
-    able = validation >= GENERALISES * best
-    found = np.flatnonzero(able & (accuracy <= best))
-    return found if len(found) else np.flatnonzero(able)[:1]
+    best_accuracy = validation.max()
+    generalises = validation >= MIN_RELATIVE_ACCURACY * best_accuracy
+    epochs = np.flatnonzero(generalises & (accuracy <= best_accuracy))
+    return epochs if len(epochs) else np.flatnonzero(generalises)[:1]
 
 
 def recall(path, samples):
-    """The `Training` of the run at `path`; None stands for a model whose run is not at hand.
+    """What is known about images from a run's training.
+
+    Args:
+        path: str, the run's folder; None for a model without its run.
+        samples: `samples.Samples`, N images.
+
+    Returns:
+        `Training`.
 
     Raises:
         InputError: the run's margins or results are damaged.
     """
-    seen, means = np.zeros(len(samples.file_names), bool), np.full(len(samples.file_names), np.nan)
+    image_count = len(samples.file_names)
+    seen, mean_margins = np.zeros(image_count, bool), np.full(image_count, np.nan)
     images, margins = read_margins(path) if path else ({}, [])
     if not images:
-        return Training(seen, means)
-    columns = np.full(len(seen), -1)
-    for position, found in enumerate(_recorded(images, samples)):
-        seen[position] = found is not None
-        # Where the label was corrected since, the margins are another label's.
-        if found and found[1] == samples.class_ids[position]:
-            columns[position] = found[0]
-    if len(margins):
-        rows = read_results(path)
-        if not rows:
-            return Training(seen, means)
-        epochs = telling_epochs(
-            [row["accuracy"] for row in rows], [row["val_accuracy"] for row in rows]
-        )
-        recorded = np.flatnonzero(np.isfinite(margins).any(axis=1))
-        epochs = epochs[np.isin(epochs, recorded)]
-        chosen = margins[epochs][:, columns]
-        drawn = np.isfinite(chosen)
-        sums, counts = np.where(drawn, chosen, 0).sum(axis=0), drawn.sum(axis=0)
-        known = (columns >= 0) & (counts > 0)
-        means[known] = sums[known] / counts[known]
-    return Training(seen, means)
+        return Training(seen, mean_margins)
+    columns = np.full(image_count, -1)
+    for position, entry in enumerate(_recorded(images, samples)):
+        seen[position] = entry is not None
+        # Where the label was corrected since, the margins are those of another label.
+        if entry and entry[1] == samples.class_ids[position]:
+            columns[position] = entry[0]
+    result_rows = read_results(path) if len(margins) else []
+    if not result_rows:
+        return Training(seen, mean_margins)
+    epochs = telling_epochs(
+        [row["accuracy"] for row in result_rows], [row["val_accuracy"] for row in result_rows]
+    )
+    recorded_epochs = np.flatnonzero(np.isfinite(margins).any(axis=1))
+    epochs = epochs[np.isin(epochs, recorded_epochs)]
+    chosen_margins = margins[epochs][:, columns]
+    was_drawn = np.isfinite(chosen_margins)
+    draw_counts = was_drawn.sum(axis=0)
+    margin_sums = np.where(was_drawn, chosen_margins, 0).sum(axis=0)
+    has_margin = (columns >= 0) & (draw_counts > 0)
+    mean_margins[has_margin] = margin_sums[has_margin] / draw_counts[has_margin]
+    return Training(seen, mean_margins)

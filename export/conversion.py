@@ -1,4 +1,4 @@
-"""A Keras model becomes an ONNX file, and that an OpenVINO one: smaller runtimes, faster ones."""
+"""A Keras model as an ONNX file, and that as an OpenVINO one: smaller and faster runtimes."""
 
 import contextlib
 import sys
@@ -13,15 +13,16 @@ OPSET = 18  # of ONNX; the newest that tf2onnx writes
 
 
 def to_onnx(model, path, input_name, output_name):
-    """Writes a model with a uint8 input (N, S, S, 3), N free, as an ONNX file.
+    """Writes a model as an ONNX file with a free batch dimension.
 
     Args:
-        model: a Keras model of the TensorFlow backend.
-        path: the file to write.
-        input_name, output_name: of the file's one input and one output.
+        model: a Keras model of the TensorFlow backend, uint8 (N, S, S, 3) to float32 (N, C).
+        path: str, the file to write.
+        input_name: str, name of the file's input.
+        output_name: str, name of its output.
 
     Raises:
-        RunError: the model has an operation that ONNX lacks; names it.
+        RunError: the model has an operation that ONNX does not support; names it.
     """
     import onnx
     import tensorflow as tf
@@ -30,56 +31,65 @@ def to_onnx(model, path, input_name, output_name):
     signature = [tf.TensorSpec((None, *model.input.shape[1:]), tf.uint8, name=input_name)]
     # Keras compiles some convolutions with XLA, as functions of their own, which tf2onnx does not
     # look into. Functions that run eagerly become part of the graph around them.
-    eager = tf.config.functions_run_eagerly()
+    was_eager = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
     try:
-        concrete = tf.compat.v1.wrap_function(
-            lambda x: {output_name: model(x, training=False)}, signature
+        concrete_function = tf.compat.v1.wrap_function(
+            lambda images: {output_name: model(images, training=False)}, signature
         )
     finally:
-        tf.config.run_functions_eagerly(eager)
+        tf.config.run_functions_eagerly(was_eager)
     with contextlib.redirect_stdout(sys.stderr):
-        proto, _ = tf2onnx.convert.from_function(
-            SimpleNamespace(get_concrete_function=lambda *_: concrete), signature, opset=OPSET
+        onnx_model, _ = tf2onnx.convert.from_function(
+            SimpleNamespace(get_concrete_function=lambda *_: concrete_function),
+            signature,
+            opset=OPSET,
         )
-    _replace_erfc(proto.graph)
-    known = {schema.name for schema in onnx.defs.get_all_schemas()}
-    foreign = sorted({node.op_type for node in proto.graph.node} - known)
-    if foreign:
-        raise RunError(f"onnx: has no {', '.join(foreign)}, which this model needs")
-    _name(proto.graph, input_name, output_name)
-    onnx.save(proto, path)
+    _replace_erfc(onnx_model.graph)
+    known_operations = {schema.name for schema in onnx.defs.get_all_schemas()}
+    unsupported = sorted({node.op_type for node in onnx_model.graph.node} - known_operations)
+    if unsupported:
+        raise RunError(
+            f"onnx: does not support {', '.join(unsupported)}, which this model needs; leave "
+            "onnx and openvino out of --format"
+        )
+    _rename(onnx_model.graph, input_name, output_name)
+    onnx.save(onnx_model, path)
 
 
 def _replace_erfc(graph):
-    """TensorFlow's GELU takes erfc(x), which is 1 - erf(x); ONNX has erf alone."""
+    """Replaces erfc(x), which TensorFlow's GELU uses, by 1 - erf(x): ONNX has only erf."""
     from onnx import helper, numpy_helper
 
     for node in [node for node in graph.node if node.op_type == "Erfc"]:
-        place = list(graph.node).index(node)
-        graph.initializer.append(numpy_helper.from_array(np.float32(1), node.name + "_one"))
-        erf = node.name + "_erf"
-        graph.node.insert(place, helper.make_node("Erf", node.input, [erf], erf))
-        graph.node.insert(
-            place + 1, helper.make_node("Sub", [node.name + "_one", erf], node.output, node.name)
-        )
+        position = list(graph.node).index(node)
+        one_name, erf_name = node.name + "_one", node.name + "_erf"
+        graph.initializer.append(numpy_helper.from_array(np.float32(1), one_name))
+        graph.node.insert(position, helper.make_node("Erf", node.input, [erf_name], erf_name))
+        subtraction = helper.make_node("Sub", [one_name, erf_name], node.output, node.name)
+        graph.node.insert(position + 1, subtraction)
         graph.node.remove(node)
 
 
-def _name(graph, input_name, output_name):
-    """Names what goes in and out, and the free dimension."""
-    renamed = {graph.input[0].name: input_name, graph.output[0].name: output_name}
+def _rename(graph, input_name, output_name):
+    """Names the graph's input, output and free dimension."""
+    new_names = {graph.input[0].name: input_name, graph.output[0].name: output_name}
     for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
-    for value in (graph.input[0], graph.output[0]):
-        value.name = renamed[value.name]
-        value.type.tensor_type.shape.dim[0].dim_param = "images"
+        for tensor_names in (node.input, node.output):
+            tensor_names[:] = [new_names.get(name, name) for name in tensor_names]
+    for tensor in (graph.input[0], graph.output[0]):
+        tensor.name = new_names[tensor.name]
+        tensor.type.tensor_type.shape.dim[0].dim_param = "images"
 
 
 def to_openvino(onnx_path, path):
-    """Writes an ONNX file as OpenVINO's: `path` (.xml), and the weights beside it (.bin)."""
+    """Writes an ONNX file as OpenVINO's two files.
+
+    Args:
+        onnx_path: str, the ONNX file to read.
+        path: str, the .xml file to write; the weights go beside it (.bin).
+    """
     import openvino
 
-    # Not convert_model, which reports to its maker over the network.
+    # Not convert_model, which reports usage over the network.
     openvino.save_model(openvino.Core().read_model(onnx_path), path, compress_to_fp16=False)

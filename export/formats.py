@@ -1,9 +1,10 @@
-"""Every file of an exported model that a runtime opens, from one Keras model."""
+"""Which variants an export consists of, and writing the files that their runtimes open."""
 
 import contextlib
 import os
 import shutil
 import sys
+from typing import NamedTuple
 
 from common.errors import InputError
 from export import conversion, graph_preprocessing, quantization
@@ -12,7 +13,7 @@ from prediction.runtimes import BYTES, INPUT, OUTPUT
 
 SIGNATURES = ("serving_default", "predict_image")
 BYTES_SIGNATURE = "predict_bytes"
-PRECISIONS = {
+PRECISIONS = {  # value of --quantize -> what is exported
     "none": ("float32",),
     "fp16": ("float16",),
     "int8": ("int8",),
@@ -20,88 +21,144 @@ PRECISIONS = {
 }
 
 
+class Variant(NamedTuple):
+    """One format of an exported model in one precision.
+
+    Attributes:
+        format: str, a key of `runtimes.RUNTIMES`.
+        precision: str, one of that runtime's.
+        requested: bool, whether the export fails without it; else it is only left out.
+    """
+
+    format: str
+    precision: str
+    requested: bool = True
+
+    def __str__(self):
+        return f"{self.format} in {self.precision}"
+
+
 def plan(formats, quantize, named):
-    """Which precisions each format is asked for.
+    """The variants that the options ask for.
 
     Args:
         formats: keys of `runtimes.RUNTIMES`.
         quantize: keys of `PRECISIONS`.
-        named: whether the user named the formats; else those that cannot do it are left out.
+        named: bool, whether the user named the formats; else those that have none of the
+            precisions are left out.
 
     Returns:
-        dict of format -> tuple of precisions.
+        list of `Variant`, all requested, the formats in their order.
 
     Raises:
-        InputError: a format can do none of it, or none can do one.
+        InputError: a named format has none of the precisions, or no format has one of them.
+
+    Example:
+        >>> plan(("onnx",), ("none", "int8"), True)
+        [Variant(format='onnx', precision='float32', requested=True),
+         Variant(format='onnx', precision='int8', requested=True)]
     """
-    asked = list(dict.fromkeys(each for key in quantize for each in PRECISIONS[key]))
-    found = {
-        name: tuple(each for each in asked if each in runtimes.RUNTIMES[name].files)
-        for name in formats
-    }
-    unable = [name for name in found if not found[name]]
-    if unable and named:
-        known = ", ".join(
-            key
-            for key, each in PRECISIONS.items()
-            if each[-1] in runtimes.RUNTIMES[unable[0]].files
-        )
+    precisions = list(dict.fromkeys(part for key in quantize for part in PRECISIONS[key]))
+    variants = [
+        Variant(name, precision)
+        for name in dict.fromkeys(formats)
+        for precision in precisions
+        if precision in runtimes.RUNTIMES[name].files
+    ]
+    _check_formats(formats if named else (), quantize, variants)
+    _check_precisions(quantize, variants)
+    if "bfloat16" in precisions and not runtimes.has_bfloat16():
         raise InputError(
-            f"--quantize: {','.join(quantize)}: {unable[0]} has no such form; it has {known}"
+            "--quantize: bf16: this CPU does not compute in bfloat16, so the result could not be "
+            "verified here"
         )
+    return variants
+
+
+def _check_formats(named_formats, quantize, variants):
+    planned_formats = {variant.format for variant in variants}
+    for name in named_formats:
+        if name not in planned_formats:
+            possible = ", ".join(
+                key
+                for key, precisions in PRECISIONS.items()
+                if precisions[-1] in runtimes.RUNTIMES[name].files
+            )
+            raise InputError(
+                f"--quantize: {','.join(quantize)}: {name} has no such precision; allowed for it: "
+                f"{possible}"
+            )
+
+
+def _check_precisions(quantize, variants):
+    planned_precisions = {variant.precision for variant in variants}
     for key in quantize:
         precision = PRECISIONS[key][-1]
-        if not any(precision in each for each in found.values()):
+        if precision not in planned_precisions:
             able = ", ".join(
                 name for name, runtime in runtimes.RUNTIMES.items() if precision in runtime.files
             )
             raise InputError(f"--quantize: {key}: needs one of the formats {able}")
-    if "bfloat16" in asked and not runtimes.has_bfloat16():
-        raise InputError(
-            "--quantize: bf16: this processor does not compute in bfloat16, so it cannot be "
-            "proved here"
-        )
-    return {name: each for name, each in found.items() if each}
 
 
-def write(model, wanted, folder, preprocessing, images):
-    """Writes the files that the formats need into a folder.
+def with_bfloat16(variants):
+    """Adds OpenVINO in bfloat16, not requested, where it costs nothing but a check.
+
+    It needs no file of its own beside float32, and a CPU that computes in it.
 
     Args:
-        model: a Keras model, uint8 (N, S, S, 3) to (N, C).
-        wanted: as `plan` gives it.
-        folder: the folder, which is there.
+        variants: list of `Variant`.
+
+    Returns:
+        list of `Variant`; the new one comes after those of its format.
+    """
+    own = [variant for variant in variants if variant.format == "openvino"]
+    precisions = [variant.precision for variant in own]
+    if "float32" not in precisions or "bfloat16" in precisions or not runtimes.has_bfloat16():
+        return variants
+    position = variants.index(own[-1]) + 1
+    extra_variant = Variant("openvino", "bfloat16", requested=False)
+    return [*variants[:position], extra_variant, *variants[position:]]
+
+
+def write(model, variants, folder, preprocessing, calibration_images):
+    """Writes the files that the variants need into a folder.
+
+    Args:
+        model: a Keras model, uint8 (N, S, S, 3) to float32 (N, C).
+        variants: list of `Variant`.
+        folder: str, an existing folder.
         preprocessing: `geometry.Preprocessing` of the model.
-        images: uint8 (N, S, S, 3), typical ones, for int8.
+        calibration_images: uint8 (N, S, S, 3), typical images, for int8.
 
     Raises:
-        RunError: a format lacks an operation.
+        RunError: a format does not support an operation of the model.
     """
-    files = {
-        runtimes.RUNTIMES[name].files[precision]
-        for name, precisions in wanted.items()
-        for precision in precisions
+    formats = {variant.format for variant in variants}
+    file_names = {
+        runtimes.RUNTIMES[variant.format].files[variant.precision] for variant in variants
     }
-    scratch = os.path.join(folder, "scratch")
-    os.mkdir(scratch)
-    in_folder = os.path.join(folder, "model.onnx")
-    onnx = in_folder if "model.onnx" in files else os.path.join(scratch, "model.onnx")
-    saved = folder if "savedmodel" in wanted else scratch
-    if {"savedmodel", "litert"} & set(wanted):
-        _write_saved_model(model, saved, preprocessing)
-    if {"onnx", "openvino"} & set(wanted):
-        conversion.to_onnx(model, onnx, INPUT, OUTPUT)
-    makers = {
-        "model.xml": lambda path: conversion.to_openvino(onnx, path),
-        "model.float16.onnx": lambda path: quantization.to_float16(onnx, path),
-        "model.int8.onnx": lambda path: quantization.to_int8(onnx, path, INPUT, images),
-        "model.tflite": lambda path: quantization.to_litert(saved, path),
-        "model.float16.tflite": lambda path: quantization.to_litert(saved, path, "float16"),
-        "model.int8.tflite": lambda path: quantization.to_litert(saved, path, "int8", images),
+    scratch_folder = os.path.join(folder, "scratch")  # for files that others are made from
+    os.mkdir(scratch_folder)
+    onnx_folder = folder if "model.onnx" in file_names else scratch_folder
+    onnx_path = os.path.join(onnx_folder, "model.onnx")
+    saved_model = folder if "savedmodel" in formats else scratch_folder
+    if formats & {"savedmodel", "litert"}:
+        _write_saved_model(model, saved_model, preprocessing)
+    if formats & {"onnx", "openvino"}:
+        conversion.to_onnx(model, onnx_path, INPUT, OUTPUT)
+    images = calibration_images
+    writers = {
+        "model.xml": lambda path: conversion.to_openvino(onnx_path, path),
+        "model.float16.onnx": lambda path: quantization.to_float16(onnx_path, path),
+        "model.int8.onnx": lambda path: quantization.to_int8(onnx_path, path, INPUT, images),
+        "model.tflite": lambda path: quantization.to_litert(saved_model, path),
+        "model.float16.tflite": lambda path: quantization.to_litert(saved_model, path, "float16"),
+        "model.int8.tflite": lambda path: quantization.to_litert(saved_model, path, "int8", images),
     }
-    for name in sorted(files & set(makers)):
-        makers[name](os.path.join(folder, name))
-    shutil.rmtree(scratch)
+    for file_name in sorted(file_names & set(writers)):
+        writers[file_name](os.path.join(folder, file_name))
+    shutil.rmtree(scratch_folder)
 
 
 def _write_saved_model(model, folder, preprocessing):
@@ -111,20 +168,21 @@ def _write_saved_model(model, folder, preprocessing):
     archive = keras.export.ExportArchive()
     archive.track(model)
     size = preprocessing.size
-    signature = [tf.TensorSpec((None, size, size, 3), tf.uint8, name=INPUT)]
-    for name in SIGNATURES:
-        archive.add_endpoint(name, lambda x: {OUTPUT: model(x, training=False)}, signature)
+    image_signature = [tf.TensorSpec((None, size, size, 3), tf.uint8, name=INPUT)]
+    for signature_name in SIGNATURES:
+        archive.add_endpoint(
+            signature_name, lambda images: {OUTPUT: model(images, training=False)}, image_signature
+        )
 
-    def from_bytes(data):
+    def predict_bytes(contents):
         images = tf.map_fn(
-            lambda each: graph_preprocessing.decode(each, preprocessing),
-            data,
+            lambda content: graph_preprocessing.decode(content, preprocessing),
+            contents,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
         )
         return {OUTPUT: model(images, training=False)}
 
-    archive.add_endpoint(
-        BYTES_SIGNATURE, from_bytes, [tf.TensorSpec((None,), tf.string, name=BYTES)]
-    )
+    bytes_signature = [tf.TensorSpec((None,), tf.string, name=BYTES)]
+    archive.add_endpoint(BYTES_SIGNATURE, predict_bytes, bytes_signature)
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result
         archive.write_out(folder, verbose=False)

@@ -1,18 +1,18 @@
-"""A file's bytes to the model's input inside TensorFlow's graph, for clients without this project.
+"""Image files to the model's input inside TensorFlow's graph, for clients without this project.
 
-The steps are those of `preprocess`, by TensorFlow's own operations: JPEG, PNG, WebP, BMP and GIF
-(first frame), grey and transparent ones included. What TensorFlow cannot do is left out: the EXIF
-orientation is not applied, and TIFF and CMYK are refused. JPEGs are decoded whole and not at a
-reduced scale, and their colours interpolated: pixels differ from those of `preprocess` by a level
-or two in the mean.
+The steps are those of `data.decoding.load` with TensorFlow's own operations: JPEG, PNG, WebP, BMP
+and GIF (first frame), greyscale and transparent ones included. What TensorFlow cannot do is left
+out: the EXIF orientation is not applied, and TIFF and CMYK are refused. JPEGs are decoded in full
+and not at a reduced scale, and their colours interpolated: pixels differ from those of
+`data.decoding` by a level or two on average.
 """
 
 
-def decode(data, preprocessing):
-    """Decodes and fits one image.
+def decode(content, preprocessing):
+    """Decodes one image and resizes it to a square.
 
     Args:
-        data: a scalar string tensor, a file's bytes.
+        content: scalar string tensor, the bytes of an image file.
         preprocessing: `geometry.Preprocessing`.
 
     Returns:
@@ -20,54 +20,57 @@ def decode(data, preprocessing):
     """
     import tensorflow as tf
 
-    image = tf.io.decode_image(data, channels=0, expand_animations=False)
+    image = tf.io.decode_image(content, channels=0, expand_animations=False)
     image = tf.cast(image, tf.float32)
-    channels = tf.shape(image)[2]
-    color = tf.cond(
-        channels < 3, lambda: tf.repeat(image[:, :, :1], 3, axis=2), lambda: image[:, :, :3]
+    channel_count = tf.shape(image)[2]
+    color_image = tf.cond(
+        channel_count < 3, lambda: tf.repeat(image[:, :, :1], 3, axis=2), lambda: image[:, :, :3]
     )
-    fill = tf.constant(preprocessing.fill_color, tf.float32)
-    # Grey and RGB have an odd number of channels; with one more, the last is the opacity.
-    color = tf.cond(
-        channels % 2 == 0, lambda: fill + (color - fill) * image[:, :, -1:] / 255, lambda: color
+    fill_color = tf.constant(preprocessing.fill_color, tf.float32)
+    # Greyscale and RGB have an odd number of channels; with one more, the last is the opacity.
+    color_image = tf.cond(
+        channel_count % 2 == 0,
+        lambda: fill_color + (color_image - fill_color) * image[:, :, -1:] / 255,
+        lambda: color_image,
     )
     return tf.ensure_shape(
-        tf.cast(tf.round(_fit(color, preprocessing, fill)), tf.uint8),
+        tf.cast(tf.round(_resize_to_square(color_image, preprocessing, fill_color)), tf.uint8),
         (preprocessing.size, preprocessing.size, 3),
     )
 
 
-def _fit(image, preprocessing, fill):
-    """As `geometry.resize_to_square`: letterboxed, cut, or distorted to a square."""
+def _resize_to_square(image, preprocessing, fill_color):
+    """What `geometry.resize_to_square` does: letterbox, crop or stretch."""
     import tensorflow as tf
 
     size = preprocessing.size
-    shape = tf.shape(image)[:2]
+    image_shape = tf.shape(image)[:2]
     if preprocessing.resize == "crop":
-        side = tf.reduce_min(shape)
-        start = (shape - side) // 2
-        image = image[start[0] : start[0] + side, start[1] : start[1] + side]
+        crop_side = tf.reduce_min(image_shape)
+        corner = (image_shape - crop_side) // 2
+        image = image[corner[0] : corner[0] + crop_side, corner[1] : corner[1] + crop_side]
         return _resize(image, tf.constant([size, size]))
     if preprocessing.resize == "stretch":
         return _resize(image, tf.constant([size, size]))
-    scale = size / tf.reduce_max(shape)
-    target = tf.maximum(1, tf.cast(tf.round(tf.cast(shape, tf.float64) * scale), tf.int32))
-    before = (size - target) // 2
-    after = size - target - before
-    image = _resize(image, target) - fill  # bars are zeros beside it
+    scale = size / tf.reduce_max(image_shape)
+    scaled_shape = tf.round(tf.cast(image_shape, tf.float64) * scale)
+    target_shape = tf.maximum(1, tf.cast(scaled_shape, tf.int32))
+    before = (size - target_shape) // 2
+    after = size - target_shape - before
+    image = _resize(image, target_shape) - fill_color  # tf.pad fills with zeros
     image = tf.pad(image, [[before[0], after[0]], [before[1], after[1]], [0, 0]])
-    return image + fill
+    return image + fill_color
 
 
-def _resize(image, target):
-    """Bilinear, but means over areas where a side becomes less than half, as `preprocess` does."""
+def _resize(image, target_shape):
+    """Bilinear, but area averages where a side shrinks to less than half, as in `geometry`."""
     import tensorflow as tf
 
-    shape = tf.shape(image)[:2]
-    smaller = tf.minimum(shape, target)
+    image_shape = tf.shape(image)[:2]
+    smaller_shape = tf.minimum(image_shape, target_shape)
     image = tf.cond(
-        tf.reduce_any(shape >= 2 * target),
-        lambda: tf.image.resize(image, smaller, "area"),
+        tf.reduce_any(image_shape >= 2 * target_shape),
+        lambda: tf.image.resize(image, smaller_shape, "area"),
         lambda: image,
     )
-    return tf.image.resize(image, target, "bilinear")
+    return tf.image.resize(image, target_shape, "bilinear")

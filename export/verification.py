@@ -1,8 +1,7 @@
-"""The proof that an exported model answers as the trained one does.
+"""The proof that an exported model answers as the trained model does.
 
-A fresh process opens each of its formats and goes from the bytes of real images to
-probabilities, which are compared with those of the trained model. How far they may be apart is
-`save_model`'s to say.
+A fresh process opens every format and goes from the bytes of real images to probabilities, which
+are compared with the trained model's. What differences are acceptable is in `export.acceptance`.
 """
 
 import contextlib
@@ -11,79 +10,144 @@ import os
 import subprocess
 import sys
 import tempfile
+from typing import NamedTuple
 
 import numpy as np
 
 from common.errors import InputError, RunError
 from data.decoding import load
-from data.geometry import Preprocessing
 from prediction import runtimes
+from prediction.exported_model import describe_preprocessing, parse_preprocessing
 
 BATCH = 16
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SIGNATURES_DIFFER = 1e-5  # at most, on probabilities: they are one graph
+MAX_SIGNATURE_DIFFERENCE = 1e-5  # on probabilities: both signatures are one graph
 
 
-def predict_all(folder, what, files, preprocessing):
-    """float32 (len(what), N, C): what each of the exported model's formats says.
+class Comparison(NamedTuple):
+    """How far an exported model's answers are from the trained model's.
+
+    Attributes:
+        difference: float, the largest of a probability; NaN where one is NaN.
+        agreement: float, fraction of the images with the same most probable class, or None.
+        accuracy: float, on the images with a known class; None where there are none.
+        drop: float, by how much that is below the trained model's accuracy, or None.
+        images: int, number of images, where it is not that of the whole export, else None.
+    """
+
+    difference: float
+    agreement: float | None = None
+    accuracy: float | None = None
+    drop: float | None = None
+    images: int | None = None
+
+    def to_json(self):
+        """dict of what is known, as model.json and `--json` hold it."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+def compare(expected, probabilities, class_ids=None):
+    """Compares answers with the trained model's.
 
     Args:
-        folder: of the exported model.
-        what: list of (key of `runtimes.RUNTIMES`, precision); for the SavedModel also "bytes", its
-            signature that takes files as they are: NaN for those it cannot decode.
-        files: N image files.
+        expected: float32 (N, C), the trained model's probabilities.
+        probabilities: float32 (N, C), those to compare.
+        class_ids: int (N,), the images' classes, -1 where unknown; None where all are.
+
+    Returns:
+        `Comparison`.
+    """
+    predicted, expected_class = probabilities.argmax(axis=1), expected.argmax(axis=1)
+    comparison = Comparison(
+        difference=float(np.abs(probabilities - expected).max()),  # np.max keeps NaN
+        agreement=float((predicted == expected_class).mean()),
+    )
+    labelled = np.zeros(len(predicted), bool) if class_ids is None else class_ids >= 0
+    if not labelled.any():
+        return comparison
+    accuracy = (predicted[labelled] == class_ids[labelled]).mean()
+    trained_accuracy = (expected_class[labelled] == class_ids[labelled]).mean()
+    return comparison._replace(accuracy=float(accuracy), drop=float(trained_accuracy - accuracy))
+
+
+def predict_all(folder, pairs, image_paths, preprocessing):
+    """The probabilities of each way to compute an exported model.
+
+    Args:
+        folder: str, the folder of the exported model.
+        pairs: list of P (key of `runtimes.RUNTIMES`, precision); after a pair of "savedmodel"
+            there may be ("savedmodel", "bytes"), its signature that takes image files.
+        image_paths: list of N image files.
         preprocessing: `Preprocessing` of the model.
+
+    Returns:
+        float32 (P, N, C); for "bytes" NaN for images that TensorFlow cannot decode.
 
     Raises:
         InputError: a format cannot be opened, or an image not decoded.
-        RunError: the SavedModel's two signatures differ.
+        RunError: the SavedModel's two signatures for decoded images differ.
     """
-    images = np.stack([load(file, preprocessing) for file in files])
-    found = []
-    signatures = runtimes.signatures(folder) if any(n == "savedmodel" for n, _ in what) else {}
-    for name, precision in what:
-        others = []
+    images = np.stack([load(image_path, preprocessing) for image_path in image_paths])
+    signatures = {}
+    if any(name == "savedmodel" for name, _ in pairs):
+        signatures = runtimes.signatures(folder)
+    answers = []
+    for name, precision in pairs:
         if precision == "bytes":
-            found.append(_from_bytes(signatures["predict_bytes"], files, found[-1].shape[1]))
-            continue
-        if name == "savedmodel":
-            predict, others = signatures["serving_default"], [signatures["predict_image"]]
+            class_count = answers[-1].shape[1]
+            answers.append(_predict_files(signatures["predict_bytes"], image_paths, class_count))
+        elif name == "savedmodel":
+            answers.append(_predict_batches(signatures["serving_default"], images))
+            _check_signature(signatures["predict_image"], images[:BATCH], answers[-1][:BATCH])
         else:
             predict = runtimes.open_model(folder, name, precision)
-        found.append(
-            np.concatenate(
-                [predict(images[first : first + BATCH]) for first in range(0, len(images), BATCH)]
-            )
-        )
-        for other in others:
-            difference = np.abs(other(images[:BATCH]) - found[-1][:BATCH]).max()
-            if not difference <= SIGNATURES_DIFFER:
-                raise RunError(f"its two signatures differ by {difference:.1e}")
-    return np.array(found, np.float32)
+            answers.append(_predict_batches(predict, images))
+    return np.array(answers, np.float32)
 
 
-def _from_bytes(predict, files, classes):
-    rows = np.full((len(files), classes), np.nan, np.float32)
-    for position, path in enumerate(files):
-        with open(path, "rb") as file, contextlib.suppress(Exception):  # TensorFlow has many
-            rows[position] = predict([file.read()])[0]
-    return rows
+def _predict_batches(predict, images):
+    starts = range(0, len(images), BATCH)
+    return np.concatenate([predict(images[start : start + BATCH]) for start in starts])
 
 
-def run_in_subprocess(folder, what, files, preprocessing):
-    """As `predict_all`, in a fresh process.
+def _check_signature(predict, images, expected):
+    difference = np.abs(predict(images) - expected).max()
+    if not difference <= MAX_SIGNATURE_DIFFERENCE:
+        raise RunError(f"its two signatures differ by {difference:.1e}")
+
+
+def _predict_files(predict, image_paths, class_count):
+    probabilities = np.full((len(image_paths), class_count), np.nan, np.float32)
+    for position, image_path in enumerate(image_paths):
+        # TensorFlow has many exceptions for images that it cannot decode.
+        with open(image_path, "rb") as image_file, contextlib.suppress(Exception):
+            probabilities[position] = predict([image_file.read()])[0]
+    return probabilities
+
+
+def run_in_subprocess(folder, pairs, image_paths, preprocessing):
+    """`predict_all` in a fresh process.
+
+    Args:
+        folder: str, the folder of the exported model.
+        pairs: list of P (key of `runtimes.RUNTIMES`, precision).
+        image_paths: list of N image files.
+        preprocessing: `Preprocessing` of the model.
+
+    Returns:
+        float32 (P, N, C).
 
     Raises:
-        RunError: it fails there; with what it said.
+        RunError: it fails there; with the error's last line.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        path = os.path.join(scratch, "answers.npy")
+    with tempfile.TemporaryDirectory() as scratch_folder:
+        answers_path = os.path.join(scratch_folder, "answers.npy")
         task = {
             "folder": os.path.abspath(folder),
-            "what": what,
-            "path": path,
-            "files": [os.path.abspath(file) for file in files],
-            "preprocessing": preprocessing._asdict(),
+            "pairs": pairs,
+            "image_paths": [os.path.abspath(image_path) for image_path in image_paths],
+            "preprocessing": describe_preprocessing(preprocessing),
+            "answers_path": answers_path,
         }
         try:
             run_task(["-m", "export.verification"], task, ROOT)
@@ -91,7 +155,7 @@ def run_in_subprocess(folder, what, files, preprocessing):
             raise RunError(
                 f"{folder}: not published: in a fresh process it fails: {error}"
             ) from None
-        return np.load(path)
+        return np.load(answers_path)
 
 
 def run_task(words, task, folder=None):
@@ -99,11 +163,11 @@ def run_task(words, task, folder=None):
 
     Args:
         words: list of str, the script or module and its arguments.
-        task: what JSON can hold.
-        folder: where it runs; default: here.
+        task: JSON content.
+        folder: str, its working directory; default: the current one.
 
     Raises:
-        RunError: it fails; with the last line that it said.
+        RunError: it fails; with the last line of its standard error.
     """
     process = subprocess.run(
         [sys.executable, *words],
@@ -115,47 +179,26 @@ def run_task(words, task, folder=None):
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     if process.returncode:
-        said = process.stderr.strip().splitlines() if process.returncode > 0 else []
-        said = said or [f"status {process.returncode}, as of a process that was killed"]
-        raise RunError(said[-1])
-
-
-def compare(expected, found, labels=None):
-    """How far answers are from those of the trained model.
-
-    Args:
-        expected, found: float32 (N, C), probabilities.
-        labels: int (N,), class ids, -1 where unknown.
-
-    Returns:
-        dict of difference, the largest of a probability, NaN where one is none; agreement, the
-        share of images with the same likeliest class; and, where a label is known, accuracy and
-        drop, how much less that is than the trained model's.
-    """
-    same = {
-        # NumPy's max lets no NaN pass.
-        "difference": float(np.abs(found - expected).max()),
-        "agreement": float((found.argmax(axis=1) == expected.argmax(axis=1)).mean()),
-    }
-    known = np.zeros(len(found), bool) if labels is None else labels >= 0
-    if known.any():
-        right, before = (
-            (rows.argmax(axis=1)[known] == labels[known]).mean() for rows in (found, expected)
-        )
-        same.update(accuracy=float(right), drop=float(before - right))
-    return same
+        error_lines = process.stderr.strip().splitlines() if process.returncode > 0 else []
+        error_lines = error_lines or [
+            f"status {process.returncode}, as of a process that was killed"
+        ]
+        raise RunError(error_lines[-1])
 
 
 def main():
-    """What the fresh process does: a task on standard input."""
+    """Does the task on standard input; this is what the fresh process runs."""
     task = json.load(sys.stdin)
-    settings = task["preprocessing"]
-    preprocessing = Preprocessing(**{**settings, "fill_color": tuple(settings["fill_color"])})
     try:
-        found = predict_all(task["folder"], task["what"], task["files"], preprocessing)
+        answers = predict_all(
+            task["folder"],
+            task["pairs"],
+            task["image_paths"],
+            parse_preprocessing(task["preprocessing"]),
+        )
     except (InputError, RunError) as error:
         sys.exit(" ".join(str(error).split()))
-    np.save(task["path"], found)
+    np.save(task["answers_path"], answers)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,13 @@ from other.reporting.charts import check_output_folder, drawing, output_folder, 
 from prediction import runtimes
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier
-from prediction.exported_model import candidates, check_files, parse_description, read_description
+from prediction.exported_model import (
+    candidates,
+    check_files,
+    formats_of,
+    parse_description,
+    read_description,
+)
 from runs import run_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -61,7 +67,7 @@ def main(options):
     labels, preprocessing = parse_description(folder, description)
     check_files(folder, description)
     samples = find_samples(folder, options.data, labels)
-    formats = description.get("formats", {"savedmodel": {"float32": {}}})
+    formats = formats_of(description)
     batches = batch_sizes(options.batch_size)
     rows, answers, undecodable = measure_all(folder, formats, batches, samples, options.workers)
     if samples and len(undecodable) == len(samples.file_names):
@@ -313,7 +319,7 @@ def add_agreement(rows, answers, formats):
     answered = answers[original].any(axis=1)
     for row, found in zip(rows, answers):
         if found is not None:
-            row.update(compare(answers[original][answered], found[answered]))
+            row.update(compare(answers[original][answered], found[answered]).to_json())
     return name_of(rows[original])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.console import say
 from common.errors import InputError, first_ten
-from common.files import write_text
+from common.files import checksum
 from data.samples import check_labels, read_samples
 from eval import answered_line
 from evaluation.calibration_error import expected_calibration_error
@@ -20,9 +20,8 @@ from evaluation.scores import measure_answered
 from prediction import calibration
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
-from prediction.exported_model import read_description
+from prediction.exported_model import read_description, update_description
 from runs import run_folder
-from save_model import checksum
 
 FEW = 50  # images; with fewer the figures are shaky
 # The likelihood has one maximum in the temperature; beyond these it is as good as flat.
@@ -162,21 +161,17 @@ def _places(path):
 
 def _write(fitted, labels, run, exported):
     """Writes the calibration to the run and to the exported model; returns the files."""
-    described = calibration.describe(fitted, labels)
-    contents = {}
-    if run:
-        contents[os.path.join(run, run_folder.CALIBRATION)] = described
-    if exported:
-        contents[os.path.join(exported, run_folder.MODEL_FILE)] = {
-            **read_description(exported),
-            "calibration": described,
-        }
-    for file, content in contents.items():
-        try:
-            write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"--run: {file} cannot be written: {error.strerror}") from None
-    return list(contents)
+    written = []
+    try:
+        if run:
+            written.append(os.path.join(run, run_folder.CALIBRATION))
+            calibration.write(written[-1], fitted, labels)
+        if exported:
+            written.append(os.path.join(exported, run_folder.MODEL_FILE))
+            update_description(exported, calibration=calibration.describe(fitted, labels))
+    except OSError as error:
+        raise InputError(f"--run: {written[-1]} cannot be written: {error.strerror}") from None
+    return written
 
 
 def _say_notes(run, samples, true, errors):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.errors import ImageError, InputError, first_ten
+from common.errors import ImageError, InputError
 from data.decoding import load
 from data.geometry import Preprocessing
 from data.samples import check_labels, read_samples
@@ -18,10 +18,9 @@ from other.reporting.confusion_charts import ANNOTATED, GREY, THUMBNAIL, matrix_
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
 from runs import run_folder
+from runs.predictions_table import FILE_NAME, read_predictions
 
 FOLDER = "confusion_matrix"  # in a run's folder, where --target is not given
-ROWS = "eval.csv"  # in a run's folder, what --mode eval leaves
-COLUMNS = ["path", "true", "predicted", "probability", "error"]  # of eval.csv
 FILES = (
     "counts.csv",
     "counts.png",
@@ -113,58 +112,21 @@ def _read(path, labels):
     """The `Answers` that the run's eval.csv holds."""
     if run_folder.is_exported(path):
         raise InputError(
-            f"--data is missing: {path} is an exported model, which keeps no {ROWS}; name labelled "
-            "images"
+            f"--data is missing: {path} is an exported model, which keeps no {FILE_NAME}; name "
+            "labelled images"
         )
-    file = os.path.join(path, ROWS)
-    numbers = {label: number for number, label in enumerate(labels)}
-    paths, values, undecodable = [], [], []
-    try:
-        with open(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-            reader = csv.reader(text)
-            header = next(reader, [])
-            if header != COLUMNS:
-                raise InputError(
-                    f"{file}:1: has the columns {first_ten(header) or 'of an empty file'}; needed "
-                    f"are {', '.join(COLUMNS)}, as --mode eval writes them"
-                )
-            for row in reader:
-                values.append(_numbers(row, numbers, f"{file}:{reader.line_num}"))
-                paths.append(row[0])
-                if row[4]:
-                    undecodable.append(f"{row[0]}: {row[4]}")
-    except FileNotFoundError:
-        raise InputError(
-            f"{file}: no such file; run --mode eval on this run first, or name labelled images "
-            "with --data"
-        ) from None
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from None
-    except csv.Error as error:
-        raise InputError(f"{file}: is not CSV: {error}") from None
-    if not values:
-        raise InputError(f"{file}: has no rows; run --mode eval again")
-    true, predicted, probability = zip(*values)
-    return Answers(paths, np.array(true), np.array(predicted), np.array(probability), undecodable)
-
-
-def _numbers(row, numbers, place):
-    """(true id, predicted id, probability) of a row of eval.csv."""
-    if len(row) != len(COLUMNS):
-        raise InputError(f"{place}: has {len(row)} values; needed are {len(COLUMNS)}")
-    _, true, predicted, probability, error = row
-    for column, name in (("true", true), ("predicted", predicted)):
-        if name not in numbers and not (error and column == "predicted"):
-            raise InputError(
-                f"{place}: {column} is {name!r}, which is none of the run's classes: "
-                f"{first_ten(numbers)}"
-            )
-    if error:
-        return numbers[true], NO_ANSWER, 0.0
-    try:
-        return numbers[true], numbers[predicted], float(probability)
-    except ValueError:
-        raise InputError(f"{place}: probability is {probability!r}; a number is needed") from None
+    predictions = read_predictions(os.path.join(path, FILE_NAME), labels)
+    return Answers(
+        [prediction.image_path for prediction in predictions],
+        np.array([prediction.true for prediction in predictions]),
+        np.array([NO_ANSWER if row.predicted is None else row.predicted for row in predictions]),
+        np.array([prediction.probability for prediction in predictions]),
+        [
+            f"{prediction.image_path}: {prediction.error}"
+            for prediction in predictions
+            if prediction.error
+        ],
+    )
 
 
 def _write(folder, labels, matrix, images, pairs, answers):

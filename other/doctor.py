@@ -289,8 +289,8 @@ def export(options):
     """The tiny model, exported, answers the same in every runtime that is installed."""
     from data.geometry import Preprocessing
     from export import formats
+    from export.acceptance import TOLERANCE
     from prediction import runtimes
-    from save_model import TOLERANCE
 
     names = list(filter(runtimes.is_installed, runtimes.RUNTIMES))
     with tempfile.TemporaryDirectory() as folder:
@@ -298,9 +298,8 @@ def export(options):
         def prove(name):
             model, images, _ = tiny_model()
             if name == "files":
-                formats.write(
-                    model, dict.fromkeys(names, ("float32",)), folder, Preprocessing(SIZE), []
-                )
+                variants = [formats.Variant(format_name, "float32") for format_name in names]
+                formats.write(model, variants, folder, Preprocessing(SIZE), [])
                 return "ok"
             found = runtimes.open_model(folder, name)(images)
             difference = np.abs(found - model.predict_on_batch(images)).max()

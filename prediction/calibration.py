@@ -1,34 +1,36 @@
-"""Probabilities that mean what they say, and from which of them on a model knows.
+"""Calibrated probabilities, and the thresholds below which a model answers "unknown".
 
 Temperature scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
-The order of the classes stays; how sure the model sounds changes. A class's threshold is the
-least probability at which an image is called of it; below, the answer is unknown. `--mode
-calibrate` fits both.
+The order of the classes stays; the model's confidence changes. A class's threshold is the minimum
+probability at which an image is assigned to it; below, the answer is unknown. `--mode calibrate`
+fits both.
 """
 
 import json
 import math
-import sys
 from typing import NamedTuple
 
 import numpy as np
 
+from common.console import say
 from common.errors import InputError, first_ten
+from common.files import write_text
 
 # The logarithm of what a softmax in float32 has rounded to 0 must stay finite.
 TINY = float(np.finfo(np.float32).tiny)
 APPLIED_BY = "the reader, not the graph"  # for those who read model.json without this project
+FIT_AGAIN = "--mode calibrate fits a new one"
 
 
 class Calibration(NamedTuple):
-    """What was fitted to a model's answers.
+    """A temperature and thresholds, fitted to a model's answers.
 
     Attributes:
-        temperature: above 0; above 1 makes the model less sure.
+        temperature: float above 0; above 1 lowers the model's confidence.
         thresholds: float (C,), of each class, from 0 to 1; infinite where it never answers.
-        precision: share of right answers that was asked for, from 0 to 1.
-        images: how many it was fitted on.
-        weights: SHA-256 of the weights it belongs to, in hex.
+        precision: float, fraction of right answers that was asked for, between 0 and 1.
+        images: int, number of images it was fitted on.
+        weights: str, SHA-256 of the weights it belongs to, in hex.
     """
 
     temperature: float
@@ -39,11 +41,14 @@ class Calibration(NamedTuple):
 
 
 def logarithms(probabilities, temperature=1.0):
-    """Logarithms of softmax(log(p) / T), float64 of the shape of `probabilities`.
+    """Logarithms of softmax(log(p) / T).
 
     Args:
         probabilities: float (..., C), rows that sum to 1; exactly 0 is allowed.
-        temperature: T, above 0.
+        temperature: float T, above 0.
+
+    Returns:
+        float64 (..., C).
     """
     scaled = np.log(np.maximum(np.asarray(probabilities, np.float64), TINY)) / temperature
     scaled -= scaled.max(axis=-1, keepdims=True)
@@ -51,12 +56,24 @@ def logarithms(probabilities, temperature=1.0):
 
 
 def scale(probabilities, temperature):
-    """softmax(log(p) / T), float32; arguments as `logarithms` takes them."""
+    """Calibrated probabilities, softmax(log(p) / T).
+
+    Args:
+        probabilities: float (..., C), rows that sum to 1; exactly 0 is allowed.
+        temperature: float T, above 0.
+
+    Returns:
+        float32 (..., C).
+
+    Example:
+        >>> scale(np.array([0.9, 0.1]), temperature=2.0)
+        array([0.75, 0.25], dtype=float32)
+    """
     return np.exp(logarithms(probabilities, temperature)).astype(np.float32)
 
 
 def unknown(probabilities, thresholds):
-    """Which answers are below the threshold of their likeliest class.
+    """Which answers are below the threshold of their most probable class.
 
     Args:
         probabilities: float32 (..., C), calibrated.
@@ -68,88 +85,123 @@ def unknown(probabilities, thresholds):
     return probabilities.max(axis=-1) < thresholds[probabilities.argmax(axis=-1)]
 
 
-def describe(calibration, labels):
-    """The calibration as JSON holds it; null is the threshold of a class that never answers."""
-    thresholds = [float(each) if math.isfinite(each) else None for each in calibration.thresholds]
+def describe(calibration, class_names):
+    """A calibration as JSON holds it, null for the threshold of a class that never answers.
+
+    Args:
+        calibration: `Calibration`.
+        class_names: C names, in the order of their ids.
+
+    Returns:
+        dict.
+    """
+    thresholds = [
+        float(threshold) if math.isfinite(threshold) else None
+        for threshold in calibration.thresholds
+    ]
     return {
         **calibration._asdict(),
-        "thresholds": dict(zip(labels, thresholds)),
+        "thresholds": dict(zip(class_names, thresholds)),
         "applied_by": APPLIED_BY,
     }
 
 
-def read(path, labels, weights):
-    """Reads a run's calibration.json.
-
-    The other arguments, and what it gives, are those of `parse`.
-
-    Raises:
-        InputError: the file cannot be read, or as `parse`.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    return parse(found, labels, weights, path)
-
-
-def parse(found, labels, weights, path):
-    """The `Calibration` of what `describe` gave.
+def write(json_path, calibration, class_names):
+    """Writes a run's calibration.json.
 
     Args:
-        found: from JSON.
-        labels: class names, in the order of their ids.
-        weights: SHA-256 of the model's weights, in hex.
-        path: the file, for errors.
+        json_path: str, the file.
+        calibration: `Calibration`.
+        class_names: C names, in the order of their ids.
+    """
+    content = describe(calibration, class_names)
+    write_text(json_path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def read(json_path, class_names, weights):
+    """Reads a run's calibration.json.
+
+    Args:
+        json_path: str, the file.
+        class_names: names of the classes, in the order of their ids.
+        weights: str, SHA-256 of the model's weights, in hex.
 
     Returns:
-        `Calibration`, or None, with a line on standard error, if it is of other weights.
+        `Calibration`, or None, with a line on standard error, if it belongs to other weights.
 
     Raises:
-        InputError: it is no calibration of these classes.
+        InputError: the file cannot be read, or is not a calibration of these classes.
     """
     try:
-        thresholds = found["thresholds"]
-        if set(thresholds) != set(labels):
-            raise ValueError(
-                f"it has thresholds of {first_ten(map(str, thresholds))}, not of the "
-                f"model's classes {first_ten(labels)}"
-            )
-        values = np.array(
-            [
-                math.inf if thresholds[label] is None else float(thresholds[label])
-                for label in labels
-            ]
-        )
-        calibration = Calibration(
-            float(found["temperature"]),
-            values,
-            float(found["precision"]),
-            int(found["images"]),
-            str(found["weights"]),
-        )
-        if not 0 < calibration.temperature < math.inf:
-            raise ValueError(f"the temperature is {calibration.temperature}; it must be above 0")
-        if not 0 < calibration.precision < 1:
-            raise ValueError(
-                f"the precision is {calibration.precision}; it must be above 0 and below 1"
-            )
-        for label, value in zip(labels, values):
-            if not (0 <= value <= 1 or thresholds[label] is None):
-                raise ValueError(f"the threshold of {label} is {value}; it must be from 0 to 1")
+        with open(json_path, encoding="utf-8") as json_file:
+            content = json.load(json_file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{json_path}: cannot be read: {error}") from None
+    return parse(content, class_names, weights, json_path)
+
+
+def parse(content, class_names, weights, json_path):
+    """Checks and converts what `describe` returned.
+
+    Args:
+        content: from JSON.
+        class_names: names of the classes, in the order of their ids.
+        weights: str, SHA-256 of the model's weights, in hex.
+        json_path: str, the file, for errors.
+
+    Returns:
+        `Calibration`, or None, with a line on standard error, if it belongs to other weights.
+
+    Raises:
+        InputError: it is not a calibration of these classes.
+    """
+    try:
+        calibration = _convert(content, class_names)
     except KeyError as error:
-        raise InputError(f"{path}: the calibration lacks {error}; {_AGAIN}") from None
+        raise InputError(f"{json_path}: the calibration lacks {error}; {FIT_AGAIN}") from None
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise InputError(f"{path}: the calibration cannot be used: {error}; {_AGAIN}") from None
+        raise InputError(
+            f"{json_path}: the calibration cannot be used: {error}; {FIT_AGAIN}"
+        ) from None
     if calibration.weights != weights:
-        print(
-            f"note: the calibration in {path} belongs to other weights and is ignored; {_AGAIN}",
-            file=sys.stderr,
-            flush=True,
+        say(
+            f"note: the calibration in {json_path} belongs to other weights and is ignored; "
+            f"{FIT_AGAIN}"
         )
         return None
     return calibration
 
 
-_AGAIN = "--mode calibrate fits a new one"
+def _convert(content, class_names):
+    """The `Calibration` in JSON content; any of `parse`'s exceptions where it is damaged."""
+    thresholds = content["thresholds"]
+    if set(thresholds) != set(class_names):
+        raise ValueError(
+            f"it has thresholds of {first_ten(map(str, thresholds))}, not of the "
+            f"model's classes {first_ten(class_names)}"
+        )
+    never_answered = [thresholds[class_name] is None for class_name in class_names]
+    calibration = Calibration(
+        float(content["temperature"]),
+        np.array(
+            [
+                math.inf if never else float(thresholds[class_name])
+                for class_name, never in zip(class_names, never_answered)
+            ]
+        ),
+        float(content["precision"]),
+        int(content["images"]),
+        str(content["weights"]),
+    )
+    if not 0 < calibration.temperature < math.inf:
+        raise ValueError(f"the temperature is {calibration.temperature}; it must be above 0")
+    if not 0 < calibration.precision < 1:
+        raise ValueError(
+            f"the precision is {calibration.precision}; it must be above 0 and below 1"
+        )
+    for class_name, never, threshold in zip(class_names, never_answered, calibration.thresholds):
+        if not (never or 0 <= threshold <= 1):
+            raise ValueError(
+                f"the threshold of {class_name} is {threshold}; it must be from 0 to 1"
+            )
+    return calibration

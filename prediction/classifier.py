@@ -1,4 +1,4 @@
-"""An exported model, or a run, as an object: images in, labels and probabilities out."""
+"""A run or an exported model as an object: images in, class names and probabilities out."""
 
 import contextlib
 import os
@@ -20,17 +20,30 @@ from prediction.tta import views
 from runs import run_folder
 
 TOP_K = 3
+AHEAD = 3  # batches that decoding may be ahead of the model
 
 
 class Classifier:
-    """A model with all that it needs to know about images and labels.
+    """A model with everything it needs to turn image files into class names.
 
     Attributes:
         class_names: tuple of str, in the order of their ids.
         preprocessing: `geometry.Preprocessing` of its images.
-        tta: which views of an image are averaged, as `views` takes it.
+        tta: str, the views of an image that are averaged: "none", "flip" or "five_crop".
         calibration: `calibration.Calibration` of its answers, or None.
         runtime: (key of `runtimes.RUNTIMES`, precision), or None where Keras computes.
+
+    Args:
+        class_names: tuple of str, in the order of their ids.
+        preprocessing: `geometry.Preprocessing` of its images.
+        predict: function from uint8 (N, S, S, 3) to float32 (N, C).
+
+    Example:
+        >>> from inference import Classifier
+        >>> classifier = Classifier.load("save_h5_model/demo")
+        >>> classifier.classify(["seven.png"], top_k=2)
+        [[{'label': '7', 'id': 7, 'probability': 0.98},
+          {'label': '1', 'id': 1, 'probability': 0.01}]]
     """
 
     tta = "none"
@@ -46,19 +59,22 @@ class Classifier:
     def load(cls, path, devices=None, calibrated=True, runtime="auto", allow_low_precision=False):
         """Opens an exported model or a run.
 
-        From a run, its exported model is taken where there is one made from its
-        best weights, else the best weights themselves.
+        From a run, its exported model is used if it was made from the run's best weights, else
+        the best weights themselves.
 
         Args:
-            path: as `run_folder.find` gives it.
-            devices: those of this machine to spread images over, as --devices names them;
-                a run's best weights are then taken in any case. None is one.
-            runtime: a key of `runtimes.RUNTIMES`, which computes an exported model in float32;
-                "auto" is the fastest that is installed and passes the model's self-test.
-            allow_low_precision: let "auto" compute in int8 where the export made it, and in
-                bfloat16 where the processor has it and the export showed the same answers; what
-                measures a model leaves it off.
-            calibrated: False leaves the probabilities as the network gives them.
+            path: str, the folder of a run or of an exported model.
+            devices: str, devices of this machine to divide the images among, as --devices names
+                them; a run's best weights are then used in any case. None is one device.
+            calibrated: bool, False leaves the probabilities as the network computes them.
+            runtime: str, a key of `runtimes.RUNTIMES`, which computes an exported model in
+                float32; "auto" is the fastest that is installed and passes the self-test.
+            allow_low_precision: bool, let "auto" compute in int8 where that was exported, and in
+                bfloat16 where the CPU has it and the answers were the same at export; leave it
+                off to measure a model.
+
+        Returns:
+            A `Classifier`.
 
         Raises:
             InputError: files are missing, changed, or do not fit together.
@@ -95,12 +111,11 @@ class Classifier:
     @classmethod
     def _load_exported(cls, folder, runtime, allow_low_precision):
         description = read_description(folder)
-        labels, preprocessing = parse_description(folder, description)
+        class_names, preprocessing = parse_description(folder, description)
         check_files(folder, description)
-        classifier = cls(labels, preprocessing, None)
-        classifier.runtime, classifier._predict = open_model(
-            folder, description, runtime, allow_low_precision
-        )
+        pair, predict = open_model(folder, description, runtime, allow_low_precision)
+        classifier = cls(class_names, preprocessing, predict)
+        classifier.runtime = pair
         return classifier
 
     @classmethod
@@ -113,114 +128,166 @@ class Classifier:
         return cls(run.class_names, run.preprocessing, predict)
 
     def set_views(self, tta):
-        """Averages over views of each image, as `tta.views` takes them."""
+        """Averages the probabilities over several views of each image.
+
+        Args:
+            tta: str, "none", "flip" or "five_crop".
+        """
         self.tta = tta
         if tta != "none" and self.calibration:
             say(
                 f"note: the calibration was fitted without --tta {tta}; probabilities and "
-                "thresholds hold only roughly"
+                "thresholds are only approximate"
             )
 
-    def probabilities(self, x):
-        """uint8 (N, S, S, 3), as `decoding.load` gives it -> float32 (N, C)."""
-        rows = [np.asarray(self._predict(view)) for view in views(x, self.tta)]
-        mean = rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
+    def probabilities(self, images):
+        """Probabilities of decoded images, averaged over views and calibrated.
+
+        Args:
+            images: uint8 (N, S, S, 3), RGB, preprocessed by `decoding.load`.
+
+        Returns:
+            float32 (N, C).
+        """
+        per_view = [np.asarray(self._predict(view)) for view in views(images, self.tta)]
+        mean = per_view[0] if len(per_view) == 1 else np.mean(per_view, axis=0)
         if self.calibration is None:
             return mean
         return calibration.scale(mean, self.calibration.temperature)
 
     def unknown(self, row):
-        """Whether one row of probabilities is below the threshold of its likeliest class.
+        """Whether the most probable class is below its threshold.
 
-        Never so for a model without a calibration.
+        Args:
+            row: float32 (C,), the probabilities of one image.
+
+        Returns:
+            bool, False for a model without a calibration.
         """
         if self.calibration is None:
             return False
         return bool(calibration.unknown(row, self.calibration.thresholds))
 
     def classify(self, images, top_k=TOP_K):
-        """Names the classes of some images.
+        """Predicts the classes of some images.
 
         Args:
             images: list of paths or of files' bytes.
-            top_k: predictions an image, at most the number of classes.
+            top_k: int, predictions per image, at most the number of classes.
 
         Returns:
-            A list of predictions for each image, likeliest first; each a dict of
-            label, id and probability.
+            list with one list of predictions per image, the most probable first; each prediction
+            is a dict of label, id and probability.
 
         Raises:
             ImageError: an image cannot be decoded.
         """
-        x = np.stack([load(image, self.preprocessing) for image in images])
-        return [self.top(row, top_k) for row in self.probabilities(x)]
+        decoded = np.stack([load(image, self.preprocessing) for image in images])
+        return [self.top(row, top_k) for row in self.probabilities(decoded)]
 
     def top(self, row, count):
-        """The `count` likeliest classes of one row of probabilities."""
-        order = np.argsort(-row, kind="stable")[:count]
+        """The most probable classes of one image.
+
+        Args:
+            row: float32 (C,), its probabilities.
+            count: int, number of classes.
+
+        Returns:
+            list of dict of label, id and probability.
+        """
+        class_ids = np.argsort(-row, kind="stable")[:count]
         return [
             {"label": self.class_names[i], "id": int(i), "probability": float(row[i])}
-            for i in order
+            for i in class_ids
         ]
 
     def stream(self, paths, batch_size=32, workers=1):
-        """Goes through many images; decoding runs ahead of the model.
+        """Predicts many images; decoding runs ahead of the model.
 
         Args:
             paths: list of image files.
-            batch_size: images the model takes at once.
-            workers: threads that decode.
+            batch_size: int, images the model takes at once.
+            workers: int, threads that decode.
 
         Yields:
-            (path, row) in the order of `paths`: float32 (C,) probabilities, or the
+            (path, answer) in the order of `paths`: float32 (C,) probabilities, or the
             ImageError of an image that cannot be decoded.
         """
-
-        def decode(path):
-            try:
-                return load(path, self.preprocessing)
-            except ImageError as error:
-                return error
-
         remaining = iter(paths)
         pool = ThreadPoolExecutor(workers)
         try:
-            ahead = deque()
+            waiting = deque()
             while True:
                 for path in remaining:
-                    ahead.append((path, pool.submit(decode, path)))
-                    if len(ahead) >= 3 * batch_size:
+                    waiting.append((path, pool.submit(self._decode, path)))
+                    if len(waiting) >= AHEAD * batch_size:
                         break
-                if not ahead:
+                if not waiting:
                     return
-                batch = [ahead.popleft() for _ in range(min(batch_size, len(ahead)))]
-                answers = [task.result() for _, task in batch]
-                good = [answer for answer in answers if not isinstance(answer, ImageError)]
-                rows = iter(self.probabilities(np.stack(good)) if good else ())
-                for (path, _), answer in zip(batch, answers):
-                    yield path, answer if isinstance(answer, ImageError) else next(rows)
+                batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                answers = self._answer([future.result() for _, future in batch])
+                yield from zip([path for path, _ in batch], answers)
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def _decode(self, path):
+        try:
+            return load(path, self.preprocessing)
+        except ImageError as error:
+            return error
+
+    def _answer(self, decoded):
+        """Replaces images by their probabilities, and leaves errors as they are."""
+        images = [image for image in decoded if not isinstance(image, ImageError)]
+        rows = iter(self.probabilities(np.stack(images)) if images else ())
+        return [image if isinstance(image, ImageError) else next(rows) for image in decoded]
+
 
 def check_top_k(top_k, classes, default):
-    """How many classes count: `top_k` if given, else `default`, at most all."""
+    """How many of the most probable classes count.
+
+    Args:
+        top_k: int that the user asked for, or None.
+        classes: int, number of the model's classes.
+        default: int, taken where `top_k` is None, at most all classes.
+
+    Returns:
+        int.
+
+    Raises:
+        InputError: `top_k` is more than the model has classes.
+    """
     if top_k is not None and top_k > classes:
         raise InputError(f"--top_k: {top_k} is more than the model's {classes} classes")
     return top_k or min(default, classes)
 
 
 def known_labels(path):
-    """The class names of a run or of an exported model."""
+    """The class names of a run or of an exported model, without opening the model.
+
+    Args:
+        path: str, its folder.
+
+    Returns:
+        tuple of str, in the order of their ids.
+
+    Raises:
+        InputError: it is damaged.
+    """
     if not run_folder.is_exported(path):
         return run_folder.read(path).class_names
     return parse_description(path, read_description(path))[0]
 
 
 def known_calibration(path):
-    """The `calibration.Calibration` of a run or of an exported model.
+    """The calibration of a run or of an exported model, without opening the model.
 
-    None where there is none, or, with a line on standard error, only one of other weights.
+    Args:
+        path: str, its folder.
+
+    Returns:
+        `calibration.Calibration`, or None where there is none; also None, with a line on
+        standard error, where it belongs to other weights.
 
     Raises:
         InputError: it is damaged.

@@ -8,7 +8,14 @@ from runs import run_folder
 
 
 def best_model(run):
-    """The Keras model of a `run_folder.Run` with its best weights; `import_keras` comes before."""
+    """Builds a run's Keras model with its best weights; call `import_keras` first.
+
+    Args:
+        run: `run_folder.Run`.
+
+    Returns:
+        Keras model from uint8 (N, S, S, 3) to float32 (N, C).
+    """
     from modeling import weight_files
     from modeling.builder import build_model
 
@@ -18,14 +25,19 @@ def best_model(run):
 
 
 def run_calibration(run):
-    """The `calibration.Calibration` of a run's best weights.
+    """Reads the calibration of a run's best weights.
 
-    None where there is none, or, with a line on standard error, only one of other weights.
+    Args:
+        run: `run_folder.Run`.
+
+    Returns:
+        `calibration.Calibration`, or None where there is none; also None, with a line on
+        standard error, where it belongs to other weights.
 
     Raises:
         InputError: the run's calibration.json is damaged.
     """
-    path = run.file(run_folder.CALIBRATION)
-    if not os.path.exists(path):
+    json_path = run.file(run_folder.CALIBRATION)
+    if not os.path.exists(json_path):
         return None
-    return calibration.read(path, run.class_names, checksum(run.file(run_folder.BEST)))
+    return calibration.read(json_path, run.class_names, checksum(run.file(run_folder.BEST)))

@@ -402,7 +402,7 @@ def test_eval(fitted, capsys):
         right = accuracy_score(true[~unknown], table.argmax(axis=1)[~unknown])
         assert scores["answered_accuracy"] == pytest.approx(right)
     _, out, _ = go(capsys, "--mode", "eval", "--run", path, "--data", data)
-    assert f"answered {scores['answered']:.4f}, of those right {right:.4f}" in out
+    assert f"answered {scores['answered']:.4f} with accuracy {right:.4f}" in out
 
 
 def test_a_calibration_of_other_weights_is_ignored(fitted, capsys):

@@ -17,8 +17,8 @@ from evaluation.confusion import confused_pairs, confusion, confusion_order
 from other import confusion_matrix as tool
 from other.reporting import confusion_charts, fonts
 from prediction.classifier import Classifier
+from prediction.exported_model import FORMAT
 from runs import run_folder
-from save_model import FORMAT
 
 pytestmark = pytest.mark.filterwarnings("error")  # matplotlib's about glyphs, above all
 

@@ -276,8 +276,9 @@ def test_export(monkeypatch):
     answers = {"openvino": [0.5, 0.5002], "onnx": [0.5, 0.50009], "litert": [0.5, float("nan")]}
     model = SimpleNamespace(predict_on_batch=lambda images: np.float32([[0.5, 0.5]]))
 
-    def write(model, wanted, folder, preprocessing, images):
-        assert wanted == dict.fromkeys(answers, ("float32",)) and preprocessing.size == 32
+    def write(model, variants, folder, preprocessing, images):
+        assert set(variants) == {(name, "float32", True) for name in answers}
+        assert preprocessing.size == 32
         shutil.copy(__file__, os.path.join(folder, "model"))
         raise ValueError("no such\noperation")
 

@@ -16,14 +16,16 @@ import pytest
 from conftest import ROOT, write_image, write_samples
 
 import efficientnet.model as network
-import inference
 import run
 import save_model
 from common.errors import InputError, RunError
 from common.files import checksum
 from data import decoding
 from data.geometry import Preprocessing
-from export import conversion, verification
+from export import acceptance, conversion, verification
+from export.acceptance import Proof
+from export.formats import Variant
+from export.verification import Comparison
 from prediction import exported_model, runtimes
 from prediction.classifier import Classifier
 from runs import run_folder
@@ -54,7 +56,7 @@ def made(tmp_path_factory):
         )
         assert result.status == 0, result.err
         result = go("--mode", "export", "--run", place / "runs" / "tiny", "--json")
-        assert result.status == 0 and "say little" not in result.err, result.err
+        assert result.status == 0 and "too few" not in result.err, result.err
     return SimpleNamespace(run=place / "runs" / "tiny", model=place / "runs" / "tiny" / "model",
                            val=val, result=json.loads(result.out))
 
@@ -129,7 +131,7 @@ def test_what_onnx_lacks_is_named(tmp_path):
         def call(self, x):
             return keras.ops.fft2((x, keras.ops.zeros_like(x)))[1]
 
-    with pytest.raises(RunError, match="onnx: has no .*Imag"):
+    with pytest.raises(RunError, match="onnx: does not support .*Imag"):
         convert(small_model(Spectrum()), tmp_path)
 
 
@@ -184,11 +186,12 @@ def test_signals_still_arrive_when_models_have_gone(made):
     Other processors would not show it, so the Cores are counted as well.
     """
     script = (
-        "import numpy, openvino, os, signal, sys, runtimes\n"
+        "import numpy, openvino, os, signal, sys\n"
+        "from prediction import runtimes\n"
         "cores, Core = [], openvino.Core\n"
         "openvino.Core = lambda: cores.append(1) or Core()\n"
         "signal.signal(signal.SIGUSR1, lambda *_: print('arrived', len(cores)))\n"
-        "models = [runtimes.open_openvino(sys.argv[1]) for _ in range(2)]\n"
+        "models = [runtimes.OpenVINOPredictor(sys.argv[1]) for _ in range(2)]\n"
         "for model in models:\n"
         "    _, *shape = model.model.input(0).partial_shape\n"
         "    model(numpy.zeros((2, *(each.get_length() for each in shape)), 'uint8'))\n"
@@ -222,10 +225,11 @@ def test_every_format_is_close_to_the_trained_model(made):
 def test_judging():
     expected = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])
     found = np.array([[0.6, 0.1, 0.3], [0.55, 0.35, 0.1], [0.9, 0.0, 0.1], [0.2, 0.5, 0.3]])
-    assert verification.compare(expected, found) == {
+    assert verification.compare(expected, found).to_json() == {
         "difference": pytest.approx(0.2), "agreement": 0.75,
     }
-    assert np.isnan(verification.compare(expected, found * [[np.nan], [1], [1], [1]])["difference"])
+    broken = found * [[np.nan], [1], [1], [1]]
+    assert np.isnan(verification.compare(expected, broken).difference)
 
 
 def test_answers_stay_when_others_are_asked_for(made):
@@ -239,16 +243,15 @@ def test_answers_stay_when_others_are_asked_for(made):
 def test_half_precision_that_is_no_number_is_not_offered(made, tmp_path, monkeypatch):
     """An image of class 0 would count as agreeing: the likeliest of none is the first."""
     path = shutil.copytree(made.run, tmp_path / "tiny")
-    monkeypatch.setattr(save_model, "ENOUGH_IMAGES", 18)
+    monkeypatch.setattr(acceptance, "ENOUGH_IMAGES", 18)
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
-    half = {"agreement": 1.0, "difference": np.nan}
-    right = {"agreement": 1.0, "difference": 0.0}
+    half = Comparison(difference=np.nan, agreement=1.0)
+    right = Comparison(difference=0.0, agreement=1.0)
+    variants = [Variant("onnx", "float32"), Variant("openvino", "float32")]
+    comparisons = {**dict.fromkeys(variants, right), Variant("openvino", "bfloat16", False): half}
     result = save_model.export(
-        run_folder.read(str(path)), {"onnx": ("float32",), "openvino": ("float32",)},
-        lambda *task: {"onnx": {"float32": right},
-                       "openvino": {"float32": right, "bfloat16": half}},
-    )
-    assert result["formats"]["openvino"] == {"float32": right}
+        run_folder.read(str(path)), variants, lambda *task: Proof(comparisons, None, 18))
+    assert result["formats"]["openvino"] == {"float32": {"difference": 0.0, "agreement": 1.0}}
 
 
 def test_in_a_process_of_its_own_the_answers_are_the_same(made):
@@ -256,17 +259,17 @@ def test_in_a_process_of_its_own_the_answers_are_the_same(made):
     files = [os.path.join(made.val, "img_0_0.png"), os.path.join(made.val, "img_2_5.png")]
     what, settings = [("onnx", "float32"), ("openvino", "float32")], Preprocessing(32)
     assert verification.run_in_subprocess is verification.predict_all  # the stand-in
-    task = {"folder": str(made.model), "what": what, "files": files,
-            "preprocessing": settings._asdict(), "path": str(made.run / "answers.npy")}
-    process = subprocess.run([sys.executable, "gate.py"], input=json.dumps(task), text=True,
-                             cwd=ROOT, capture_output=True)
+    task = {"folder": str(made.model), "pairs": what, "image_paths": files,
+            "preprocessing": settings._asdict(), "answers_path": str(made.run / "answers.npy")}
+    process = subprocess.run([sys.executable, "-m", "export.verification"], cwd=ROOT, text=True,
+                             input=json.dumps(task), capture_output=True)
     assert process.returncode == 0, process.stderr
     found = np.load(made.run / "answers.npy")
     os.unlink(made.run / "answers.npy")
     assert np.array_equal(found, verification.predict_all(str(made.model), what, files, settings))
-    task["files"] = [str(made.run / "gone.png")]
-    process = subprocess.run([sys.executable, "gate.py"], input=json.dumps(task), text=True,
-                             cwd=ROOT, capture_output=True)
+    task["image_paths"] = [str(made.run / "gone.png")]
+    process = subprocess.run([sys.executable, "-m", "export.verification"], cwd=ROOT, text=True,
+                             input=json.dumps(task), capture_output=True)
     assert process.returncode == 1 and "gone.png" in process.stderr.splitlines()[-1]
 
 
@@ -301,7 +304,7 @@ def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monk
         return found
 
     right = verification.predict_all
-    monkeypatch.setattr(save_model, "ENOUGH_IMAGES", 18)
+    monkeypatch.setattr(acceptance, "ENOUGH_IMAGES", 18)
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
     monkeypatch.setattr(verification, "run_in_subprocess", answers)
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
@@ -315,7 +318,7 @@ def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monk
         assert not (path / "model" / "saved_model.pb").exists()
     # What was asked for is not left out but refused.
     result = go("--mode", "export", "--run", path, "--format", "openvino", "--quantize", "bf16")
-    assert result.status == 1 and "openvino in bfloat16 names the same class" in result.err
+    assert result.status == 1 and "openvino in bfloat16 predicts the same class" in result.err
 
 
 # --- what is taken --------------------------------------------------------------------
@@ -328,7 +331,7 @@ def test_each_runtime_answers_as_the_trained_model(made, name):
     x = val_images(made)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "STAGES", FEW_BLOCKS)
-        trained = Classifier._load_run(inference.run_folder.read(str(made.run)))
+        trained = Classifier._load_run(run_folder.read(str(made.run)))
     assert np.abs(found.probabilities(x) - trained.probabilities(x)).max() < 1e-4
 
 

@@ -1,4 +1,4 @@
-"""other/grad_cam.py: against gradients worked out by hand, and by finite differences."""
+"""evaluation.grad_cam: against gradients worked out by hand, and by finite differences."""
 
 import keras
 import numpy as np
@@ -23,8 +23,9 @@ def make(monkeypatch, **settings):
     """A model and its feature maps of `IMAGES`: few blocks, or for six channels only a layer."""
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
     if settings["pooling"] != "avg":
-        monkeypatch.setattr("modeling.builder._features", lambda inputs, *_: keras.layers.Conv2D(
-            6, 8, 8, activation="silu")(keras.layers.Rescaling(1 / 64, -2)(inputs)))
+        monkeypatch.setattr(
+            "modeling.builder._backbone_features", lambda inputs, *_: keras.layers.Conv2D(
+                6, 8, 8, activation="silu")(keras.layers.Rescaling(1 / 64, -2)(inputs)))
     keras.utils.set_random_seed(1)
     model = build_model(Architecture("EfficientNetB0", 32, **settings), CLASSES)
     maps = keras.Model(model.input, model.get_layer("pool").input)(IMAGES, training=False)

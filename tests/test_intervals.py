@@ -1,4 +1,4 @@
-"""other/intervals.py held to statsmodels, scikit-learn and formulas of other papers."""
+"""evaluation.intervals held to statsmodels, scikit-learn and formulas of other papers."""
 
 import numpy as np
 import pytest

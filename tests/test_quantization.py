@@ -14,11 +14,13 @@ from PIL import Image
 from test_export import FEW_BLOCKS, go, made, val_images  # noqa: F401, a fixture
 
 import efficientnet.model as network
-import save_model
 from common.errors import InputError
 from data import decoding
 from data.geometry import Preprocessing
 from export import formats, graph_preprocessing, verification
+from export.acceptance import Limits
+from export.formats import Variant
+from export.verification import Comparison
 from prediction import exported_model, runtimes
 from prediction.classifier import Classifier
 from runs import reference_images, run_folder
@@ -139,7 +141,7 @@ def test_int8_alone_is_a_model_too(small, made, tmp_path, monkeypatch):  # noqa:
     result = go(*words, "--min_agreement", 0, "--json")
     assert result.status == 0, result.err
     assert json.loads(result.out)["difference"] is None
-    assert "18 images say little" in result.err
+    assert "18 images are too few" in result.err
     there = sorted(name for name in os.listdir(path / "model") if name.startswith("model."))
     assert there == ["model.int8.onnx", "model.json"]
     loaded = Classifier.load(str(path / "model"))
@@ -153,7 +155,8 @@ def test_int8_alone_is_a_model_too(small, made, tmp_path, monkeypatch):  # noqa:
     )
     result = go(*words, "--min_agreement", 0.9)
     assert result.status == 1
-    assert "onnx in int8 names the same class for 0.00%, least is 90.00%" in result.err
+    assert ("onnx in int8 predicts the same class for 0.00% of the images, the minimum is 90.00%"
+            in result.err)
     assert (path / "model" / "model.int8.onnx").exists()
     assert (path / "model.rejected" / "model.int8.onnx").exists()
 
@@ -177,21 +180,42 @@ def test_int8_needs_images_that_were_trained_on(made, tmp_path):  # noqa: F811
 def test_plan(monkeypatch):
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
     default = ("savedmodel", "onnx", "openvino")
-    assert formats.plan(default, ("none",), False) == dict.fromkeys(default, ("float32",))
-    assert formats.plan(default, ("none", "int8"), True) == {
-        "savedmodel": ("float32",), "onnx": ("float32", "int8"), "openvino": ("float32", "int8")}
-    assert formats.plan(default, ("fp16",), False) == {
-        "onnx": ("float16",), "openvino": ("float16",)}
-    assert formats.plan(default, ("bf16",), True) == {
-        "savedmodel": ("float32",), "onnx": ("float32",), "openvino": ("float32", "bfloat16")}
+    assert formats.plan(default, ("none",), False) == [
+        Variant(name, "float32") for name in default]
+    assert formats.plan(default, ("none", "int8"), True) == [
+        Variant("savedmodel", "float32"), Variant("onnx", "float32"), Variant("onnx", "int8"),
+        Variant("openvino", "float32"), Variant("openvino", "int8")]
+    assert formats.plan(default, ("fp16",), False) == [
+        Variant("onnx", "float16"), Variant("openvino", "float16")]
+    assert formats.plan(default, ("bf16",), True) == [
+        Variant("savedmodel", "float32"), Variant("onnx", "float32"),
+        Variant("openvino", "float32"), Variant("openvino", "bfloat16")]
+
+
+@pytest.mark.parametrize("precisions, available, expected", [
+    (("float32", "int8"), True, ("float32", "int8", "bfloat16")),
+    (("float32",), False, ("float32",)),
+    (("int8",), True, ("int8",)),  # has no float32 file to compute from
+    (("float32", "bfloat16"), True, ("float32", "bfloat16")),
+])
+def test_bfloat16_is_tried_unasked(monkeypatch, precisions, available, expected):
+    """After the others of OpenVINO, and not as something that the export fails without."""
+    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: available)
+    others = Variant("onnx", "float32"), Variant("litert", "float32")
+    variants = [others[0], *(Variant("openvino", each) for each in precisions), others[1]]
+    first, *own, last = formats.with_bfloat16(variants)
+    assert (first, last) == others
+    assert [variant.precision for variant in own] == list(expected)
+    assert [variant.requested for variant in own] == [name in precisions for name in expected]
 
 
 @pytest.mark.parametrize("given, quantize, message", [
-    (("savedmodel", "onnx"), ("int8",), "savedmodel has no such form; it has none$"),
+    (("savedmodel", "onnx"), ("int8",), "savedmodel has no such precision; allowed for it: none$"),
     (("litert",), ("bf16",), "bf16: needs one of the formats openvino$"),
-    (("savedmodel", "litert"), ("fp16",), "savedmodel has no such form; it has none$"),
+    (("savedmodel", "litert"), ("fp16",),
+     "savedmodel has no such precision; allowed for it: none$"),
     (("onnx",), ("none", "bf16"), "bf16: needs one of the formats openvino$"),
-    (("openvino",), ("bf16",), "this processor does not compute in bfloat16"),
+    (("openvino",), ("bf16",), "this CPU does not compute in bfloat16"),
 ])
 def test_what_no_format_can_do(monkeypatch, given, quantize, message):
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
@@ -200,18 +224,18 @@ def test_what_no_format_can_do(monkeypatch, given, quantize, message):
 
 
 @pytest.mark.parametrize("found, precision, problem", [
-    ({"difference": 1e-4}, "float32", ""),
-    ({"difference": 1.1e-4}, "float32", "differs by 1.1e-04, allowed is 0.0001"),
-    ({"difference": np.nan}, "float32", "differs by nan, allowed is 0.0001"),
-    ({"difference": 0.4, "agreement": 0.995, "drop": 0.01}, "int8", ""),
-    ({"difference": np.nan, "agreement": 1.0}, "int8", "gives what is no number"),
-    ({"difference": 0.4, "agreement": 0.99}, "float16",
-     "names the same class for 99.00%, least is 99.50% (--min_agreement)"),
-    ({"difference": 0.4, "agreement": 0.996, "drop": 0.0101}, "int8",
+    (Comparison(1e-4), "float32", ""),
+    (Comparison(1.1e-4), "float32", "differs by 1.1e-04, allowed is 0.0001"),
+    (Comparison(np.nan), "float32", "differs by nan, allowed is 0.0001"),
+    (Comparison(0.4, 0.995, 0.9, 0.01), "int8", ""),
+    (Comparison(np.nan, 1.0), "int8", "gives probabilities that are NaN or infinite"),
+    (Comparison(0.4, 0.99), "float16", "predicts the same class for 99.00% of the images, the "
+     "minimum is 99.50% (--min_agreement)"),
+    (Comparison(0.4, 0.996, 0.9, 0.0101), "int8",
      "loses 0.0101 of accuracy, allowed is 0.01 (--max_drop)"),
 ])
 def test_what_keeps_a_precision_from_being_published(found, precision, problem):
-    assert save_model._problem(found, precision, 1e-4, 0.995, 0.01) == problem
+    assert Limits(1e-4, 0.995, 0.01).problem(precision, found) == problem
 
 
 def test_accuracy_is_judged_where_a_label_is_known():
@@ -219,9 +243,9 @@ def test_accuracy_is_judged_where_a_label_is_known():
     found = np.array([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.9, 0.1]])
     judged = verification.compare(expected, found, np.array([0, 1, 1, -1]))
     # Of the three with a label two were right, and one is: image 1 has changed.
-    assert judged["accuracy"] == pytest.approx(1 / 3)
-    assert judged["drop"] == pytest.approx(1 / 3)
-    assert "drop" not in verification.compare(expected, found, np.full(4, -1))
+    assert judged.accuracy == pytest.approx(1 / 3)
+    assert judged.drop == pytest.approx(1 / 3)
+    assert verification.compare(expected, found, np.full(4, -1)).drop is None
 
 
 @pytest.mark.parametrize("half, expected", [
@@ -262,7 +286,7 @@ def test_a_long_folder_is_taken_evenly(tmp_path, monkeypatch):
     names = sorted(os.path.join(folder, name) for name in os.listdir(folder)
                    if name.endswith(".png"))
     monkeypatch.setattr(reference_images, "MOST_IMAGES", 3)
-    found, _ = reference_images._spread(names, Preprocessing(32))
+    found, _ = reference_images._load_spread(names, Preprocessing(32))
     assert found == [names[0], names[7], names[14]]
 
 

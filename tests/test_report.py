@@ -24,10 +24,10 @@ from evaluation import intervals, label_errors
 from evaluation.intervals import macro_precision
 from other.reporting import report_gallery
 from prediction.classifier import Classifier
+from prediction.exported_model import FORMAT
 from runs import run_folder
 from runs.margin_files import write_margins, write_trained_on
 from runs.results import read_results
-from save_model import FORMAT
 
 LABELS = ("<script>alert(1)</script>", '纸板 "quoted"', "it's & co", "never seen")
 COLORS = dict(zip(LABELS, ((220, 30, 30), (30, 200, 60), (40, 60, 220))))

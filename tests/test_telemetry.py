@@ -10,7 +10,7 @@ from test_server import write_model
 PREDICT = """
 import os, sys
 import numpy as np
-import runtimes
+from prediction import runtimes
 os.register_at_fork(before=lambda: print("forked"))
 for name in ("onnx", "openvino"):
     predict = runtimes.open_model(sys.argv[1], name)

@@ -1,4 +1,4 @@
-"""test_time_augmentation.py: which views there are, and that their answers are averaged."""
+"""prediction.tta: which views there are, and that their answers are averaged."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,142 @@
+"""Which variants of an export are close enough to the trained model to be published."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from export import verification
+from export.formats import Variant, with_bfloat16
+from export.verification import Comparison
+from runs import reference_images
+
+TOLERANCE = 1e-4  # on probabilities, between the training's device and this one
+MIN_AGREEMENT = 0.995
+MAX_DROP = 0.01
+ENOUGH_IMAGES = 100  # with fewer, an agreement tells little
+
+
+class Limits(NamedTuple):
+    """What differences to the trained model are acceptable.
+
+    Attributes:
+        tolerance: float, maximum difference of a probability for float32.
+        min_agreement: float, minimum fraction of the images with the same most probable class,
+            for lower precisions.
+        max_drop: float, maximum loss of accuracy on the images with a known class, for lower
+            precisions.
+    """
+
+    tolerance: float = TOLERANCE
+    min_agreement: float = MIN_AGREEMENT
+    max_drop: float = MAX_DROP
+
+    def problem(self, precision, comparison):
+        """What prevents a variant from being published.
+
+        Args:
+            precision: str, of the variant.
+            comparison: `Comparison` of its answers.
+
+        Returns:
+            str, "" where nothing does.
+        """
+        difference = comparison.difference
+        if precision == "float32":
+            if difference <= self.tolerance:  # False for NaN
+                return ""
+            return f"differs by {difference:.1e}, allowed is {self.tolerance:g}"
+        if not np.isfinite(difference):
+            return "gives probabilities that are NaN or infinite"
+        if comparison.agreement < self.min_agreement:
+            return (
+                f"predicts the same class for {comparison.agreement:.2%} of the images, the "
+                f"minimum is {self.min_agreement:.2%} (--min_agreement)"
+            )
+        if (comparison.drop or 0) > self.max_drop:
+            return (
+                f"loses {comparison.drop:.4f} of accuracy, allowed is {self.max_drop:g} "
+                "(--max_drop)"
+            )
+        return ""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Proof(NamedTuple):
+    """How close an exported model is to the trained model.
+
+    Attributes:
+        comparisons: dict of `Variant` -> `Comparison`.
+        from_bytes: `Comparison` of the SavedModel's signature that takes image files, or None.
+        image_count: int, number of images compared.
+    """
+
+    comparisons: dict
+    from_bytes: Comparison | None
+    image_count: int
+
+    def formats(self):
+        """dict of format -> dict of precision -> dict, as model.json and `--json` hold it."""
+        table = {}
+        for variant, comparison in self.comparisons.items():
+            table.setdefault(variant.format, {})[variant.precision] = comparison.to_json()
+        return table
+
+    def judge(self, limits):
+        """Sorts out what is not close enough.
+
+        Args:
+            limits: `Limits`.
+
+        Returns:
+            (`Proof` without the variants that are left out, list of str, the problems of those
+            that were requested).
+        """
+        comparisons, problems = {}, []
+        for variant, comparison in self.comparisons.items():
+            problem = limits.problem(variant.precision, comparison)
+            if problem and variant.requested:
+                problems.append(f"{variant} {problem}")
+            if variant.requested or not (problem or self.image_count < ENOUGH_IMAGES):
+                comparisons[variant] = comparison
+        return self._replace(comparisons=comparisons), problems
+
+
+def prove(folder, run, variants, image_paths, expected):
+    """Compares an exported model with the trained model, in a fresh process.
+
+    OpenVINO's bfloat16 is tried as well where this CPU has it.
+
+    Args:
+        folder: str, the folder of the exported model.
+        run: `run_folder.Run`.
+        variants: list of `Variant`.
+        image_paths: list of N image files.
+        expected: float32 (N, C), the trained model's probabilities.
+
+    Returns:
+        `Proof`.
+
+    Raises:
+        RunError: the exported model cannot be opened there.
+    """
+    tasks = []
+    for variant in with_bfloat16(variants):
+        tasks.append(variant)
+        if variant.format == "savedmodel":
+            tasks.append(Variant("savedmodel", "bytes"))
+    pairs = [(variant.format, variant.precision) for variant in tasks]
+    class_ids = reference_images.labels(run, image_paths)
+    answers = verification.run_in_subprocess(folder, pairs, image_paths, run.preprocessing)
+    comparisons, from_bytes = {}, None
+    for variant, probabilities in zip(tasks, answers):
+        if variant.precision != "bytes":
+            comparisons[variant] = verification.compare(expected, probabilities, class_ids)
+            continue
+        decoded = ~np.isnan(probabilities).all(axis=1)
+        if decoded.any():
+            from_bytes = verification.compare(
+                expected[decoded], probabilities[decoded], class_ids[decoded]
+            )._replace(images=int(decoded.sum()))
+    return Proof(comparisons, from_bytes, len(image_paths))
