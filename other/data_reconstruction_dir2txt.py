@@ -1,12 +1,12 @@
-"""A folder with one folder a class becomes the sample format with its label.json."""
+"""Converts a folder with one folder per class into the sample format with its label.json."""
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
+from common import console
 from common.errors import ImageError, InputError, first_ten
 from common.files import building, check_building
 from data import near_duplicates
@@ -16,7 +16,7 @@ from data.image_files import EXTENSIONS
 from data.samples import write_label_names, write_sample
 from data.splitting import content_hash
 
-HASH_PART = 1  # training splits by part 0: what is left here, it can split again
+HASH_PART = 1  # training splits by part 0: so it can split what is assigned to training here
 PARTS = ("train_datasets", "val_datasets", "test_datasets")
 
 
@@ -25,256 +25,275 @@ def main(options):
     result = convert(
         options.source, options.target, options.how, options.split, options.workers, options.dry_run
     )
-    if options.json:
-        print(json.dumps(result, ensure_ascii=False))
-        return
-    would = "would be " if options.dry_run else ""
-    parts = result.get("parts", {"": result})
-    width = max([8, *(len(name) + 2 for name in parts)])
-    if len(parts) > 1:
-        print("".join(f"{name:>{width}}" for name in parts))
-    for label in result["classes"]:
-        print(
-            "".join(f"{part['classes'][label]:>{width}}" for part in parts.values()) + f"  {label}"
-        )
-    print(
-        "".join(f"{part['images']:>{width}}" for part in parts.values())
-        + f"  images {would}in {result['target']}"
-    )
-    if result.get("moved"):
-        print(
-            f"{len(result['moved']):>{width}}  went where another picture of the same is: "
-            f"{first_ten(result['moved'])}"
-        )
-    if result["left_out"]:
-        print(
-            f"{len(result['left_out']):>{width}}  other files left out: "
-            f"{first_ten(result['left_out'])}"
-        )
+    console.show(result, lambda result: _text(result, options.dry_run), options.json)
 
 
-def convert(source, target, how="copy", shares=None, workers=1, dry_run=False):
+def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False):
     """Puts the images of `source` into the new folder `target`, with their labels.
 
     A class is the path of a folder below `source`, so `waste/glass/x.jpg` has the
-    class `waste/glass`. Classes are numbered in the order of their names. An image
-    keeps its name where no other has the same stem; else its class stands before.
+    class `waste/glass`. Class ids follow the order of the names. An image keeps its name
+    unless another one has the same stem; then the name of its class is put in front.
 
     Args:
-        source: folder with one folder a class.
-        target: folder to make; where it exists it must be empty.
-        how: as `file_transfer.Transfer` takes it.
-        shares: of training, validation and, where there are three, test data, which become
-            the folders `PARTS` of the target; None: everything stands in the target itself.
-        workers: threads that decode, for `shares`.
-        dry_run: only check, and count.
+        source: str, a folder with one folder per class.
+        target: str, the folder to make; where it exists it must be empty.
+        how: "copy", "link" or "move", as for `file_transfer.Transfer`.
+        fractions: tuple of float, the fractions of the images for training, validation and,
+            where there are three, testing, which become the folders `PARTS` of the target.
+            None: all images go into the target itself.
+        workers: int, threads that decode, for `fractions`.
+        dry_run: bool, only check, and count.
 
     Returns:
-        dict: target, images (number), classes (name -> number), left_out (paths), and parts
-        (name -> its images and classes) and moved (paths) where there are shares.
+        dict: target, images (number), classes (name -> number), left_out (paths); with
+        fractions also parts (name -> its images and classes) and moved (paths of images that
+        went to the part of another image that shows the same).
 
     Raises:
         InputError: no classes, images outside any class, an existing target, or too few
-            images for the shares.
+            images for the fractions.
+
+    Example:
+
+    ```python
+    convert("photos", "dataset", fractions=(0.8, 0.1, 0.1))
+    ```
     """
-    images, left_out = _find(source)
+    images, left_out = _find_images(source)
     if os.path.realpath(target).startswith(os.path.join(os.path.realpath(source), "")):
-        raise InputError(f"--target: {target} lies in --source {source}; name one outside it")
-    labels = sorted({label for _, label in images})
-    numbers = {label: number for number, label in enumerate(labels)}
+        raise InputError(f"--target: {target} is inside --source {source}; name a folder outside")
+    class_names = sorted({class_name for _, class_name in images})
     parts, moved = np.zeros(len(images), int), []
-    if shares:
-        parts, moved = assign(images, shares, workers)
-    folders = PARTS[: len(shares)] if shares else ("",)
+    if fractions:
+        parts, moved = assign(images, fractions, workers)
+    part_names = PARTS[: len(fractions)] if fractions else ("",)
     try:
         if dry_run:
             check_building(target)
         else:
-            _transfer(images, target, how, folders, parts, labels, numbers)
+            _transfer(images, target, how, class_names, part_names, parts)
     except OSError as error:
         raise InputError(f"{error.filename or target}: {error.strerror or error}") from None
 
-    def summary(chosen):
-        counts = dict.fromkeys(labels, 0)
-        for position in chosen:
-            counts[images[position][1]] += 1
-        return {"images": len(chosen), "classes": counts}
+    def count(indices):
+        counts = dict.fromkeys(class_names, 0)
+        for index in indices:
+            counts[images[index][1]] += 1
+        return {"images": len(indices), "classes": counts}
 
-    result = {"target": target, **summary(range(len(images))), "left_out": left_out}
-    if not shares:
+    result = {"target": target, **count(range(len(images))), "left_out": left_out}
+    if not fractions:
         return result
     return {
         **result,
-        "parts": {name: summary(np.flatnonzero(parts == n)) for n, name in enumerate(folders)},
-        "moved": [os.path.relpath(images[position][0], source) for position in moved],
+        "parts": {name: count(np.flatnonzero(parts == i)) for i, name in enumerate(part_names)},
+        "moved": [os.path.relpath(images[index][0], source) for index in moved],
     }
 
 
-def _transfer(images, target, how, folders, parts, labels, numbers):
+def _transfer(images, target, how, class_names, part_names, parts):
+    """Fills the folders of the parts."""
     transfer = Transfer(how)
+    class_ids = {class_name: class_id for class_id, class_name in enumerate(class_names)}
     with building(target) as partial:
-        places = [os.path.join(partial, folder) for folder in folders]
-        for place in places:
-            os.makedirs(place, exist_ok=True)
-            write_label_names(place, labels)
-        named = zip(images, _names(images), parts)
-        bar = tqdm(named, "converting", len(images), unit=" images", leave=False, disable=None)
-        for (path, label), name, part in bar:
-            transfer.put(path, os.path.join(places[part], name))
-            write_sample(places[part], name, numbers[label])
+        folders = [os.path.join(partial, part_name) for part_name in part_names]
+        for folder in folders:
+            os.makedirs(folder, exist_ok=True)
+            write_label_names(folder, class_names)
+        named_images = zip(images, _unique_names(images), parts)
+        bar = tqdm(
+            named_images, "converting", len(images), unit=" images", leave=False, disable=None
+        )
+        for (image_path, class_name), image_name, part in bar:
+            transfer.put(image_path, os.path.join(folders[part], image_name))
+            write_sample(folders[part], image_name, class_ids[class_name])
     transfer.finish()
 
 
-def assign(images, shares, workers=1):
-    """Which part each image goes to.
+def assign(images, fractions, workers=1):
+    """Decides which part each image goes to.
 
-    As in training a hash of the image's bytes says so, so that images added later leave the
-    others where they are. Then pictures of the same follow one of them, and a class that
-    lacks a part gives it those with the lowest hash, where it has enough.
+    As in training, a hash of the image's bytes decides, so that images added later do not
+    move the others. Then images that show the same picture follow one of them, and a class
+    that has no image in a part gives it those with the lowest hash, where it has enough.
 
     Args:
-        images: list of (path, class).
-        shares: of the parts, the training's first; they add up to 1.
-        workers: threads that read and decode.
+        images: list of (path, class name), two str.
+        fractions: tuple of float, of the parts, the training's first; they add up to 1.
+        workers: int, threads that read and decode.
 
     Returns:
-        (parts, moved): int (N,), and the positions of those that followed another.
+        (int (N,), the index of each image's part; list of the indices of those that followed
+        another one to its part).
 
     Raises:
         InputError: a part would have no image.
     """
-
-    def look(path):
-        with open(path, "rb") as file:
-            data = file.read()
-        try:
-            picture = load(data, near_duplicates.PREPROCESSING, path)
-        except ImageError:  # cleaning is another tool's work; it is like no other
-            picture = None
-        return content_hash(data, HASH_PART), picture
-
-    with ThreadPoolExecutor(workers) as pool:
-        looked = tqdm(
-            pool.map(look, [path for path, _ in images]),
-            "comparing",
-            len(images),
-            unit=" images",
-            leave=False,
-            disable=None,
-        )
-        hashes, pictures = zip(*looked)
-    hashes = np.array(hashes, np.uint64)
-    # Held out are the lowest, as in training: validation first, then test, the rest trains.
-    ends = np.cumsum([*shares[1:], shares[0]])
-    ends = np.array([int(end * 2**64) for end in ends[:-1]], np.uint64)
-    order = np.array([*range(1, len(shares)), 0])
-    own = order[np.searchsorted(ends, hashes, side="right")]
+    hashes, pictures = _read_all([path for path, _ in images], workers)
+    # As in training the lowest are held out: validation first, then test; the rest trains.
+    bounds = np.cumsum([*fractions[1:], fractions[0]])[:-1]
+    hash_bounds = np.array([int(bound * 2**64) for bound in bounds], np.uint64)
+    part_order = np.array([*range(1, len(fractions)), 0])
+    own_parts = part_order[np.searchsorted(hash_bounds, hashes, side="right")]
 
     leaders = _leaders(hashes, pictures)
-    parts = own[leaders]
-    moved = np.flatnonzero(parts != own)
-    classes = np.array([label for _, label in images])
-    for label in np.unique(classes):
-        _fill_parts(parts, hashes, leaders, np.flatnonzero(classes == label), len(shares))
-    for number in range(len(shares)):
-        if not (parts == number).any():
+    parts = own_parts[leaders]
+    moved = np.flatnonzero(parts != own_parts)
+    image_classes = np.array([class_name for _, class_name in images])
+    for class_name in np.unique(image_classes):
+        members = np.flatnonzero(image_classes == class_name)
+        _fill_parts(parts, hashes, leaders, members, len(fractions))
+    for part in range(len(fractions)):
+        if not (parts == part).any():
             raise InputError(
-                f"--split: {len(images)} images are too few: {PARTS[number]} would have none"
+                f"--split: {len(images)} images are too few: {PARTS[part]} would have none; use "
+                "fewer parts or more images"
             )
     return parts, moved.tolist()
 
 
+def _read_all(image_paths, workers):
+    """(uint64 (N,) hashes of the images' bytes, list of small pictures, None if undecodable)."""
+
+    def read(path):
+        with open(path, "rb") as image_file:
+            data = image_file.read()
+        try:
+            picture = load(data, near_duplicates.PREPROCESSING, path)
+        except ImageError:  # removing it is the work of audit and clean; it is like no other
+            picture = None
+        return content_hash(data, HASH_PART), picture
+
+    image_count = len(image_paths)
+    with ThreadPoolExecutor(workers) as pool:
+        reads = pool.map(read, image_paths)
+        bar = tqdm(reads, "comparing", image_count, unit=" images", leave=False, disable=None)
+        hashes, pictures = zip(*bar)
+    return np.array(hashes, np.uint64), pictures
+
+
 def _leaders(hashes, pictures):
-    """For each image that among those that show the same which the others follow."""
-    decoded = [position for position, picture in enumerate(pictures) if picture is not None]
+    """For each image the index of the one that those showing the same picture follow."""
+    decoded = [index for index, picture in enumerate(pictures) if picture is not None]
     groups = np.arange(len(hashes))
     if decoded:
-        found = near_duplicates.groups(
-            near_duplicates.describe([pictures[position] for position in decoded])
-        )
-        groups[decoded] = np.array(decoded)[found]
+        descriptions = near_duplicates.describe([pictures[index] for index in decoded])
+        groups[decoded] = np.array(decoded)[near_duplicates.groups(descriptions)]
     # By the hash's last byte first: the lowest hash would lead too many to the held out parts.
     order = np.lexsort((hashes.byteswap(), groups))
-    first = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    group_starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    group_sizes = np.diff([*group_starts, len(order)])
     leaders = np.empty_like(groups)
-    leaders[order] = np.repeat(order[first], np.diff([*first, len(order)]))
+    leaders[order] = np.repeat(order[group_starts], group_sizes)
     return leaders
 
 
-def _fill_parts(parts, hashes, leaders, members, count):
+def _fill_parts(parts, hashes, leaders, members, part_count):
     """Gives each part at least one group of a class that has that many, changing `parts`."""
-    groups = np.unique(leaders[members])
-    if len(groups) < count:
+    class_leaders = np.unique(leaders[members])
+    if len(class_leaders) < part_count:
         return
-    for number in range(count):
-        sizes = np.bincount(parts[groups], minlength=count)
-        if sizes[number] == 0:
-            giving = groups[parts[groups] == sizes.argmax()]
-            chosen = giving[hashes[giving].argmin()]
-            parts[leaders == chosen] = number
+    for part in range(part_count):
+        group_counts = np.bincount(parts[class_leaders], minlength=part_count)
+        if group_counts[part] == 0:
+            candidates = class_leaders[parts[class_leaders] == group_counts.argmax()]
+            chosen_leader = candidates[hashes[candidates].argmin()]
+            parts[leaders == chosen_leader] = part
 
 
-def _find(source):
-    """[(path, class)] sorted, and the files that are no images."""
+def _find_images(source):
+    """(sorted [(path, class name)], the files that are not images)."""
     if not os.path.isdir(source):
         raise InputError(f"--source: {source}: no such folder")
     images, left_out, outside = [], [], []
-    for parent, folders, names in os.walk(source, onerror=_refuse):
-        for name in folders:
-            if os.path.islink(os.path.join(parent, name)):  # it may lead anywhere, and in circles
-                left_out.append(os.path.relpath(os.path.join(parent, name), source) + " (a link)")
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        label = os.path.relpath(parent, source).replace(os.sep, "/")
-        for name in sorted(names):
+    for parent, subfolders, file_names in os.walk(source, onerror=_refuse):
+        for name in subfolders:
+            link_path = os.path.join(parent, name)
+            if os.path.islink(link_path):  # it may lead anywhere, and in circles
+                left_out.append(os.path.relpath(link_path, source) + " (a link)")
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        class_name = os.path.relpath(parent, source).replace(os.sep, "/")
+        for name in sorted(file_names):
             if name.startswith("."):
                 continue
             path = os.path.join(parent, name)
-            try:
-                path.encode()
-            except UnicodeEncodeError:
-                raise InputError(f"--source: {path!r}: the name is not UTF-8; rename it") from None
+            _check_utf8(path)
             if not name.lower().endswith(EXTENSIONS):
                 left_out.append(os.path.relpath(path, source))
-            elif label == ".":
+            elif class_name == ".":
                 outside.append(name)
             else:
-                images.append((path, label))
+                images.append((path, class_name))
     if outside:
         raise InputError(
-            f"--source: {source}: {len(outside)} images stand in no class folder: "
-            f"{first_ten(outside)}"
+            f"--source: {source}: {len(outside)} images are not in the folder of a class: "
+            f"{first_ten(outside)}; move them into one"
         )
     if not images:
         raise InputError(
-            f"--source: {source}: no images; looked for folders, one a class, with "
+            f"--source: {source}: no images; looked for one folder per class, with "
             f"{', '.join(EXTENSIONS)}"
         )
     return images, left_out
+
+
+def _check_utf8(path):
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"--source: {path!r}: the name is not UTF-8; rename it") from None
 
 
 def _refuse(error):
     raise InputError(f"--source: {error.filename}: {error.strerror}")
 
 
-def _names(images):
-    """A file name for each image, with a stem of its own whatever the letters' case."""
+def _unique_names(images):
+    """A file name for each image, whose stem no other has, even if upper and lower case agree."""
 
     def stem(name):
         return os.path.splitext(name)[0].casefold()
 
     stems = [stem(os.path.basename(path)) for path, _ in images]
     seen = set()
-    twice = {each for each in stems if each in seen or seen.add(each)}
-    taken = set(stems) - twice
-    names = []
-    for (path, label), own in zip(images, stems):
+    repeated = {image_stem for image_stem in stems if image_stem in seen or seen.add(image_stem)}
+    taken = set(stems) - repeated
+    unique_names = []
+    for (path, class_name), image_stem in zip(images, stems):
         name = os.path.basename(path)
-        if own in twice:
-            first = name = f"{label.replace('/', '_')}_{name}"
-            number = 2
+        if image_stem in repeated:
+            prefixed_name = name = f"{class_name.replace('/', '_')}_{name}"
+            suffix = 2
             while stem(name) in taken:
-                name = f"{os.path.splitext(first)[0]}_{number}{os.path.splitext(first)[1]}"
-                number += 1
+                first, extension = os.path.splitext(prefixed_name)
+                name = f"{first}_{suffix}{extension}"
+                suffix += 1
             taken.add(stem(name))
-        names.append(name)
-    return names
+        unique_names.append(name)
+    return unique_names
+
+
+def _text(result, dry_run):
+    """The result as text: a row per class, a column per part."""
+    parts = result.get("parts", {"": result})
+    width = max([8, *(len(part_name) + 2 for part_name in parts)])
+    lines = []
+    if len(parts) > 1:
+        lines.append("".join(f"{part_name:>{width}}" for part_name in parts))
+    for class_name in result["classes"]:
+        counts = "".join(f"{part['classes'][class_name]:>{width}}" for part in parts.values())
+        lines.append(f"{counts}  {class_name}")
+    counts = "".join(f"{part['images']:>{width}}" for part in parts.values())
+    lines.append(f"{counts}  images {'would be ' if dry_run else ''}in {result['target']}")
+    if result.get("moved"):
+        lines.append(
+            f"{len(result['moved']):>{width}}  assigned to the part of an image that shows the "
+            f"same: {first_ten(result['moved'])}"
+        )
+    if result["left_out"]:
+        lines.append(
+            f"{len(result['left_out']):>{width}}  other files left out: "
+            f"{first_ten(result['left_out'])}"
+        )
+    return "\n".join(lines)

@@ -1,23 +1,38 @@
-"""The sample format, or a CSV of paths and labels, becomes one folder a class; or a CSV."""
+"""Converts the sample format, or a CSV of paths and labels, into one folder per class or a CSV."""
 
 import csv
 import io
-import json
 import os
 
 from tqdm import tqdm
 
+from common import console
 from common.errors import InputError, first_ten
 from common.files import building, check_building, replacing
 from data.file_transfer import Transfer
 from data.image_files import EXTENSIONS
-from data.samples import find_labels, read_label_names, read_samples
+from data.samples import find_labels, read_label_names, read_samples, text_file_name
 
 COLUMNS = ["path", "label"]
+LONGEST_NAME = 255  # bytes of a folder's name, the maximum of most file systems
 
 
 def main(options):
     """`--mode txt2dir`."""
+    _check(options)
+    images = _read(options)
+    if options.target is None:
+        if not options.dry_run:
+            write_csv(options.csv, images)
+        result = {"csv": options.csv, "images": len(images), "classes": count(images)}
+    else:
+        has_texts = options.source is not None
+        result = convert(images, options.target, options.how, has_texts, options.dry_run)
+    console.show(result, lambda result: _text(result, options.dry_run), options.json)
+
+
+def _check(options):
+    """Refuses options that do not say what to convert into what."""
     if options.source is None and (options.csv is None or options.target is None):
         raise InputError(
             "--source is missing: --mode txt2dir needs a folder in the sample format, or --csv and "
@@ -25,63 +40,55 @@ def main(options):
         )
     if options.source is not None and (options.csv is None) == (options.target is None):
         raise InputError(
-            "--target or --csv: give one of them, --target for a folder a class, --csv for a table"
+            "--target or --csv: give one of them, --target for one folder per class, --csv for a "
+            "table"
         )
+
+
+def _read(options):
     if options.source is None:
-        images = read_csv(options.csv)
-    else:
-        images = read_folder(options.source, options.labels)
-    if options.target is None:
-        if not options.dry_run:
-            write_csv(options.csv, images)
-        result = {"csv": options.csv, "images": len(images), "classes": count(images)}
-    else:
-        texts = options.source is not None
-        result = convert(images, options.target, options.how, texts, options.dry_run)
-    if options.json:
-        print(json.dumps(result, ensure_ascii=False))
-        return
-    for name, number in result["classes"].items():
-        print(f"{number:>8}  {name}")
-    would = "would be " if options.dry_run else ""
-    print(f"{len(images):>8}  images {would}in {options.target or options.csv}")
+        return read_csv(options.csv)
+    return read_folder(options.source, options.labels)
 
 
 def read_folder(source, labels_path=None):
-    """The images of a folder in the sample format.
+    """Reads the images of a folder in the sample format.
+
+    Args:
+        source: str, the folder.
+        labels_path: str, JSON file with the class names; None for the folder's own.
 
     Returns:
-        list of (path of the image, name of its class), sorted by the images' stems.
+        List of (path of the image, name of its class), sorted by the images' stems.
+
+    Raises:
+        InputError: anything missing, ambiguous or malformed.
     """
     labels_path = labels_path or find_labels(source)
-    names = read_label_names(labels_path)
-    samples = read_samples(source, names, labels_path)
+    class_names = read_label_names(labels_path)
+    samples = read_samples(source, class_names, labels_path)
     return [
-        (os.path.join(samples.folder, name), names[label])
-        for name, label in zip(samples.file_names, samples.class_ids)
+        (os.path.join(samples.folder, file_name), class_names[class_id])
+        for file_name, class_id in zip(samples.file_names, samples.class_ids)
     ]
 
 
 def read_csv(path):
-    """The images of a CSV with the columns path and label; paths count from its folder.
+    """Reads the images of a CSV with the columns path and label.
+
+    Args:
+        path: str, the CSV; paths in it are relative to its folder.
 
     Returns:
-        as `read_folder`, in the order of the file.
+        List of (path of the image, name of its class), in the order of the file.
 
     Raises:
-        InputError: other columns, an image that is not there or stands twice, an empty label;
+        InputError: other columns, an image that does not exist or appears twice, an empty label;
             with file and line.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text = file.read()
-    except OSError as error:
-        raise InputError(f"--csv: {path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"--csv: {path}: is not UTF-8 text") from None
     folder = os.path.dirname(path)
-    images, seen = [], set()
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    images, seen_paths = [], set()
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
         if reader.fieldnames != COLUMNS:
             raise InputError(
@@ -89,39 +96,60 @@ def read_csv(path):
                 f"{', '.join(COLUMNS)}"
             )
         for row in reader:
-            where = f"{path}:{reader.line_num}"
+            location = f"{path}:{reader.line_num}"
             if None in row or None in row.values():
-                raise InputError(f"{where}: has not two values; allowed is 'path,label'")
-            image = os.path.join(folder, row["path"])
+                raise InputError(f"{location}: does not have two values; allowed is 'path,label'")
+            image_path = os.path.join(folder, row["path"])
             if not row["label"].strip():
-                raise InputError(f"{where}: the label is empty")
-            if not image.lower().endswith(EXTENSIONS) or not os.path.isfile(image):
+                raise InputError(f"{location}: the label is empty")
+            if not image_path.lower().endswith(EXTENSIONS) or not os.path.isfile(image_path):
                 raise InputError(
-                    f"{where}: {row['path']!r} is no image file; looked for it in "
+                    f"{location}: {row['path']!r} is no image file; looked for it in "
                     f"{folder or 'this folder'}"
                 )
-            if os.path.realpath(image) in seen:
-                raise InputError(f"{where}: {row['path']!r} stands twice")
-            seen.add(os.path.realpath(image))
-            images.append((image, row["label"].strip()))
+            if os.path.realpath(image_path) in seen_paths:
+                raise InputError(f"{location}: {row['path']!r} appears twice")
+            seen_paths.add(os.path.realpath(image_path))
+            images.append((image_path, row["label"].strip()))
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
     if not images:
-        raise InputError(f"{path}: has no line but the columns' names")
+        raise InputError(f"{path}: has no line but the header")
     return images
 
 
+def _read_text(path):
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as csv_file:
+            return csv_file.read()
+    except OSError as error:
+        raise InputError(f"--csv: {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--csv: {path}: is not UTF-8 text") from None
+
+
 def write_csv(path, images):
-    """Writes the images as `read_csv` reads them, with paths that count from the CSV's folder."""
+    """Writes a CSV that `read_csv` reads, with paths relative to the CSV's folder.
+
+    Args:
+        path: str, the CSV; it must not exist.
+        images: list of (path of the image, name of its class).
+
+    Raises:
+        InputError: it exists, or cannot be written.
+    """
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.exists(path):
         raise InputError(f"--csv: {path} exists; choose another name")
     try:
-        with replacing(path) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
+        with (
+            replacing(path) as partial,
+            open(partial, "w", encoding="utf-8", newline="") as csv_file,
+        ):
+            writer = csv.writer(csv_file)
             writer.writerow(COLUMNS)
-            for image, label in images:
-                writer.writerow([os.path.relpath(image, folder), label])
+            for image_path, class_name in images:
+                writer.writerow([os.path.relpath(image_path, folder), class_name])
     except OSError as error:
         raise InputError(f"--csv: {path} cannot be written: {error.strerror}") from None
     except UnicodeEncodeError:
@@ -129,24 +157,30 @@ def write_csv(path, images):
 
 
 def convert(images, target, how="copy", texts=False, dry_run=False):
-    """Makes one folder a class.
+    """Makes one folder per class.
 
-    An image keeps its name where its class has no other of that name, else gets a number.
+    An image keeps its name unless its class has another one of that name; then it gets a number.
 
     Args:
-        images: as `read_folder` gives them.
-        target: folder to make; where it exists it must be empty.
-        how: as `file_transfer.Transfer` takes it.
-        texts: images that are moved take the text files beside them away.
-        dry_run: only check, and count.
+        images: list of (path of the image, name of its class).
+        target: str, the folder to make; where it exists it must be empty.
+        how: "copy", "link" or "move", as for `file_transfer.Transfer`.
+        texts: bool, remove the text files of images that are moved.
+        dry_run: bool, only check, and count.
 
     Returns:
         dict: target, images (number), classes (name -> number).
 
     Raises:
-        InputError: a class whose name is no folder's, or an existing target.
+        InputError: a class whose name cannot be that of a folder, or an existing target.
+
+    Example:
+
+    ```python
+    convert(read_folder("dataset"), "photos")
+    ```
     """
-    check_names({label for _, label in images})
+    check_names({class_name for _, class_name in images})
     result = {"target": target, "images": len(images), "classes": count(images)}
     if dry_run:
         check_building(target)
@@ -154,14 +188,14 @@ def convert(images, target, how="copy", texts=False, dry_run=False):
     transfer = Transfer(how)
     try:
         with building(target) as partial:
-            taken = set()
+            taken_names = set()
             bar = tqdm(images, "converting", unit=" images", leave=False, disable=None)
-            for path, label in bar:
-                os.makedirs(os.path.join(partial, label), exist_ok=True)
-                name = _free_name(label, os.path.basename(path), taken)
-                transfer.put(path, os.path.join(partial, label, name))
+            for image_path, class_name in bar:
+                os.makedirs(os.path.join(partial, class_name), exist_ok=True)
+                file_name = _free_name(class_name, os.path.basename(image_path), taken_names)
+                transfer.put(image_path, os.path.join(partial, class_name, file_name))
                 if texts:
-                    transfer.remove(os.path.splitext(path)[0] + ".txt")
+                    transfer.remove(text_file_name(image_path))
         transfer.finish()
     except OSError as error:
         raise InputError(f"{error.filename or target}: {error.strerror or error}") from None
@@ -169,40 +203,65 @@ def convert(images, target, how="copy", texts=False, dry_run=False):
 
 
 def count(images):
-    """dict of class name -> number of images, sorted by name."""
-    found = {}
-    for _, label in images:
-        found[label] = found.get(label, 0) + 1
-    return dict(sorted(found.items()))
+    """Counts the images of each class.
+
+    Args:
+        images: list of (path of the image, name of its class).
+
+    Returns:
+        dict of class name -> number of images, sorted by name.
+    """
+    counts = {}
+    for _, class_name in images:
+        counts[class_name] = counts.get(class_name, 0) + 1
+    return dict(sorted(counts.items()))
 
 
-def check_names(labels):
-    """Refuses class names that would lead out of the target, or are no folders' names."""
+def check_names(class_names):
+    """Refuses class names that would lead out of the target, or cannot be those of folders.
 
-    def bad(label):
-        parts = label.split("/")
-        return any(
-            part in ("", ".", "..")
-            or part.startswith(".")
-            or part != part.strip()
-            or set(part) & set("\\\0")
-            or len(part.encode()) > 255
-            for part in parts
+    Args:
+        class_names: iterable of str.
+
+    Raises:
+        InputError: there is such a name.
+    """
+
+    def is_allowed(folder_name):
+        return (
+            folder_name == folder_name.strip()
+            and not folder_name.startswith(".")
+            and not set(folder_name) & set("\\\0")
+            and 0 < len(folder_name.encode()) <= LONGEST_NAME
         )
 
-    wrong = sorted(repr(label) for label in labels if bad(label))
-    if wrong:
+    refused_names = sorted(
+        repr(class_name)
+        for class_name in class_names
+        if not all(map(is_allowed, class_name.split("/")))
+    )
+    if refused_names:
         raise InputError(
-            f"no folder can have the name of the class {first_ten(wrong)}; "
+            f"no folder can have the name of the class {first_ten(refused_names)}; "
             "rename it in label.json (a / makes a folder in a folder)"
         )
 
 
-def _free_name(label, name, taken):
-    stem, ending = os.path.splitext(name)
-    number = 2
-    while (label, name.casefold()) in taken:
-        name = f"{stem}_{number}{ending}"
-        number += 1
-    taken.add((label, name.casefold()))
-    return name
+def _free_name(class_name, file_name, taken_names):
+    """A file name that the class does not have yet."""
+    stem, extension = os.path.splitext(file_name)
+    suffix = 2
+    while (class_name, file_name.casefold()) in taken_names:
+        file_name = f"{stem}_{suffix}{extension}"
+        suffix += 1
+    taken_names.add((class_name, file_name.casefold()))
+    return file_name
+
+
+def _text(result, dry_run):
+    lines = [f"{images:>8}  {class_name}" for class_name, images in result["classes"].items()]
+    would = "would be " if dry_run else ""
+    lines.append(
+        f"{result['images']:>8}  images {would}in {result.get('target', result.get('csv'))}"
+    )
+    return "\n".join(lines)

@@ -1,74 +1,90 @@
 """A small real data set in the sample format: scikit-learn's handwritten digits.
 
 1,797 scans of 8 x 8 pixels from 43 people (Alpaydin and Kaynak, "Optical
-Recognition of Handwritten Digits", UCI, 1998), as they come with scikit-learn:
+Recognition of Handwritten Digits", UCI, 1998), which are part of scikit-learn:
 nothing is downloaded.
 """
 
-import json
 import os
 
 import cv2
 import numpy as np
 
+from common import console
 from common.errors import InputError
 from common.files import building
 from data.samples import write_label_names, write_sample
 
-SIZE = 32  # pixels a side; the scans are enlarged so that a person can see something
-TEST, VALIDATION = 360, 180  # images; the other 1,257 are for training
+SIZE = 32  # pixels per side; the scans are enlarged so that a person can see something
+TEST_COUNT, VALIDATION_COUNT = 360, 180  # images; the other 1,257 are for training
+CLASS_NAMES = [str(digit) for digit in range(10)]
 
 
 def main(options):
     """`--mode demo_data`."""
-    result = write(options.target, options.seed)
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, count in result["images"].items():
-        print(f"{count:>6} digits in {os.path.join(result['target'], name)}")
+    console.show(write(options.target, options.seed), _text, options.json)
 
 
 def write(target, seed=0):
     """Writes `train_datasets`, `val_datasets` and `test_datasets` below `target`.
 
     Args:
-        target: folder to make; where it exists it must be empty.
-        seed: which digits go where; the classes have equal shares in each part.
+        target: str, the folder to make; where it exists it must be empty.
+        seed: int, which digits go where; every part has the same fraction of each class.
 
     Returns:
         dict: target, and images, a dict of folder name -> number.
 
     Raises:
-        InputError: `target` holds something already or cannot be made.
+        InputError: `target` is not empty or cannot be made.
+
+    Example:
+
+    ```python
+    write("digits")["images"]["train_datasets"]  # 1257
+    ```
     """
     from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
 
     digits = load_digits()
-    rest, test = train_test_split(
-        np.arange(len(digits.target)), test_size=TEST, stratify=digits.target, random_state=seed
-    )
-    training, validation = train_test_split(
-        rest, test_size=VALIDATION, stratify=digits.target[rest], random_state=seed
-    )
-    parts = {"train_datasets": training, "val_datasets": validation, "test_datasets": test}
+    parts = _split(digits.target, seed)
     try:
         with building(target) as partial:
-            for name, numbers in parts.items():
-                folder = os.path.join(partial, name)
+            for part_name, indices in parts.items():
+                folder = os.path.join(partial, part_name)
                 os.makedirs(folder)
-                write_label_names(folder, [str(digit) for digit in range(10)])
-                for number in sorted(numbers):
-                    _write_digit(folder, f"digit_{number:04}.png", digits, number)
+                write_label_names(folder, CLASS_NAMES)
+                for index in sorted(indices):
+                    _write_digit(folder, f"digit_{index:04}.png", digits, index)
     except OSError as error:
         raise InputError(f"{error.filename or target}: {error.strerror}") from None
-    return {"target": target, "images": {name: len(parts[name]) for name in parts}}
+    return {"target": target, "images": {name: len(indices) for name, indices in parts.items()}}
 
 
-def _write_digit(folder, name, digits, number):
-    scan = np.round(digits.images[number] * (255 / 16)).astype(np.uint8)
+def _split(class_ids, seed):
+    """dict of folder name -> the indices of its digits."""
+    from sklearn.model_selection import train_test_split
+
+    remaining, test = train_test_split(
+        np.arange(len(class_ids)), test_size=TEST_COUNT, stratify=class_ids, random_state=seed
+    )
+    training, validation = train_test_split(
+        remaining, test_size=VALIDATION_COUNT, stratify=class_ids[remaining], random_state=seed
+    )
+    return {"train_datasets": training, "val_datasets": validation, "test_datasets": test}
+
+
+def _write_digit(folder, file_name, digits, index):
+    scan = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)
     image = cv2.resize(scan, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
-    if not cv2.imwrite(os.path.join(folder, name), image):
-        raise OSError(0, "cannot be written", os.path.join(folder, name))
-    write_sample(folder, name, digits.target[number])
+    image_path = os.path.join(folder, file_name)
+    if not cv2.imwrite(image_path, image):
+        raise OSError(0, "cannot be written", image_path)
+    write_sample(folder, file_name, digits.target[index])
+
+
+def _text(result):
+    return "\n".join(
+        f"{count:>6} digits in {os.path.join(result['target'], part_name)}"
+        for part_name, count in result["images"].items()
+    )

@@ -135,7 +135,7 @@ def hash_share(path):
 
 
 def test_split_follows_the_hash_as_training_does(source, tmp_path):
-    found = dir2txt.convert(source, str(tmp_path / "out"), shares=(0.6, 0.3, 0.1))
+    found = dir2txt.convert(source, str(tmp_path / "out"), fractions=(0.6, 0.3, 0.1))
     assert not found["moved"]
     total, strays = 0, 0
     for name, low, high in (("val_datasets", 0, 0.3), ("test_datasets", 0.3, 0.4),
@@ -162,7 +162,7 @@ def test_what_is_left_to_train_on_can_be_split_again(tmp_path):
         path = tmp_path / "source" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(str(number).encode())
-    dir2txt.convert(str(tmp_path / "source"), str(tmp_path / "out"), shares=(0.6, 0.4))
+    dir2txt.convert(str(tmp_path / "source"), str(tmp_path / "out"), fractions=(0.6, 0.4))
     folder = str(tmp_path / "out" / "train_datasets")
     left, held = split(read_samples(folder, ("a", "b")), 0.3)
     assert 0.15 < len(held.file_names) / (len(left.file_names) + len(held.file_names)) < 0.45
@@ -176,7 +176,7 @@ def test_near_duplicates_stay_on_one_side(tmp_path):
         image = Image.open(path / f"{number}.png")
         image.resize((48, 40)).save(path / f"{number}_small.png")
         image.save(path / f"{number}_again.jpg", quality=60)
-    found = dir2txt.convert(str(tmp_path / "source"), str(tmp_path / "out"), shares=(0.5, 0.5))
+    found = dir2txt.convert(str(tmp_path / "source"), str(tmp_path / "out"), fractions=(0.5, 0.5))
     sides = [
         {name.split(".")[0].split("_")[0] for name in os.listdir(tmp_path / "out" / part)
          if not name.endswith((".txt", ".json"))}
@@ -192,7 +192,7 @@ def test_too_few_images_for_the_shares(tmp_path):
     picture(str(tmp_path / "source" / "a" / "1.png"), 1)
     picture(str(tmp_path / "source" / "b" / "2.png"), 2)
     with pytest.raises(InputError, match="2 images are too few: .* would have none"):
-        dir2txt.convert(str(tmp_path / "source"), str(tmp_path / "out"), shares=(0.8, 0.1, 0.1))
+        dir2txt.convert(str(tmp_path / "source"), str(tmp_path / "out"), fractions=(0.8, 0.1, 0.1))
     assert not (tmp_path / "out").exists()
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_decoded_is_split_all_the_same(source, tmp_path):
     for number in range(3):
         with open(os.path.join(source, "glass", f"broken{number}.jpg"), "wb") as file:
             file.write(bytes([number]))
-    found = dir2txt.convert(source, str(tmp_path / "out"), shares=(0.5, 0.5))
+    found = dir2txt.convert(source, str(tmp_path / "out"), fractions=(0.5, 0.5))
     assert found["images"] == sum(part["images"] for part in found["parts"].values()) == 53
     assert not found["moved"]
 
@@ -267,12 +267,12 @@ def test_csv_there_and_back(source, tmp_path):
     [
         ("", ":1: has the columns none; allowed: path, label"),
         ("image,label\n1.png,a\n", ":1: has the columns image, label; allowed: path, label"),
-        ("path,label\n", "has no line but the columns' names"),
-        ("path,label\n1.png\n", ":2: has not two values"),
-        ("path,label\n1.png,a,b\n", ":2: has not two values"),
+        ("path,label\n", "has no line but the header"),
+        ("path,label\n1.png\n", ":2: does not have two values"),
+        ("path,label\n1.png,a,b\n", ":2: does not have two values"),
         ("path,label\n1.png, \n", ":2: the label is empty"),
         ("path,label\nno.png,a\n", ":2: 'no.png' is no image file"),
-        ("path,label\n1.png,a\n./1.png,b\n", ":3: './1.png' stands twice"),
+        ("path,label\n1.png,a\n./1.png,b\n", ":3: './1.png' appears twice"),
         ('path,label\n"1.png,a\n', "is not CSV"),
         ("path,label\n1.png,../a\n", "no folder can have the name of the class '../a'"),
         ("path,label\n1.png,/a\n", "no folder can have the name"),

@@ -165,14 +165,14 @@ def test_an_empty_target_is_taken(source, tmp_path):
 def test_a_target_within_the_source_is_refused(source):
     """The next conversion would take it for a class."""
     put(source, "a/1.jpg")
-    with pytest.raises(InputError, match="--target: .*out lies in --source"):
+    with pytest.raises(InputError, match="--target: .*out is inside --source"):
         convert(str(source), str(source / "out"))
     assert os.listdir(source) == ["a"]
 
 
 def test_images_outside_any_class_are_refused(source, tmp_path):
     put(source, "a/1.jpg", *(f"{number:02}.jpg" for number in range(12)))
-    with pytest.raises(InputError, match="12 images stand in no class folder: 00.jpg.*and 2 more"):
+    with pytest.raises(InputError, match="12 images are not in the folder of .*: 00.jpg.*and 2 more"):
         convert(str(source), str(tmp_path / "out"))
     assert leftovers(tmp_path) == []
 
