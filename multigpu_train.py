@@ -11,8 +11,8 @@ import train
 from common.console import say
 from common.errors import InputError
 from compute import cluster
-from compute.backend import check_jax, hidden, import_keras
-from compute.device_names import launcher, split_name
+from compute.backend import check_jax, hidden_output, import_keras
+from compute.device_names import launcher, split_device_names
 from compute.devices import Devices, Sharding, tensorflow_strategy
 from config.modes import saved_options
 from modeling import backbones
@@ -39,7 +39,7 @@ def _train_in_several_processes(options):
     option_checks.check_place(options._replace(backend="jax") if options.resume else options)
     with cluster.Witness() as witness:
         try:
-            with hidden(1):  # Gloo writes its connections to standard output
+            with hidden_output(1):  # Gloo writes its connections to standard output
                 return _join_and_train(options, witness)
         except BaseException as error:
             cluster.exit_without_waiting(error)
@@ -54,13 +54,13 @@ def _join_and_train(options, witness):
     _choose_jax_devices(options.devices)
     import jax
 
-    kind, numbers = split_name(options.devices)
+    device_type, numbers = split_device_names(options.devices)
     witness.expect(cluster.MISSING_PROCESS)
     cluster.join(
         options.coordinator,
         options.num_processes,
         options.process_id,
-        gpus=numbers if kind == "gpu" else (),
+        gpus=numbers if device_type == "gpu" else (),
     )
     witness.expect(f"most likely {cluster.LOST_PROCESS}")
     metrics = train.fit(options, one_of_several)
@@ -141,11 +141,11 @@ def _choose_jax_devices(text):
 
     # The library with which processors of several processes exchange their gradients
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    kind, numbers = split_name(text)
-    if kind == "cpu":
+    device_type, numbers = split_device_names(text)
+    if device_type == "cpu":
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", numbers[0])
-    elif kind == "gpu":
+    elif device_type == "gpu":
         jax.config.update("jax_cuda_visible_devices", ",".join(map(str, numbers)))
 
 
@@ -174,15 +174,15 @@ def _check_jax_devices(text):
     """Refuses GPUs that JAX does not find, and processes with different numbers of devices."""
     import jax
 
-    kind, numbers = split_name(text)
+    device_type, numbers = split_device_names(text)
     try:
         gpu_count = jax.local_device_count() if jax.default_backend() == "gpu" else 0
     except RuntimeError:  # a GPU index that CUDA does not know
         gpu_count = 0
-    if kind == "gpu" and gpu_count < len(numbers):
+    if device_type == "gpu" and gpu_count < len(numbers):
         raise InputError(
             f"--devices: {text} cannot be used: JAX finds {gpu_count} of these GPUs; install "
-            "jax[cuda13], and give indices of GPUs that exist"
+            "jax[cuda13], and give numbers of GPUs that exist"
         )
     device_counts = collections.Counter(device.process_index for device in jax.devices())
     if len(set(device_counts.values())) > 1:

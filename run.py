@@ -13,7 +13,7 @@ import threading
 import traceback
 
 from common.errors import InputError, RunError
-from compute.device_names import several
+from compute.device_names import uses_several_devices
 from config import parser
 from config.modes import MODES
 
@@ -110,7 +110,7 @@ def _terminate(signal_number, frame):
 
 def _task_module(mode, options):
     module_name = MODES[mode].module
-    if MODES[mode].distributed_module and several(options):
+    if MODES[mode].distributed_module and uses_several_devices(options):
         module_name = MODES[mode].distributed_module
     return importlib.import_module(module_name)
 

@@ -34,7 +34,7 @@ def import_keras(backend=None):
     if os.environ.setdefault("KERAS_BACKEND", "tensorflow") == "jax":
         check_jax()
     is_quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
-    with hidden(2) if is_quiet else contextlib.nullcontext():
+    with hidden_output(2) if is_quiet else contextlib.nullcontext():
         import keras
 
         if keras.backend.backend() == "tensorflow":
@@ -134,7 +134,7 @@ def _gpu_precision():
 
 
 @contextlib.contextmanager
-def hidden(descriptor):
+def hidden_output(descriptor):
     """A context in which everything written to a standard stream is dropped.
 
     For lines that C++ writes, which do not pass through Python's `sys.stdout` and `sys.stderr`.

@@ -18,7 +18,7 @@ LAUNCHERS = {
 PROCESS_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 
 
-def several(options):
+def uses_several_devices(options):
     """Whether a command uses more than one device or process.
 
     Args:
@@ -48,18 +48,18 @@ def launcher():
     return None
 
 
-def split_name(text):
+def split_device_names(text):
     """Splits the value of `--devices`.
 
     Args:
         text: str that `--devices` accepts, or None.
 
     Returns:
-        (kind, numbers): ("all", ()), ("cpu", (N,)) for the processor as N devices, or
+        (device type, numbers): ("all", ()), ("cpu", (N,)) for the processor as N devices, or
         ("gpu", indices), a tuple of int.
 
     Example:
-        >>> split_name("gpu:0,gpu:2")
+        >>> split_device_names("gpu:0,gpu:2")
         ('gpu', (0, 2))
     """
     if text is None or text == "all":
@@ -86,7 +86,7 @@ def check_batch_size(batch_size, devices):
         )
 
 
-def no_gpu(index, gpu_count):
+def missing_gpu_message(index, gpu_count):
     """The error message for a GPU that the machine does not have.
 
     Args:

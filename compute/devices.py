@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.errors import InputError
-from compute.device_names import no_gpu, split_name
+from compute.device_names import missing_gpu_message, split_device_names
 
 # With fewer images per device, statistics over each device's own part are too noisy (Wu and
 # He 2018, "Group Normalization", figure 1: from 8 downwards the error grows by points): batch
@@ -115,23 +115,23 @@ def tensorflow_strategy(text):
     """
     import tensorflow as tf
 
-    kind, numbers = split_name(text)
+    device_type, numbers = split_device_names(text)
     gpus = tf.config.list_physical_devices("GPU")
-    if kind == "cpu":
+    if device_type == "cpu":
         tf.config.set_visible_devices([], "GPU")
         processor = tf.config.list_physical_devices("CPU")[0]
         if len(tf.config.get_logical_device_configuration(processor) or ()) != numbers[0]:
             tf.config.set_logical_device_configuration(
                 processor, [tf.config.LogicalDeviceConfiguration()] * numbers[0]
             )
-    elif kind == "gpu":
+    elif device_type == "gpu":
         if max(numbers) >= len(gpus):
-            raise InputError(no_gpu(max(numbers), len(gpus)))
+            raise InputError(missing_gpu_message(max(numbers), len(gpus)))
         tf.config.set_visible_devices([gpus[index] for index in numbers], "GPU")
     logical_devices = tf.config.list_logical_devices("GPU")
     logical_devices = logical_devices or tf.config.list_logical_devices("CPU")
     device_names = tuple(device.name.split("device:")[-1].lower() for device in logical_devices)
-    if kind == "gpu":
+    if device_type == "gpu":
         # TensorFlow numbers the chosen ones from 0.
         device_names = tuple(f"gpu:{index}" for index in numbers)
     if len(device_names) == 1:

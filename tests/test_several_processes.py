@@ -305,10 +305,10 @@ def test_a_launcher_is_recognised(monkeypatch):
     for name in device_names.LAUNCHERS["Slurm"]:
         monkeypatch.setenv(name, "4")
     assert device_names.launcher() == "Slurm"
-    assert device_names.several(parser.parse("train", ["--backend", "jax"]))
-    assert not device_names.several(parser.parse("train", []))
+    assert device_names.uses_several_devices(parser.parse("train", ["--backend", "jax"]))
+    assert not device_names.uses_several_devices(parser.parse("train", []))
     # Going on has to say --backend jax: what the run was trained with is not known yet.
-    assert not device_names.several(parser.parse("train", ["--resume", "a run"]))
+    assert not device_names.uses_several_devices(parser.parse("train", ["--resume", "a run"]))
     with pytest.raises(InputError, match="Slurm started several .* give --backend jax as well"):
         train.one_device(SimpleNamespace(options=SimpleNamespace(backend="jax")))
     monkeypatch.setenv("SLURM_NTASKS", "1")

@@ -1,7 +1,7 @@
 """Training options that contradict each other: refused before anything is built."""
 
 from common.errors import InputError
-from compute.device_names import check_batch_size, launcher, split_name
+from compute.device_names import check_batch_size, launcher, split_device_names
 from config.modes import PROCESS_OPTIONS
 from config.options import FOCAL_GAMMA
 from data.augmentation import Augmentation
@@ -61,7 +61,7 @@ def check_place(options):
             "--cache_features: computes the features of all images in one process; leave it out "
             "to train with several processes"
         )
-    device_type, indices = split_name(options.devices)
+    device_type, indices = split_device_names(options.devices)
     if device_type != "all":
         device_count = indices[0] if device_type == "cpu" else len(indices)
         check_batch_size(options.batch_size, device_count * process_count)
