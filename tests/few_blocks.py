@@ -2,7 +2,7 @@
 
     python -m tests.few_blocks '[["--mode", "train", ...], ...]'
 
-What tests of several devices and processes start: those are chosen once a process. Exits
+What tests of several devices and processes start: those are chosen once per process. Exits
 with the highest status. With TRACE=PATH, a training appends the name of each image it reads to
 PATH.read, and leaves all variables of its model in PATH.npz. Keras is not imported before the
 command does it, so that the command chooses backend and devices.

@@ -183,7 +183,7 @@ def test_sketch_approximates_the_bilinear_kernel():
         bias[dim] = np.abs(np.mean(errors))
         assert squared[dim] <= 11 / dim
         assert bias[dim] <= 4 * np.sqrt(11 / dim / seeds)
-    # As 1 / dim: a factor of 4 a step, within what 30 seeds tell.
+    # As 1 / dim: a factor of 4 per step, within what 30 seeds tell.
     assert 2.5 < squared[1024] / squared[4096] < 6
     assert 2.5 < squared[4096] / squared[16384] < 6
 

@@ -124,13 +124,13 @@ def test_both_processes_end_with_the_weights_of_one(trained):
         assert largest_difference(alone, variables(trained.path / f"process{number}.npz")) < 1e-5
 
 
-def test_each_process_reads_its_share_and_together_each_image_once_an_epoch(trained):
+def test_each_process_reads_its_part_and_together_each_image_once_per_epoch(trained):
     reads = [
         [name for name in (trained.path / f"process{number}.read").read_text().split()
          if name.endswith(".png")]
         for number in (0, 1)
     ]
-    # Of the last batch of 7 one image comes a second time, to count for nothing.
+    # One image of the last batch of 7 is repeated, with a weight of 0.
     assert len(reads[0]) == len(reads[1]) == EPOCHS * (IMAGES + 1) // 2
     counts = np.unique(reads[0] + reads[1], return_counts=True)[1]
     assert len(counts) == IMAGES
