@@ -69,3 +69,16 @@ def test_the_reference_of_options_is_that_of_the_table():
     from option_reference import text
 
     assert read("docs/options.md") == text()
+
+
+def test_contributing_names_every_file():
+    import file_table
+
+    assert read("CONTRIBUTING.md") == file_table.document(read("CONTRIBUTING.md"))
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_readmes_name_every_file_of_the_root(name):
+    for file in sorted(os.listdir(ROOT)):
+        if file.endswith(".py"):
+            assert file in read(name), file
