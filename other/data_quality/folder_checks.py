@@ -44,14 +44,18 @@ def read_folder(path, option="--source"):
         InputError: not a folder, or without images.
     """
     try:
-        names = _visible(os.listdir(path))
+        file_names = _visible(os.listdir(path))
     except OSError as error:
         raise InputError(f"{option}: {path}: {error.strerror}; a folder is needed") from None
-    images = [name for name in names if _is_image(name)]
+    images = [file_name for file_name in file_names if _is_image(file_name)]
     if not images:
         return _read_class_folders(path, option)
-    texts = [name for name in names if not _is_image(name) and samples.is_text(name)]
-    others = sorted({*names} - {*images, *texts, "label.json"})
+    texts = [
+        file_name
+        for file_name in file_names
+        if not _is_image(file_name) and samples.is_text(file_name)
+    ]
+    others = sorted({*file_names} - {*images, *texts, "label.json"})
     return Folder(path, False, images, texts, others, [], [])
 
 
@@ -64,20 +68,24 @@ def _read_class_folders(path, option):
     for parent, subfolders, file_names in os.walk(path, onerror=note_unreadable):
         relative_parent = os.path.relpath(parent, path)
         folder.others.extend(
-            os.path.normpath(os.path.join(relative_parent, name))
-            for name in subfolders
-            if os.path.islink(os.path.join(parent, name))
+            os.path.normpath(os.path.join(relative_parent, folder_name))
+            for folder_name in subfolders
+            if os.path.islink(os.path.join(parent, folder_name))
         )
         subfolders[:] = _visible(subfolders)
         file_names = _visible(file_names)
-        images = [os.path.join(relative_parent, name) for name in file_names if _is_image(name)]
-        folder.images.extend(images)
+        image_names = [
+            os.path.join(relative_parent, file_name)
+            for file_name in file_names
+            if _is_image(file_name)
+        ]
+        folder.images.extend(image_names)
         folder.others.extend(
-            os.path.normpath(os.path.join(relative_parent, name))
-            for name in file_names
-            if not _is_image(name) and (relative_parent, name) != (".", "label.json")
+            os.path.normpath(os.path.join(relative_parent, file_name))
+            for file_name in file_names
+            if not _is_image(file_name) and (relative_parent, file_name) != (".", "label.json")
         )
-        if not images and not subfolders and relative_parent != ".":
+        if not image_names and not subfolders and relative_parent != ".":
             folder.empty.append(relative_parent)
     if not folder.images:
         raise InputError(
@@ -113,50 +121,58 @@ def check_names(folder, findings):
         findings: `findings.Findings`, to which rows are added.
     """
     _check_others(folder, findings)
-    for name in folder.images:
-        path = os.path.join(folder.path, name)
-        if not is_utf8(name):
-            findings.add("name_not_utf8", path, "has a name that is not UTF-8")
-        if os.path.islink(path) and os.path.exists(path) and not inside(path, folder.path):
-            findings.add("outside_link", path, f"leads to {os.path.realpath(path)}")
+    for file_name in folder.images:
+        file_path = os.path.join(folder.path, file_name)
+        if not is_utf8(file_name):
+            findings.add("name_not_utf8", file_path, "has a name that is not UTF-8")
+        if (
+            os.path.islink(file_path)
+            and os.path.exists(file_path)
+            and not inside(file_path, folder.path)
+        ):
+            findings.add("outside_link", file_path, f"leads to {os.path.realpath(file_path)}")
     if not folder.by_class:
         _check_stems(folder, findings)
 
 
 def _check_others(folder, findings):
     """What is not an image, and folders that cannot be read."""
-    for name in folder.others:
-        path = os.path.join(folder.path, name)
-        if os.path.isdir(path):
-            kind = "is a link to a folder" if os.path.islink(path) else "is a folder"
-            findings.add("not_an_image", path, f"{kind}; nothing in it is looked at")
+    for file_name in folder.others:
+        file_path = os.path.join(folder.path, file_name)
+        if os.path.isdir(file_path):
+            kind = "is a link to a folder" if os.path.islink(file_path) else "is a folder"
+            findings.add("not_an_image", file_path, f"{kind}; nothing in it is looked at")
         else:
-            findings.add("not_an_image", path, "is no image by its extension")
-    for name in folder.unreadable:
-        findings.add("unreadable", os.path.join(folder.path, name), "the folder cannot be read")
+            findings.add("not_an_image", file_path, "is no image by its extension")
+    for file_name in folder.unreadable:
+        findings.add(
+            "unreadable", os.path.join(folder.path, file_name), "the folder cannot be read"
+        )
 
 
 def _check_stems(folder, findings):
     """Text files without an image, and images that share one."""
     images_by_stem = defaultdict(list)
-    for name in folder.images:
-        images_by_stem[samples.stem(name)].append(name)
+    for file_name in folder.images:
+        images_by_stem[samples.stem(file_name)].append(file_name)
     # The label of a photo in an unsupported format is kept until the photo is converted.
     other_stems = set(map(samples.stem, folder.others))
-    for name in folder.texts:
-        if samples.stem(name) not in images_by_stem:
+    for file_name in folder.texts:
+        if samples.stem(file_name) not in images_by_stem:
             findings.add(
                 "orphan_text",
-                os.path.join(folder.path, name),
+                os.path.join(folder.path, file_name),
                 "no image that can be read has its stem",
-                remove=samples.stem(name) not in other_stems,
+                remove=samples.stem(file_name) not in other_stems,
             )
-    for stem, names in images_by_stem.items():
-        if len(names) > 1:
+    for stem, image_names in images_by_stem.items():
+        if len(image_names) > 1:
             group = next(findings.groups)
-            detail = f"{stem}.txt belongs to {' and '.join(names)}"
-            for name in names:
-                findings.add("two_images_one_stem", os.path.join(folder.path, name), detail, group)
+            detail = f"{stem}.txt belongs to {' and '.join(image_names)}"
+            for file_name in image_names:
+                findings.add(
+                    "two_images_one_stem", os.path.join(folder.path, file_name), detail, group
+                )
 
 
 def shared_stems(folder):

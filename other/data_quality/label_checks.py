@@ -86,19 +86,23 @@ def _read_texts(folder, class_names, names_path, findings):
     """The class of each image in the sample format, its id as str without `class_names`."""
     ambiguous_stems = shared_stems(folder)
     classes = []
-    for name in folder.images:
+    for image_name in folder.images:
         image_class = None
-        has_finding = samples.stem(name) in ambiguous_stems or not is_utf8(name)
-        path = os.path.join(folder.path, name)
+        has_finding = samples.stem(image_name) in ambiguous_stems or not is_utf8(image_name)
+        image_path = os.path.join(folder.path, image_name)
         try:
-            class_id = samples.read_label(folder.path, name, class_names or ANY_LABEL, names_path)
+            class_id = samples.read_label(
+                folder.path, image_name, class_names or ANY_LABEL, names_path
+            )
             image_class = class_names[class_id] if class_names else str(class_id)
         except FileNotFoundError:
             if not has_finding:
-                findings.add("missing_text", path, f"{samples.stem(name)}.txt is not there")
+                findings.add(
+                    "missing_text", image_path, f"{samples.stem(image_name)}.txt is not there"
+                )
         except InputError as error:
             if not has_finding:
-                findings.add("bad_label", path, _without_path(error, folder.path + os.sep))
+                findings.add("bad_label", image_path, _without_path(error, folder.path + os.sep))
         classes.append(image_class)
     return classes
 
@@ -116,7 +120,7 @@ def check_class_counts(labelled, labels_path, findings):
         findings: `findings.Findings`, to which rows are added.
     """
     (source, class_names, source_classes), *validation = labelled
-    trained = set(source_classes)
+    trained_classes = set(source_classes)
     validation_counts = Counter(
         image_class
         for part in validation
@@ -125,19 +129,24 @@ def check_class_counts(labelled, labels_path, findings):
     )
     if class_names is not None:
         names_path = labels_path or samples.find_labels(source.path)
-        empty_classes = {name: names_path for name in class_names if name not in trained}
+        empty_classes = {
+            class_name: names_path
+            for class_name in class_names
+            if class_name not in trained_classes
+        }
     else:
         empty_classes = {
-            name.replace(os.sep, "/"): os.path.join(source.path, name) for name in source.empty
+            folder_name.replace(os.sep, "/"): os.path.join(source.path, folder_name)
+            for folder_name in source.empty
         }
-    for name, path in empty_classes.items():
-        if name not in validation_counts:
-            findings.add("empty_class", path, f"{name} has no images", label=name)
-    for name, count in validation_counts.items():
-        if name not in trained:
+    for class_name, path in empty_classes.items():
+        if class_name not in validation_counts:
+            findings.add("empty_class", path, f"{class_name} has no images", label=class_name)
+    for class_name, count in validation_counts.items():
+        if class_name not in trained_classes:
             findings.add(
                 "only_in_validation",
                 validation[0].folder.path,
-                f"{name} has {count:,} images to validate on, none to train on",
-                label=name,
+                f"{class_name} has {count:,} images to validate on, none to train on",
+                label=class_name,
             )
