@@ -1,0 +1,41 @@
+"""The examples in docstrings give what they say."""
+
+import doctest
+import importlib
+
+import keras
+import numpy as np
+import pytest
+
+from modeling.architecture import Architecture
+from modeling.layer_names import SQUEEZE_LAYERS
+
+MODULES = [
+    "CBAM", "Groupnormalization", "bilinear_pooling", "common.errors", "compute.device_names",
+    "compute.devices", "efficientnet.model", "efficientnet.weights", "modeling.architecture",
+    "modeling.backbones", "modeling.builder", "modeling.imagenet_weights", "other_model",
+    "warmup_cosine_decay_scheduler",
+]
+NEEDS_DOWNLOAD = ("hub_model",)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def without_progress_bars():
+    """They would be part of an example's output."""
+    keras.config.disable_interactive_logging()
+    yield
+    keras.config.enable_interactive_logging()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module(name):
+    module = importlib.import_module(name)
+    names = {**vars(module), "keras": keras, "np": np, "Architecture": Architecture,
+             "SQUEEZE_LAYERS": SQUEEZE_LAYERS}
+    tests = [test for test in doctest.DocTestFinder().find(module, globs=names)
+             if test.examples and not test.name.endswith(NEEDS_DOWNLOAD)]
+    assert tests
+    for test in tests:
+        report = []
+        result = doctest.DocTestRunner().run(test, out=report.append)
+        assert not result.failed, "".join(report)
