@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from config.options import AUGMENTATION_OPTIONS, OPTIONS
+from config.option_table import OPTIONS
+from config.training_options import AUGMENTATION_OPTIONS
 from config.value_types import PATH, RUN_NAME
 
 

@@ -1,9 +1,9 @@
 """Reads and checks options: the defaults, a YAML file, the command line.
 
 `parse(mode, argv)` returns one frozen value. Precedence, from low to high: the defaults of
-`config/options.py`, the YAML file that --config names, the command line. Values from the file and
-from the command line pass the same checks. Only the standard library is imported at the top, so
-that `--help` stays fast.
+`config/option_table.py`, the YAML file that --config names, the command line. Values from the
+file and from the command line pass the same checks. Only the standard library is imported at the
+top, so that `--help` stays fast.
 """
 
 import argparse

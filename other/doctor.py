@@ -26,7 +26,7 @@ import numpy as np
 from common.console import say
 from common.cpu import usable_cores
 from common.errors import InputError, RunError
-from config.options import OPTIONS
+from config.option_table import OPTIONS
 from modeling import backbones
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -159,17 +159,21 @@ def create(run_path, options, class_names, overwrite):
         shutil.rmtree(partial_folder, ignore_errors=True)
 
 
-def write_options(path, options):
-    """Writes the options that a run in the folder `path` is trained with."""
+def write_options(run_path, options):
+    """Writes options.yaml: the options that a run keeps.
+
+    Args:
+        run_path: str, the run's folder.
+        options: the options of `--mode train`, resolved.
+    """
     saved_names = saved_options("train")
     values = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in options._asdict().items()
-        if key in saved_names
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options._asdict().items()
+        if name in saved_names
     }
-    write_text(
-        os.path.join(path, OPTIONS), yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    )
+    yaml_text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    write_text(os.path.join(run_path, OPTIONS), yaml_text)
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from PIL import Image
 from benchmarks.reader import resident
 from common.errors import ImageError, InputError
 from config import parser
-from config.options import OPTIONS
+from config.option_table import OPTIONS
 from data.decoding import decode, load
 from data.decoding_limits import MAX_PIXELS
 from data.geometry import Preprocessing

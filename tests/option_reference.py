@@ -14,8 +14,8 @@ CLASSES = os.path.join(ROOT, "config", "mode_options.py")
 HEAD = """# Options
 
 Every option of every mode, as `python run.py --mode MODE --help` lists them. Written by
-`python -m tests.option_reference` from `config/options.py` and `config/modes.py`; a test compares
-them.
+`python -m tests.option_reference` from `config/option_table.py` and `config/modes.py`; a test
+compares them.
 
 All modes take `--json` (print one line of JSON), `--config FILE.yaml` (options from a file, one per
 line) and `--debug` (print the traceback of an error).

@@ -14,7 +14,7 @@ from conftest import ROOT, command
 
 import run
 from common.errors import InputError, RunError
-from config import mode_options, modes, options, parser
+from config import mode_options, modes, option_table, options, parser
 from other import demo_data
 
 # What a mode cannot do without.
@@ -30,7 +30,7 @@ REQUIRED = {
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
     "doctor": [],
 }
-NUMBERS = [name for name, option in options.OPTIONS.items()
+NUMBERS = [name for name, option in option_table.OPTIONS.items()
            if option.type.metavar in ("N", "X")]
 # Runs `python run.py` and tells afterwards what it has imported.
 PROBE = """
@@ -140,14 +140,14 @@ def test_every_mode_is_whole():
     for name, mode in modes.MODES.items():
         words = {*mode.options}
         assert len(words) == len(mode.options), name
-        assert {*mode.overrides, *mode.required} <= words <= set(options.OPTIONS), name
+        assert {*mode.overrides, *mode.required} <= words <= set(option_table.OPTIONS), name
         assert mode.positional is None or mode.positional in words, name
         for changed in mode.overrides.values():
             assert set(changed) <= fields - {"name", "saved", "resumable"}, name
         for module in (mode.module, mode.distributed_module or mode.module):
             assert os.path.isfile(os.path.join(ROOT, *module.split(".")) + ".py"), module
     used = {option for mode in modes.MODES.values() for option in mode.options}
-    assert used == set(options.OPTIONS)
+    assert used == set(option_table.OPTIONS)
 
 
 def test_what_a_run_keeps_and_what_resuming_may_change():
@@ -163,7 +163,7 @@ def test_what_a_run_keeps_and_what_resuming_may_change():
 
 
 def test_choices_are_those_that_are_accepted_and_named():
-    for option in options.OPTIONS.values():
+    for option in option_table.OPTIONS.values():
         for text in option.type.choices or ():
             if text != "hub:PRESET":  # stands for all presets
                 assert option.type.convert(text) == text
@@ -294,7 +294,7 @@ def test_options_are_frozen():
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_out_of_range(capsys, tmp_path, name):
-    mode, option = holder(name), options.OPTIONS[name]
+    mode, option = holder(name), option_table.OPTIONS[name]
     low, high = map(float, re.findall(r"-?[\d.]+", option.type.allowed))
     wrong = ["nan", "inf", "-inf", "1e999", "many", "", "1,5", low - 1, high + 1, str(low - 1e-9)]
     if option.type.metavar == "N":
@@ -315,7 +315,7 @@ def test_numbers_out_of_range(capsys, tmp_path, name):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_ends_of_a_range_are_allowed(name):
-    mode, option = holder(name), options.OPTIONS[name]
+    mode, option = holder(name), option_table.OPTIONS[name]
     low, high = re.findall(r"-?[\d.]+", option.type.allowed)
     ends = [low] * ("above" not in option.type.allowed) + [high] * (
         "below" not in option.type.allowed

@@ -1,0 +1,154 @@
+"""Options about data: which images, how they are read, converted and checked.
+
+`config/options.py` says what an `Option` is.
+"""
+
+from common.cpu import usable_cores
+from config.options import Option
+from config.value_types import FOLDER, PATH, SPLIT, YES_NO, choice, number, whole
+
+DATA_OPTIONS = (
+    Option(
+        name="train_data",
+        type=FOLDER,
+        default="../datasets/train_datasets",
+        help="folder of training images, each with a label file (.txt) of the same stem",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="val_data",
+        type=FOLDER,
+        default=None,
+        default_text="../datasets/val_datasets, if it exists, with the default --train_data; "
+        "else --val_fraction of the training images",
+        help="folder of validation images, in the same format",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="val_fraction",
+        type=number(0, 0.5, above=True),
+        default=0.1,
+        unit="fraction",
+        help="fraction of the training images held out for validation if there is no --val_data",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="data",
+        type=FOLDER,
+        default=None,
+        help="folder of labelled images, each with a label file (.txt) of the same stem",
+        group="Data",
+    ),
+    Option(
+        name="labels",
+        type=PATH,
+        default=None,
+        default_text="label.json in the data folder, else the one of this project",
+        help="JSON file that maps class ids to class names",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="max_bad",
+        type=number(0, 1),
+        default=0.01,
+        unit="fraction",
+        help="maximum fraction of undecodable images; training fails above it",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="workers",
+        type=whole(1, 256),
+        default=min(16, usable_cores()),
+        default_text="number of CPU cores, at most 16",
+        unit="threads",
+        help="number of threads that decode images",
+        group="Data",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
+        name="data_time_limit",
+        type=number(0, 100000),
+        default=300.0,
+        unit="seconds",
+        help="maximum time to read a batch before training fails and names the file; 0 sets no "
+        "limit",
+        group="Data",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
+        name="source",
+        type=FOLDER,
+        default=None,
+        help="folder with one subfolder of images per class",
+        group="Data",
+    ),
+    Option(name="target", type=FOLDER, default=None, help="output folder", group="Data"),
+    Option(
+        name="how",
+        type=choice("copy", "link", "move"),
+        default="copy",
+        help="how images get to --target: copied, hard-linked (a second name of the same file) or "
+        "moved",
+        group="Data",
+    ),
+    Option(
+        name="split",
+        type=SPLIT,
+        default=None,
+        default_text="no split, all images in one folder",
+        unit="fractions",
+        help="split into training, validation and optional test data: the folders "
+        "train_datasets, val_datasets and test_datasets in --target",
+        group="Data",
+    ),
+    Option(
+        name="dry_run",
+        type=YES_NO,
+        default=False,
+        help="print what would be done and change nothing",
+        group="Data",
+    ),
+    Option(
+        name="near_duplicates",
+        type=YES_NO,
+        default=True,
+        help="also look for near duplicates: the same picture in another size, format or quality",
+        group="Data",
+    ),
+    Option(
+        name="delete",
+        type=YES_NO,
+        default=False,
+        help="delete the files permanently instead of moving them",
+        group="Data",
+    ),
+    Option(
+        name="undo",
+        type=PATH,
+        default=None,
+        help="manifest of a quarantine folder; moves its files back to where they were",
+        group="Data",
+    ),
+    Option(
+        name="original",
+        type=YES_NO,
+        default=False,
+        help="use the pixels of the original files, without resizing them to the model's input",
+        group="Data",
+    ),
+    Option(
+        name="image",
+        type=PATH,
+        default=None,
+        many=True,
+        help="image files, folders of images, or patterns such as 'photos/*.jpg'",
+        group="Data",
+    ),
+)

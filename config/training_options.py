@@ -1,0 +1,309 @@
+"""Options about training: steps, optimizer, loss, augmentation.
+
+`config/options.py` says what an `Option` is.
+"""
+
+from config.options import FOCAL_GAMMA, Option
+from config.value_types import YES_NO, choice, number, whole
+
+TRAINING_OPTIONS = (
+    Option(
+        name="batch_size",
+        type=whole(1, 65536),
+        default=16,
+        unit="images",
+        help="images per step, over all devices",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="epochs",
+        type=whole(1, 100000),
+        default=30,
+        unit="epochs",
+        help="passes over the training data",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="learning_rate",
+        type=number(0, 10, above=True),
+        default=None,
+        default_text="5e-4 from pretrained weights; from scratch 1e-3 per 16 images of "
+        "--batch_size, at most 4e-3; 1e-2 with sgd",
+        help="peak learning rate, after the warm-up",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="optimizer",
+        type=choice(
+            "adamw", "adam", "sgd", "rmsprop", "lion", "muon", "nadam", "lamb", "adafactor"
+        ),
+        default="adamw",
+        help="optimizer that updates the weights",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="weight_decay",
+        type=number(0, 1),
+        default=0.01,
+        help="decoupled weight decay of adamw and sgd, except for biases and normalisation "
+        "layers; 0 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="warmup_epochs",
+        type=number(0, 100000),
+        default=None,
+        default_text="a tenth of --epochs, at most 3",
+        unit="epochs",
+        help="epochs of linear learning rate warm-up before the cosine decay; fractions are "
+        "allowed; 0 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="label_smoothing",
+        type=number(0, 1, below=True),
+        default=0.1,
+        unit="fraction",
+        help="fraction of each label that is spread evenly over all classes; 0 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="loss",
+        type=choice("cross_entropy", "focal"),
+        default="cross_entropy",
+        help="training loss; the focal loss gives more weight to hard images",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="focal_gamma",
+        type=number(0, 10),
+        default=FOCAL_GAMMA,
+        help="focusing parameter gamma of --loss focal; 0 makes it the cross-entropy",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="class_weights",
+        type=choice("none", "balanced", "effective_number"),
+        default="none",
+        help="give rare classes more weight in the training loss, by their number of images "
+        "(balanced) or by its effective number",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="sampler",
+        type=choice("uniform", "balanced"),
+        default="uniform",
+        help="balanced draws the same number of images of each class, with repetition of those of "
+        "rare classes",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="nan_policy",
+        type=choice("stop", "restore"),
+        default="stop",
+        help="what to do when the loss is NaN: stop, or restore the last checkpoint and continue "
+        "at half the learning rate, three times at most",
+        group="Training",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
+        name="freeze_epochs",
+        type=whole(0, 100000),
+        default=0,
+        unit="epochs",
+        help="number of first epochs, out of --epochs, with a frozen backbone and ten times the "
+        "learning rate; 0 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="cache_features",
+        type=YES_NO,
+        default=False,
+        help="compute the features of the frozen backbone only once; needs --freeze_epochs and "
+        "disables augmentation",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="layer_decay",
+        type=number(0, 1, above=True),
+        default=1.0,
+        help="layer-wise learning rate decay: factor from each twelfth of the backbone to the one "
+        "before it; 1 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="clipnorm",
+        type=number(0, 10000),
+        default=0.0,
+        help="maximum norm of all gradients together, above which they are scaled down; 0 "
+        "disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="accumulate",
+        type=whole(1, 65536),
+        default=1,
+        unit="steps",
+        help="gradient accumulation: steps per update of the weights; 1 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="ema",
+        type=number(0, 1, below=True),
+        default=0.0,
+        help="momentum of the exponential moving average of the weights, which is validated and "
+        "saved in their place; 0 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="mixed_precision",
+        type=choice("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="data type in which the layers compute; auto is float32 on the CPU, bfloat16 or "
+        "float16 on a GPU",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="jit",
+        type=choice("auto", "on", "off"),
+        default="auto",
+        help="compile the training step with XLA; auto does so on a GPU only",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="scale_lr",
+        type=choice("none", "linear"),
+        default="none",
+        help="linear multiplies the learning rate by --batch_size / 16",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="patience",
+        type=whole(0, 100000),
+        default=0,
+        unit="epochs",
+        help="early stopping: number of epochs without a better validation score, counted after "
+        "--freeze_epochs; 0 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="seed",
+        type=whole(0, 2**31 - 1),
+        default=0,
+        help="seed of all random numbers",
+        group="Training",
+        saved=True,
+    ),
+)
+
+
+AUGMENTATION_OPTIONS = (
+    Option(
+        name="horizontal_flip",
+        type=YES_NO,
+        default=True,
+        help="mirror images left to right, with probability 0.5",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="vertical_flip",
+        type=YES_NO,
+        default=False,
+        help="mirror images top to bottom, with probability 0.5",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="shift",
+        type=number(0, 0.5),
+        default=0.1,
+        unit="fraction",
+        help="maximum shift in each direction, relative to the side of the image; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="rotation",
+        type=number(0, 180),
+        default=10.0,
+        unit="degrees",
+        help="maximum rotation in each direction; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="zoom",
+        type=number(0, 0.9),
+        default=0.1,
+        unit="fraction",
+        help="maximum enlargement and reduction; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="random_eraser",
+        type=number(0, 1),
+        default=0.25,
+        unit="probability",
+        help="probability of erasing a random rectangle, which is filled with noise; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="randaugment",
+        type=number(0, 1),
+        default=0.0,
+        help="strength of the two operations of RandAugment; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="augmix",
+        type=number(0, 1),
+        default=0.0,
+        help="strength of the three chains of operations of AugMix; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="mixup",
+        type=number(0, 10),
+        default=0.0,
+        help="MixUp: alpha of the Beta distribution of the weight with which two images are "
+        "blended; 0 disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+    Option(
+        name="cutmix",
+        type=number(0, 10),
+        default=0.0,
+        help="CutMix: alpha of the Beta distribution of the area pasted from another image; 0 "
+        "disables it",
+        group="Augmentation",
+        saved=True,
+    ),
+)
