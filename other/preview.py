@@ -13,32 +13,13 @@ from common.files import replacing
 from compute.backend import import_keras
 from data.prefetching import Reading
 from data.samples import find_labels, read_label_names, read_samples
+from other.reporting.fonts import FONTS
 from runs import run_folder
 from training.batches import training_variation
 
 LEAST, MOST = 16, 64  # images shown, where there are as many
 SMALL, LARGE = 160, 320  # pixels: smaller images are enlarged, larger ones shrunk
 LETTERS, GAP = 14, 8  # pixels: size of the letters, space around a cell
-# Fonts that come with systems or their packages, those that know Chinese first.
-FONTS = (
-    "NotoSansCJK-Regular.ttc",
-    "NotoSansCJKsc-Regular.otf",
-    "NotoSansSC-Regular.otf",
-    "wqy-microhei.ttc",
-    "wqy-zenhei.ttc",
-    "DroidSansFallbackFull.ttf",
-    "PingFang.ttc",
-    "STHeiti Light.ttc",
-    "Hiragino Sans GB.ttc",
-    "msyh.ttc",
-    "simsun.ttc",
-    "simhei.ttf",
-    "DejaVuSans.ttf",
-    "LiberationSans-Regular.ttf",
-    "NotoSans-Regular.ttf",
-    "Arial.ttf",
-    "arial.ttf",
-)
 
 
 def main(options):

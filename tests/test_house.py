@@ -34,10 +34,10 @@ FLOORS = {
     "evaluation": 8,
     "export": 8,
     "other.data_quality": 8,
-    "other.reporting": 8,
     "train": 9,
     "eval": 9,
     "inference": 9,
+    "other.reporting": 9,  # draws and lays out what evaluation measures
     "save_model": 9,
     "multigpu_train": 10,  # chooses the devices of train's loop
     "save_multigpu_model": 10,  # proves save_model's export on one device

@@ -8,16 +8,35 @@ import logging
 import os
 
 from common.console import say
-from other.preview import FONTS
 
 FALLBACK = "DejaVu Sans"  # comes with matplotlib
+# Fonts that come with systems or their packages, those that know Chinese first.
+FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansCJKsc-Regular.otf",
+    "NotoSansSC-Regular.otf",
+    "wqy-microhei.ttc",
+    "wqy-zenhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "PingFang.ttc",
+    "STHeiti Light.ttc",
+    "Hiragino Sans GB.ttc",
+    "msyh.ttc",
+    "simsun.ttc",
+    "simhei.ttf",
+    "DejaVuSans.ttf",
+    "LiberationSans-Regular.ttf",
+    "NotoSans-Regular.ttf",
+    "Arial.ttf",
+    "arial.ttf",
+)
 LONGEST = 30  # columns of a terminal that a name may take in a chart; Chinese takes two a letter
 
 
 def for_names(names):
     """Chooses fonts that have the letters of some class names.
 
-    The first font of `other.preview.FONTS` that has all of them is taken where DejaVu
+    The first font of `FONTS` that has all of them is taken where DejaVu
     Sans, which comes with matplotlib, lacks some. Where none has all, that with the most
     is taken, names that still lack letters become `class ID`, and a line on standard
     error says what helps.
