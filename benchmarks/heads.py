@@ -81,9 +81,7 @@ def make_step(backbone, pooling):
     size, batch = SIZES[backbone]
     keras.utils.set_random_seed(0)
     dim = BILINEAR_DIM if pooling == "bilinear" else None
-    model = build_model(
-        Architecture(backbone, size, pooling=pooling, bilinear_dim=dim), CLASSES
-    )
+    model = build_model(Architecture(backbone, size, pooling=pooling, bilinear_dim=dim), CLASSES)
     model.compile("adamw", "categorical_crossentropy", jit_compile=False)
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (batch, size, size, 3), np.uint8)

@@ -26,7 +26,7 @@ from export import acceptance, conversion, verification
 from export.acceptance import Proof
 from export.formats import Variant
 from export.verification import Comparison
-from prediction import exported_model, runtimes
+from prediction import exported_model, openvino_predictor, runtimes
 from prediction.classifier import Classifier
 from runs import run_folder
 
@@ -191,7 +191,7 @@ def test_signals_still_arrive_when_models_have_gone(made):
         "cores, Core = [], openvino.Core\n"
         "openvino.Core = lambda: cores.append(1) or Core()\n"
         "signal.signal(signal.SIGUSR1, lambda *_: print('arrived', len(cores)))\n"
-        "models = [runtimes.OpenVINOPredictor(sys.argv[1]) for _ in range(2)]\n"
+        "models = [runtimes.open_model(sys.argv[1], 'openvino') for _ in range(2)]\n"
         "for model in models:\n"
         "    _, *shape = model.model.input(0).partial_shape\n"
         "    model(numpy.zeros((2, *(each.get_length() for each in shape)), 'uint8'))\n"
@@ -205,7 +205,8 @@ def test_signals_still_arrive_when_models_have_gone(made):
 
 def test_a_runtime_that_is_not_installed(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
-    monkeypatch.setattr(runtimes, "_core", runtimes._core.__wrapped__)  # others have imported it
+    # Without what it remembers: other tests have imported it.
+    monkeypatch.setattr(openvino_predictor, "_core", openvino_predictor._core.__wrapped__)
     with pytest.raises(InputError, match="openvino is not installed; pip install openvino"):
         runtimes.open_model(str(made.model), "openvino")
 
