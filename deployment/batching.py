@@ -38,7 +38,7 @@ class Batcher:
     """Decodes images and calls a model with batches of them.
 
     The size of a batch is a power of two, because OpenVINO pads other sizes to one
-    (`runtimes.BATCHES`).
+    (`openvino_predictor.BATCH_SIZES`).
 
     Args:
         decode: function from an image's bytes to uint8 (S, S, 3), which raises ImageError.
