@@ -16,6 +16,8 @@ from modeling import backbones
 from modeling.imagenet_weights import cache_folder, imagenet_file
 from other import backbone_table, fetch_weights
 
+pytestmark = pytest.mark.training
+
 SMALLEST = {  # of each family
     "EfficientNet": "EfficientNetB0", "EfficientNetV2B": "EfficientNetV2B0",
     "EfficientNetV2": "EfficientNetV2S", "ConvNeXt": "ConvNeXtTiny", "DenseNet": "DenseNet121",

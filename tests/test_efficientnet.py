@@ -18,6 +18,8 @@ from modeling import builder as model_module
 from modeling.architecture import Architecture
 from modeling.builder import build_model
 
+pytestmark = pytest.mark.training
+
 MEAN, STDDEV = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 # Parameters with the 1000-class head, as published, and the channels that go into the head.
 PUBLISHED = {

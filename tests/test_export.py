@@ -30,6 +30,8 @@ from prediction import exported_model, openvino_predictor, runtimes
 from prediction.classifier import Classifier
 from runs import run_folder
 
+pytestmark = pytest.mark.training
+
 APART = verification.run_in_subprocess  # before the tests' stand-in takes its place
 FEW_BLOCKS = (network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2))
 

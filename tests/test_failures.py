@@ -17,6 +17,8 @@ from runs import checkpoint, run_folder
 from runs.margin_files import read_margins
 from training import callbacks, finalize
 
+pytestmark = pytest.mark.training
+
 # Fixtures
 data, wholes, one_block = test_preemption.data, test_preemption.wholes, test_preemption.one_block
 ROOM = 60_000  # bytes left on a full disk: less than a checkpoint or the weights take

@@ -19,6 +19,8 @@ from runs.run_folder import find
 from save_model import export
 from training import callbacks, fine_tuning
 
+pytestmark = pytest.mark.training
+
 FEW_BLOCKS = (network.Stage(3, 1, 16, 1, 2), network.Stage(3, 2, 24, 6, 2))
 PLAIN = ("--horizontal_flip", "no", "--shift", "0", "--rotation", "0", "--zoom", "0",
          "--random_eraser", "0")

@@ -37,6 +37,8 @@ from training import callbacks, run_recorder
 from training.patience import Patience
 from training.run_recorder import RunRecorder
 
+pytestmark = pytest.mark.training
+
 LABELS = ["red", "green", "blue"]
 FEW_BLOCKS = (
     network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2), network.Stage(5, 1, 24, 6, 2),

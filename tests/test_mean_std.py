@@ -175,6 +175,7 @@ def test_numbers_take_the_place_of_the_backbones_own(few_blocks, backbone, mean,
     np.testing.assert_allclose(scaled(backbone, NUMBERS), given, atol=1e-5)
 
 
+@pytest.mark.training
 def test_a_run_keeps_the_numbers_and_not_the_file(few_blocks, tmp_path):
     """Training, going on, evaluation and export, the file gone after the training."""
     write_samples(tmp_path / "train", 4)

@@ -18,6 +18,8 @@ from conftest import ROOT, command, write_samples
 from modeling import weight_files
 from runs import run_folder
 
+pytestmark = pytest.mark.training
+
 PLAIN = ("--weights", "none", "--input_size", 32, "--batch_size", 8, "--workers", 2,
          "--dropout", 0, "--drop_connect", 0, "--epochs", 3)
 # name -> options besides; each is trained on one device and on two

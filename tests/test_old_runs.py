@@ -21,6 +21,8 @@ from runs.checkpoint import newest
 from runs.margin_files import TRAINED_ON, read_margins
 from runs.results import read_results
 
+pytestmark = pytest.mark.training
+
 ARCHIVE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "old_runs.zip")
 STAGES = (
     network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2), network.Stage(5, 1, 24, 6, 2),

@@ -7,6 +7,8 @@ import pytest
 from training.optimizers import DECAYED, KINDS, layer_factors, make_optimizer
 from warmup_cosine_decay_scheduler import WarmupCosineDecay
 
+pytestmark = pytest.mark.training
+
 
 def cosine(peak_rate, steps):
     return WarmupCosineDecay(peak_rate, total_steps=steps)

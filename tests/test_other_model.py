@@ -15,6 +15,8 @@ from Groupnormalization import to_group_normalization
 from modeling import backbones, weight_files
 from modeling.layer_names import SQUEEZE_LAYERS
 
+pytestmark = pytest.mark.training
+
 applications = keras.applications
 # name, size, the family's preprocess_input (None: the model of Keras has it inside)
 FAMILIES = [

@@ -25,6 +25,8 @@ from runs import run_folder
 from runs.margin_files import read_margins
 from training import callbacks
 
+pytestmark = pytest.mark.training
+
 ONE_BLOCK = (network.Stage(3, 1, 8, 1, 1),)
 TERM, INT = signal.SIGTERM, signal.SIGINT
 EACH_STEP = ("--checkpoint_minutes", 1e-9)

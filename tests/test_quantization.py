@@ -25,6 +25,8 @@ from prediction import exported_model, runtimes
 from prediction.classifier import Classifier
 from runs import reference_images, run_folder
 
+pytestmark = pytest.mark.training
+
 EVERY = [(name, precision) for name, runtime in runtimes.RUNTIMES.items()
          for precision in runtime.files if precision != "bfloat16"]
 # On probabilities: ten bits of a weight and rounded ranges, in a network of a few layers

@@ -30,6 +30,8 @@ from modeling.builder import build_model
 from prediction.classifier import Classifier
 from runs import checkpoint, run_folder
 
+pytestmark = pytest.mark.training
+
 FEW_BLOCKS = (
     network.Stage(3, 1, 8, 1, 1), network.Stage(3, 2, 16, 6, 2), network.Stage(5, 1, 24, 6, 2),
 )
