@@ -5,6 +5,7 @@ import os
 from common.console import show
 from common.errors import InputError
 from common.files import check_writable
+from config.mode_options import EvalOptions
 from data.samples import check_labels, read_samples
 from evaluation.scores import measure, measure_answered
 from prediction.batch import predict_samples
@@ -15,7 +16,7 @@ from runs.predictions_table import FILE_NAME, Prediction, write_predictions
 TOP_K = 5
 
 
-def main(options):
+def main(options: EvalOptions):
     """`--mode eval`."""
     path = run_folder.find(options.run, options.save_dir)
     check_writable(options.csv, "--csv")

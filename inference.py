@@ -14,12 +14,13 @@ from common.console import say, show
 from common.errors import ImageError, InputError
 from common.files import check_writable, replacing
 from config import parser
+from config.mode_options import PredictOptions
 from data.image_files import find_images
 from prediction.classifier import TOP_K, Classifier, check_top_k, known_labels
 from runs import run_folder
 
 
-def main(options):
+def main(options: PredictOptions):
     """`--mode predict`."""
     image_paths = find_images(options.image)
     check_writable(options.csv, "--csv")

@@ -14,6 +14,7 @@ from compute import cluster
 from compute.backend import check_jax, hidden_output, import_keras
 from compute.device_names import launcher, split_device_names
 from compute.devices import Devices, Sharding, tensorflow_strategy
+from config.mode_options import TrainOptions
 from config.modes import saved_options
 from modeling import backbones
 from training import option_checks
@@ -24,7 +25,7 @@ from training.setup import fingerprint
 SHARED_OPTIONS = (saved_options("train") - {"workers", "run"}) | {"overwrite", "resume", "force"}
 
 
-def main(options):
+def main(options: TrainOptions):
     """`--mode train` with `--multigpu`, `--devices`, `--coordinator` or a launcher's variables."""
     if options.coordinator or options.backend == "jax" and launcher():
         metrics = _train_in_several_processes(options)

@@ -15,6 +15,7 @@ from common.console import say, show
 from common.errors import InputError, RunError
 from common.files import checksum, replace_folder
 from compute.backend import exact_float32, import_keras
+from config.mode_options import ExportOptions, SavePbOptions
 from data.decoding import load
 from export import acceptance, formats, verification
 from export.acceptance import DEFAULT_LIMITS, Limits, prove
@@ -32,7 +33,7 @@ from runs import reference_images, run_folder
 SAVED_MODEL = (Variant("savedmodel", "float32"),)
 
 
-def main(options):
+def main(options: ExportOptions | SavePbOptions):
     """`--mode export`, and `--mode save_pb`, which has no options for formats."""
     settings = {}
     if hasattr(options, "format"):

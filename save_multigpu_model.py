@@ -16,6 +16,7 @@ import save_model
 from common.console import show
 from common.errors import RunError
 from compute.backend import has_gpu, import_keras
+from config.mode_options import SavePbOptions
 from data.decoding import load
 from export.acceptance import Limits, Proof
 from export.verification import Comparison
@@ -40,7 +41,7 @@ np.save(answers_path, [
 """
 
 
-def main(options):
+def main(options: SavePbOptions):
     """`--mode save_pb --multigpu`."""
     run = save_model.find(options)
     import_keras()

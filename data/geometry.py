@@ -88,7 +88,14 @@ def target_size(height, width, preprocessing):
 
 
 def swaps_sides(orientation):
-    """Whether an image of the EXIF `orientation` (1-8) has width and height exchanged."""
+    """Whether an EXIF orientation exchanges width and height.
+
+    Args:
+        orientation: int, 1 to 8.
+
+    Returns:
+        bool.
+    """
     return orientation in (5, 6, 7, 8)
 
 

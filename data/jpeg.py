@@ -21,7 +21,14 @@ MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])", re.DOTALL)
 
 
 def is_jpeg(data):
-    """Whether a file's bytes `data` begin as a JPEG does."""
+    """Whether a file begins as a JPEG does.
+
+    Args:
+        data: bytes of the file.
+
+    Returns:
+        bool.
+    """
     return bytes(data[:3]) == b"\xff\xd8\xff"
 
 

@@ -50,7 +50,14 @@ class Samples(NamedTuple):
 
 
 def find_labels(folder):
-    """Path of the label.json in `folder`, or of the project's if it has none."""
+    """Finds the class names of a folder.
+
+    Args:
+        folder: str, a folder of images.
+
+    Returns:
+        str, path of the folder's label.json, or of the project's if it has none.
+    """
     own_path = os.path.join(folder, "label.json")
     return own_path if os.path.exists(own_path) else PROJECT_LABELS
 
@@ -168,17 +175,38 @@ def _read_flat_json(path):
 
 
 def stem(name):
-    """A file's `name` without its last extension: what image and text file share."""
+    """What an image and its text file share.
+
+    Args:
+        name: str, a file name or path.
+
+    Returns:
+        str, the name without its last extension.
+    """
     return os.path.splitext(name)[0]
 
 
 def is_text(name):
-    """Whether a file's `name` is that of a text file, and not a hidden one."""
+    """Whether a name is that of a text file, and not a hidden one.
+
+    Args:
+        name: str, a file name.
+
+    Returns:
+        bool.
+    """
     return name.endswith(".txt") and not name.startswith(".")
 
 
 def text_file_name(image_name):
-    """Name of the text file beside the image `image_name`; of a path, the path."""
+    """Name of the text file beside an image.
+
+    Args:
+        image_name: str, a file name or path.
+
+    Returns:
+        str, likewise a file name or path.
+    """
     return stem(image_name) + ".txt"
 
 

@@ -12,6 +12,8 @@ import signal
 import socket
 import sys
 
+from config.mode_options import ServeOptions
+
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -23,7 +25,7 @@ SHUTDOWN = 30  # seconds in which requests under way are finished
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def main(options):
+def main(options: ServeOptions):
     """Runs `--mode serve`.
 
     Args:

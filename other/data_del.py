@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from common import console
 from common.errors import ImageError, InputError
+from config.mode_options import AuditOptions
 from data import decoding, near_duplicates
 from data.geometry import Preprocessing, target_size
 from other.data_quality import duplicates, folder_checks, image_checks, label_checks
@@ -44,7 +45,7 @@ class ImageFile(NamedTuple):
     part: int
 
 
-def main(options):
+def main(options: AuditOptions):
     """`--mode audit`.
 
     Returns:

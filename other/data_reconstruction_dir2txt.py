@@ -9,6 +9,7 @@ from tqdm import tqdm
 from common import console
 from common.errors import ImageError, InputError, first_ten
 from common.files import building, check_building
+from config.mode_options import Dir2txtOptions
 from data import near_duplicates
 from data.decoding import load
 from data.file_transfer import Transfer
@@ -20,7 +21,7 @@ HASH_PART = 1  # training splits by part 0: so it can split what is assigned to 
 PARTS = ("train_datasets", "val_datasets", "test_datasets")
 
 
-def main(options):
+def main(options: Dir2txtOptions):
     """`--mode dir2txt`."""
     result = convert(
         options.source, options.target, options.how, options.split, options.workers, options.dry_run

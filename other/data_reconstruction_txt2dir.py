@@ -9,6 +9,7 @@ from tqdm import tqdm
 from common import console
 from common.errors import InputError, first_ten
 from common.files import building, check_building, replacing
+from config.mode_options import Txt2dirOptions
 from data.file_transfer import Transfer
 from data.image_files import EXTENSIONS
 from data.samples import find_labels, read_label_names, read_samples, text_file_name
@@ -17,7 +18,7 @@ COLUMNS = ["path", "label"]
 LONGEST_NAME = 255  # bytes of a folder's name, the maximum of most file systems
 
 
-def main(options):
+def main(options: Txt2dirOptions):
     """`--mode txt2dir`."""
     _check(options)
     images = _read(options)

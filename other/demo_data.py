@@ -13,6 +13,7 @@ import numpy as np
 from common import console
 from common.errors import InputError
 from common.files import building
+from config.mode_options import DemoDataOptions
 from data.samples import write_label_names, write_sample
 
 SIZE = 32  # pixels per side; the scans are enlarged so that a person can see something
@@ -20,7 +21,7 @@ TEST_COUNT, VALIDATION_COUNT = 360, 180  # images; the other 1,257 are for train
 CLASS_NAMES = [str(digit) for digit in range(10)]
 
 
-def main(options):
+def main(options: DemoDataOptions):
     """`--mode demo_data`."""
     console.show(write(options.target, options.seed), _text, options.json)
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from common import console
 from common.errors import ImageError, InputError, first_ten
 from common.files import write_text
+from config.mode_options import MeanStdOptions
 from data.decoding import decode, load
 from data.geometry import Preprocessing
 from data.image_files import walk_images
@@ -20,7 +21,7 @@ SLICE = 16  # images per task, so that handing them to a thread costs little
 FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded at their full size
 
 
-def main(options):
+def main(options: MeanStdOptions):
     """`--mode mean_std`."""
     image_paths = walk_images(options.source)
     _check_target(options.target)

@@ -9,12 +9,13 @@ import shutil
 
 from common import console
 from common.errors import InputError, RunError, first_ten
+from config.mode_options import CleanOptions
 from data.image_files import EXTENSIONS
 from other.data_quality import file_moves, manifest
 from other.data_quality.findings import read_removals
 
 
-def main(options):
+def main(options: CleanOptions):
     """`--mode clean`."""
     _check(options)
     if options.undo:

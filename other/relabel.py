@@ -12,6 +12,7 @@ from tqdm import tqdm
 from common import console
 from common.errors import InputError, RunError, first_ten
 from common.files import write_text
+from config.mode_options import RelabelOptions
 from config.parser import nearest
 from data.samples import check_labels, read_samples, sample_line, text_file_name
 from other.data_quality.tables import read_table, write_table
@@ -40,7 +41,7 @@ class Change(NamedTuple):
     content: str
 
 
-def main(options):
+def main(options: RelabelOptions):
     """`--mode relabel`."""
     run = run_folder.find(options.run, options.save_dir)
     changes, unchanged = read(options.csv, known_labels(run), f"the labels of {run}")

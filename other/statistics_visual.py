@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from common import console
 from common.errors import ImageError, first_ten
+from config.mode_options import StatisticsOptions
 from data.decoding_limits import MAX_PIXELS
 from data.pillow_formats import FORMATS
 from data.samples import check_labels, find_labels, read_label_names, read_samples
@@ -33,7 +34,7 @@ ORIENTATION_TAG = 0x0112  # EXIF's
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
-def main(options):
+def main(options: StatisticsOptions):
     """`--mode statistics`."""
     check_output_folder(options.target, FILES)
     class_names, training, validation = _read_parts(options)
