@@ -8,11 +8,12 @@ from common.errors import InputError
 from compute.backend import import_keras
 from compute.device_names import launcher
 from compute.devices import Devices
+from config.mode_options import TrainOptions
 from training.failures import explain
 from training.setup import prepare
 
 
-def main(options):
+def main(options: TrainOptions):
     """`--mode train`."""
     report(fit(options), options)
 
@@ -46,7 +47,7 @@ def one_device(setup):
     return Devices()
 
 
-def fit(options, setup_devices=one_device):
+def fit(options: TrainOptions, setup_devices=one_device):
     """Trains a classifier and leaves its run folder.
 
     Args:
