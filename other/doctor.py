@@ -87,7 +87,14 @@ def _each(options, find, names):
 
 
 def private(text):
-    """A text whose paths begin at the working folder or at ~, and do not name the user."""
+    """Hides the user: paths begin at the working folder or at ~, and do not name the user.
+
+    Args:
+        text: str.
+
+    Returns:
+        str.
+    """
     for folder, short in ((os.getcwd(), "."), (os.path.expanduser("~"), "~")):
         if len(folder) > 1:
             text = re.sub(rf"(?<![\w.~-]){re.escape(folder)}(?![\w-])", short, text)
@@ -106,7 +113,14 @@ def _search(pattern, path):
 
 
 def toolkit(options):
-    """The versions of this toolkit and of Python, and the system."""
+    """The versions of this toolkit and of Python, and the system.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
     return {
         "version": _search("^## *(.+)", ROOT / "CHANGELOG.md") or "unknown",
         # The last line tells where HEAD is. Not asked of git, which may not be installed.
@@ -117,7 +131,14 @@ def toolkit(options):
 
 
 def machine(options):
-    """The processor and the memory."""
+    """The processor and the memory.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
     flags = _search(r"^(?:flags|Features)\s*:(.+)", PROC / "cpuinfo")
     total, free = memory()
     return {
@@ -148,7 +169,14 @@ def memory():
 
 
 def packages(options):
-    """The packages of the requirements files, and what else is of another version than pinned."""
+    """The packages of the requirements files, and what else is of another version than pinned.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
     from packaging.requirements import Requirement
 
     rows = {}
@@ -169,7 +197,14 @@ def packages(options):
 
 
 def environment(options):
-    """The environment variables that change what is computed: no others, and nothing secret."""
+    """The environment variables that change what is computed: no others, and nothing secret.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
     rows = {}
     for name, value in sorted(os.environ.items()):
         if name in VARIABLES or name.startswith("TF_"):
@@ -180,7 +215,14 @@ def environment(options):
 
 
 def folders(options):
-    """The folders that are written to, each proved by a file that goes again."""
+    """The folders that are written to, each proved by a file that goes again.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
 
     def prove(name):
         path = place = getattr(options, name, None) or tempfile.gettempdir()
@@ -203,7 +245,14 @@ def folders(options):
 
 
 def devices(options):
-    """What Keras, TensorFlow and JAX, as far as they are installed, compute on."""
+    """What Keras, TensorFlow and JAX, as far as they are installed, compute on.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
     there = [name for name in ("keras", "tensorflow", "jax") if importlib.util.find_spec(name)]
 
     def find(name):
@@ -229,7 +278,14 @@ def devices(options):
 
 
 def decoding(options):
-    """A picture of two colours comes back from every format."""
+    """A picture of two colours comes back from every format.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
     from PIL import Image
 
     from data.decoding import load
@@ -273,7 +329,14 @@ def tiny_model():
 
 
 def training(options):
-    """A tiny model learns in a few steps."""
+    """A tiny model learns in a few steps.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
 
     def prove(name):
         model, images, labels = tiny_model()
@@ -286,7 +349,14 @@ def training(options):
 
 
 def export(options):
-    """The tiny model, exported, answers the same in every runtime that is installed."""
+    """The tiny model, exported, answers the same in every runtime that is installed.
+
+    Args:
+        options: `DoctorOptions`.
+
+    Returns:
+        dict of name -> str, one row of the page each.
+    """
     from data.geometry import Preprocessing
     from export import formats
     from export.acceptance import TOLERANCE

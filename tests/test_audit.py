@@ -652,7 +652,7 @@ def test_what_is_refused_before_any_work(source, tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("x")
-    assert "is no earlier output" in refused("--source", source, "--target", mine)
+    assert "is not an earlier output" in refused("--source", source, "--target", mine)
 
 
 def test_what_is_refused_of_a_folder_a_class(by_class, tmp_path, monkeypatch):

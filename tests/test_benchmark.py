@@ -435,7 +435,7 @@ def test_what_is_refused(words, tables, tmp_path, capsys, monkeypatch):
     (taken / "mine.txt").write_text("")
     with monkeypatch.context() as patch:
         patch.setattr(benchmark, "run_in_subprocess", None)  # before anything is measured
-        assert "is no earlier output of this tool" in refused("--target", taken)
+        assert "is not an earlier output of this tool" in refused("--target", taken)
     write_label_names(words[5], LABELS[::-1])
     assert "names other classes than the labels of" in refused()
     write_label_names(words[5], LABELS)

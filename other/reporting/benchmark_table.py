@@ -54,7 +54,14 @@ def _note(row, key):
 
 
 def name_of(row):
-    """What a row is of, such as "onnx int8"."""
+    """What a row is of, such as "onnx int8".
+
+    Args:
+        row: dict, one row of the table.
+
+    Returns:
+        str.
+    """
     return f"{row['runtime']} {row['precision']}"
 
 
@@ -64,7 +71,14 @@ def _number(value):
 
 
 def text(result):
-    """The figures as a table, from what --json gives."""
+    """The figures as a table for a terminal.
+
+    Args:
+        result: dict, the answer of `--json`.
+
+    Returns:
+        str.
+    """
     measured = [f"{result['model']}, computed on {result['cores']} cores"]
     if result["original"]:
         measured.append(
@@ -138,7 +152,12 @@ def _cells(row):
 
 
 def write_csv(path, rows):
-    """Writes a line a row."""
+    """Writes the figures as a CSV, one line per row.
+
+    Args:
+        path: str, the file.
+        rows: list of dict, one per runtime and precision.
+    """
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()

@@ -7,16 +7,16 @@ import shutil
 from common.errors import InputError, first_ten
 from common.files import replace_folder
 
-DPI = 100  # pixels an inch
+DPI = 100  # pixels per inch
 
 
 def check_output_folder(target, files):
     """Refuses a --target that is neither free nor an earlier output.
 
     Args:
-        target: the folder to make.
-        files: names of the files that the tool writes: a folder that holds nothing else
-            is an earlier output (or empty), and may be replaced.
+        target: str, the folder to make.
+        files: tuple of str, names of the files that the tool writes: a folder that holds nothing
+            else is an earlier output (or empty), and may be replaced.
     """
     # The second is where `files.replace_folder` puts the old one, deleting what is there.
     for path in (os.path.normpath(target), os.path.normpath(target) + ".old"):
@@ -30,17 +30,24 @@ def check_output_folder(target, files):
             raise InputError(f"--target: {path}: {error.strerror}") from None
         if others:
             raise InputError(
-                f"--target: {path} exists and is no earlier output of this tool, it holds "
+                f"--target: {path} exists and is not an earlier output of this tool: it holds "
                 f"{first_ten(others)}; name a folder that does not exist"
             )
 
 
 @contextlib.contextmanager
 def output_folder(target, files):
-    """Gives a new folder to fill, which takes the place of `target` when all went well.
+    """A context with a new folder to fill, which replaces `target` when all went well.
+
+    Args:
+        target: str, the folder to make.
+        files: tuple of str, names of the files that the tool writes.
+
+    Yields:
+        str, the folder to write into.
 
     Raises:
-        InputError: as `check_output_folder`, or the folder cannot be written.
+        InputError: `target` must not be replaced, or the folder cannot be written.
     """
     check_output_folder(target, files)
     target = os.path.normpath(target)
@@ -61,7 +68,11 @@ def output_folder(target, files):
 
 @contextlib.contextmanager
 def drawing(families):
-    """While charts are made and saved: their fonts, and an SVG that is the same every time."""
+    """A context in which charts are made and saved: fonts, and an SVG that is the same every time.
+
+    Args:
+        families: str or list of str, matplotlib's `font.family`.
+    """
     import matplotlib
 
     settings = {
@@ -75,7 +86,14 @@ def drawing(families):
 
 
 def save(figure, folder, stem, endings=("png", "svg")):
-    """Writes a figure into `folder`, once for each ending."""
+    """Writes a figure into a folder, once per format.
+
+    Args:
+        figure: `matplotlib.figure.Figure`.
+        folder: str, an existing folder.
+        stem: str, the file name without extension.
+        endings: tuple of str, the formats.
+    """
     for ending in endings:
         metadata = {"Date": None} if ending == "svg" else None
         # Tight: how wide a name becomes is only known when it has been drawn.

@@ -70,6 +70,13 @@ def shorten(name, longest=LONGEST):
     """`name`, its middle left out where it takes more than `longest` columns.
 
     The middle, because long names often differ at their ends only.
+
+    Args:
+        name: str.
+        longest: int, columns of a terminal that the result may take.
+
+    Returns:
+        str.
     """
     if columns(name) <= longest:
         return name
@@ -82,7 +89,14 @@ def shorten(name, longest=LONGEST):
 
 
 def columns(text):
-    """The columns of a terminal that `text` takes."""
+    """Counts the columns of a terminal that a text takes; Chinese takes two per letter.
+
+    Args:
+        text: str.
+
+    Returns:
+        int.
+    """
     import unicodedata
 
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)

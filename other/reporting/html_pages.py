@@ -9,9 +9,18 @@ TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates"
 
 
 def render(template, **values):
-    """The page that a file of `templates/` makes of `values`, a str.
+    """Fills in a template.
+
+    File names that are not UTF-8 are shown with backslashes.
 
     File names that are no UTF-8 are shown with backslashes in their place.
+
+    Args:
+        template: str, a file name in `templates/`.
+        values: what the template asks for.
+
+    Returns:
+        str, the page.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

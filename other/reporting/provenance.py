@@ -13,7 +13,14 @@ PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv-pyt
 
 
 def option_rows(options):
-    """(name, value, default, whether they differ) of each option of a training, as text."""
+    """The options of a training as text.
+
+    Args:
+        options: `TrainOptions` of a run.
+
+    Returns:
+        list of (name, value, default, whether they differ), str but for the last.
+    """
     rows = []
     for option in parser.mode_options("train"):
         value = getattr(options, option.name)
@@ -25,10 +32,21 @@ def option_rows(options):
 
 
 def fingerprint(samples, labels, workers):
-    """SHA-256, in hex, of one line an image, sorted by file name: `NAME, CLASS, CONTENT`.
+    """SHA-256, in hex, of one line per image, sorted by file name: `NAME, CLASS, CONTENT`.
 
     CONTENT is `splitting.content_hash` of the file in 16 hexadecimal digits. Equal for equal images
     with equal labels, wherever they are.
+
+    CONTENT is `splitting.content_hash` of the file in 16 hexadecimal digits. Equal for equal images
+    with equal labels, wherever they are.
+
+    Args:
+        samples: `Samples`.
+        labels: tuple of str, class names in the order of their ids.
+        workers: int, threads that read files.
+
+    Returns:
+        str.
     """
 
     def line(position):

@@ -60,10 +60,21 @@ def surest_errors(answers, preprocessing, run):
 
 
 def heat_maps(run, images, classes):
-    """`grad_cam` of a run's best weights; None where there is none to be had.
+    """Grad-CAM of a run's best weights; None where there is none.
+
+    That is where Keras does not compute with TensorFlow, and where the last feature map is one
+    place, as for images of 32 pixels.
 
     That is where Keras does not compute with TensorFlow, and where the last feature map is one
     place, as of images of 32 pixels: it cannot tell one from another.
+
+    Args:
+        run: `Run`.
+        images: uint8 (N, S, S, 3), RGB.
+        classes: int (N,), ids of the classes to explain.
+
+    Returns:
+        float32 (N, h, w), 0 to 1, or None.
     """
     if import_keras().backend.backend() != "tensorflow":
         return None
@@ -100,7 +111,15 @@ def doubtful(suspects, answers):
 
 
 def sized(image, side):
-    """A square picture with `side` pixels, small ones with their pixels visible."""
+    """Resizes a square picture; small ones keep their pixels visible.
+
+    Args:
+        image: uint8 (S, S, 3).
+        side: int, pixels of the result's side.
+
+    Returns:
+        uint8 (side, side, 3).
+    """
     method = cv2.INTER_AREA if len(image) > side else cv2.INTER_NEAREST
     return cv2.resize(image, (side, side), interpolation=method)
 
