@@ -82,3 +82,71 @@ def test_readmes_name_every_file_of_the_root(name):
     for file in sorted(os.listdir(ROOT)):
         if file.endswith(".py"):
             assert file in read(name), file
+
+
+# --- commands and paths ---------------------------------------------------------------
+
+COMMANDS = [*DOCUMENTS, *(f"sh/{name}" for name in sorted(os.listdir(os.path.join(ROOT, "sh"))))]
+# What stands for a value that the reader fills in: words in capitals, shell variables
+PLACEHOLDER = re.compile(r"[A-Z][A-Z0-9_/.]*$|.*[$<{]")
+WORDS = re.compile(r"[A-Za-z0-9_.,:/=@*'\"$<>{}\[\]()+~-]+")
+
+
+def lines_of(name):
+    """Lines of a document, those that a backslash continues as one."""
+    return re.sub(r" *\\\n *", " ", read(name)).splitlines()
+
+
+def commands(name, start):
+    """The words after `start` in each command of a document, up to what ends a command."""
+    for line in lines_of(name):
+        for rest in line.split(start)[1:]:
+            words = []
+            for word in re.split(r"[ `]", re.split(r"[`|;#]| && | >|\)", rest)[0]):
+                if word:
+                    words.append(word.strip("'\""))
+            yield line, words
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_are_understood(name):
+    """Each `run.py --mode X ...` is read by the parser, placeholders replaced by the default."""
+    for line, words in commands(name, "run.py --mode "):
+        mode, *words = words or ["X"]
+        if PLACEHOLDER.match(mode):
+            continue
+        assert mode in parser.MODES, line
+        known = {option.name: option for option in parser.mode_options(mode)}
+        given = [word[2:].split("=")[0] for word in words if word.startswith("--")]
+        assert set(given) <= {*known, "help"}, line
+        for option, value in zip(words, words[1:]):
+            if option.startswith("--") and not value.startswith("-"):
+                if option[2:] in known and not PLACEHOLDER.match(value) and value != "...":
+                    known[option[2:]].type.convert(value.rstrip(".,:"))  # refused: ValueError
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_commands_start_is_there(name):
+    for start, ending in (("bash sh/", ""), ("pip install -r ", ""), ("python -m ", ".py")):
+        for line, words in commands(name, start):
+            word = words[0].rstrip(".,:") if words else "X"
+            if start == "python -m ":
+                if word.split(".")[0] not in ("benchmarks", "tests", "export", "other"):
+                    continue  # pytest, pip, venv
+                word = word.replace(".", "/")
+            if not PLACEHOLDER.match(word):
+                path = ("sh/" if start == "bash sh/" else "") + word.removeprefix("/opt/image-"
+                                                                                  "classifier/")
+                assert os.path.exists(os.path.join(ROOT, path + ending)), line
+
+
+@pytest.mark.parametrize("name", [each for each in DOCUMENTS if each != "CHANGELOG.md"])
+def test_files_in_backticks_are_there(name):
+    ours = {os.path.basename(path) for path in os.listdir(ROOT)} | {"client.py"}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True,
+                            check=True).stdout.split()
+    in_packages = {os.path.basename(path): path for path in listed}
+    for path in re.findall(r"`([A-Za-z_/-]+\.(?:py|sh))`", read(name)):
+        beside = os.path.basename(path) in in_packages and "/" not in path
+        assert os.path.exists(os.path.join(ROOT, path)) or path in ours or (
+            beside and name == "CONTRIBUTING.md"), path
