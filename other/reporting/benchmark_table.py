@@ -4,17 +4,17 @@ import csv
 
 from config.parser import show
 
-# Of Okabe and Ito, which colour-blind people tell apart.
+# Okabe and Ito's colours, which colour-blind people can distinguish.
 COLORS = {"savedmodel": "#E69F00", "onnx": "#009E73", "openvino": "#0072B2", "litert": "#CC79A7"}
 GREY = "#8a939c"
 
 
 def chart(rows, title):
-    """Two panels, a bar a runtime and precision: time for one image, images a second.
+    """Two panels with a bar per runtime and precision: time for one image, images per second.
 
     Args:
         rows: list of dict with the keys `benchmark.COLUMNS`.
-        title: str.
+        title: str, above both panels.
 
     Returns:
         `matplotlib.figure.Figure`.
@@ -26,7 +26,7 @@ def chart(rows, title):
     panels = figure.subplots(1, 2, sharey=True)
     titles = (
         "milliseconds for one image (less is better)",
-        "images a second at the best batch size (more is better)",
+        "images per second at the best batch size (more is better)",
     )
     for axes, key, words in zip(panels, ("milliseconds", "images_per_second"), titles):
         values = [row[key] or 0 for row in rows]
@@ -54,7 +54,7 @@ def _note(row, key):
 
 
 def name_of(row):
-    """What a row is of, such as "onnx int8".
+    """The runtime and precision of a row, such as "onnx int8".
 
     Args:
         row: dict, one row of the table.
@@ -66,7 +66,7 @@ def name_of(row):
 
 
 def _number(value):
-    """Three digits, and all before the point."""
+    """At least three digits, and all before the decimal point."""
     return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
 
 
@@ -79,18 +79,18 @@ def text(result):
     Returns:
         str.
     """
-    measured = [f"{result['model']}, computed on {result['cores']} cores"]
+    text_lines = [f"{result['model']}, computed on {result['cores']} cores"]
     if result["original"]:
-        measured.append(
+        text_lines.append(
             f"agreement and difference: to {result['original']}, on "
             f"{result['images']} images of {result['images_from']}"
         )
     else:
-        measured.append(
-            "agreement and difference: only of the export, to the trained model; "
+        text_lines.append(
+            "agreement and difference: only those of the export, to the trained model; "
             "--data measures them here"
         )
-    table = [
+    table_rows = [
         (
             "  runtime",
             "precision",
@@ -107,22 +107,22 @@ def text(result):
             "difference",
         )
     ]
-    table += [_cells(row) for row in result["results"]]
-    used = [column for column in zip(*table) if any(column[1:])]
-    widths = [max(map(len, column)) for column in used]
-    for position, cells in enumerate(zip(*used)):
+    table_rows += [_cells(row) for row in result["results"]]
+    used_columns = [column for column in zip(*table_rows) if any(column[1:])]
+    column_widths = [max(map(len, column)) for column in used_columns]
+    for position, cells in enumerate(zip(*used_columns)):
         line = "  ".join(
             cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths))
+            for place, (cell, width) in enumerate(zip(cells, column_widths))
         )
         problem = result["results"][position - 1]["problem"] if position else None
-        measured.append(f"{line.rstrip()}  {problem}" if problem else line.rstrip())
+        text_lines.append(f"{line.rstrip()}  {problem}" if problem else line.rstrip())
     if any(row["auto"] for row in result["results"]):
-        measured.append("* what --runtime auto of --mode predict takes")
+        text_lines.append("* what --runtime auto of --mode predict takes")
     if any(row["accuracy"] is not None for row in result["results"]):
-        measured += [f"counted as wrong: {line}" for line in result["undecodable"]]
-    measured.append(f"table and chart: {result['target']}")
-    return "\n".join(measured)
+        text_lines += [f"counted as wrong: {line}" for line in result["undecodable"]]
+    text_lines.append(f"table and chart: {result['target']}")
+    return "\n".join(text_lines)
 
 
 def _cells(row):

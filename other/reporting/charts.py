@@ -1,4 +1,4 @@
-"""Folders of charts, replaced as a whole, and the manner in which charts are drawn."""
+"""Folders of charts, replaced as a whole, and the style in which charts are drawn."""
 
 import contextlib
 import os
@@ -25,13 +25,13 @@ def check_output_folder(target, files):
         if os.path.islink(path) or not os.path.isdir(path):
             raise InputError(f"--target: {path} is not a folder; name one that does not exist")
         try:
-            others = sorted(set(os.listdir(path)) - set(files))
+            other_files = sorted(set(os.listdir(path)) - set(files))
         except OSError as error:
             raise InputError(f"--target: {path}: {error.strerror}") from None
-        if others:
+        if other_files:
             raise InputError(
                 f"--target: {path} exists and is not an earlier output of this tool: it holds "
-                f"{first_ten(others)}; name a folder that does not exist"
+                f"{first_ten(other_files)}; name a folder that does not exist"
             )
 
 
@@ -51,19 +51,19 @@ def output_folder(target, files):
     """
     check_output_folder(target, files)
     target = os.path.normpath(target)
-    parent, name = os.path.split(os.path.abspath(target))
-    partial = os.path.join(parent, f".partial-{name}-{os.getpid()}")
+    parent_folder, folder_name = os.path.split(os.path.abspath(target))
+    partial_folder = os.path.join(parent_folder, f".partial-{folder_name}-{os.getpid()}")
     try:
-        os.makedirs(parent, exist_ok=True)
-        os.mkdir(partial)
-        yield partial
-        replace_folder(partial, target)
+        os.makedirs(parent_folder, exist_ok=True)
+        os.mkdir(partial_folder)
+        yield partial_folder
+        replace_folder(partial_folder, target)
     except OSError as error:
         raise InputError(
             f"--target: {target} cannot be written: {error.strerror or error}"
         ) from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial_folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -75,13 +75,13 @@ def drawing(families):
     """
     import matplotlib
 
-    settings = {
+    chart_settings = {
         "font.family": families,
         "svg.hashsalt": "charts",
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(chart_settings):
         yield
 
 

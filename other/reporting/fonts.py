@@ -1,7 +1,7 @@
 """Which font a chart should use, so that class names of any language come out right.
 
-No font is shipped: those of the machine are looked at, and where none has all letters
-a line says which Debian package brings one.
+No font is shipped: the fonts of the machine are searched, and where none has all letters, a note
+names the Debian package that has one.
 """
 
 import logging
@@ -42,26 +42,26 @@ def for_names(names):
     error says what helps.
 
     Args:
-        names: class names in the order of their ids.
+        names: sequence of str, class names in the order of their ids.
 
     Returns:
         (families, words): what matplotlib's `font.family` takes, and for each name the
         text to draw, in one line of at most `LONGEST` columns.
     """
     names = [" ".join(name.split()) for name in names]
-    needed = set("".join(names)) - {" "}
-    families, known = _choose(needed)
-    words, strange = [], []
-    for number, name in enumerate(names):
-        if set(name) - {" "} <= known:
+    needed_letters = set("".join(names)) - {" "}
+    families, known_letters = _choose(needed_letters)
+    words, undrawable = [], []
+    for class_id, name in enumerate(names):
+        if set(name) - {" "} <= known_letters:
             words.append(shorten(name))
         else:
-            words.append(f"class {number}")
-            strange.append(name)
-    if strange:
+            words.append(f"class {class_id}")
+            undrawable.append(name)
+    if undrawable:
         say(
-            f"note: no font found for {len(strange)} class names, which the charts show as their "
-            "ids; the package fonts-noto-cjk brings one for Chinese, Japanese and Korean"
+            f"note: no font found for {len(undrawable)} class names, which the charts show as "
+            "their ids; the package fonts-noto-cjk brings one for Chinese, Japanese and Korean"
         )
     return families, words
 
@@ -108,28 +108,28 @@ def _choose(needed):
 
     # "Font family not found" and the like would break into progress bars.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
-    default = _letters(font_manager.findfont(FALLBACK), needed)
-    if default == needed:
-        return [FALLBACK], default
-    # Looked for anew: matplotlib remembers the fonts of its first use, and would not see one
+    default_letters = _letters(font_manager.findfont(FALLBACK), needed)
+    if default_letters == needed:
+        return [FALLBACK], default_letters
+    # Searched again: matplotlib remembers the fonts of its first use, and would not see one
     # that was installed since, after the line above asked for it.
-    found = {os.path.basename(path): path for path in sorted(font_manager.findSystemFonts())}
-    best, most = None, set()
+    font_paths = {os.path.basename(path): path for path in sorted(font_manager.findSystemFonts())}
+    best_font, best_letters = None, set()
     for name in FONTS:
-        if name in found:
-            letters = _letters(found[name], needed)
-            if len(letters) > len(most):
-                best, most = found[name], letters
-            if most == needed:
+        if name in font_paths:
+            letters = _letters(font_paths[name], needed)
+            if len(letters) > len(best_letters):
+                best_font, best_letters = font_paths[name], letters
+            if best_letters == needed:
                 break
-    if not most - default:
-        return [FALLBACK], default
-    font_manager.fontManager.addfont(best)
-    return [_family(best), FALLBACK], most | default
+    if not best_letters - default_letters:
+        return [FALLBACK], default_letters
+    font_manager.fontManager.addfont(best_font)
+    return [_family(best_font), FALLBACK], best_letters | default_letters
 
 
 def _letters(path, needed):
-    """Those of `needed` that a font file has; none of a file that is no font."""
+    """Those of `needed` that a font file has; an empty set where the file is not a font."""
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -13,11 +13,9 @@ def render(template, **values):
 
     File names that are not UTF-8 are shown with backslashes.
 
-    File names that are no UTF-8 are shown with backslashes in their place.
-
     Args:
         template: str, a file name in `templates/`.
-        values: what the template asks for.
+        values: the variables that the template uses.
 
     Returns:
         str, the page.
@@ -31,8 +29,8 @@ def render(template, **values):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template(template).render(values)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    page_html = environment.get_template(template).render(values)
+    return page_html.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def thumbnail(image, quality=80):
@@ -40,9 +38,12 @@ def thumbnail(image, quality=80):
 
     Args:
         image: uint8 (height, width, 3), RGB.
-        quality: of the JPEG, 1 to 100.
+        quality: int, of the JPEG, 1 to 100.
+
+    Returns:
+        str, a data URL.
     """
-    _, data = cv2.imencode(
+    _, jpeg_bytes = cv2.imencode(
         ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg_bytes).decode()}"

@@ -1,4 +1,4 @@
-"""What a result rests on: a run's epochs and options, the versions, and the data."""
+"""What a result was made from: the run's options, the versions of packages, and the data."""
 
 import hashlib
 import os
@@ -21,28 +21,29 @@ def option_rows(options):
     Returns:
         list of (name, value, default, whether they differ), str but for the last.
     """
-    rows = []
+    option_texts = []
     for option in parser.mode_options("train"):
         value = getattr(options, option.name)
         if option.saved:
-            texts = ["–" if each is None else parser.show(each) for each in (value, option.default)]
-            default = option.default_text or texts[1]
-            rows.append((option.name, texts[0], default, value != option.default))
-    return rows
+            value_text, default_text = (
+                "–" if setting is None else parser.show(setting)
+                for setting in (value, option.default)
+            )
+            default_text = option.default_text or default_text
+            is_different = value != option.default
+            option_texts.append((option.name, value_text, default_text, is_different))
+    return option_texts
 
 
-def fingerprint(samples, labels, workers):
+def fingerprint(samples, class_names, workers):
     """SHA-256, in hex, of one line per image, sorted by file name: `NAME, CLASS, CONTENT`.
 
-    CONTENT is `splitting.content_hash` of the file in 16 hexadecimal digits. Equal for equal images
-    with equal labels, wherever they are.
-
-    CONTENT is `splitting.content_hash` of the file in 16 hexadecimal digits. Equal for equal images
-    with equal labels, wherever they are.
+    CONTENT is `splitting.content_hash` of the file in 16 hexadecimal digits. The same images with
+    the same labels have the same fingerprint, in whatever folder they are.
 
     Args:
         samples: `Samples`.
-        labels: tuple of str, class names in the order of their ids.
+        class_names: tuple of str, in the order of their ids.
         workers: int, threads that read files.
 
     Returns:
@@ -50,26 +51,26 @@ def fingerprint(samples, labels, workers):
     """
 
     def line(position):
-        name = samples.file_names[position]
+        file_name = samples.file_names[position]
         try:
-            with open(os.path.join(samples.folder, name), "rb") as file:
-                content = f"{content_hash(file.read()):016x}"
+            with open(os.path.join(samples.folder, file_name), "rb") as image_file:
+                content = f"{content_hash(image_file.read()):016x}"
         except OSError:
             content = "unreadable"
-        return f"{name}, {labels[samples.class_ids[position]]}, {content}\n"
+        return f"{file_name}, {class_names[samples.class_ids[position]]}, {content}\n"
 
-    order = sorted(range(len(samples.file_names)), key=samples.file_names.__getitem__)
+    name_order = sorted(range(len(samples.file_names)), key=samples.file_names.__getitem__)
     with ThreadPoolExecutor(workers) as pool:
-        text = "".join(pool.map(line, order))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        sorted_lines = "".join(pool.map(line, name_order))
+    return hashlib.sha256(sorted_lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def versions():
-    """Python and the packages that numbers depend on, as one line."""
-    found = [f"Python {platform.python_version()}"]
+    """str, one line: the versions of Python and of the packages that affect the scores."""
+    package_versions = [f"Python {platform.python_version()}"]
     for name in PACKAGES:
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            package_versions.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    return ", ".join(found)
+    return ", ".join(package_versions)

@@ -15,8 +15,11 @@ def learning_curves(rows, best):
     """Loss, accuracy and learning rate over the epochs.
 
     Args:
-        rows: list of dict, column of results.csv -> float, an epoch each.
-        best: position of the epoch whose weights were kept.
+        rows: list of dict, column of results.csv -> float, one per epoch.
+        best: int, position of the epoch whose weights were kept.
+
+    Returns:
+        str, a data URL of an SVG.
     """
     from matplotlib.figure import Figure
 
@@ -47,59 +50,72 @@ def learning_curves(rows, best):
 
 
 def confusion(matrix, images, words):
-    """The confusion matrix as shares of each class's images, so that the diagonal is the recall.
+    """The confusion matrix as fractions of each class's images: the diagonal is the recall.
 
     Args:
         matrix: int (C, C), images by true and predicted class.
-        images: int (C,), images of each class, with those that got no answer.
-        words: the text to draw for each class.
+        images: int (C,), images of each class, including those without an answer.
+        words: list of str, the text to draw for each class.
+
+    Returns:
+        str, a data URL of an SVG.
     """
-    shares = matrix / np.maximum(images, 1)[:, None]
-    order, note = list(range(len(words))), ""
+    class_fractions = matrix / np.maximum(images, 1)[:, None]
+    class_order, note = list(range(len(words))), ""
     if len(words) > ANNOTATED:
-        order, note = confusion_order(shares), "classes that are confused stand together"
-    names = [words[number] for number in order]
+        class_order = confusion_order(class_fractions)
+        note = "classes that are often confused are next to each other"
+    ordered_words = [words[class_id] for class_id in class_order]
     return _source(
         matrix_chart(
-            shares[np.ix_(order, order)], names, names, "share of the true class's images", note
+            class_fractions[np.ix_(class_order, class_order)],
+            ordered_words,
+            ordered_words,
+            "fraction of the true class's images",
+            note,
         )
     )
 
 
-def reliability_diagram(found):
+def reliability_diagram(bins):
     """Accuracy over confidence, and how many images have which confidence.
 
     Args:
-        found: `other.calibration_error.Reliability`.
+        bins: `calibration_error.Reliability`.
+
+    Returns:
+        str, a data URL of an SVG.
     """
     from matplotlib.figure import Figure
 
     figure = Figure((5, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    filled = found.count > 0
-    left, width = found.edges[:-1][filled], np.diff(found.edges)[filled]
+    is_filled = bins.count > 0
+    left_edges, bin_widths = bins.edges[:-1][is_filled], np.diff(bins.edges)[is_filled]
     upper.bar(
-        left,
-        found.accuracy[filled],
-        width,
+        left_edges,
+        bins.accuracy[is_filled],
+        bin_widths,
         align="edge",
         color=BLUE,
         edgecolor="white",
-        label="share of right answers",
+        label="fraction of right answers",
     )
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="honest")
+    upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="calibrated")
     upper.plot(
-        found.confidence[filled],
-        found.accuracy[filled],
+        bins.confidence[is_filled],
+        bins.accuracy[is_filled],
         "o",
         color=ORANGE,
         markersize=4,
         label="mean probability of the bin",
     )
-    upper.set_ylabel("share of right answers")
+    upper.set_ylabel("fraction of right answers")
     upper.set_ylim(0, 1.02)
     upper.legend(fontsize=8, loc="upper left")
-    lower.bar(left, found.count[filled], width, align="edge", color=GREY, edgecolor="white")
+    lower.bar(
+        left_edges, bins.count[is_filled], bin_widths, align="edge", color=GREY, edgecolor="white"
+    )
     lower.set_ylabel("images")
     lower.yaxis.get_major_locator().set_params(integer=True)
     lower.set_xlabel("probability that the model gives its answer")
@@ -109,6 +125,8 @@ def reliability_diagram(found):
 
 def _source(figure):
     """A figure as the `src` of an HTML image: an SVG, its letters drawn as shapes."""
-    data = io.BytesIO()
-    figure.savefig(data, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.1)
-    return f"data:image/svg+xml;base64,{base64.b64encode(data.getvalue()).decode()}"
+    svg_buffer = io.BytesIO()
+    figure.savefig(
+        svg_buffer, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.1
+    )
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg_buffer.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""The report's galleries: photos as small pictures inside the page, with what is said of them."""
+"""The report's galleries: thumbnails inside the page, with the model's answers."""
 
 import os
 
@@ -15,7 +15,7 @@ from prediction.loading import best_model
 
 MOST_ERRORS, MOST_SUSPECTS = 24, 48
 THUMBNAIL = 160  # pixels
-HEAT = 0.45  # share of the heat map's colours over the photo
+HEAT_OPACITY = 0.45  # of the heat map over the photo
 
 
 def surest_errors(answers, preprocessing, run):
@@ -23,50 +23,49 @@ def surest_errors(answers, preprocessing, run):
 
     Args:
         answers: `other.report.Answers`.
-        preprocessing: the model's `Preprocessing`.
+        preprocessing: `Preprocessing` of the model.
         run: `run_folder.Run` whose best weights explain the answers, or None.
 
     Returns:
         (list of dict, whether they have heat maps).
     """
-    samples, labels, probabilities, predicted, _ = answers
+    samples, class_names, probabilities, predicted, _ = answers
     wrong = np.flatnonzero((predicted != samples.class_ids) & (predicted != NO_ANSWER))
-    surest = probabilities[wrong, predicted[wrong]]
-    cards, shown = [], []
-    for position in wrong[np.argsort(-surest, kind="stable")][:MOST_ERRORS]:
+    wrong_probabilities = probabilities[wrong, predicted[wrong]]
+    cards, shown_images = [], []
+    for position in wrong[np.argsort(-wrong_probabilities, kind="stable")][:MOST_ERRORS]:
         image = _load(samples, position, preprocessing)
-        if image is not None:  # it is gone since
-            shown.append(image)
+        if image is not None:  # None where the file has been deleted since
+            shown_images.append(image)
             cards.append(
                 {
                     "image": html_pages.thumbnail(sized(image, THUMBNAIL)),
                     "heat": None,
                     "name": samples.file_names[position],
-                    "true": labels[samples.class_ids[position]],
-                    "predicted": labels[predicted[position]],
+                    "true": class_names[samples.class_ids[position]],
+                    "predicted": class_names[predicted[position]],
                     "id": int(predicted[position]),
                     "probability": float(probabilities[position, predicted[position]]),
                 }
             )
-    maps = None
+    attention_maps = None
     if run and cards:
-        maps = heat_maps(run, np.stack(shown), np.array([card["id"] for card in cards]))
-    if maps is None:
+        attention_maps = heat_maps(
+            run, np.stack(shown_images), np.array([card["id"] for card in cards])
+        )
+    if attention_maps is None:
         return cards, False
-    for card, image, heat in zip(cards, shown, maps):
-        small = sized(image, THUMBNAIL)
-        card["heat"] = html_pages.thumbnail(overlay(small, heat))
+    for card, image, heat in zip(cards, shown_images, attention_maps):
+        small_image = sized(image, THUMBNAIL)
+        card["heat"] = html_pages.thumbnail(overlay(small_image, heat))
     return cards, True
 
 
 def heat_maps(run, images, classes):
     """Grad-CAM of a run's best weights; None where there is none.
 
-    That is where Keras does not compute with TensorFlow, and where the last feature map is one
-    place, as for images of 32 pixels.
-
-    That is where Keras does not compute with TensorFlow, and where the last feature map is one
-    place, as of images of 32 pixels: it cannot tell one from another.
+    There is none where Keras does not compute with TensorFlow, and where the last feature map has
+    a single position (as for images of 32 pixels).
 
     Args:
         run: `Run`.
@@ -80,31 +79,34 @@ def heat_maps(run, images, classes):
         return None
     from evaluation.grad_cam import grad_cam
 
-    found = grad_cam(best_model(run), images, classes)
-    return found if found[0].size > 1 else None
+    attention_maps = grad_cam(best_model(run), images, classes)
+    return attention_maps if attention_maps[0].size > 1 else None
 
 
 def doubtful(suspects, answers):
-    """Cards, a dict each, of the most doubtful labels.
+    """Cards of the most doubtful labels.
 
     Args:
-        suspects: as `other.label_suspects.find` gives them.
+        suspects: list of `label_errors.Suspect`, the most doubtful first.
         answers: `other.report.Answers`.
+
+    Returns:
+        list of dict, one per label.
     """
-    samples, labels, probabilities, *_ = answers
+    samples, class_names, probabilities, *_ = answers
     cards = []
-    for each in suspects[:MOST_SUSPECTS]:
-        image = _load(samples, each.position, Preprocessing(THUMBNAIL))
-        label = samples.class_ids[each.position]
+    for suspect in suspects[:MOST_SUSPECTS]:
+        image = _load(samples, suspect.position, Preprocessing(THUMBNAIL))
+        class_id = samples.class_ids[suspect.position]
         cards.append(
             {
                 "image": None if image is None else html_pages.thumbnail(image),
-                "name": samples.file_names[each.position],
-                "label": labels[label],
-                "suggested": labels[each.suggested],
-                "how": each.how,
-                "of_label": float(probabilities[each.position, label]),
-                "of_suggested": float(probabilities[each.position, each.suggested]),
+                "name": samples.file_names[suspect.position],
+                "label": class_names[class_id],
+                "suggested": class_names[suspect.suggested],
+                "how": suspect.how,
+                "of_label": float(probabilities[suspect.position, class_id]),
+                "of_suggested": float(probabilities[suspect.position, suspect.suggested]),
             }
         )
     return cards
@@ -130,10 +132,15 @@ def overlay(image, heat):
     Args:
         image: uint8 (S, S, 3), RGB.
         heat: float32 (h, w), 0 to 1.
+
+    Returns:
+        uint8 (S, S, 3), RGB.
     """
-    grey = cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) * 255
-    colors = cv2.applyColorMap(grey.astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
-    return cv2.addWeighted(image, 1 - HEAT, np.ascontiguousarray(colors), HEAT, 0)
+    grey_levels = cv2.resize(heat, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) * 255
+    heat_colors = cv2.applyColorMap(grey_levels.astype(np.uint8), cv2.COLORMAP_JET)[..., ::-1]
+    return cv2.addWeighted(
+        image, 1 - HEAT_OPACITY, np.ascontiguousarray(heat_colors), HEAT_OPACITY, 0
+    )
 
 
 def _load(samples, position, preprocessing):
