@@ -6,7 +6,8 @@ from common.console import show
 from common.errors import InputError
 from common.files import check_writable
 from config.mode_options import EvalOptions
-from data.samples import check_labels, read_samples
+from data.label_names import check_labels
+from data.samples import read_samples
 from evaluation.scores import measure, measure_answered
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels

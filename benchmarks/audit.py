@@ -23,7 +23,8 @@ import numpy as np
 from PIL import Image
 
 from data import decoding
-from data.samples import read_label_names, read_samples, write_label_names, write_sample
+from data.label_names import read_label_names, write_label_names
+from data.samples import read_samples, write_sample
 from other import data_del
 from other.data_quality import image_checks
 from other.data_reconstruction_dir2txt import convert

@@ -15,7 +15,8 @@ import tempfile
 import numpy as np
 
 import run
-from data.samples import read_label_names, read_samples, write_sample
+from data.label_names import read_label_names
+from data.samples import read_samples, write_sample
 from evaluation import label_errors
 
 SHARE = 0.05

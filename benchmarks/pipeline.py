@@ -67,8 +67,9 @@ def measure(source, scratch, name, rounds):
     from config import parser
     from data.augmentation import Augmentation
     from data.geometry import Preprocessing
+    from data.label_names import read_label_names
     from data.prefetching import Reading
-    from data.samples import read_label_names, read_samples
+    from data.samples import read_samples
     from data_gen_label import ImageBatches, Variation
     from other.data_reconstruction_dir2txt import convert
 

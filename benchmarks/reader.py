@@ -52,7 +52,8 @@ def main(argv=None):
 
 
 def write(folder, count):
-    from data.samples import write_label_names, write_sample
+    from data.label_names import write_label_names
+    from data.samples import write_sample
 
     os.makedirs(folder)
     write_label_names(folder, ["even", "odd"])
@@ -67,7 +68,8 @@ def read(folder):
 
     import_keras()
     from data.geometry import Preprocessing
-    from data.samples import read_label_names, read_samples
+    from data.label_names import read_label_names
+    from data.samples import read_samples
     from data_gen_label import ImageBatches, Variation
 
     labels = read_label_names(os.path.join(folder, "label.json"))

@@ -112,7 +112,8 @@ def measure(setting, words, seed, epochs):
 
 def cut(folder):
     """Leaves `KEPT` images of the class `RARE`."""
-    from data.samples import read_label_names, read_samples
+    from data.label_names import read_label_names
+    from data.samples import read_samples
 
     names = read_label_names(os.path.join(folder, "label.json"))
     samples = read_samples(folder, names)

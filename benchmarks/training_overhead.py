@@ -51,7 +51,7 @@ def measure(source, target, asked):
     from compute.devices import SINGLE_DEVICE, Devices
     from config import parser
     from other.data_reconstruction_dir2txt import convert
-    from training import callbacks, compilation, trainer
+    from training import callbacks, compilation, stages
     from training.batches import make_batches
     from training.setup import prepare
 
@@ -80,7 +80,7 @@ def measure(source, target, asked):
     setup = dataclasses.replace(setup, training=setup.training.select(chosen))
     training, _ = make_batches(setup, SINGLE_DEVICE)
     model = compilation.make_model(setup)
-    (stage,) = trainer.list_stages(setup.options)
+    (stage,) = stages.list_stages(setup.options)
     compilation.compile_model(model, setup, stage, len(training), Devices())
     clock = make_clock(model, training)
     model.fit(

@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 from common.errors import InputError
 from common.files import replacing, write_text
+from data.label_names import check_labels, label_names_json
 from data.pillow_formats import FORMATS
-from data.samples import check_labels, label_names_json, sample_line, text_file_name
+from data.samples import sample_line, text_file_name
 from deployment.application import log
 
 EXTENSIONS = {

@@ -14,7 +14,8 @@ from data import near_duplicates
 from data.decoding import load
 from data.file_transfer import Transfer
 from data.image_files import EXTENSIONS
-from data.samples import write_label_names, write_sample
+from data.label_names import write_label_names
+from data.samples import write_sample
 from data.splitting import content_hash
 
 HASH_PART = 1  # training splits by part 0: so it can split what is assigned to training here

@@ -12,7 +12,8 @@ from common.files import building, check_building, replacing
 from config.mode_options import Txt2dirOptions
 from data.file_transfer import Transfer
 from data.image_files import EXTENSIONS
-from data.samples import find_labels, read_label_names, read_samples, text_file_name
+from data.label_names import find_labels, read_label_names
+from data.samples import read_samples, text_file_name
 
 COLUMNS = ["path", "label"]
 LONGEST_NAME = 255  # bytes of a folder's name, the maximum of most file systems

@@ -14,7 +14,8 @@ from common import console
 from common.errors import InputError
 from common.files import building
 from config.mode_options import DemoDataOptions
-from data.samples import write_label_names, write_sample
+from data.label_names import write_label_names
+from data.samples import write_sample
 
 SIZE = 32  # pixels per side; the scans are enlarged so that a person can see something
 TEST_COUNT, VALIDATION_COUNT = 360, 180  # images; the other 1,257 are for training

@@ -14,7 +14,8 @@ from common.errors import InputError, RunError, first_ten
 from common.files import write_text
 from config.mode_options import RelabelOptions
 from config.parser import nearest
-from data.samples import check_labels, read_samples, sample_line, text_file_name
+from data.label_names import check_labels
+from data.samples import read_samples, sample_line, text_file_name
 from other.data_quality.tables import read_table, write_table
 from prediction.classifier import known_labels
 from runs import run_folder

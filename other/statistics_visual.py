@@ -12,8 +12,9 @@ from common import console
 from common.errors import ImageError, first_ten
 from config.mode_options import StatisticsOptions
 from data.decoding_limits import MAX_PIXELS
+from data.label_names import check_labels, find_labels, read_label_names
 from data.pillow_formats import FORMATS
-from data.samples import check_labels, find_labels, read_label_names, read_samples
+from data.samples import read_samples
 from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
 from other.reporting.statistics_charts import classes_chart, sizes_chart

@@ -31,7 +31,7 @@ from common.files import flush, replace_folder, write_text
 from config import parser
 from config.modes import saved_options
 from data.geometry import Preprocessing
-from data.samples import read_label_names, write_label_names
+from data.label_names import read_label_names, write_label_names
 from modeling.architecture import Architecture
 
 OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.samples import write_label_names, write_sample
+from data.label_names import write_label_names
+from data.samples import write_sample
 from export import verification
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

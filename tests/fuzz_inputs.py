@@ -36,13 +36,8 @@ from config.option_table import OPTIONS
 from data.decoding import decode, load
 from data.decoding_limits import MAX_PIXELS
 from data.geometry import Preprocessing
-from data.samples import (
-    check_labels,
-    read_label_names,
-    read_samples,
-    write_label_names,
-    write_sample,
-)
+from data.label_names import check_labels, read_label_names, write_label_names
+from data.samples import read_samples, write_sample
 from other import quarantine, relabel
 from runs import run_folder
 from tests import fuzz_requests

@@ -16,7 +16,8 @@ from PIL import Image
 
 import run as front_door
 from common.errors import InputError
-from data.samples import write_label_names, write_sample
+from data.label_names import write_label_names
+from data.samples import write_sample
 from other import data_del
 from other.data_quality import duplicates, image_checks
 from other.data_quality.findings import Findings

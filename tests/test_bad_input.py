@@ -15,7 +15,8 @@ import save_model
 import train
 from common.errors import InputError
 from config import parser
-from data.samples import write_label_names, write_sample
+from data.label_names import write_label_names
+from data.samples import write_sample
 from prediction import classifier
 from runs import checkpoint, run_folder
 from runs.training_state import TrainingState

@@ -17,7 +17,7 @@ from test_calibrate import LABELS, done, go, make_exported, make_run, write_imag
 
 from common.errors import RunError
 from common.files import checksum
-from data.samples import write_label_names
+from data.label_names import write_label_names
 from other import benchmark
 from other.reporting import benchmark_table
 from prediction import runtimes

@@ -18,7 +18,8 @@ import run
 from common.files import checksum, write_text
 from config.parser import parse
 from data.geometry import Preprocessing
-from data.samples import read_samples, write_label_names, write_sample
+from data.label_names import write_label_names
+from data.samples import read_samples, write_sample
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.scores import measure_answered
 from other import calibrate

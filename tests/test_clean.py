@@ -11,7 +11,8 @@ from test_audit import audit, encode, half, put, sample_folder, smaller
 
 import run as front_door
 from common.errors import InputError, RunError
-from data.samples import read_label_names, read_samples
+from data.label_names import read_label_names
+from data.samples import read_samples
 from other import quarantine
 from other.data_quality import file_moves
 

@@ -18,7 +18,8 @@ from test_calibrate import (
     write_images,
 )
 
-from data.samples import write_label_names, write_sample
+from data.label_names import write_label_names
+from data.samples import write_sample
 from other import compare
 from runs import run_folder
 

@@ -14,7 +14,8 @@ from PIL import Image
 from common.errors import InputError
 from data import near_duplicates
 from data.decoding import load
-from data.samples import read_label_names, read_samples
+from data.label_names import read_label_names
+from data.samples import read_samples
 from data.splitting import split
 from other import data_reconstruction_dir2txt as dir2txt
 from other import data_reconstruction_txt2dir as txt2dir

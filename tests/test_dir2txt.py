@@ -12,7 +12,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from common.errors import InputError
-from data.samples import read_label_names, read_samples
+from data.label_names import read_label_names
+from data.samples import read_samples
 from other import data_reconstruction_dir2txt, demo_data
 from other.data_reconstruction_dir2txt import convert
 

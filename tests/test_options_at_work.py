@@ -37,7 +37,8 @@ from common.errors import InputError
 from config.modes import MODES
 from config.parser import parse
 from data.geometry import Preprocessing
-from data.samples import read_label_names, write_label_names, write_sample
+from data.label_names import read_label_names, write_label_names
+from data.samples import write_sample
 from deployment import server
 from other import benchmark, demo_data, doctor, preview
 from other.reporting import report_gallery

@@ -12,8 +12,9 @@ from common.errors import InputError
 from config.parser import parse
 from data.augmentation import Augmentation
 from data.geometry import Preprocessing
+from data.label_names import write_label_names
 from data.mixing import Mixing
-from data.samples import read_samples, write_label_names, write_sample
+from data.samples import read_samples, write_sample
 from data_gen_label import ImageBatches, Variation
 from other import preview
 

@@ -220,7 +220,7 @@ def test_verdict_and_warnings(made):
     assert f"names {right} of 37 images right: an accuracy of {right / 37:.1%}" in text
     assert "Always answering “it's & co”, the largest class, would be right for 35.1%" in text
     assert "37 images are few" in text and "No image has the class never seen" in text
-    assert "What cannot be decoded counts as wrong: " in text and "trained on" not in text
+    assert "Images that cannot be decoded count as wrong: " in text and "trained on" not in text
     assert f"{BROKEN}: is broken." in text
 
 

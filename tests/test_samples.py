@@ -10,17 +10,8 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from data.samples import (
-    Samples,
-    check_labels,
-    label_names_json,
-    read_label_names,
-    read_samples,
-    sample_line,
-    text_file_name,
-    write_label_names,
-    write_sample,
-)
+from data.label_names import check_labels, label_names_json, read_label_names, write_label_names
+from data.samples import Samples, read_samples, sample_line, text_file_name, write_sample
 from data.splitting import split
 
 NAMES = ("red", "green", "blue")

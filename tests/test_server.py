@@ -31,7 +31,8 @@ from common.files import checksum, write_text
 from config import parser
 from data import decoding
 from data.geometry import Preprocessing
-from data.samples import read_label_names, read_samples
+from data.label_names import read_label_names
+from data.samples import read_samples
 from deployment import metrics, openapi, page
 from deployment.application import create_application
 from deployment.batching import Batcher, Closed

@@ -14,7 +14,8 @@ from PIL import Image, ImageFile, ImageOps
 
 from common.errors import ImageError, InputError
 from config.parser import parse
-from data.samples import write_label_names, write_sample
+from data.label_names import write_label_names
+from data.samples import write_sample
 from other import statistics_visual as statistics
 from other.reporting import fonts, statistics_charts
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from common.console import say
 from common.errors import InputError, first_ten
-from data.samples import Samples, check_labels, find_labels, read_label_names, read_samples
+from data.label_names import check_labels, find_labels, read_label_names
+from data.samples import Samples, read_samples
 from data.splitting import split
 from modeling import backbones
 from runs import run_folder

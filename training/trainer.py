@@ -5,7 +5,6 @@ import dataclasses
 import os
 import shutil
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import keras
 
@@ -30,39 +29,9 @@ from training.learning_rates import peak_learning_rate
 from training.patience import Patience
 from training.run_recorder import RunRecorder
 from training.setup import TrainingSetup, fingerprint
+from training.stages import Stage, list_stages
 
 MAX_LR_REDUCTIONS = 3  # halvings of the learning rate, until --nan_policy restore gives up
-
-
-class Stage(NamedTuple):
-    """Epochs that train the same weights.
-
-    Attributes:
-        first: int, the first epoch, counted from 0.
-        last: int, the epoch after the last one.
-        frozen: bool, whether the backbone is frozen.
-    """
-
-    first: int
-    last: int
-    frozen: bool
-
-    def contains(self, checkpoint):
-        """bool, whether a `Checkpoint` was written in this stage."""
-        if checkpoint.steps or not checkpoint.epochs:
-            return self.first <= checkpoint.epochs < self.last
-        return self.first < checkpoint.epochs <= self.last
-
-
-def list_stages(options):
-    """list of `Stage`: that of the frozen backbone, if wanted, and that of all weights.
-
-    Args:
-        options: the options of `--mode train`.
-    """
-    frozen_epochs, epochs = options.freeze_epochs, options.epochs
-    both = (Stage(0, frozen_epochs, True), Stage(frozen_epochs, epochs, False))
-    return [stage for stage in both if stage.first < stage.last]
 
 
 @dataclass

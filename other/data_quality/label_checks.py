@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from common.errors import InputError
 from data import samples
+from data.label_names import check_labels, find_labels, read_label_names
 from other.data_quality.folder_checks import Folder, is_utf8, shared_stems
 
 ANY_LABEL = range(10**9)  # where label.json cannot say how many classes there are
@@ -57,7 +58,7 @@ def read_classes(folders, labels_path, findings):
 
 def _read_class_names(folders, labels_path, findings):
     """[(class names or None, path they are from)] of the folders."""
-    given_names = samples.read_label_names(labels_path) if labels_path else None
+    given_names = read_label_names(labels_path) if labels_path else None
     all_names = []
     for folder in folders:
         own_path = os.path.join(folder.path, "label.json")
@@ -67,11 +68,11 @@ def _read_class_names(folders, labels_path, findings):
         elif known_names and (not all_names or not os.path.exists(own_path)):
             all_names.append((known_names, known_path))
         else:
-            class_names, names_path = None, samples.find_labels(folder.path)
+            class_names, names_path = None, find_labels(folder.path)
             try:
-                class_names = samples.read_label_names(names_path)
+                class_names = read_label_names(names_path)
                 if known_names:
-                    samples.check_labels(folder.path, known_names, known_path)
+                    check_labels(folder.path, known_names, known_path)
             except InputError as error:
                 detail = _without_path(error, names_path)
                 findings.add("bad_label_json", names_path, detail)
@@ -128,7 +129,7 @@ def check_class_counts(labelled, labels_path, findings):
         if image_class is not None
     )
     if class_names is not None:
-        names_path = labels_path or samples.find_labels(source.path)
+        names_path = labels_path or find_labels(source.path)
         empty_classes = {
             class_name: names_path
             for class_name in class_names
