@@ -1,7 +1,6 @@
 """Brings a backbone's ImageNet weights to this machine, before training or for another one."""
 
-import json
-
+from common import console
 from common.errors import InputError
 from compute.backend import import_keras
 from modeling import backbones
@@ -20,7 +19,7 @@ def main(options):
 
     import_keras()
     path = weight_files.fetch(name, *imagenet_file(name))
-    if options.json:
-        print(json.dumps({"backbone": name, "weights": str(path)}))
-    else:
-        print(f"the ImageNet weights of {name} are in {path}")
+    result = {"backbone": name, "weights": str(path)}
+    console.show(
+        result, "the ImageNet weights of {backbone} are in {weights}".format_map, options.json
+    )
