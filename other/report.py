@@ -4,7 +4,6 @@ Beside the page goes a table of the doubtful labels, which `other/relabel.py` re
 """
 
 import csv
-import json
 import os
 import shlex
 import time
@@ -12,15 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common import console
 from common.console import say
 from common.errors import InputError, first_ten
-from common.files import replacing, write_text
-from data.samples import check_labels, read_samples
+from common.files import write_text
+from data.label_names import check_labels
+from data.samples import read_samples
 from eval import TOP_K
 from evaluation import intervals, label_errors
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
 from evaluation.scores import measure
+from other.data_quality.tables import ENCODING, write_table
 from other.reporting import fonts, html_pages, provenance, report_charts, report_gallery
 from other.reporting.charts import drawing
 from prediction.batch import predict_samples
@@ -38,7 +40,7 @@ COLUMNS = (
     "how",
     "new_label",
 )
-WIDE = 0.1  # an accuracy's interval that is worth a warning
+WIDE_INTERVAL = 0.1  # width of the accuracy's interval above which the page warns
 
 
 class Score(NamedTuple):
@@ -53,29 +55,61 @@ class Answers(NamedTuple):
     """What a classifier said about labelled images.
 
     Attributes:
-        samples: `samples.Samples`, N images.
-        labels: the C class names.
+        samples: `Samples`, N images.
+        class_names: tuple of str, the C classes in the order of their ids.
         probabilities: float32 (N, C), rows of zeros where an image cannot be decoded.
         predicted: int (N,), class ids, `NO_ANSWER` for those.
         errors: dict of position -> `ImageError`, for those.
     """
 
     samples: tuple
-    labels: tuple
+    class_names: tuple
     probabilities: np.ndarray
     predicted: np.ndarray
     errors: dict
 
 
+class Report(NamedTuple):
+    """What is known of a model before a page is made of it.
+
+    Attributes:
+        path: str, the folder of the run or of the exported model.
+        run: `run_folder.Run`, or None for an exported model.
+        epoch_rows: list of dict, the rows of results.csv; empty for an exported model.
+        classifier: `Classifier` that gave the answers.
+        answers: `Answers`.
+        training: `label_errors.Training`, what the run's training tells of these images.
+        suspects: list of `label_errors.Suspect`, the most doubtful label first.
+    """
+
+    path: str
+    run: run_folder.Run | None
+    epoch_rows: list
+    classifier: Classifier
+    answers: Answers
+    training: label_errors.Training
+    suspects: list
+
+
 def main(options):
     """`--mode report`."""
     path = run_folder.find(options.run, options.save_dir)
-    target, table = _targets(options.target, path)
-    labels = known_labels(path)
+    page_path, table_path = _targets(options.target, path)
+    report = _gather(options, path)
+    page_values = _page_values(report, options, table_path)
+    page_html = html_pages.render("report.html", **page_values)
+    _write(page_path, table_path, page_html, report.suspects, report.answers)
+    result = {**_summary(report, page_values), "html": page_path, "csv": table_path}
+    console.show(result, _text, options.json)
+
+
+def _gather(options, path):
+    """Lets the model answer and collects what its run tells: a `Report`."""
+    class_names = known_labels(path)
     run = None if run_folder.is_exported(path) else run_folder.read(path)
-    check_labels(options.data, labels, f"the labels of {path}")
-    samples = read_samples(options.data, labels, f"the labels of {path}")
-    epochs = read_results(path) if run else []
+    check_labels(options.data, class_names, f"the labels of {path}")
+    samples = read_samples(options.data, class_names, f"the labels of {path}")
+    epoch_rows = read_results(path) if run else []
     training = label_errors.recall(path if run else None, samples)
     classifier = Classifier.load(path)
     probabilities, errors = predict_samples(
@@ -83,157 +117,166 @@ def main(options):
     )
     predicted = probabilities.argmax(axis=1)
     predicted[list(errors)] = NO_ANSWER
-    answers = Answers(samples, labels, probabilities, predicted, errors)
+    answers = Answers(samples, class_names, probabilities, predicted, errors)
     suspects = label_errors.find(training, samples, probabilities, errors)
-    mistakes, explained = report_gallery.surest_errors(answers, classifier.preprocessing, run)
-    command = [
-        "python",
-        "run.py",
-        "--mode",
-        "relabel",
-        "--run",
-        path,
-        "--csv",
-        os.path.abspath(table),
-    ]
-    values = {
-        **_measured(answers),
-        **_epochs(epochs),
+    return Report(path, run, epoch_rows, classifier, answers, training, suspects)
+
+
+def _page_values(report, options, table_path):
+    """What the template report.html takes: a dict."""
+    answers, run = report.answers, report.run
+    mistakes, explained = report_gallery.surest_errors(
+        answers, report.classifier.preprocessing, run
+    )
+    relabel_words = ["--run", report.path, "--csv", os.path.abspath(table_path)]
+    measured = _measured(answers)
+    return {
+        **measured,
+        **_epochs(report.epoch_rows),
+        "warnings": _warnings(answers, run, measured["scores"]["accuracy"], report.training.seen),
         "mistakes": mistakes,
         "explained": explained,
-        "suspects": len(suspects),
-        "unjudged": training.unjudged,
-        "doubtful": report_gallery.doubtful(suspects, answers),
-        "name": os.path.basename(os.path.abspath(path)),
+        "suspects": len(report.suspects),
+        "unjudged": report.training.unjudged,
+        "doubtful": report_gallery.doubtful(report.suspects, answers),
+        "name": os.path.basename(os.path.abspath(report.path)),
         "run": run,
         "data": options.data,
-        "calibrated": classifier.calibration is not None,
-        "table": os.path.basename(table),
-        "command": shlex.join(command),
+        "calibrated": report.classifier.calibration is not None,
+        "table": os.path.basename(table_path),
+        "command": shlex.join(["python", "run.py", "--mode", "relabel", *relabel_words]),
         "option_rows": provenance.option_rows(run.options) if run else [],
         "versions": provenance.versions(),
         "date": time.strftime("%Y-%m-%d %H:%M"),
-        "fingerprint": provenance.fingerprint(samples, labels, options.workers),
+        "fingerprint": provenance.fingerprint(
+            answers.samples, answers.class_names, options.workers
+        ),
         "percent": "{:.1%}".format,
         "number": "{:,}".format,
     }
-    scores = values["scores"]
-    html = html_pages.render(
-        "report.html", **values, warnings=_warnings(answers, run, scores["accuracy"], training.seen)
-    )
-    _write(target, table, html, suspects, answers)
-    result = {
-        "images": len(samples.file_names),
-        "scores": {name: score._asdict() for name, score in scores.items()},
-        "expected_calibration_error": values["ece"],
-        "suspects": len(suspects),
-        "undecodable": [str(error) for error in errors.values()],
-        "html": target,
-        "csv": table,
+
+
+def _summary(report, page_values):
+    """The figures of the page that `--json` gives: a dict."""
+    return {
+        "images": len(report.answers.samples.file_names),
+        "scores": {name: score._asdict() for name, score in page_values["scores"].items()},
+        "expected_calibration_error": page_values["ece"],
+        "suspects": len(report.suspects),
+        "undecodable": [str(error) for error in report.answers.errors.values()],
     }
-    print(json.dumps(result, ensure_ascii=False) if options.json else _text(result))
 
 
 def _measured(answers):
     """The page's values about scores, classes and probabilities."""
-    samples, labels, probabilities, predicted, _ = answers
-    top_k = check_top_k(None, len(labels), TOP_K)
-    measured = measure(samples.class_ids, probabilities, labels, top_k)
-    matrix = confusion(samples.class_ids, predicted, len(labels))
-    images = np.bincount(samples.class_ids, minlength=len(labels))
-    values = {
+    samples, class_names, probabilities, predicted, _ = answers
+    top_k = check_top_k(None, len(class_names), TOP_K)
+    measured = measure(samples.class_ids, probabilities, class_names, top_k)
+    matrix = confusion(samples.class_ids, predicted, len(class_names))
+    image_counts = np.bincount(samples.class_ids, minlength=len(class_names))
+    page_values = {
         "count": len(samples.file_names),
-        "labels": labels,
+        "labels": class_names,
         "top_k": top_k,
-        "scores": with_intervals(measured, matrix, images, top_k),
+        "scores": with_intervals(measured, matrix, image_counts, top_k),
         "right": int(np.trace(matrix)),
         "wrong": int(matrix.sum() - np.trace(matrix)),
-        "largest": labels[images.argmax()],
-        "largest_share": images.max() / len(samples.file_names),
+        "largest": class_names[image_counts.argmax()],
+        "largest_share": image_counts.max() / len(samples.file_names),
         "classes": class_rows(measured, matrix),
         "pairs": [
-            (labels[true], labels[other], *rest)
-            for true, other, *rest in confused_pairs(matrix, images)
+            (class_names[true], class_names[other], *rest)
+            for true, other, *rest in confused_pairs(matrix, image_counts)
         ],
         "ece": None,
         "reliability": None,
     }
-    families, words = fonts.for_names(labels)
+    families, words = fonts.for_names(class_names)
     with drawing(families):
-        values["confusion"] = report_charts.confusion(matrix, images, words)
-        answered = predicted != NO_ANSWER
-        if answered.any():
-            asked = samples.class_ids[answered], probabilities[answered]
-            values["ece"] = expected_calibration_error(*asked)
-            values["reliability"] = report_charts.reliability_diagram(reliability(*asked))
-    return values
+        page_values["confusion"] = report_charts.confusion(matrix, image_counts, words)
+        is_answered = predicted != NO_ANSWER
+        if is_answered.any():
+            answered_only = samples.class_ids[is_answered], probabilities[is_answered]
+            page_values["ece"] = expected_calibration_error(*answered_only)
+            page_values["reliability"] = report_charts.reliability_diagram(
+                reliability(*answered_only)
+            )
+    return page_values
 
 
 def _epochs(rows):
-    """The page's values about the training's epochs, rows as `results.read_results` gives."""
+    """The page's values about the epochs of the training, from the rows of results.csv."""
     if not rows:
         return {"epochs": 0, "curves": None}
-    best = best_epoch(rows)
+    best_index = best_epoch(rows)
     with drawing(fonts.FALLBACK):
-        curves = report_charts.learning_curves(rows, best)
-    return {"epochs": len(rows), "best": rows[best], "curves": curves}
+        curves = report_charts.learning_curves(rows, best_index)
+    return {"epochs": len(rows), "best": rows[best_index], "curves": curves}
 
 
 def with_intervals(measured, matrix, images, top_k):
     """The scores of `scores.measure` with 95 % intervals.
 
-    Wilson's for shares of images; a bootstrap for means over classes, which are no shares.
+    Wilson's interval for fractions of images; a bootstrap for means over classes, which are not
+    fractions of a number of images.
 
     Args:
-        measured: as `scores.measure` gives it.
+        measured: dict, from `scores.measure`.
         matrix: int (C, C), images with an answer by true and predicted class.
         images: int (C,), images of each class.
-        top_k: the k of the top-k accuracy.
+        top_k: int, the k of the top-k accuracy.
 
     Returns:
         dict of name -> `Score`, named as in `measured`.
     """
-    count, found = measured["images"], {}
+    image_count, score_intervals = measured["images"], {}
     for name in ("accuracy", f"top_{top_k}_accuracy"):
-        found[name] = intervals.proportion(round(measured[name] * count), count)
-    full = np.column_stack([matrix, images - matrix.sum(axis=1)])
+        score_intervals[name] = intervals.proportion(
+            round(measured[name] * image_count), image_count
+        )
+    full_matrix = np.column_stack([matrix, images - matrix.sum(axis=1)])
     for name, statistic in (
         ("macro_precision", intervals.macro_precision),
         ("macro_recall", intervals.macro_recall),
         ("macro_f1", intervals.macro_f1),
     ):
-        found[name] = intervals.bootstrap(statistic, full)
-    return {name: Score(measured[name], *interval) for name, interval in found.items()}
+        score_intervals[name] = intervals.bootstrap(statistic, full_matrix)
+    return {name: Score(measured[name], *interval) for name, interval in score_intervals.items()}
 
 
 def class_rows(measured, matrix):
-    """A dict for each class, worst F1 first, those without images last.
+    """The figures of every class, worst F1 first, classes without images last.
 
-    Beside what `scores.measure` gives: `precision` and `recall` as `Score`, or None where the class
-    was never answered or has no images; `f1`, None without images; and `taken_for`, the
-    class that most of its images were wrongly given and their number, or None.
+    Args:
+        measured: dict, from `scores.measure`.
+        matrix: int (C, C), images with an answer by true and predicted class.
+
+    Returns:
+        list of dict. Beside the keys of `scores.measure`: `precision` and `recall`, `Score` or None
+        where the class was never answered or has no images; `f1`, None without images;
+        `taken_for`, (name of the class most often predicted wrongly, images) or None.
     """
-    rows = []
-    for number, each in enumerate(measured["classes"]):
-        right, answers = int(matrix[number, number]), int(matrix[:, number].sum())
-        wrong = matrix[number].copy()
-        wrong[number] = 0
-        other = int(wrong.argmax())
-        score = {
-            name: Score(each[name], *intervals.proportion(right, total)) if total else None
-            for name, total in (("precision", answers), ("recall", each["images"]))
+    result_rows = []
+    for class_id, class_scores in enumerate(measured["classes"]):
+        right, answer_count = int(matrix[class_id, class_id]), int(matrix[:, class_id].sum())
+        wrong_counts = matrix[class_id].copy()
+        wrong_counts[class_id] = 0
+        other_id = int(wrong_counts.argmax())
+        other_name, other_count = measured["classes"][other_id]["label"], wrong_counts[other_id]
+        totals = {"precision": answer_count, "recall": class_scores["images"]}
+        row_scores = {
+            name: Score(class_scores[name], *intervals.proportion(right, total)) if total else None
+            for name, total in totals.items()
         }
-        rows.append(
+        result_rows.append(
             {
-                **each,
-                **score,
-                "f1": each["f1"] if each["images"] else None,
-                "taken_for": (measured["classes"][other]["label"], int(wrong[other]))
-                if wrong[other]
-                else None,
+                **class_scores,
+                **row_scores,
+                "f1": class_scores["f1"] if class_scores["images"] else None,
+                "taken_for": (other_name, int(other_count)) if other_count else None,
             }
         )
-    return sorted(rows, key=lambda row: 2 if row["f1"] is None else row["f1"])
+    return sorted(result_rows, key=lambda row: 2 if row["f1"] is None else row["f1"])
 
 
 def _targets(target, path):
@@ -245,32 +288,32 @@ def _targets(target, path):
                 "name an HTML file"
             )
         target = os.path.join(path, PAGE)
-    stem, ending = os.path.splitext(target)
-    if ending.lower() not in (".html", ".htm"):
+    stem, file_ending = os.path.splitext(target)
+    if file_ending.lower() not in (".html", ".htm"):
         raise InputError(f"--target: {target} has to end in .html; the table beside it in .csv")
     folder = os.path.dirname(os.path.abspath(target))
     if not os.path.isdir(folder):
         raise InputError(f"--target: {target}: there is no folder {folder}")
-    for file in (target, stem + ".csv"):
-        if os.path.exists(file) and not os.path.isfile(file):
-            raise InputError(f"--target: {file} is not a file that could be replaced")
+    for output_path in (target, stem + ".csv"):
+        if os.path.exists(output_path) and not os.path.isfile(output_path):
+            raise InputError(f"--target: {output_path} is not a file that could be replaced")
     _check_table(stem + ".csv", target)
     return target, stem + ".csv"
 
 
 def _warnings(answers, run, accuracy, seen):
-    """What makes the scores less than they seem, a sentence each."""
-    samples, labels, *_, errors = answers
-    count, found = len(samples.file_names), []
-    if accuracy.high - accuracy.low > WIDE:
-        found.append(
-            f"{count:,} images are few: the accuracy is known only to within "
+    """Sentences on what makes the scores less reliable than they seem."""
+    samples, class_names, *_, errors = answers
+    image_count, warnings = len(samples.file_names), []
+    if accuracy.high - accuracy.low > WIDE_INTERVAL:
+        warnings.append(
+            f"{image_count:,} images are few: the accuracy is known only to within "
             f"{(accuracy.high - accuracy.low) * 100:.0f} points. Four times as many would "
             "halve that."
         )
     if seen.any():
-        found.append(
-            f"The run was trained on {seen.sum():,} of these {count:,} images. Scores on "
+        warnings.append(
+            f"The run was trained on {seen.sum():,} of these {image_count:,} images. Scores on "
             "images it has learnt from flatter it: measure on others."
         )
     elif (
@@ -278,91 +321,85 @@ def _warnings(answers, run, accuracy, seen):
         and run.options.val_data
         and os.path.realpath(run.options.val_data) == os.path.realpath(samples.folder)
     ):
-        found.append(
+        warnings.append(
             "These images have chosen the run's best epoch, so the scores flatter a "
             "little: measure on others in the end."
         )
-    empty = [label for number, label in enumerate(labels) if number not in samples.class_ids]
-    if empty:
-        found.append(f"No image has the class {first_ten(empty)}: of that nothing is known.")
-    if errors:
-        found.append(
-            f"What cannot be decoded counts as wrong: {first_ten(map(str, errors.values()))}."
+    empty_classes = [
+        name for class_id, name in enumerate(class_names) if class_id not in samples.class_ids
+    ]
+    if empty_classes:
+        warnings.append(
+            f"No image has the class {first_ten(empty_classes)}, so nothing is known of it."
         )
-    return found
+    if errors:
+        warnings.append(
+            f"Images that cannot be decoded count as wrong: {first_ten(map(str, errors.values()))}."
+        )
+    return warnings
 
 
 def _write(target, table, html, suspects, answers):
     """Writes page and table, each whole or not at all."""
-    samples, labels, probabilities, *_ = answers
+    samples, class_names, probabilities, *_ = answers
     folder = os.path.abspath(samples.folder)
+    table_rows = []
+    for suspect in suspects:
+        class_id = samples.class_ids[suspect.position]
+        image_path = os.path.join(folder, samples.file_names[suspect.position])
+        both_classes = [class_id, suspect.suggested]
+        label_names = [class_names[name_id] for name_id in both_classes]
+        label_probabilities = [f"{p:.6g}" for p in probabilities[suspect.position][both_classes]]
+        table_rows.append([image_path, *label_names, *label_probabilities, suspect.how, ""])
     try:
         _keep_filled_in(table)
-        with (
-            replacing(table) as partial,
-            open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        ):
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for each in suspects:
-                row, label = probabilities[each.position], samples.class_ids[each.position]
-                writer.writerow(
-                    [
-                        os.path.join(folder, samples.file_names[each.position]),
-                        labels[label],
-                        labels[each.suggested],
-                        f"{row[label]:.6g}",
-                        f"{row[each.suggested]:.6g}",
-                        each.how,
-                        "",
-                    ]
-                )
+        write_table(table, COLUMNS, table_rows)
         write_text(target, html)
     except OSError as error:
         raise InputError(f"--target: {target} cannot be written: {error.strerror}") from None
 
 
 def _check_table(table, target):
-    """Refuses to write the table over a file that is none."""
+    """Refuses to write the table over a file that is not a table of doubtful labels."""
     try:
-        with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            first = file.readline()
+        with open(table, encoding="utf-8", **ENCODING) as table_file:
+            header_line = table_file.readline()
     except OSError:
         return
-    if "new_label" not in first:
+    if "new_label" not in header_line:
         raise InputError(
             f"--target: {target}: the table beside it would replace {table}, which is "
-            "no such table; choose another name"
+            "not a table of doubtful labels; choose another name"
         )
 
 
 def _keep_filled_in(table):
-    """Puts an earlier table aside in which somebody has filled in new labels."""
+    """Renames an earlier table in which somebody has filled in new labels."""
     try:
-        with open(table, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file)
-            # Another header: not ours, or saved by a spreadsheet in a way of its own
-            filled = tuple(reader.fieldnames or ()) != COLUMNS or any(
+        with open(table, encoding="utf-8", **ENCODING) as table_file:
+            reader = csv.DictReader(table_file)
+            # A different header: a table of something else, or one that a spreadsheet has changed
+            is_filled_in = tuple(reader.fieldnames or ()) != COLUMNS or any(
                 (row["new_label"] or "").strip() for row in reader
             )
     except FileNotFoundError:
         return
-    if filled:
-        kept = f"{table.removesuffix('.csv')}-{time.strftime('%Y%m%d-%H%M%S')}.csv"
-        os.replace(table, kept)
-        say(f"note: the earlier table, with new labels filled in, is kept as {kept}")
+    if is_filled_in:
+        kept_path = f"{table.removesuffix('.csv')}-{time.strftime('%Y%m%d-%H%M%S')}.csv"
+        os.replace(table, kept_path)
+        say(f"note: the earlier table, with new labels filled in, is kept as {kept_path}")
 
 
 def _text(result):
-    lines = [f"{'images':<20}  {result['images']:,}"]
-    lines += [
+    text_lines = [f"{'images':<20}  {result['images']:,}"]
+    text_lines += [
         f"{name.replace('_', ' '):<20}  {score['value']:.4f}  "
         f"({score['low']:.4f} to {score['high']:.4f})"
         for name, score in result["scores"].items()
     ]
     if result["expected_calibration_error"] is not None:
-        lines.append(f"{'calibration error':<20}  {result['expected_calibration_error']:.4f}")
-    lines.append(f"{'doubtful labels':<20}  {result['suspects']:,}")
-    lines += [f"no answer, counts as wrong: {line}" for line in result["undecodable"]]
-    lines += [f"page: {result['html']}", f"table of the doubtful labels: {result['csv']}"]
-    return "\n".join(lines)
+        text_lines.append(f"{'calibration error':<20}  {result['expected_calibration_error']:.4f}")
+    text_lines.append(f"{'doubtful labels':<20}  {result['suspects']:,}")
+    text_lines += [f"no answer, counts as wrong: {line}" for line in result["undecodable"]]
+    text_lines += [f"page: {result['html']}", f"table of the doubtful labels: {result['csv']}"]
+    return "\n".join(text_lines)

@@ -87,7 +87,7 @@ def text(result):
         )
     else:
         text_lines.append(
-            "agreement and difference: only those of the export, to the trained model; "
+            "agreement and difference: only of the export, to the trained model; "
             "--data measures them here"
         )
     table_rows = [
