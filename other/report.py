@@ -3,7 +3,6 @@
 Beside the page goes a table of the doubtful labels, which `other/relabel.py` reads back.
 """
 
-import csv
 import os
 import shlex
 import time
@@ -12,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from common import console
-from common.console import say
 from common.errors import InputError, first_ten
 from common.files import write_text
 from data.label_names import check_labels
@@ -22,8 +20,14 @@ from evaluation import intervals, label_errors
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
 from evaluation.scores import measure
-from other.data_quality.tables import ENCODING, write_table
-from other.reporting import fonts, html_pages, provenance, report_charts, report_gallery
+from other.reporting import (
+    doubtful_labels,
+    fonts,
+    html_pages,
+    provenance,
+    report_charts,
+    report_gallery,
+)
 from other.reporting.charts import drawing
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
@@ -31,15 +35,6 @@ from runs import run_folder
 from runs.results import best_epoch, read_results
 
 PAGE = "report.html"  # in a run's folder, where --target is not given
-COLUMNS = (
-    "path",
-    "label",
-    "suggested",
-    "probability_of_label",
-    "probability_of_suggested",
-    "how",
-    "new_label",
-)
 WIDE_INTERVAL = 0.1  # width of the accuracy's interval above which the page warns
 
 
@@ -98,7 +93,7 @@ def main(options):
     report = _gather(options, path)
     page_values = _page_values(report, options, table_path)
     page_html = html_pages.render("report.html", **page_values)
-    _write(page_path, table_path, page_html, report.suspects, report.answers)
+    _write(page_path, table_path, page_html, report)
     result = {**_summary(report, page_values), "html": page_path, "csv": table_path}
     console.show(result, _text, options.json)
 
@@ -297,7 +292,7 @@ def _targets(target, path):
     for output_path in (target, stem + ".csv"):
         if os.path.exists(output_path) and not os.path.isfile(output_path):
             raise InputError(f"--target: {output_path} is not a file that could be replaced")
-    _check_table(stem + ".csv", target)
+    doubtful_labels.check_replaceable(stem + ".csv", target)
     return target, stem + ".csv"
 
 
@@ -339,55 +334,13 @@ def _warnings(answers, run, accuracy, seen):
     return warnings
 
 
-def _write(target, table, html, suspects, answers):
+def _write(page_path, table_path, page_html, report):
     """Writes page and table, each whole or not at all."""
-    samples, class_names, probabilities, *_ = answers
-    folder = os.path.abspath(samples.folder)
-    table_rows = []
-    for suspect in suspects:
-        class_id = samples.class_ids[suspect.position]
-        image_path = os.path.join(folder, samples.file_names[suspect.position])
-        both_classes = [class_id, suspect.suggested]
-        label_names = [class_names[name_id] for name_id in both_classes]
-        label_probabilities = [f"{p:.6g}" for p in probabilities[suspect.position][both_classes]]
-        table_rows.append([image_path, *label_names, *label_probabilities, suspect.how, ""])
     try:
-        _keep_filled_in(table)
-        write_table(table, COLUMNS, table_rows)
-        write_text(target, html)
+        doubtful_labels.write(table_path, report.suspects, report.answers)
+        write_text(page_path, page_html)
     except OSError as error:
-        raise InputError(f"--target: {target} cannot be written: {error.strerror}") from None
-
-
-def _check_table(table, target):
-    """Refuses to write the table over a file that is not a table of doubtful labels."""
-    try:
-        with open(table, encoding="utf-8", **ENCODING) as table_file:
-            header_line = table_file.readline()
-    except OSError:
-        return
-    if "new_label" not in header_line:
-        raise InputError(
-            f"--target: {target}: the table beside it would replace {table}, which is "
-            "not a table of doubtful labels; choose another name"
-        )
-
-
-def _keep_filled_in(table):
-    """Renames an earlier table in which somebody has filled in new labels."""
-    try:
-        with open(table, encoding="utf-8", **ENCODING) as table_file:
-            reader = csv.DictReader(table_file)
-            # A different header: a table of something else, or one that a spreadsheet has changed
-            is_filled_in = tuple(reader.fieldnames or ()) != COLUMNS or any(
-                (row["new_label"] or "").strip() for row in reader
-            )
-    except FileNotFoundError:
-        return
-    if is_filled_in:
-        kept_path = f"{table.removesuffix('.csv')}-{time.strftime('%Y%m%d-%H%M%S')}.csv"
-        os.replace(table, kept_path)
-        say(f"note: the earlier table, with new labels filled in, is kept as {kept_path}")
+        raise InputError(f"--target: {page_path} cannot be written: {error.strerror}") from None
 
 
 def _text(result):
