@@ -13,9 +13,11 @@ import time
 import numpy as np
 from tqdm import tqdm
 
+from common import console
 from common.cpu import usable_cores
 from common.errors import InputError, RunError
-from data.samples import Samples, check_labels, read_samples
+from data.label_names import check_labels
+from data.samples import Samples, read_samples
 from evaluation.intervals import proportion
 from export.verification import compare, run_task
 from other.reporting import fonts
@@ -96,7 +98,7 @@ def main(options):
         ],
         "target": options.target,
     }
-    print(json.dumps(result, ensure_ascii=False) if options.json else text(result))
+    console.show(result, text, options.json)
     failed = [row for row in rows if row["problem"] not in (None, NOT_INSTALLED, NOT_HERE)]
     if failed:
         more = f"; {len(failed)} of {len(rows)} failed" if len(failed) > 1 else ""
@@ -104,7 +106,18 @@ def main(options):
 
 
 def find_model(name, save_dir):
-    """The folder of an exported model, that of a run where `name` is one."""
+    """The folder of an exported model.
+
+    Args:
+        name: str, the name or folder of a run, or the folder of an exported model.
+        save_dir: str, the folder of all runs.
+
+    Returns:
+        str, the folder.
+
+    Raises:
+        InputError: there is none.
+    """
     path = run_folder.find(name, save_dir, "--model")
     if run_folder.is_exported(path):
         return path
@@ -176,7 +189,7 @@ def measure_all(folder, formats, batches, samples, workers):
         }
         rates = [f"images_per_second_{size}" for size in batches]
         row = {**dict.fromkeys([*COLUMNS, *rates]), "runtime": name, "precision": precision}
-        found = None
+        row_answers = None
         if not runtimes.is_installed(name):
             row["problem"] = NOT_INSTALLED
         elif precision == "bfloat16" and not runtimes.has_bfloat16():
@@ -187,12 +200,12 @@ def measure_all(folder, formats, batches, samples, workers):
                 if name not in warm:  # its libraries are not in the file cache yet
                     warm.add(name)
                     run_in_subprocess({**task, "batches": [1], "seconds": (0, 0), "names": []})
-                figures, found, undecodable = run_in_subprocess(task)
+                figures, row_answers, undecodable = run_in_subprocess(task)
                 row.update(figures)
             except RunError as error:
                 row["problem"] = str(error)
         rows.append(row)
-        answers.append(found if samples else None)
+        answers.append(row_answers if samples else None)
     return rows, answers, undecodable
 
 
@@ -284,12 +297,13 @@ def add_accuracy(rows, answers, true):
     """Fills in accuracy and its 95 % interval; an image without an answer counts as wrong.
 
     Args:
-        rows, answers: as `measure_all` gives them.
+        rows: list of dict, whose keys accuracy, accuracy_low and accuracy_high are set.
+        answers: list of float32 (N, C) or None, per row.
         true: int (N,), class ids.
     """
-    for row, found in zip(rows, answers):
-        if found is not None:
-            right = int((found.any(axis=1) & (found.argmax(axis=1) == true)).sum())
+    for row, row_answers in zip(rows, answers):
+        if row_answers is not None:
+            right = int((row_answers.any(axis=1) & (row_answers.argmax(axis=1) == true)).sum())
             row["accuracy"] = right / len(true)
             row["accuracy_low"], row["accuracy_high"] = proportion(right, len(true))
 
@@ -300,8 +314,13 @@ def add_agreement(rows, answers, formats):
     An image without an answer is left out. Where no float32 has answers, the figures are those
     to the trained model, from model.json.
 
+    Args:
+        rows: list of dict, whose keys agreement and difference are set.
+        answers: list of float32 (N, C) or None, per row.
+        formats: dict of format -> dict of precision -> figures, from model.json.
+
     Returns:
-        What they are to, such as "savedmodel float32", or None for the trained model.
+        str, what they are to, such as "savedmodel float32", or None for the trained model.
     """
     original = next(
         (
@@ -317,9 +336,9 @@ def add_agreement(rows, answers, formats):
             row.update({name: shown.get(name) for name in ("agreement", "difference")})
         return None
     answered = answers[original].any(axis=1)
-    for row, found in zip(rows, answers):
-        if found is not None:
-            row.update(compare(answers[original][answered], found[answered]).to_json())
+    for row, row_answers in zip(rows, answers):
+        if row_answers is not None:
+            row.update(compare(answers[original][answered], row_answers[answered]).to_json())
     return name_of(rows[original])
 
 

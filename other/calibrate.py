@@ -4,15 +4,16 @@ All figures are measured on the images that the fit has seen, so they flatter a 
 eval on other images measures without that.
 """
 
-import json
 import os
 
 import numpy as np
 
+from common import console
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
-from data.samples import check_labels, read_samples
+from data.label_names import check_labels
+from data.samples import read_samples
 from eval import answered_line
 from evaluation.calibration_error import expected_calibration_error
 from evaluation.label_errors import trained_on
@@ -47,7 +48,7 @@ def main(options):
 
     temperature = fit_temperature(true, before)
     if (before.argmax(axis=1) == true).all():
-        say("note: every answer is right, which tells no temperature; it stays 1")
+        say("note: every answer is right, which determines no temperature; it stays 1")
     after = calibration.scale(before, temperature)
     thresholds = fit_thresholds(true, after, options.precision)
     _say_thresholds(labels, thresholds, after, options.precision)
@@ -71,7 +72,7 @@ def main(options):
         "undecodable": [str(error) for error in errors.values()],
         "written": written,
     }
-    print(json.dumps(result, ensure_ascii=False) if options.json else _text(result))
+    console.show(result, _text, options.json)
 
 
 def negative_log_likelihood(true, probabilities, temperature):
@@ -79,7 +80,7 @@ def negative_log_likelihood(true, probabilities, temperature):
 
     Args:
         true: int (N,), class ids.
-        probabilities: float (N, C), as the network gives them.
+        probabilities: float (N, C), the network's output.
         temperature: above 0; 1 leaves them as they are.
     """
     logarithms = calibration.logarithms(probabilities, temperature)
@@ -87,32 +88,39 @@ def negative_log_likelihood(true, probabilities, temperature):
 
 
 def fit_temperature(true, probabilities):
-    """The temperature that makes the negative log-likelihood least (Guo et al. 2017, 4.2).
+    """The temperature that minimizes the negative log-likelihood (Guo et al. 2017, section 4.2).
 
-    Where every answer is right there is none, since ever surer would be ever better: it is 1.
+    Where every answer is right, no temperature minimizes it, since surer is always better.
+
+    Args:
+        true: int (N,), class ids.
+        probabilities: float (N, C), the network's output.
+
+    Returns:
+        float, above 0; 1 where every answer is right.
     """
     from scipy.optimize import minimize_scalar
 
     if (probabilities.argmax(axis=1) == true).all():
         return 1.0
-    found = minimize_scalar(
+    solution = minimize_scalar(
         lambda logarithm: negative_log_likelihood(true, probabilities, np.exp(logarithm)),
         bounds=(np.log(LEAST), np.log(MOST)),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(solution.x))
 
 
 def fit_thresholds(true, probabilities, precision):
-    """The least probability from which on each class's answers are right often enough.
+    """The minimum probability from which on each class's answers are right often enough.
 
     A class that is never predicted takes that of all classes together.
 
     Args:
         true: int (N,), class ids.
         probabilities: float32 (N, C), calibrated.
-        precision: share of right answers wanted, from 0 to 1.
+        precision: fraction of right answers wanted, from 0 to 1.
 
     Returns:
         float (C,); infinite where no threshold reaches `precision`.
@@ -135,8 +143,8 @@ def _threshold(confidence, right, precision):
     reached = np.cumsum(right) / np.arange(1, len(right) + 1) >= precision
     # Images of the same probability are answered together or not at all.
     last = np.append(confidence[1:] != confidence[:-1], True)
-    found = np.flatnonzero(reached & last)
-    return float(confidence[found[-1]]) if len(found) else np.inf
+    passing_positions = np.flatnonzero(reached & last)
+    return float(confidence[passing_positions[-1]]) if len(passing_positions) else np.inf
 
 
 def _places(path):
@@ -208,25 +216,27 @@ def _say_thresholds(labels, thresholds, probabilities, precision):
 def _classes(true, probabilities, fitted, labels):
     predicted = probabilities.argmax(axis=1)
     known = ~calibration.unknown(probabilities, fitted.thresholds)
-    found = []
-    for number, threshold in enumerate(calibration.describe(fitted, labels)["thresholds"].values()):
-        chosen = predicted == number
-        right = true[chosen & known] == number
-        found.append(
+    class_rows = []
+    for class_id, threshold in enumerate(
+        calibration.describe(fitted, labels)["thresholds"].values()
+    ):
+        chosen = predicted == class_id
+        right = true[chosen & known] == class_id
+        class_rows.append(
             {
-                "label": labels[number],
+                "label": labels[class_id],
                 "threshold": threshold,
                 "predicted": int(chosen.sum()),
                 "answered": len(right),
                 "answered_accuracy": float(right.mean()) if len(right) else None,
             }
         )
-    return found
+    return class_rows
 
 
 def _text(result):
     likelihood, error = result["negative_log_likelihood"], result["expected_calibration_error"]
-    width = max(5, *(len(each["label"]) for each in result["classes"]))
+    width = max(5, *(len(row["label"]) for row in result["classes"]))
     lines = [
         f"images {result['images']}   temperature {result['temperature']:.4f}",
         "",
@@ -239,12 +249,12 @@ def _text(result):
         "",
         f"{'class':<{width}}  threshold  predicted  answered   right",
     ]
-    for each in result["classes"]:
-        threshold = "never" if each["threshold"] is None else f"{each['threshold']:.4f}"
-        right = "" if each["answered"] == 0 else f"{each['answered_accuracy']:.4f}"
+    for row in result["classes"]:
+        threshold = "never" if row["threshold"] is None else f"{row['threshold']:.4f}"
+        right = "" if row["answered"] == 0 else f"{row['answered_accuracy']:.4f}"
         lines.append(
-            f"{each['label']:<{width}}  {threshold:>9}  {each['predicted']:>9}  "
-            f"{each['answered']:>8}  {right:>6}"
+            f"{row['label']:<{width}}  {threshold:>9}  {row['predicted']:>9}  "
+            f"{row['answered']:>8}  {right:>6}"
         )
     lines.append("")
     lines += [f"written: {file}" for file in result["written"]] or ["nothing written: --dry_run"]

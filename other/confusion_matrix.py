@@ -1,16 +1,17 @@
 """Charts of which classes are taken for which, with sample images of the worst pairs."""
 
 import csv
-import json
 import os
 from typing import NamedTuple
 
 import numpy as np
 
+from common import console
 from common.errors import ImageError, InputError
 from data.decoding import load
 from data.geometry import Preprocessing
-from data.samples import check_labels, read_samples
+from data.label_names import check_labels
+from data.samples import read_samples
 from evaluation.confusion import MOST_SAMPLES, NO_ANSWER, confused_pairs, confusion, confusion_order
 from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
@@ -75,7 +76,7 @@ def main(options):
         "undecodable": answers.undecodable,
         "target": target,
     }
-    print(json.dumps(result, ensure_ascii=False) if options.json else _text(result))
+    console.show(result, _text, options.json)
 
 
 def _target(target, path):
@@ -179,13 +180,13 @@ def _thumbnails(answers, true, predicted):
     """The samples of a pair that the classifier was surest of, at most `MOST_SAMPLES`."""
     chosen = np.flatnonzero((answers.true == true) & (answers.predicted == predicted))
     chosen = chosen[np.argsort(-answers.probability[chosen], kind="stable")][:MOST_SAMPLES]
-    found = []
+    thumbnails = []
     for position in chosen:
         try:
-            found.append(load(answers.paths[position], Preprocessing(THUMBNAIL)))
+            thumbnails.append(load(answers.paths[position], Preprocessing(THUMBNAIL)))
         except ImageError:  # moved or changed since it was evaluated
-            found.append(np.full((THUMBNAIL, THUMBNAIL, 3), GREY, np.uint8))
-    return found
+            thumbnails.append(np.full((THUMBNAIL, THUMBNAIL, 3), GREY, np.uint8))
+    return thumbnails
 
 
 def _write_rows(folder, name, rows):

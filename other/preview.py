@@ -1,18 +1,19 @@
 """A picture of a training batch: the images as the model sees them, with their labels."""
 
-import json
 import math
 import os
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from common import console
 from common.console import say
 from common.errors import InputError
 from common.files import replacing
 from compute.backend import import_keras
+from data.label_names import find_labels, read_label_names
 from data.prefetching import Reading
-from data.samples import find_labels, read_label_names, read_samples
+from data.samples import read_samples
 from other.reporting.fonts import FONTS
 from runs import run_folder
 from training.batches import training_variation
@@ -40,10 +41,8 @@ def main(options):
         raise InputError(
             f"--target: {options.target} cannot be written: {error.strerror or error}"
         ) from None
-    if options.json:
-        print(json.dumps({"target": options.target, "images": len(images)}, ensure_ascii=False))
-    else:
-        print(f"{len(images)} images of the first epoch in {options.target}")
+    result = {"target": options.target, "images": len(images)}
+    console.show(result, "{images} images of the first epoch in {target}".format_map, options.json)
 
 
 def _check_target(target):
