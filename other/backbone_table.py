@@ -3,11 +3,12 @@
 import os
 
 from common import console
+from config.mode_options import BackbonesOptions
 from modeling import backbones
 from modeling.imagenet_weights import cache_folder, imagenet_file
 
 
-def main(options):
+def main(options: BackbonesOptions):
     """`--mode backbones`."""
     console.show(rows(), _text, options.json)
 

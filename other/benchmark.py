@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from common import console
 from common.cpu import usable_cores
 from common.errors import InputError, RunError
+from config.mode_options import BenchmarkOptions
 from data.label_names import check_labels
 from data.samples import Samples, read_samples
 from evaluation.intervals import proportion
@@ -33,7 +35,7 @@ from prediction.exported_model import (
     parse_description,
     read_description,
 )
-from runs import run_folder
+from runs import reference_images, run_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FILES = ("benchmark.csv", "benchmark.png", "benchmark.svg")
@@ -61,17 +63,39 @@ TURNS = 3  # batch sizes take turns, so that what else the machine does meets th
 NOT_INSTALLED, NOT_HERE = "not installed", "not on this processor"
 
 
-def main(options):
+class Measured(NamedTuple):
+    """What `measure_all` gives.
+
+    Attributes:
+        rows: list of dict, one per runtime and precision.
+        answers: list of float32 (N, C), or None, for each row.
+        undecodable: dict of image name -> why it cannot be decoded.
+    """
+
+    rows: list
+    answers: list
+    undecodable: dict
+
+
+def main(options: BenchmarkOptions):
     """`--mode benchmark`."""
     check_output_folder(options.target, FILES)
-    folder = find_model(options.model, options.save_dir)
-    description = read_description(folder)
-    labels, preprocessing = parse_description(folder, description)
-    check_files(folder, description)
-    samples = find_samples(folder, options.data, labels)
-    formats = formats_of(description)
-    batches = batch_sizes(options.batch_size)
-    rows, answers, undecodable = measure_all(folder, formats, batches, samples, options.workers)
+    model_folder = find_model(options.model, options.save_dir)
+    description = read_description(model_folder)
+    class_names, preprocessing = parse_description(model_folder, description)
+    check_files(model_folder, description)
+    samples = find_samples(model_folder, options.data, class_names)
+    formats, sizes = formats_of(description), batch_sizes(options.batch_size)
+    measured = measure_all(model_folder, formats, sizes, samples, options.workers)
+    original = _complete(measured, samples, formats)
+    _write(options.target, measured.rows, description, preprocessing.size)
+    console.show(_result(options, model_folder, samples, measured, original), text, options.json)
+    _raise_first_problem(measured.rows)
+
+
+def _complete(measured, samples, formats):
+    """Adds to the rows what they are compared by; gives what agreement is measured against."""
+    rows, answers, undecodable = measured
     if samples and len(undecodable) == len(samples.file_names):
         raise InputError(f"{samples.folder}: none of its {len(undecodable)} images can be decoded")
     if samples and samples.class_ids is not None:
@@ -80,25 +104,34 @@ def main(options):
     fastest = candidates(formats, "auto", True)[0]
     for row in rows:
         row["auto"] = (row["runtime"], row["precision"]) == fastest
-    title = f"{description.get('backbone', 'model')}, {preprocessing.size} x {preprocessing.size}"
-    with output_folder(options.target, FILES) as partial:
-        write_csv(os.path.join(partial, "benchmark.csv"), rows)
+    return original
+
+
+def _write(target, rows, description, input_size):
+    title = f"{description.get('backbone', 'model')}, {input_size} x {input_size} pixels"
+    with output_folder(target, FILES) as partial_folder:
+        write_csv(os.path.join(partial_folder, "benchmark.csv"), rows)
         with drawing([fonts.FALLBACK]):
-            save(chart(rows, f"{title} pixels"), partial, "benchmark")
-    result = {
-        "model": folder,
+            save(chart(rows, title), partial_folder, "benchmark")
+
+
+def _result(options, model_folder, samples, measured, original):
+    return {
+        "model": model_folder,
         "cores": usable_cores(),
         "images": len(samples.file_names) if samples else 0,
         "images_from": samples.folder if samples else None,
         "original": original,
-        "results": rows,
+        "results": measured.rows,
         "undecodable": [
-            f"{os.path.join(samples.folder, name)}: {reason}"
-            for name, reason in undecodable.items()
+            f"{os.path.join(samples.folder, file_name)}: {reason}"
+            for file_name, reason in measured.undecodable.items()
         ],
         "target": options.target,
     }
-    console.show(result, text, options.json)
+
+
+def _raise_first_problem(rows):
     failed = [row for row in rows if row["problem"] not in (None, NOT_INSTALLED, NOT_HERE)]
     if failed:
         more = f"; {len(failed)} of {len(rows)} failed" if len(failed) > 1 else ""
@@ -127,31 +160,39 @@ def find_model(name, save_dir):
     return folder
 
 
-def find_samples(folder, data, labels):
-    """The images to answer: `Samples`, without labels those of the run's check/, or None.
+def find_samples(model_folder, data, class_names):
+    """The images to answer.
 
     Args:
-        folder: of the exported model.
-        data: folder of labelled images, or None.
-        labels: class names of the model.
+        model_folder: str, the folder of an exported model.
+        data: str, a folder of labelled images, or None.
+        class_names: tuple of str, those of the model.
+
+    Returns:
+        `Samples`; without `data` those of the run's check/, without class ids, or None where
+        there are none.
     """
     if data:
-        check_labels(data, labels, f"the labels of {folder}")
-        return read_samples(data, labels, f"the labels of {folder}")
-    check = os.path.normpath(os.path.join(folder, os.pardir, run_folder.CHECK))
-    path = os.path.join(check, run_folder.CHECK_FILE)
+        names_from = f"the labels of {model_folder}"
+        check_labels(data, class_names, names_from)
+        return read_samples(data, class_names, names_from)
+    check_folder = os.path.normpath(os.path.join(model_folder, os.pardir, run_folder.CHECK))
     try:
-        with open(path, encoding="utf-8") as file:
-            names = list(json.load(file))
+        file_names = reference_images.check_file_names(check_folder)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    return Samples(check, names, None) if names else None
+    return Samples(check_folder, file_names, None) if file_names else None
 
 
 def batch_sizes(largest):
-    """The batch sizes to try: powers of two below `largest`, and it."""
+    """The batch sizes to try: powers of two below the largest, and that one.
+
+    Args:
+        largest: int, at least 1.
+
+    Returns:
+        list of int.
+    """
     return [2**n for n in range(largest.bit_length()) if 2**n < largest] + [largest]
 
 
@@ -206,11 +247,17 @@ def measure_all(folder, formats, batches, samples, workers):
                 row["problem"] = str(error)
         rows.append(row)
         answers.append(row_answers if samples else None)
-    return rows, answers, undecodable
+    return Measured(rows, answers, undecodable)
 
 
 def run_in_subprocess(task):
-    """As `measure`, which takes what `task` holds, in a fresh process.
+    """Runs `measure` in a fresh process.
+
+    Args:
+        task: dict, the arguments of `measure`.
+
+    Returns:
+        (figures, answers, undecodable) of `measure`.
 
     Raises:
         RunError: it fails there; with what it said.
@@ -275,7 +322,16 @@ def measure(folder, name, precision, batches, seconds, images, names, workers):
 
 
 def clock(predict, x, seconds):
-    """The seconds that each call of `predict` with `x` takes: list, of one call at least."""
+    """Times calls.
+
+    Args:
+        predict: function of one argument.
+        x: what it is called with.
+        seconds: float, how long to go on; one call at least is made.
+
+    Returns:
+        list of float, the seconds of each call.
+    """
     times, end = [], time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         start = time.perf_counter()

@@ -12,6 +12,7 @@ from common import console
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
+from config.mode_options import CalibrateOptions
 from data.label_names import check_labels
 from data.samples import read_samples
 from eval import answered_line
@@ -29,13 +30,26 @@ FEW = 50  # images; with fewer the figures are shaky
 LEAST, MOST = 0.01, 100.0
 
 
-def main(options):
+def main(options: CalibrateOptions):
     """`--mode calibrate`."""
     path = run_folder.find(options.run, options.save_dir)
-    labels = known_labels(path)
-    check_labels(options.data, labels, f"the labels of {path}")
-    samples = read_samples(options.data, labels, f"the labels of {path}")
+    class_names = known_labels(path)
+    names_from = f"the labels of {path}"
+    check_labels(options.data, class_names, names_from)
+    samples = read_samples(options.data, class_names, names_from)
     weights, run, exported = _places(path)
+    class_ids, before, errors = _predict(path, samples, options)
+    _say_notes(run, samples, class_ids, errors)
+    fitted, after = _fit(class_ids, before, options.precision, weights)
+    _say_thresholds(class_names, fitted.thresholds, after, options.precision)
+    written = [] if options.dry_run else _write(fitted, class_names, run, exported)
+    result = _result(class_ids, before, after, fitted, class_names)
+    undecodable = [str(error) for error in errors.values()]
+    console.show({**result, "undecodable": undecodable, "written": written}, _text, options.json)
+
+
+def _predict(path, samples, options):
+    """(class ids (N,), probabilities (N, C), errors) of the images that can be decoded."""
     classifier = Classifier.load(path, calibrated=False)
     probabilities, errors = predict_samples(
         classifier, samples, options.batch_size, options.workers
@@ -43,36 +57,38 @@ def main(options):
     decoded = np.setdiff1d(np.arange(len(samples.file_names)), list(errors))
     if not len(decoded):
         raise InputError(f"--data: {options.data}: none of its images can be decoded")
-    true, before = samples.class_ids[decoded], probabilities[decoded]
-    _say_notes(run, samples, true, errors)
+    return samples.class_ids[decoded], probabilities[decoded], errors
 
-    temperature = fit_temperature(true, before)
-    if (before.argmax(axis=1) == true).all():
+
+def _fit(class_ids, probabilities, precision, weights):
+    """The `Calibration`, and the probabilities that it gives."""
+    temperature = fit_temperature(class_ids, probabilities)
+    if (probabilities.argmax(axis=1) == class_ids).all():
         say("note: every answer is right, which determines no temperature; it stays 1")
-    after = calibration.scale(before, temperature)
-    thresholds = fit_thresholds(true, after, options.precision)
-    _say_thresholds(labels, thresholds, after, options.precision)
-    fitted = calibration.Calibration(temperature, thresholds, options.precision, len(true), weights)
-    written = [] if options.dry_run else _write(fitted, labels, run, exported)
-    result = {
-        "images": len(true),
+    scaled = calibration.scale(probabilities, temperature)
+    thresholds = fit_thresholds(class_ids, scaled, precision)
+    image_count = len(class_ids)
+    return calibration.Calibration(temperature, thresholds, precision, image_count, weights), scaled
+
+
+def _result(class_ids, before, after, fitted, class_names):
+    temperature = fitted.temperature
+    return {
+        "images": len(class_ids),
         "temperature": temperature,
-        "precision": options.precision,
+        "precision": fitted.precision,
         "negative_log_likelihood": {
-            "before": negative_log_likelihood(true, before, 1.0),
-            "after": negative_log_likelihood(true, before, temperature),
+            "before": negative_log_likelihood(class_ids, before, 1.0),
+            "after": negative_log_likelihood(class_ids, before, temperature),
         },
         "expected_calibration_error": {
-            "before": expected_calibration_error(true, before),
-            "after": expected_calibration_error(true, after),
+            "before": expected_calibration_error(class_ids, before),
+            "after": expected_calibration_error(class_ids, after),
         },
-        "accuracy": float((before.argmax(axis=1) == true).mean()),
-        **measure_answered(true, after, thresholds),
-        "classes": _classes(true, after, fitted, labels),
-        "undecodable": [str(error) for error in errors.values()],
-        "written": written,
+        "accuracy": float((before.argmax(axis=1) == class_ids).mean()),
+        **measure_answered(class_ids, after, fitted.thresholds),
+        "classes": _classes(class_ids, after, fitted, class_names),
     }
-    console.show(result, _text, options.json)
 
 
 def negative_log_likelihood(true, probabilities, temperature):

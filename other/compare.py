@@ -9,6 +9,7 @@ import numpy as np
 from common import console
 from common.console import say
 from common.errors import InputError, first_ten
+from config.mode_options import CompareOptions
 from data.label_names import read_label_names
 from data.samples import read_samples
 from evaluation.intervals import mcnemar, paired_difference, proportion
@@ -21,7 +22,7 @@ POWER = 0.8  # probability of showing the difference with the number of images t
 BETTER, WORSE, UNCLEAR = "better", "worse", "can't tell"
 
 
-def main(options):
+def main(options: CompareOptions):
     """`--mode compare`."""
     paths = _find_two(options.runs, options.save_dir)
     class_names = _common_class_names(paths, options.data)

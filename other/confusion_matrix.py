@@ -8,6 +8,7 @@ import numpy as np
 
 from common import console
 from common.errors import ImageError, InputError
+from config.mode_options import ConfusionMatrixOptions
 from data.decoding import load
 from data.geometry import Preprocessing
 from data.label_names import check_labels
@@ -52,7 +53,7 @@ class Answers(NamedTuple):
     undecodable: list
 
 
-def main(options):
+def main(options: ConfusionMatrixOptions):
     """`--mode confusion_matrix`."""
     path = run_folder.find(options.run, options.save_dir)
     target = _target(options.target, path)
@@ -60,11 +61,16 @@ def main(options):
     labels = known_labels(path)
     answers = _evaluate(options, path, labels) if options.data else _read(path, labels)
     matrix = confusion(answers.true, answers.predicted, len(labels))
-    images = np.bincount(answers.true, minlength=len(labels))
-    pairs = confused_pairs(matrix, images)
+    images_per_class = np.bincount(answers.true, minlength=len(labels))
+    pairs = confused_pairs(matrix, images_per_class)
     with output_folder(target, FILES) as folder:
-        _write(folder, labels, matrix, images, pairs, answers)
-    result = {
+        _write(folder, labels, matrix, images_per_class, pairs, answers)
+    result = {**_result(answers, labels, matrix, pairs), "target": target}
+    console.show(result, _text, options.json)
+
+
+def _result(answers, labels, matrix, pairs):
+    return {
         "images": len(answers.true),
         "accuracy": float(np.trace(matrix) / len(answers.true)),
         "labels": list(labels),
@@ -74,9 +80,7 @@ def main(options):
             for true, predicted, count, share in pairs
         ],
         "undecodable": answers.undecodable,
-        "target": target,
     }
-    console.show(result, _text, options.json)
 
 
 def _target(target, path):

@@ -26,6 +26,7 @@ import numpy as np
 from common.console import say
 from common.cpu import usable_cores
 from common.errors import InputError, RunError
+from config.mode_options import DoctorOptions
 from config.option_table import OPTIONS
 from modeling import backbones
 
@@ -42,7 +43,7 @@ BAD = "NOT OK: "  # before what the exit status tells of
 SIZE, STEPS = 32, 8  # of what is tried: pixels a side; of the training: steps
 
 
-def main(options):
+def main(options: DoctorOptions):
     """`--mode doctor`. Returns the exit status: 1 where something is not ok, else 0."""
     page, problems = {}, []
     for heading, find in PARTS.items():

@@ -3,11 +3,12 @@
 from common import console
 from common.errors import InputError
 from compute.backend import import_keras
+from config.mode_options import FetchWeightsOptions
 from modeling import backbones
 from modeling.imagenet_weights import imagenet_file
 
 
-def main(options):
+def main(options: FetchWeightsOptions):
     """`--mode fetch_weights`."""
     name = options.backbone
     if name.startswith(backbones.HUB):

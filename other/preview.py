@@ -11,6 +11,7 @@ from common.console import say
 from common.errors import InputError
 from common.files import replacing
 from compute.backend import import_keras
+from config.mode_options import PreviewOptions
 from data.label_names import find_labels, read_label_names
 from data.prefetching import Reading
 from data.samples import read_samples
@@ -23,26 +24,30 @@ SMALL, LARGE = 160, 320  # pixels: smaller images are enlarged, larger ones shru
 LETTERS, GAP = 14, 8  # pixels: size of the letters, space around a cell
 
 
-def main(options):
+def main(options: PreviewOptions):
     """`--mode preview`: all of --train_data, none held out, as the first epoch mixes it."""
     _check_target(options.target)
     labels_path = options.labels or find_labels(options.train_data)
     names = read_label_names(labels_path)
     samples = read_samples(options.train_data, names, labels_path)
-    images, labels, weights = first_images(options, names, samples)
+    images, labels, sample_weight = first_images(options, names, samples)
     captions = [
         caption(row, options.label_smoothing) if weight else [(None, None)]
-        for row, weight in zip(labels, weights)
+        for row, weight in zip(labels, sample_weight)
     ]
-    try:
-        with replacing(options.target) as partial:
-            draw_grid(images, captions, names).save(partial, format="PNG")
-    except OSError as error:
-        raise InputError(
-            f"--target: {options.target} cannot be written: {error.strerror or error}"
-        ) from None
+    _write(options.target, draw_grid(images, captions, names))
     result = {"target": options.target, "images": len(images)}
     console.show(result, "{images} images of the first epoch in {target}".format_map, options.json)
+
+
+def _write(target, picture):
+    try:
+        with replacing(target) as partial_path:
+            picture.save(partial_path, format="PNG")
+    except OSError as error:
+        raise InputError(
+            f"--target: {target} cannot be written: {error.strerror or error}"
+        ) from None
 
 
 def _check_target(target):

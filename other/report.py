@@ -13,6 +13,7 @@ import numpy as np
 from common import console
 from common.errors import InputError, first_ten
 from common.files import write_text
+from config.mode_options import ReportOptions
 from data.label_names import check_labels
 from data.samples import read_samples
 from eval import TOP_K
@@ -86,7 +87,7 @@ class Report(NamedTuple):
     suspects: list
 
 
-def main(options):
+def main(options: ReportOptions):
     """`--mode report`."""
     path = run_folder.find(options.run, options.save_dir)
     page_path, table_path = _targets(options.target, path)
