@@ -48,9 +48,9 @@ def main(options: DoctorOptions):
     page, problems = {}, []
     for heading, find in PARTS.items():
         with contextlib.redirect_stdout(sys.stderr):  # libraries have things to say
-            found = _attempt(options, find, options)
-        found = {heading: found} if isinstance(found, str) else found
-        page[heading] = rows = {name: private(text) for name, text in found.items()}
+            section = _attempt(options, find, options)
+        section = {heading: section} if isinstance(section, str) else section
+        page[heading] = rows = {name: private(text) for name, text in section.items()}
         problems += [
             f"{heading}: {name}: {text.removeprefix(BAD)}"
             for name, text in rows.items()
@@ -109,8 +109,8 @@ def private(text):
 def _search(pattern, path):
     """What a pattern's group matches in a file, ^ and $ being a line's ends; else empty."""
     text = path.read_text("utf-8", "replace") if os.access(path, os.R_OK) else ""
-    found = re.search(pattern, text, re.MULTILINE)
-    return found[1].strip() if found else ""
+    match = re.search(pattern, text, re.MULTILINE)
+    return match[1].strip() if match else ""
 
 
 def toolkit(options):
@@ -189,7 +189,9 @@ def packages(options):
         for wanted in map(Requirement, filter(None, text.splitlines())):
             if wanted.marker and not wanted.marker.evaluate():
                 continue
-            version = next((each.version for each in metadata.distributions(name=wanted.name)), "")
+            version = next(
+                (found.version for found in metadata.distributions(name=wanted.name)), ""
+            )
             if version and not wanted.specifier.contains(version, prereleases=True):
                 rows[wanted.name] = f"{BAD}is {version}, {file_name} has {wanted.specifier}"
             elif path.name != "constraints.txt":

@@ -22,14 +22,18 @@ class FocalLoss(keras.losses.Loss):
     dtype; computes in float32.
 
     Args:
-        gamma: 0 or more; the larger, the less the easy examples count.
-        class_weights: C factors w_c, 0 or more; None for 1 each.
-        reduction: as Keras's losses take it.
-        name: the loss's name.
+        gamma: float, 0 or more; the larger, the less the easy examples count.
+        class_weights: list of C float, factors w_c, 0 or more; None for 1 each.
+        reduction: str, a reduction of Keras's losses.
+        name: str, the loss's name.
 
     Raises:
         InputError: gamma or a weight that is negative or not finite; on calling, a number
             of weights that is not the number of classes.
+
+    Example:
+        >>> loss = FocalLoss(gamma=2.0, class_weights=[0.5, 1.5])
+        >>> model.compile("adamw", loss)
     """
 
     def __init__(
@@ -40,10 +44,11 @@ class FocalLoss(keras.losses.Loss):
             raise InputError(f"focal loss: gamma is {gamma}; allowed: 0 or more")
         if class_weights is not None:
             class_weights = [float(weight) for weight in class_weights]
-            for number, weight in enumerate(class_weights):
+            for class_id, weight in enumerate(class_weights):
                 if not (math.isfinite(weight) and weight >= 0):
                     raise InputError(
-                        f"focal loss: the weight of class {number} is {weight}; allowed: 0 or more"
+                        f"focal loss: the weight of class {class_id} is {weight}; "
+                        "allowed: 0 or more"
                     )
         self.gamma = gamma
         self.class_weights = class_weights
@@ -79,17 +84,17 @@ def class_weights(counts, how, beta=0.999):
 
     A class without images gets 1, and C counts the others. No training image has it, and
     its balanced weight would be infinite; 0 would make its validation images, and its
-    share of smoothed labels, count for nothing.
+    fraction of smoothed labels, count for nothing.
 
     Args:
-        counts: C numbers of training images, one a class.
-        how: "balanced" or "effective_number".
-        beta: of "effective_number", from 0 to below 1. Classes above about 1 / (1 - beta)
+        counts: list of C int, the training images per class.
+        how: str, "balanced" or "effective_number".
+        beta: float, of "effective_number", from 0 to below 1. Classes above about 1 / (1 - beta)
             images count as equally large: 0.999 tells hundreds from thousands, where the
             paper's 0.9999 is all but "balanced" for classes of hundreds.
 
     Returns:
-        float64 (C,).
+        float64 (C,), with a mean of 1 over the training images.
 
     Raises:
         InputError: a negative count, no image at all, another `how` or `beta`.
@@ -97,13 +102,13 @@ def class_weights(counts, how, beta=0.999):
     counts = np.asarray(counts, np.float64)
     if counts.ndim != 1 or not np.all(counts >= 0) or not counts.sum() > 0:
         raise InputError(
-            f"class weights: the images a class are {counts.tolist()}; allowed: a list of "
+            f"class weights: the images per class are {counts.tolist()}; allowed: a list of "
             "numbers from 0, not all of them 0"
         )
     if not 0 <= beta < 1:
         raise InputError(f"class weights: beta is {beta}; allowed: from 0 to below 1")
-    there = counts > 0
-    present = counts[there]
+    has_images = counts > 0
+    present = counts[has_images]
     if how == "balanced":
         raw = 1 / present
     elif how == "effective_number":
@@ -111,5 +116,5 @@ def class_weights(counts, how, beta=0.999):
     else:
         raise InputError(f"class weights: {how!r}; allowed: balanced, effective_number")
     weights = np.ones(len(counts))
-    weights[there] = raw * present.sum() / (raw * present).sum()
+    weights[has_images] = raw * present.sum() / (raw * present).sum()
     return weights
