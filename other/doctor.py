@@ -189,9 +189,8 @@ def packages(options):
         for wanted in map(Requirement, filter(None, text.splitlines())):
             if wanted.marker and not wanted.marker.evaluate():
                 continue
-            version = next(
-                (found.version for found in metadata.distributions(name=wanted.name)), ""
-            )
+            installed = next(iter(metadata.distributions(name=wanted.name)), None)
+            version = installed.version if installed else ""
             if version and not wanted.specifier.contains(version, prereleases=True):
                 rows[wanted.name] = f"{BAD}is {version}, {file_name} has {wanted.specifier}"
             elif path.name != "constraints.txt":

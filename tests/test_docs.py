@@ -140,7 +140,7 @@ def test_what_commands_start_is_there(name):
                 assert os.path.exists(os.path.join(ROOT, path + ending)), line
 
 
-@pytest.mark.parametrize("name", [each for each in DOCUMENTS if each != "CHANGELOG.md"])
+@pytest.mark.parametrize("name", [path for path in DOCUMENTS if path != "CHANGELOG.md"])
 def test_files_in_backticks_are_there(name):
     ours = {os.path.basename(path) for path in os.listdir(ROOT)} | {"client.py"}
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True,
