@@ -25,20 +25,20 @@ from prediction.classifier import Classifier, known_labels
 from prediction.exported_model import read_description, update_description
 from runs import run_folder
 
-FEW = 50  # images; with fewer the figures are shaky
+FEW_IMAGES = 50  # images; with fewer the figures are shaky
 # The likelihood has one maximum in the temperature; beyond these it is as good as flat.
-LEAST, MOST = 0.01, 100.0
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 
 
 def main(options: CalibrateOptions):
     """`--mode calibrate`."""
-    path = run_folder.find(options.run, options.save_dir)
-    class_names = known_labels(path)
-    names_from = f"the labels of {path}"
+    run_path = run_folder.find(options.run, options.save_dir)
+    class_names = known_labels(run_path)
+    names_from = f"the labels of {run_path}"
     check_labels(options.data, class_names, names_from)
     samples = read_samples(options.data, class_names, names_from)
-    weights, run, exported = _places(path)
-    class_ids, before, errors = _predict(path, samples, options)
+    weights, run, exported = _places(run_path)
+    class_ids, before, errors = _predict(run_path, samples, options)
     _say_notes(run, samples, class_ids, errors)
     fitted, after = _fit(class_ids, before, options.precision, weights)
     _say_thresholds(class_names, fitted.thresholds, after, options.precision)
@@ -48,9 +48,9 @@ def main(options: CalibrateOptions):
     console.show({**result, "undecodable": undecodable, "written": written}, _text, options.json)
 
 
-def _predict(path, samples, options):
+def _predict(run_path, samples, options):
     """(class ids (N,), probabilities (N, C), errors) of the images that can be decoded."""
-    classifier = Classifier.load(path, calibrated=False)
+    classifier = Classifier.load(run_path, calibrated=False)
     probabilities, errors = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
@@ -121,7 +121,7 @@ def fit_temperature(true, probabilities):
         return 1.0
     solution = minimize_scalar(
         lambda logarithm: negative_log_likelihood(true, probabilities, np.exp(logarithm)),
-        bounds=(np.log(LEAST), np.log(MOST)),
+        bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)),
         method="bounded",
         options={"xatol": 1e-6},
     )
@@ -163,36 +163,36 @@ def _threshold(confidence, right, precision):
     return float(confidence[passing_positions[-1]]) if len(passing_positions) else np.inf
 
 
-def _places(path):
+def _places(run_path):
     """SHA-256 of the weights, the run that they are the best of, and its exported model.
 
     The run or the model is None where there is none of these weights: a run and the model
     exported from it are calibrated together, whichever is named.
     """
-    if run_folder.is_exported(path):
-        weights = read_description(path).get("weights")
-        parent = os.path.dirname(os.path.abspath(path))
-        inside = os.path.basename(os.path.abspath(path)) == run_folder.MODEL
+    if run_folder.is_exported(run_path):
+        weights = read_description(run_path).get("weights")
+        parent = os.path.dirname(os.path.abspath(run_path))
+        inside = os.path.basename(os.path.abspath(run_path)) == run_folder.MODEL
         best = os.path.join(parent, run_folder.BEST)
         if inside and os.path.exists(best) and checksum(best) == weights:
-            return weights, parent, path
-        return weights, None, path
-    weights = checksum(os.path.join(path, run_folder.BEST))
-    exported = os.path.join(path, run_folder.MODEL)
+            return weights, parent, run_path
+        return weights, None, run_path
+    weights = checksum(os.path.join(run_path, run_folder.BEST))
+    exported = os.path.join(run_path, run_folder.MODEL)
     fits = run_folder.is_exported(exported) and read_description(exported).get("weights") == weights
-    return weights, path, exported if fits else None
+    return weights, run_path, exported if fits else None
 
 
-def _write(fitted, labels, run, exported):
+def _write(fitted, class_names, run, exported):
     """Writes the calibration to the run and to the exported model; returns the files."""
     written = []
     try:
         if run:
             written.append(os.path.join(run, run_folder.CALIBRATION))
-            calibration.write(written[-1], fitted, labels)
+            calibration.write(written[-1], fitted, class_names)
         if exported:
             written.append(os.path.join(exported, run_folder.MODEL_FILE))
-            update_description(exported, calibration=calibration.describe(fitted, labels))
+            update_description(exported, calibration=calibration.describe(fitted, class_names))
     except OSError as error:
         raise InputError(f"--run: {written[-1]} cannot be written: {error.strerror}") from None
     return written
@@ -201,8 +201,8 @@ def _write(fitted, labels, run, exported):
 def _say_notes(run, samples, true, errors):
     for error in errors.values():
         say(f"left out: {error}")
-    if len(true) < FEW:
-        say(f"note: {len(true)} images are few; the figures are shaky below about {FEW}")
+    if len(true) < FEW_IMAGES:
+        say(f"note: {len(true)} images are few; the figures are shaky below about {FEW_IMAGES}")
     if len(set(true)) == 1:
         say("note: all images have one class; the figures say nothing about the others")
     trained = int(trained_on(run, samples).sum()) if run else 0
@@ -213,15 +213,15 @@ def _say_notes(run, samples, true, errors):
         )
 
 
-def _say_thresholds(labels, thresholds, probabilities, precision):
-    predicted = np.bincount(probabilities.argmax(axis=1), minlength=len(labels)) > 0
-    silent = [label for label, threshold in zip(labels, thresholds) if threshold == np.inf]
+def _say_thresholds(class_names, thresholds, probabilities, precision):
+    predicted = np.bincount(probabilities.argmax(axis=1), minlength=len(class_names)) > 0
+    silent = [label for label, threshold in zip(class_names, thresholds) if threshold == np.inf]
     if silent:
         say(
             f"note: no threshold makes {precision:.0%} of the answers right; always unknown: "
             f"{first_ten(silent)}"
         )
-    unseen = [label for label, seen in zip(labels, predicted) if not seen]
+    unseen = [label for label, is_predicted in zip(class_names, predicted) if not is_predicted]
     if unseen:
         say(
             f"note: never predicted here, so with the threshold of all classes together: "
@@ -229,18 +229,18 @@ def _say_thresholds(labels, thresholds, probabilities, precision):
         )
 
 
-def _classes(true, probabilities, fitted, labels):
+def _classes(true, probabilities, fitted, class_names):
     predicted = probabilities.argmax(axis=1)
     known = ~calibration.unknown(probabilities, fitted.thresholds)
     class_rows = []
     for class_id, threshold in enumerate(
-        calibration.describe(fitted, labels)["thresholds"].values()
+        calibration.describe(fitted, class_names)["thresholds"].values()
     ):
         chosen = predicted == class_id
         right = true[chosen & known] == class_id
         class_rows.append(
             {
-                "label": labels[class_id],
+                "label": class_names[class_id],
                 "threshold": threshold,
                 "predicted": int(chosen.sum()),
                 "answered": len(right),

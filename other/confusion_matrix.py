@@ -55,50 +55,57 @@ class Answers(NamedTuple):
 
 def main(options: ConfusionMatrixOptions):
     """`--mode confusion_matrix`."""
-    path = run_folder.find(options.run, options.save_dir)
-    target = _target(options.target, path)
+    run_path = run_folder.find(options.run, options.save_dir)
+    target = _target(options.target, run_path)
     check_output_folder(target, FILES)
-    labels = known_labels(path)
-    answers = _evaluate(options, path, labels) if options.data else _read(path, labels)
-    matrix = confusion(answers.true, answers.predicted, len(labels))
-    images_per_class = np.bincount(answers.true, minlength=len(labels))
+    class_names = known_labels(run_path)
+    answers = (
+        _evaluate(options, run_path, class_names) if options.data else _read(run_path, class_names)
+    )
+    matrix = confusion(answers.true, answers.predicted, len(class_names))
+    images_per_class = np.bincount(answers.true, minlength=len(class_names))
     pairs = confused_pairs(matrix, images_per_class)
     with output_folder(target, FILES) as folder:
-        _write(folder, labels, matrix, images_per_class, pairs, answers)
-    result = {**_result(answers, labels, matrix, pairs), "target": target}
+        _write(folder, class_names, matrix, images_per_class, pairs, answers)
+    result = {**_result(answers, class_names, matrix, pairs), "target": target}
     console.show(result, _text, options.json)
 
 
-def _result(answers, labels, matrix, pairs):
+def _result(answers, class_names, matrix, pairs):
     return {
         "images": len(answers.true),
         "accuracy": float(np.trace(matrix) / len(answers.true)),
-        "labels": list(labels),
+        "labels": list(class_names),
         "matrix": matrix.tolist(),
         "pairs": [
-            {"true": labels[true], "predicted": labels[predicted], "images": count, "share": share}
+            {
+                "true": class_names[true],
+                "predicted": class_names[predicted],
+                "images": count,
+                "share": share,
+            }
             for true, predicted, count, share in pairs
         ],
         "undecodable": answers.undecodable,
     }
 
 
-def _target(target, path):
+def _target(target, run_path):
     if target is not None:
         return target
-    if run_folder.is_exported(path):
+    if run_folder.is_exported(run_path):
         raise InputError(
-            f"--target is missing: {path} is an exported model, whose folder is left as it is; "
+            f"--target is missing: {run_path} is an exported model, whose folder is left as it is; "
             "name a folder"
         )
-    return os.path.join(path, FOLDER)
+    return os.path.join(run_path, FOLDER)
 
 
-def _evaluate(options, path, labels):
+def _evaluate(options, run_path, class_names):
     """The `Answers` of the model about the images in --data."""
-    check_labels(options.data, labels, f"the labels of {path}")
-    samples = read_samples(options.data, labels, f"the labels of {path}")
-    classifier = Classifier.load(path)
+    check_labels(options.data, class_names, f"the labels of {run_path}")
+    samples = read_samples(options.data, class_names, f"the labels of {run_path}")
+    classifier = Classifier.load(run_path)
     probabilities, errors = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
@@ -113,14 +120,14 @@ def _evaluate(options, path, labels):
     )
 
 
-def _read(path, labels):
+def _read(run_path, class_names):
     """The `Answers` that the run's eval.csv holds."""
-    if run_folder.is_exported(path):
+    if run_folder.is_exported(run_path):
         raise InputError(
-            f"--data is missing: {path} is an exported model, which keeps no {FILE_NAME}; name "
+            f"--data is missing: {run_path} is an exported model, which keeps no {FILE_NAME}; name "
             "labelled images"
         )
-    predictions = read_predictions(os.path.join(path, FILE_NAME), labels)
+    predictions = read_predictions(os.path.join(run_path, FILE_NAME), class_names)
     return Answers(
         [prediction.image_path for prediction in predictions],
         np.array([prediction.true for prediction in predictions]),
@@ -134,16 +141,19 @@ def _read(path, labels):
     )
 
 
-def _write(folder, labels, matrix, images, pairs, answers):
+def _write(folder, class_names, matrix, images, pairs, answers):
     """Writes tables and charts into `folder`."""
     missing = images - matrix.sum(axis=1)
-    full, names = matrix, list(labels)
+    full, column_names = matrix, list(class_names)
     if missing.any():
-        full, names = np.column_stack([matrix, missing]), [*labels, NO_ANSWER_NAME]
+        full, column_names = np.column_stack([matrix, missing]), [*class_names, NO_ANSWER_NAME]
     _write_rows(
         folder,
         "counts.csv",
-        [["true \\ predicted", *names], *([name, *row] for name, row in zip(labels, full))],
+        [
+            ["true \\ predicted", *column_names],
+            *([name, *row] for name, row in zip(class_names, full)),
+        ],
     )
     _write_rows(
         folder,
@@ -151,30 +161,30 @@ def _write(folder, labels, matrix, images, pairs, answers):
         [
             ["true", "predicted", "images", "share"],
             *(
-                [labels[true], labels[predicted], count, share]
+                [class_names[true], class_names[predicted], count, share]
                 for true, predicted, count, share in pairs
             ),
         ],
     )
-    families, words = fonts.for_names(labels)
+    families, words = fonts.for_names(class_names)
     # Images without an answer are part of their class, so that the diagonal is the recall.
-    shares = full / np.maximum(images, 1)[:, None]
-    order, note = list(range(len(labels))), ""
-    if len(labels) > ANNOTATED:
-        order = confusion_order(shares[:, : len(labels)])
+    class_fractions = full / np.maximum(images, 1)[:, None]
+    order, note = list(range(len(class_names))), ""
+    if len(class_names) > ANNOTATED:
+        order = confusion_order(class_fractions[:, : len(class_names)])
         note = (
             "classes that are confused stand together, the most confused first\n"
             "(average-linkage clustering)"
         )
-    columns = [*order, *range(len(labels), len(names))]
-    rows, across = [words[n] for n in order], [*words, NO_ANSWER_NAME]
-    across = [across[n] for n in columns]
+    columns = [*order, *range(len(class_names), len(column_names))]
+    rows, column_words = [words[n] for n in order], [*words, NO_ANSWER_NAME]
+    column_words = [column_words[n] for n in columns]
     with drawing(families):
         for stem, values, name in (
             ("counts", full, "images"),
-            ("normalized", shares, "share of the true class's images"),
+            ("normalized", class_fractions, "share of the true class's images"),
         ):
-            figure = matrix_chart(values[np.ix_(order, columns)], rows, across, name, note)
+            figure = matrix_chart(values[np.ix_(order, columns)], rows, column_words, name, note)
             save(figure, folder, stem)
         thumbnails = [_thumbnails(answers, *pair[:2]) for pair in pairs]
         save(pairs_chart(pairs, thumbnails, words), folder, "pairs", ("png",))

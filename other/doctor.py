@@ -240,8 +240,8 @@ def folders(options):
                     locks = "takes locks"
         except OSError as error:
             raise RunError(f"{path}: cannot be written to: {error.strerror}") from None
-        there = "writable" if os.path.exists(path) else "not there yet, can be made"
-        return f"{path}: {there}, {shutil.disk_usage(place).free / 1e9:.1f} GB free, {locks}"
+        state = "writable" if os.path.exists(path) else "not there yet, can be made"
+        return f"{path}: {state}, {shutil.disk_usage(place).free / 1e9:.1f} GB free, {locks}"
 
     return _each(options, prove, ["save_dir", "log_dir", "temporary"])
 
@@ -255,7 +255,7 @@ def devices(options):
     Returns:
         dict of name -> str, one row of the page each.
     """
-    there = [name for name in ("keras", "tensorflow", "jax") if importlib.util.find_spec(name)]
+    installed = [name for name in ("keras", "tensorflow", "jax") if importlib.util.find_spec(name)]
 
     def find(name):
         from compute.backend import check_jax, import_keras
@@ -266,17 +266,17 @@ def devices(options):
             check_jax()  # sets what has to be set before
             import jax
 
-            return ", ".join(f"{each} ({each.device_kind})" for each in jax.devices())
+            return ", ".join(f"{device} ({device.device_kind})" for device in jax.devices())
         import tensorflow as tf
 
-        found = [
+        gpu_names = [
             tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
             for gpu in tf.config.list_physical_devices("GPU")
         ]
         unused = ", though there is /dev/nvidia0" if os.path.exists("/dev/nvidia0") else ""
-        return ", ".join(found) or f"no GPU{unused}"
+        return ", ".join(gpu_names) or f"no GPU{unused}"
 
-    return _each(options, find, there) or {"none": "is installed"}
+    return _each(options, find, installed) or {"none": "is installed"}
 
 
 def decoding(options):
@@ -300,8 +300,8 @@ def decoding(options):
     def prove(name):
         file = io.BytesIO()
         Image.fromarray(picture).save(file, name)
-        found = load(file.getvalue(), Preprocessing(SIZE), "a picture made here")
-        if (error := np.abs(found - picture.astype(int)).mean()) > 4:  # JPEG and WebP lose less
+        decoded = load(file.getvalue(), Preprocessing(SIZE), "a picture made here")
+        if (error := np.abs(decoded - picture.astype(int)).mean()) > 4:  # JPEG and WebP lose less
             raise RunError(f"comes back changed by {error:.0f} of 255")
         return "ok"
 
@@ -344,7 +344,7 @@ def training(options):
         model, images, labels = tiny_model()
         losses = [float(model.train_on_batch(images, labels)) for _ in range(STEPS)]
         if not np.isfinite(losses).all() or losses[-1] >= losses[0]:
-            raise RunError(f"the loss does not fall: {', '.join(f'{each:.3g}' for each in losses)}")
+            raise RunError(f"the loss does not fall: {', '.join(f'{loss:.3g}' for loss in losses)}")
         return f"ok: the loss falls from {losses[0]:.3f} to {losses[-1]:.3f} in {STEPS} steps"
 
     return _each(options, prove, ["training"])
@@ -373,8 +373,8 @@ def export(options):
                 variants = [formats.Variant(format_name, "float32") for format_name in names]
                 formats.write(model, variants, folder, Preprocessing(SIZE), [])
                 return "ok"
-            found = runtimes.open_model(folder, name)(images)
-            difference = np.abs(found - model.predict_on_batch(images)).max()
+            answers = runtimes.open_model(folder, name)(images)
+            difference = np.abs(answers - model.predict_on_batch(images)).max()
             if not difference <= TOLERANCE:
                 raise RunError(f"answers differ by {difference:.1e}, allowed is {TOLERANCE:g}")
             return f"ok: answers are the same to {difference:.1e}"

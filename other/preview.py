@@ -19,23 +19,23 @@ from other.reporting.fonts import FONTS
 from runs import run_folder
 from training.batches import training_variation
 
-LEAST, MOST = 16, 64  # images shown, where there are as many
-SMALL, LARGE = 160, 320  # pixels: smaller images are enlarged, larger ones shrunk
-LETTERS, GAP = 14, 8  # pixels: size of the letters, space around a cell
+MIN_IMAGES, MAX_IMAGES = 16, 64  # images shown, where there are as many
+MIN_SIDE, MAX_SIDE = 160, 320  # pixels: smaller images are enlarged, larger ones shrunk
+LETTER_SIZE, CELL_GAP = 14, 8  # pixels: size of the letters, space around a cell
 
 
 def main(options: PreviewOptions):
     """`--mode preview`: all of --train_data, none held out, as the first epoch mixes it."""
     _check_target(options.target)
     labels_path = options.labels or find_labels(options.train_data)
-    names = read_label_names(labels_path)
-    samples = read_samples(options.train_data, names, labels_path)
-    images, labels, sample_weight = first_images(options, names, samples)
+    class_names = read_label_names(labels_path)
+    samples = read_samples(options.train_data, class_names, labels_path)
+    images, labels, sample_weight = first_images(options, class_names, samples)
     captions = [
         caption(row, options.label_smoothing) if weight else [(None, None)]
         for row, weight in zip(labels, sample_weight)
     ]
-    _write(options.target, draw_grid(images, captions, names))
+    _write(options.target, draw_grid(images, captions, class_names))
     result = {"target": options.target, "images": len(images)}
     console.show(result, "{images} images of the first epoch in {target}".format_map, options.json)
 
@@ -60,35 +60,35 @@ def _check_target(target):
         raise InputError(f"--target: {folder}: no such folder")
 
 
-def first_images(options, names, samples):
+def first_images(options, class_names, samples):
     """The first images of the first epoch, made as training makes them.
 
     Args:
         options: the options of `--mode preview`.
-        names: the class names.
+        class_names: tuple of str, in the order of their ids.
         samples: `Samples`.
 
     Returns:
         (x, y, weights) as a batch of `ImageBatches`: whole batches until there are
-        `LEAST` images, cut to `MOST`.
+        `MIN_IMAGES` images, cut to `MAX_IMAGES`.
     """
     import_keras()
     from data_gen_label import ImageBatches
 
     batches = ImageBatches(
         samples,
-        len(names),
+        len(class_names),
         options.batch_size,
         run_folder.preprocessing(options),
         training_variation(options),
         reading=Reading(options.workers, queue=0, report=say),
     )
     try:
-        count = min(math.ceil(LEAST / options.batch_size), len(batches))
+        count = min(math.ceil(MIN_IMAGES / options.batch_size), len(batches))
         made = [batches[index] for index in range(count)]
     finally:
         batches.close()
-    return tuple(np.concatenate(part)[:MOST] for part in zip(*made))
+    return tuple(np.concatenate(part)[:MAX_IMAGES] for part in zip(*made))
 
 
 def caption(row, label_smoothing=0.0):
@@ -106,28 +106,28 @@ def caption(row, label_smoothing=0.0):
     return [(int(number), float(row[number])) for number in top if row[number] > least]
 
 
-def draw_grid(images, captions, names):
+def draw_grid(images, captions, class_names):
     """Draws images in a grid, each with its caption below.
 
     Args:
         images: uint8 (N, S, S, 3), RGB.
         captions: for each image [(class id, share)]; a class id None stands for an
             image that could not be decoded.
-        names: class names.
+        class_names: list of str, in the order of their ids.
 
     Returns:
         `PIL.Image.Image`, RGB.
     """
-    font, drawable = _font("".join(names))
-    words = [name if set(name) <= drawable else f"class {n}" for n, name in enumerate(names)]
+    font, drawable = _font("".join(class_names))
+    words = [name if set(name) <= drawable else f"class {n}" for n, name in enumerate(class_names)]
     columns = math.ceil(math.sqrt(len(images)))
     side = _side(images.shape[1])
-    step_x, step_y = side + GAP, side + 3 * LETTERS + GAP
+    step_x, step_y = side + CELL_GAP, side + 3 * LETTER_SIZE + CELL_GAP
     rows = math.ceil(len(images) / columns)
-    picture = Image.new("RGB", (columns * step_x + GAP, rows * step_y + GAP), "white")
+    picture = Image.new("RGB", (columns * step_x + CELL_GAP, rows * step_y + CELL_GAP), "white")
     draw = ImageDraw.Draw(picture)
     for number, (image, shares) in enumerate(zip(images, captions)):
-        left, top = GAP + number % columns * step_x, GAP + number // columns * step_y
+        left, top = CELL_GAP + number % columns * step_x, CELL_GAP + number // columns * step_y
         way = Image.Resampling.NEAREST if side > len(image) else Image.Resampling.LANCZOS
         picture.paste(Image.fromarray(image).resize((side, side), way), (left, top))
         # The edge of a picture that ends in white would be lost on white paper.
@@ -139,7 +139,7 @@ def draw_grid(images, captions, names):
 
 def _side(size):
     """Side of an image in the picture: whole multiples, so that pixels stay pixels."""
-    return min(LARGE, size * max(1, SMALL // size))
+    return min(MAX_SIDE, size * max(1, MIN_SIDE // size))
 
 
 def _text(shares, words, font, width):
@@ -162,13 +162,13 @@ def _shorten(word, rest, font, width):
 def _font(text):
     """A font for `text`, the first that has all its letters, and the set of those it has."""
     letters = set(text)
-    best = ImageFont.load_default(LETTERS)
+    best = ImageFont.load_default(LETTER_SIZE)
     most = _known(best, letters)
     for name in FONTS:
         if most == letters:
             break
         try:
-            font = ImageFont.truetype(name, LETTERS)
+            font = ImageFont.truetype(name, LETTER_SIZE)
         except OSError:
             continue
         known = _known(font, letters)
