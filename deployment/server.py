@@ -12,12 +12,12 @@ import signal
 import socket
 import sys
 
-from config.mode_options import ServeOptions
 
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from common.errors import InputError
+from config.mode_options import ServeOptions
 from runs import run_folder
 
 MIN_TOKEN = 16  # characters
