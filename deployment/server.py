@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 
-
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
