@@ -16,7 +16,9 @@ class FocalLoss(keras.losses.Loss):
     The loss of an image is -sum_c w_c y_c (1 - p_c)^gamma log p_c. Lin et al. 2017, "Focal
     Loss for Dense Object Detection", section 3. With gamma 0 and no class weights it is
     Keras's CategoricalCrossentropy. As there, p is divided by its sum and kept within
-    epsilon (1e-7) of 0 and 1, which keeps loss and gradients finite.
+    epsilon (1e-7) of 0 and 1, which keeps loss and gradients finite. Keras's
+    CategoricalFocalCrossentropy, with the weights as its alpha, gives the same numbers; this
+    one refuses wrong weights in words, and has no alpha that scales the loss by default.
 
     Takes labels (B, C), one-hot, smoothed or mixed, and probabilities (B, C), of any
     dtype; computes in float32.
@@ -32,8 +34,9 @@ class FocalLoss(keras.losses.Loss):
             of weights that is not the number of classes.
 
     Example:
-        >>> loss = FocalLoss(gamma=2.0, class_weights=[0.5, 1.5])
-        >>> model.compile("adamw", loss)
+        >>> loss = FocalLoss(gamma=2.0)(np.float32([[1, 0]]), np.float32([[0.5, 0.5]]))
+        >>> round(float(loss), 4)  # 0.5^2 log 2
+        0.1733
     """
 
     def __init__(
@@ -82,9 +85,9 @@ def class_weights(counts, how, beta=0.999):
     less that is new. Either way the mean weight over the training images is 1, so the
     learning rate keeps its meaning.
 
-    A class without images gets 1, and C counts the others. No training image has it, and
-    its balanced weight would be infinite; 0 would make its validation images, and its
-    fraction of smoothed labels, count for nothing.
+    A class without images gets 1 (scikit-learn's compute_class_weight refuses it), and C
+    counts the others. No training image has it, and its balanced weight would be infinite; 0
+    would make its validation images, and its fraction of smoothed labels, count for nothing.
 
     Args:
         counts: list of C int, the training images per class.
@@ -98,6 +101,10 @@ def class_weights(counts, how, beta=0.999):
 
     Raises:
         InputError: a negative count, no image at all, another `how` or `beta`.
+
+    Example:
+        >>> class_weights([30, 10], "balanced").round(2).tolist()
+        [0.67, 2.0]
     """
     counts = np.asarray(counts, np.float64)
     if counts.ndim != 1 or not np.all(counts >= 0) or not counts.sum() > 0:

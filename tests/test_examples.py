@@ -11,9 +11,12 @@ from modeling.architecture import Architecture
 from modeling.layer_names import SQUEEZE_LAYERS
 
 MODULES = [
-    "CBAM", "Groupnormalization", "bilinear_pooling", "common.errors", "compute.device_names",
-    "compute.devices", "efficientnet.model", "efficientnet.weights", "modeling.architecture",
-    "modeling.backbones", "modeling.builder", "modeling.imagenet_weights", "other_model",
+    "CBAM", "Groupnormalization", "bilinear_pooling", "common.console", "common.errors",
+    "compute.device_names", "compute.devices", "config.modes", "config.parser",
+    "efficientnet.model", "efficientnet.weights", "evaluation.calibration_error",
+    "evaluation.confusion", "evaluation.intervals", "evaluation.scores", "modeling.architecture",
+    "modeling.backbones", "modeling.builder", "modeling.imagenet_weights", "other.focal_loss",
+    "other_model", "prediction.calibration", "run", "runs.training_state", "training.callbacks",
     "warmup_cosine_decay_scheduler",
 ]
 NEEDS_DOWNLOAD = ("hub_model",)
