@@ -2,9 +2,9 @@
 
     python -m benchmarks.audit --data DIR [--json]
 
-DIR has one folder of photos a class. They are copied to a temporary folder, one fault of each
+DIR has one folder of photos per class. They are copied to a temporary folder, one fault of each
 kind is planted there, and what the audit names is held against that: `found` of `planted`, and
-`others`, what it names besides. `rate` and `rate_without_near` are photos a second with two
+`others`, what it names besides. `rate` and `rate_without_near` are photos per second with two
 threads, of the photos without faults, with and without the search for near duplicates; `bare`
 is that of decoding the same photos in full and dropping them. Medians of five rounds in turns.
 """
@@ -34,7 +34,7 @@ ROUNDS, WORKERS, HELD_OUT = 5, 2, 12  # every 12th photo is one of validation
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="folder with a folder of photos a class")
+    parser.add_argument("--data", required=True, help="folder with a folder of photos per class")
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     asked = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as place:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.cached_features --data DIR [--json]
 
-DIR holds one folder of photos a class. Trains the head of a frozen EfficientNetB0 at
+DIR holds one folder of photos per class. Trains the head of a frozen EfficientNetB0 at
 224 x 224 both ways, ten epochs each, without augmentation; `ratio` is the time of
 training without over that with cached features, computing them included, and
 `difference` the largest between the two heads' weights.
@@ -17,7 +17,7 @@ import tempfile
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="folder with one folder of photos a class")
+    parser.add_argument("--data", required=True, help="folder with one folder of photos per class")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     asked = parser.parse_args(argv)

@@ -14,7 +14,7 @@ import sys
 import time
 
 POOLINGS = ("avg", "bilinear", "compact_bilinear")
-SIZES = {"EfficientNetB0": (224, 16), "EfficientNetB4": (380, 4)}  # pixels, images a batch
+SIZES = {"EfficientNetB0": (224, 16), "EfficientNetB4": (380, 4)}  # pixels, images per batch
 BILINEAR_DIM = 256  # all 1,280 channels of B0 would make 16 million parameters for 10 classes
 CLASSES = 10
 

@@ -8,7 +8,7 @@ TensorFlow, ONNX Runtime and OpenVINO, and measures on this machine:
 speedup_float32  the SavedModel's time for one image over OpenVINO's, both in float32
 speedup_batch1   the SavedModel's time for one image over that of what `auto` takes (goal 3; with
                  AMX 5)
-folder_ratio     images a second of `Classifier.stream` on the photos in DIR over those of the same
+folder_ratio     images per second of `Classifier.stream` on the photos in DIR over those of
                  decoding and the bare runtime back to back, two threads (goal 0.9)
 cold_seconds     `run.py --mode predict` of one image from the exported folder, whole process
                  (goal 1)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pipeline --data DIR [--json]
 
-DIR holds one folder of photos a class. All contenders give batches of 32 photos
+DIR holds one folder of photos per class. All contenders give batches of 32 photos
 letterboxed to 224 x 224, on two workers, in turns, in one run; the best of the
 rounds counts for each. The 12-megapixel photos are some of the same, enlarged; with
 --grain they also get the noise that a camera's sensor adds, which makes reading the
@@ -28,7 +28,7 @@ LARGE_SIDE, LARGE_COUNT = 4000, 48
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="folder with one folder of photos a class")
+    parser.add_argument("--data", required=True, help="folder with one folder of photos per class")
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each, in turns")
     parser.add_argument("--grain", type=float, default=0, help="standard deviation, 0-255")
     parser.add_argument("--json", action="store_true", help="one line of JSON")

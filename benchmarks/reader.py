@@ -47,7 +47,7 @@ def main(argv=None):
     if options.json:
         print(json.dumps(result))
         return
-    print(f"memory  {result['bytes_per_sample']:10.0f} bytes a sample")
+    print(f"memory  {result['bytes_per_sample']:10.0f} bytes per sample")
     print(f"labels  {result['samples_per_second']:10,.0f} a second")
 
 

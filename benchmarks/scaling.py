@@ -6,7 +6,7 @@ Each number of devices in a process of its own: 1, 2, 4, ... GPUs where there ar
 the processor as one device and as two, which share its cores, so that the second can gain nothing
 and shows only what spreading costs. `step` is the median time of a step of training on a resident
 batch, of `--batch_size` images for each device; `exchange` that of adding up the gradients alone;
-`efficiency` the images a second of all devices over those that as many of the first would make,
+`efficiency` the images per second of all devices over those that as many of the first would make,
 or, of a processor that is split, over those of the whole.
 """
 
@@ -40,7 +40,7 @@ def main(argv=None):
             json.dumps({"backbone": asked.backbone, "batch_size": asked.batch_size, "rows": rows})
         )
         return
-    print(f"{asked.backbone}, {SIZE} x {SIZE}, {asked.batch_size} images a device and step")
+    print(f"{asked.backbone}, {SIZE} x {SIZE}, {asked.batch_size} images per device and step")
     for row in rows:
         print(
             f"  {row['kind']:<12} {row['step']:8.4f} s a step  exchange {row['exchange']:.4f} s of "

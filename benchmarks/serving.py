@@ -1,4 +1,4 @@
-"""What the server costs: requests a second against plain Flask, LitServe, BentoML and no HTTP.
+"""What the server costs: requests per second against plain Flask, LitServe, BentoML and no HTTP.
 
     python -m benchmarks.serving --data DIR [--peers PYTHON] [--minutes N]
 
@@ -9,7 +9,7 @@ predict; the peers decode and compute with this project's own functions, so that
 serving differs. Ratios are medians of those of each of five rounds. A rented machine changes its
 speed: what was measured while a batch took longer, before or after, is measured again.
 
-ratio_to_plain_flask  requests a second of ours over Flask's with the SavedModel once a request;
+ratio_to_plain_flask  requests per second of ours over Flask's with the SavedModel once a request;
                       wrk's own processor time is taken off (goal 4.5)
 ratio_to_best_peer    over the better of LitServe and BentoML (goal 1.2)
 ratio_to_runtime      over decoding on as many threads, and the runtime at its best batch (goal 0.8)

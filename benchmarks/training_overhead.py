@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_overhead --data DIR [--json]
 
-DIR holds one folder of photos a class. Images a second of an epoch of `train`'s own
+DIR holds one folder of photos per class. Images a second of an epoch of `train`'s own
 batches, callbacks and `fit` (EfficientNetB0, 224 x 224, no validation, no checkpoint),
 over the same compiled step on one batch that is already in memory.
 
@@ -25,9 +25,9 @@ import time
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="folder with one folder of photos a class")
+    parser.add_argument("--data", required=True, help="folder with one folder of photos per class")
     parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--images", type=int, default=432, help="images an epoch")
+    parser.add_argument("--images", type=int, default=432, help="images per epoch")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--json", action="store_true", help="one line of JSON")
     options = parser.parse_args(argv)

@@ -108,7 +108,7 @@ MODEL_OPTIONS = (
         name="norm",
         type=choice("batch", "group"),
         default="batch",
-        help="normalisation layers of the backbone; group normalisation does not depend on "
+        help="normalization layers of the backbone; group normalization does not depend on "
         "--batch_size",
         group="Model",
         saved=True,

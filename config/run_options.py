@@ -43,7 +43,7 @@ DEVICE_OPTIONS = (
         type=YES_NO,
         default=None,
         default_text="yes below 8 images per device; always with --backend jax",
-        help="compute the batch normalisation statistics over the whole batch instead of over "
+        help="compute the batch normalization statistics over the whole batch instead of over "
         "the part of each device",
         group="Devices",
         saved=True,

@@ -49,7 +49,7 @@ TRAINING_OPTIONS = (
         name="weight_decay",
         type=number(0, 1),
         default=0.01,
-        help="decoupled weight decay of adamw and sgd, except for biases and normalisation "
+        help="decoupled weight decay of adamw and sgd, except for biases and normalization "
         "layers; 0 disables it",
         group="Training",
         saved=True,

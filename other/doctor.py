@@ -323,7 +323,7 @@ def tiny_model():
     name = min(backbones.TABLE, key=lambda name: backbones.TABLE[name].parameters)
     model = build_model(Architecture(name, SIZE), 2)
     for layer in model.layers:
-        layer.momentum = 0.5  # or normalisation would not know these images after a few steps
+        layer.momentum = 0.5  # or normalization would not know these images after a few steps
     model.compile("sgd", "categorical_crossentropy", jit_compile=jit_compile("auto"))
     images = np.random.default_rng(0).integers(0, 128, (8, SIZE, SIZE, 3), np.uint8)
     images[::2] += 127  # half of them bright

@@ -1,4 +1,4 @@
-"""Group normalisation against NumPy loops and Keras, and networks turned over to it."""
+"""Group normalization against NumPy loops and Keras, and networks turned over to it."""
 
 import keras
 import numpy as np
@@ -48,7 +48,7 @@ def tiny(scale=True, center=True):
 
 
 def replay(model, x, groups=32):
-    """The graph with group normalisation, by walking the original's nodes one after another."""
+    """The graph with group normalization, by walking the original's nodes one after another."""
 
     def apply(layer, *given, **settings):
         if isinstance(layer, keras.Sequential):

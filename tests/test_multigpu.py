@@ -121,8 +121,8 @@ def test_export_is_proved_on_one_device(place):
 def test_start_says_devices_batch_and_rate(place):
     assert "2 devices: cpu:0, cpu:1; 4 images per device and step; learning rate 0.01" in place.said
     said = [line for line in place.said.splitlines() if line.startswith("2 devices")]
-    assert len(said) == len(SETTINGS)  # once a training; the others have no batch normalisation
-    assert sum("batch normalisation over the whole batch" in line for line in said) == 1
+    assert len(said) == len(SETTINGS)  # once a training; the others have no batch normalization
+    assert sum("batch normalization over the whole batch" in line for line in said) == 1
 
 
 @pytest.mark.parametrize(

@@ -196,7 +196,7 @@ def test_a_runs_file_fits_whatever_was_built_before(tmp_path):
 
 @pytest.mark.parametrize("name, size, scale", [("MobileNetV2", 32, True),
                                                ("InceptionV3", 75, False)])
-def test_group_normalisation_takes_scale_and_shift_of_batch_normalisation(
+def test_group_normalization_takes_scale_and_shift_of_batch_normalization(
     name, size, scale, tmp_path
 ):
     theirs = reference(name, size, seed=5)
@@ -218,7 +218,7 @@ def test_group_normalisation_takes_scale_and_shift_of_batch_normalisation(
             assert one.gamma is None and two.gamma is None
 
 
-def test_group_normalisation_has_a_scale_of_one_where_the_file_has_none(tmp_path):
+def test_group_normalization_has_a_scale_of_one_where_the_file_has_none(tmp_path):
     inputs = keras.Input((4, 4, 3))
     theirs = keras.Model(inputs, keras.layers.BatchNormalization(scale=False, name="bn")(inputs))
     theirs.layers[1].set_weights(np.arange(1.0, 10).reshape(3, 3))

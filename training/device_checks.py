@@ -47,7 +47,7 @@ def check_devices(options, devices):
 
 
 def synchronizes_batchnorm(options, sharding):
-    """Whether batch normalisation takes the statistics of all devices' images.
+    """Whether batch normalization takes the statistics of all devices' images.
 
     Args:
         options: the options of `--mode train`.
@@ -78,7 +78,7 @@ def describe_devices(options, devices):
     normalization = ""
     if options.norm == "batch":
         part = "the whole batch" if options.sync_batchnorm else "each device's own part"
-        normalization = f"; batch normalisation over {part}"
+        normalization = f"; batch normalization over {part}"
     return (
         f"{device_count} devices{processes}: {', '.join(device_names)}; "
         f"{options.batch_size // device_count} images per device and step; learning rate "

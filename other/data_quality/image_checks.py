@@ -178,7 +178,7 @@ def _check_other(data, path):
         if header.mode in ODD_MODES:
             faults.append(_odd_colors(header.mode))
         elif header.mode.startswith("I;16"):
-            faults.append(("odd_mode", "has 16 bits a pixel; they are scaled to 8"))
+            faults.append(("odd_mode", "has 16 bits per pixel; they are scaled to 8"))
         elif header.has_transparency_data:
             header.seek(0)
             if header.convert("RGBA").getchannel("A").getextrema()[0] < 255:
