@@ -18,6 +18,8 @@ from test_calibrate import LABELS, done, go, make_exported, make_run, write_imag
 from common.errors import RunError
 from common.files import checksum
 from data.label_names import write_label_names
+from evaluation import runtime_speed
+from evaluation.runtime_speed import clock, measure
 from other import benchmark
 from other.reporting import benchmark_table
 from prediction import runtimes
@@ -55,7 +57,7 @@ def tables(monkeypatch):
 
     def apart(task):
         try:
-            return benchmark.measure(**{**task, "seconds": (0, 0)})
+            return measure(**{**task, "seconds": (0, 0)})
         except ValueError as error:
             raise RunError(f"failed: {error}") from None
 
@@ -128,9 +130,9 @@ def test_times_by_a_clock_of_its_own(tmp_path, monkeypatch):
         return predict
 
     monkeypatch.setattr(runtimes, "open_model", open_model)
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(runtime_speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     folder = str(exported(tmp_path / "model", ALL))
-    figures, answers, undecodable = benchmark.measure(
+    figures, answers, undecodable = measure(
         folder, "onnx", "int8", [1, 2, 4], (3.0, 0.6), "", [], 1)
     assert figures.pop("peak_memory") > 1e6
     assert figures == {
@@ -153,9 +155,9 @@ def test_slow_calls_are_timed_once_a_turn(monkeypatch):
     def predict(x):
         now[0] += 9
 
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    assert benchmark.clock(predict, None, 0.5) == [9]
-    assert benchmark.clock(predict, None, 20) == [9, 9, 9]
+    monkeypatch.setattr(runtime_speed, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    assert clock(predict, None, 0.5) == [9]
+    assert clock(predict, None, 20) == [9, 9, 9]
 
 
 def colour_model(path):

@@ -40,6 +40,7 @@ from data.geometry import Preprocessing
 from data.label_names import read_label_names, write_label_names
 from data.samples import write_sample
 from deployment import server
+from evaluation.runtime_speed import measure
 from other import benchmark, demo_data, doctor, preview
 from other.reporting import report_gallery
 from prediction import classifier
@@ -534,7 +535,7 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
     result = {"model": "m", "difference": 0.0, "checked_images": 1, "formats": {}}
     monkeypatch.setattr(save_model, "export", lambda run, **more: result)
     monkeypatch.setattr(train, "fit", lambda options: result)
-    monkeypatch.setattr(benchmark, "run_in_subprocess", lambda task: benchmark.measure(
+    monkeypatch.setattr(benchmark, "run_in_subprocess", lambda task: measure(
         **{**task, "seconds": (0, 0)}))
     monkeypatch.setattr(demo_data, "_write_digit", lambda *words: None)
     monkeypatch.setattr(doctor, "PARTS", {"toolkit": doctor.toolkit})
