@@ -5,7 +5,11 @@ import os
 
 from common.errors import InputError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),  # all of them JPEGs
+    *(".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
+    *(".heic", ".heif", ".hif", ".avif"),
+)
 
 
 def find_images(patterns):
