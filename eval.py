@@ -6,8 +6,7 @@ from common.console import show
 from common.errors import InputError
 from common.files import check_writable
 from config.mode_options import EvalOptions
-from data.label_names import check_labels
-from data.samples import read_samples
+from data.labelled_data import read_labelled
 from evaluation.scores import measure, measure_answered
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
@@ -45,10 +44,9 @@ def _folder_to_record(path):
 
 
 def _read_samples(path, data):
-    """(class names of the model, `Samples` in the folder `data`)."""
+    """(class names of the model, `Samples` in `data`)."""
     class_names, origin = known_labels(path), f"the labels of {path}"
-    check_labels(data, class_names, origin)
-    return class_names, read_samples(data, class_names, origin)
+    return class_names, read_labelled(data, class_names, origin).samples
 
 
 def _predict(path, samples, options):

@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 
-from common.errors import InputError, RunError
+from common.errors import InputError, RunError, nearest
 from compute.device_names import uses_several_devices
 from config import parser
 from config.modes import MODES
@@ -92,7 +92,7 @@ def main(argv):
 def _check_mode(mode):
     if mode not in MODES:
         problem = "is missing" if mode is None else f"{mode!r} is not a mode"
-        suggestion = parser.nearest(mode or "", MODES)
+        suggestion = nearest(mode or "", MODES)
         raise InputError(f"--mode {problem}; allowed: {', '.join(MODES)}{suggestion}")
 
 

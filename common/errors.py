@@ -79,3 +79,24 @@ def first_ten(names):
     names = list(names)
     suffix = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(names[:10]) + suffix
+
+
+def nearest(word, known):
+    """A suggestion for a misspelled name.
+
+    Args:
+        word: str, the name received.
+        known: iterable of str, the names that are allowed.
+
+    Returns:
+        str, "; did you mean NAME?" with the most similar name, or "" where none is similar.
+
+    Example:
+        >>> nearest("epoch", ["epochs", "ema"])
+        '; did you mean epochs?'
+    """
+    import difflib  # only an error needs it
+
+    known_by_lower = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), known_by_lower, 1, 0.5)
+    return f"; did you mean {known_by_lower[matches[0]]}?" if matches else ""

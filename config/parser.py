@@ -8,32 +8,11 @@ top, so that `--help` stays fast.
 
 import argparse
 
-from common.errors import InputError
+from common.errors import InputError, nearest
 from config.mode_options import OPTION_CLASSES
 from config.modes import MODES, mode_options
 from config.value_types import YES_NO
 from config.yaml_files import read_yaml
-
-
-def nearest(word, known):
-    """A suggestion for a misspelled name.
-
-    Args:
-        word: str, the name received.
-        known: iterable of str, the names that are allowed.
-
-    Returns:
-        str, "; did you mean NAME?" with the most similar name, or "" where none is similar.
-
-    Example:
-        >>> nearest("epoch", ["epochs", "ema"])
-        '; did you mean epochs?'
-    """
-    import difflib  # only an error needs it
-
-    known_by_lower = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(word.lower(), known_by_lower, 1, 0.5)
-    return f"; did you mean {known_by_lower[matches[0]]}?" if matches else ""
 
 
 def parse(mode, argv, prog="run.py"):

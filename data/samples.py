@@ -13,8 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.console import say
 from common.errors import InputError, first_ten
-from data.image_files import EXTENSIONS
+from data.image_files import (
+    EXTENSIONS,
+    check_folder,
+    check_line_breaks,
+    describe_left_out,
+    is_image,
+    is_system_name,
+)
 
 MAX_LINE = 4096  # bytes of a text file; one line with a file name is far shorter
 
@@ -24,7 +32,8 @@ class Samples(NamedTuple):
 
     Attributes:
         folder: str, where the images are.
-        file_names: list of str, the images' file names, sorted by stem.
+        file_names: list of str, the images' file names, sorted by stem; where each class has its
+            folder, paths relative to `folder`.
         class_ids: int32 (N,), the class of each image.
     """
 
@@ -38,7 +47,18 @@ class Samples(NamedTuple):
         return Samples(self.folder, file_names, self.class_ids[positions])
 
 
-# label.json
+class NamedImages(NamedTuple):
+    """Images whose classes are given by name.
+
+    Attributes:
+        folder: str, what the file names are relative to.
+        file_names: list of N str.
+        image_classes: list of N str, the class of each image, as it is written.
+    """
+
+    folder: str
+    file_names: list
+    image_classes: list
 
 
 # Text files
@@ -196,7 +216,8 @@ def read_samples(folder, class_names, labels_path="label.json"):
     samples = read_samples("photos", read_label_names("photos/label.json"))
     ```
     """
-    image_names, text_count = _list_folder(folder)
+    image_names, text_count, others = _list_folder(folder)
+    check_line_breaks(folder, image_names)
     # Sorted by stem and not by name, so that two images of one stem are neighbours.
     image_names.sort()
     image_names.sort(key=stem)
@@ -209,47 +230,42 @@ def read_samples(folder, class_names, labels_path="label.json"):
         except FileNotFoundError:
             without_text.append(image_name)
     if without_text:
+        hint = ""
+        if not text_count:
+            hint = "; or give each class a folder of its own, which needs no text files"
         raise InputError(
             f"{folder}: {len(without_text)} of {len(image_names)} images have no text file (.txt) "
-            f"of the same stem: {first_ten(without_text)}"
+            f"of the same stem: {first_ten(without_text)}{hint}"
         )
     if text_count != len(image_names):
         _check_texts(folder, image_names)
+    left_out = describe_left_out(others)
+    say(
+        f"{folder}: sample format{f', {left_out}' if left_out else ''}: {len(image_names):,} images"
+    )
     return Samples(str(folder), image_names, class_ids)
 
 
 def _list_folder(folder):
-    """The names of the folder's images, and how many text files it has."""
-    image_names, text_count, folder_count = [], 0, 0
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):  # "._img.jpg" of macOS is no image
-                    continue
-                if entry.name.lower().endswith(EXTENSIONS):
-                    image_names.append(entry.name)
-                elif is_text(entry.name):
-                    text_count += 1
-                elif entry.is_dir():
-                    folder_count += 1
-    except FileNotFoundError:
-        raise InputError(f"{folder}: no such folder") from None
-    except NotADirectoryError:
-        raise InputError(f"{folder}: is a file; a folder is needed") from None
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read: {error.strerror}") from None
+    """The names of the folder's images, how many text files it has, and its other files."""
+    check_folder(folder)
+    image_names, text_count, others = [], 0, []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_system_name(entry.name):  # "._img.jpg" of macOS is no image
+                continue
+            if is_image(entry.name):
+                image_names.append(entry.name)
+            elif is_text(entry.name):
+                text_count += 1
+            elif entry.name != "label.json":
+                others.append(entry.name)
     if not image_names:
-        hint = ""
-        if folder_count:
-            hint = (
-                f". It has {folder_count} folders: if each holds the images of one class, "
-                f"'python run.py --mode dir2txt --source {folder} --target DIR' converts it"
-            )
         raise InputError(
             f"{folder}: no samples; looked for images ({', '.join(EXTENSIONS)}) with a text "
-            f"file of the same stem{hint}"
+            "file of the same stem"
         )
-    return image_names, text_count
+    return image_names, text_count, others
 
 
 def _check_stems(folder, image_names):

@@ -132,8 +132,10 @@ def _recorded(images, samples):
     takes its place.
     """
     folder = os.path.realpath(samples.folder)
-    if images and not any(map(os.path.isdir, {os.path.dirname(path) for path in images})):
-        by_name = {os.path.basename(path): entry for path, entry in images.items()}
+    image_folders = {os.path.dirname(path) for path in images}
+    if images and not any(map(os.path.isdir, image_folders)):
+        old_folder = os.path.commonpath(image_folders)  # of all classes, where each has its own
+        by_name = {os.path.relpath(path, old_folder): entry for path, entry in images.items()}
         if by_name.keys() <= set(samples.file_names):
             return [by_name.get(file_name) for file_name in samples.file_names]
     return [images.get(os.path.join(folder, file_name)) for file_name in samples.file_names]

@@ -16,8 +16,8 @@ from common import console
 from common.cpu import usable_cores
 from common.errors import InputError, RunError
 from config.mode_options import BenchmarkOptions
-from data.label_names import check_labels
-from data.samples import Samples, read_samples
+from data.labelled_data import read_labelled
+from data.samples import Samples
 from evaluation.intervals import proportion
 from export.verification import compare, run_task
 from other.reporting import fonts
@@ -160,7 +160,7 @@ def find_samples(model_folder, data, class_names):
 
     Args:
         model_folder: str, the folder of an exported model.
-        data: str, a folder of labelled images, or None.
+        data: str, labelled images in any layout of `labelled_data`, or None.
         class_names: tuple of str, those of the model.
 
     Returns:
@@ -168,9 +168,7 @@ def find_samples(model_folder, data, class_names):
         there are none.
     """
     if data:
-        names_from = f"the labels of {model_folder}"
-        check_labels(data, class_names, names_from)
-        return read_samples(data, class_names, names_from)
+        return read_labelled(data, class_names, f"the labels of {model_folder}").samples
     check_folder = os.path.normpath(os.path.join(model_folder, os.pardir, run_folder.CHECK))
     try:
         file_names = reference_images.check_file_names(check_folder)

@@ -13,8 +13,7 @@ from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
 from config.mode_options import CalibrateOptions
-from data.label_names import check_labels
-from data.samples import read_samples
+from data.labelled_data import read_labelled
 from eval import answered_line
 from evaluation.calibration_error import expected_calibration_error
 from evaluation.label_errors import trained_on
@@ -35,8 +34,7 @@ def main(options: CalibrateOptions):
     run_path = run_folder.find(options.run, options.save_dir)
     class_names = known_labels(run_path)
     names_from = f"the labels of {run_path}"
-    check_labels(options.data, class_names, names_from)
-    samples = read_samples(options.data, class_names, names_from)
+    samples = read_labelled(options.data, class_names, names_from).samples
     weights, run, exported = _places(run_path)
     class_ids, before, errors = _predict(run_path, samples, options)
     _say_notes(run, samples, class_ids, errors)

@@ -11,7 +11,7 @@ from common.console import say
 from common.errors import InputError, first_ten
 from config.mode_options import CompareOptions
 from data.label_names import read_label_names
-from data.samples import read_samples
+from data.labelled_data import has_own_images, read_labelled
 from evaluation.intervals import mcnemar, paired_difference, proportion
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
@@ -26,7 +26,7 @@ def main(options: CompareOptions):
     """`--mode compare`."""
     paths = _find_two(options.runs, options.save_dir)
     class_names = _common_class_names(paths, options.data)
-    samples = read_samples(options.data, class_names, f"the labels of {paths[0]}")
+    samples = read_labelled(options.data, class_names, f"the labels of {paths[0]}").samples
     right, undecodable = [], {}
     for path in paths:  # in turn, so that only one model is in memory
         is_correct, errors = _correct(path, samples, class_names, options)
@@ -120,7 +120,7 @@ def _common_class_names(paths, data):
             )
     if os.path.exists(label_file):
         return names_by_source[label_file]
-    if names[0] != names[1]:
+    if names[0] != names[1] and os.path.isdir(data) and has_own_images(data):
         say(
             f"note: the models have their classes in different orders, and {data} has no "
             f"label.json; its ids are read as those of {paths[0]}"

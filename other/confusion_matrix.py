@@ -11,8 +11,7 @@ from common.errors import ImageError, InputError
 from config.mode_options import ConfusionMatrixOptions
 from data.decoding import load
 from data.geometry import Preprocessing
-from data.label_names import check_labels
-from data.samples import read_samples
+from data.labelled_data import read_labelled
 from evaluation.confusion import MOST_SAMPLES, NO_ANSWER, confused_pairs, confusion, confusion_order
 from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
@@ -103,8 +102,7 @@ def _target(target, run_path):
 
 def _evaluate(options, run_path, class_names):
     """The `Answers` of the model about the images in --data."""
-    check_labels(options.data, class_names, f"the labels of {run_path}")
-    samples = read_samples(options.data, class_names, f"the labels of {run_path}")
+    samples = read_labelled(options.data, class_names, f"the labels of {run_path}").samples
     classifier = Classifier.load(run_path)
     probabilities, errors = predict_samples(
         classifier, samples, options.batch_size, options.workers

@@ -1,6 +1,7 @@
 """Converts a folder with one folder per class into the sample format with its label.json."""
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,14 +12,17 @@ from common.errors import ImageError, InputError, first_ten
 from common.files import building, check_building
 from config.mode_options import Dir2txtOptions
 from data import near_duplicates
+from data.class_spelling import natural_key, normalize
 from data.decoding import load
 from data.file_transfer import Transfer
-from data.image_files import EXTENSIONS
+from data.image_files import check_images, list_folder
 from data.label_names import write_label_names
+from data.labelled_data import name_by_folders
 from data.samples import write_sample
 from data.splitting import content_hash
 
 HASH_PART = 1  # training splits by part 0: so it can split what is assigned to training here
+_LINE_BREAK = re.compile("[\r\n]|^\ufeff")
 PARTS = ("train_datasets", "val_datasets", "test_datasets")
 
 
@@ -65,7 +69,7 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
     images, left_out = _find_images(source)
     if os.path.realpath(target).startswith(os.path.join(os.path.realpath(source), "")):
         raise InputError(f"--target: {target} is inside --source {source}; name a folder outside")
-    class_names = sorted({class_name for _, class_name in images})
+    class_names = sorted({class_name for _, class_name in images}, key=natural_key)
     parts, moved = np.zeros(len(images), int), []
     if fractions:
         parts, moved = assign(images, fractions, workers)
@@ -206,38 +210,26 @@ def _fill_parts(parts, hashes, leaders, members, part_count):
 
 def _find_images(source):
     """(sorted [(path, class name)], the files that are not images)."""
-    if not os.path.isdir(source):
-        raise InputError(f"--source: {source}: no such folder")
-    images, left_out, outside = [], [], []
-    for parent, subfolders, file_names in os.walk(source, onerror=_refuse):
-        for name in subfolders:
-            link_path = os.path.join(parent, name)
-            if os.path.islink(link_path):  # it may lead anywhere, and in circles
-                left_out.append(os.path.relpath(link_path, source) + " (a link)")
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        class_name = os.path.relpath(parent, source).replace(os.sep, "/")
-        for name in sorted(file_names):
-            if name.startswith("."):
-                continue
-            path = os.path.join(parent, name)
-            _check_utf8(path)
-            if not name.lower().endswith(EXTENSIONS):
-                left_out.append(os.path.relpath(path, source))
-            elif class_name == ".":
-                outside.append(name)
-            else:
-                images.append((path, class_name))
+    try:
+        contents = list_folder(source)
+        check_images(source, contents)
+    except InputError as error:
+        raise InputError(f"--source: {error}") from None
+    for name in contents.images:
+        _check_utf8(os.path.join(source, name))
+    images = name_by_folders(source, contents.images)
+    outside = [name for name in contents.images if not os.path.dirname(name)]
     if outside:
         raise InputError(
             f"--source: {source}: {len(outside)} images are not in the folder of a class: "
             f"{first_ten(outside)}; move them into one"
         )
-    if not images:
-        raise InputError(
-            f"--source: {source}: no images; looked for one folder per class, with "
-            f"{', '.join(EXTENSIONS)}"
-        )
-    return images, left_out
+    left_out = [name for name in contents.others if name != "label.json"]
+    left_out += [f"{name} (a link)" for name in contents.links]
+    return [
+        (os.path.join(source, name), normalize(class_name))
+        for name, class_name in zip(images.file_names, images.image_classes)
+    ], left_out
 
 
 def _check_utf8(path):
@@ -247,23 +239,22 @@ def _check_utf8(path):
         raise InputError(f"--source: {path!r}: the name is not UTF-8; rename it") from None
 
 
-def _refuse(error):
-    raise InputError(f"--source: {error.filename}: {error.strerror}")
-
-
 def _unique_names(images):
-    """A file name for each image, whose stem no other has, even if upper and lower case agree."""
+    """A file name for each image, whose stem no other has, even if upper and lower case agree.
+
+    What a text file cannot hold, line breaks and a byte order mark, becomes "_".
+    """
 
     def stem(name):
         return os.path.splitext(name)[0].casefold()
 
-    stems = [stem(os.path.basename(path)) for path, _ in images]
+    own_names = [_LINE_BREAK.sub("_", os.path.basename(path)) for path, _ in images]
+    stems = [stem(name) for name in own_names]
     seen = set()
     repeated = {image_stem for image_stem in stems if image_stem in seen or seen.add(image_stem)}
     taken = set(stems) - repeated
     unique_names = []
-    for (path, class_name), image_stem in zip(images, stems):
-        name = os.path.basename(path)
+    for name, (_, class_name), image_stem in zip(own_names, images, stems):
         if image_stem in repeated:
             prefixed_name = name = f"{class_name.replace('/', '_')}_{name}"
             suffix = 2

@@ -1,7 +1,6 @@
 """Converts the sample format, or a CSV of paths and labels, into one folder per class or a CSV."""
 
 import csv
-import io
 import os
 
 from tqdm import tqdm
@@ -10,12 +9,11 @@ from common import console
 from common.errors import InputError, first_ten
 from common.files import building, check_building, replacing
 from config.mode_options import Txt2dirOptions
+from data.csv_labels import COLUMNS, read_csv
 from data.file_transfer import Transfer
-from data.image_files import EXTENSIONS
 from data.label_names import find_labels, read_label_names
 from data.samples import read_samples, text_file_name
 
-COLUMNS = ["path", "label"]
 LONGEST_NAME = 255  # bytes of a folder's name, the maximum of most file systems
 
 
@@ -49,7 +47,7 @@ def _check(options):
 
 def _read(options):
     if options.source is None:
-        return read_csv(options.csv)
+        return read_table(options.csv)
     return read_folder(options.source, options.labels)
 
 
@@ -75,59 +73,23 @@ def read_folder(source, labels_path=None):
     ]
 
 
-def read_csv(path):
+def read_table(path):
     """Reads the images of a CSV with the columns path and label.
 
     Args:
-        path: str, the CSV; paths in it are relative to its folder.
+        path: str, the CSV.
 
     Returns:
         List of (path of the image, name of its class), in the order of the file.
 
     Raises:
-        InputError: other columns, an image that does not exist or appears twice, an empty label;
-            with file and line.
+        InputError: the CSV is not one that `csv_labels.read_csv` reads.
     """
-    folder = os.path.dirname(path)
-    images, seen_paths = [], set()
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
-    try:
-        if reader.fieldnames != COLUMNS:
-            raise InputError(
-                f"{path}:1: has the columns {', '.join(reader.fieldnames or ['none'])}; allowed: "
-                f"{', '.join(COLUMNS)}"
-            )
-        for row in reader:
-            location = f"{path}:{reader.line_num}"
-            if None in row or None in row.values():
-                raise InputError(f"{location}: does not have two values; allowed is 'path,label'")
-            image_path = os.path.join(folder, row["path"])
-            if not row["label"].strip():
-                raise InputError(f"{location}: the label is empty")
-            if not image_path.lower().endswith(EXTENSIONS) or not os.path.isfile(image_path):
-                raise InputError(
-                    f"{location}: {row['path']!r} is no image file; looked for it in "
-                    f"{folder or 'this folder'}"
-                )
-            if os.path.realpath(image_path) in seen_paths:
-                raise InputError(f"{location}: {row['path']!r} appears twice")
-            seen_paths.add(os.path.realpath(image_path))
-            images.append((image_path, row["label"].strip()))
-    except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
-    if not images:
-        raise InputError(f"{path}: has no line but the header")
-    return images
-
-
-def _read_text(path):
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as csv_file:
-            return csv_file.read()
-    except OSError as error:
-        raise InputError(f"--csv: {path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"--csv: {path}: is not UTF-8 text") from None
+    folder, file_names, image_classes = read_csv(path)
+    return [
+        (os.path.join(folder, file_name), class_name)
+        for file_name, class_name in zip(file_names, image_classes)
+    ]
 
 
 def write_csv(path, images):

@@ -13,6 +13,7 @@ from common import console
 from common.errors import ImageError, InputError, first_ten
 from common.files import write_text
 from config.mode_options import MeanStdOptions
+from data.csv_labels import read_csv
 from data.decoding import decode, load
 from data.geometry import Preprocessing
 from data.image_files import walk_images
@@ -23,7 +24,7 @@ FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded a
 
 def main(options: MeanStdOptions):
     """`--mode mean_std`."""
-    image_paths = walk_images(options.source)
+    image_paths = _find_images(options.source)
     _check_target(options.target)
     size = FULL_SIZE if options.original else options.input_size
     preprocessing = Preprocessing(size, options.resize, options.fill_color)
@@ -33,6 +34,14 @@ def main(options: MeanStdOptions):
     result = _result(moments, errors, len(image_paths), options)
     _write(options.target, result)
     console.show({**result, "target": options.target}, _text, options.json)
+
+
+def _find_images(source):
+    """The paths of the images of a folder, labelled or not, or of a CSV."""
+    if os.path.isfile(source):
+        folder, file_names, _ = read_csv(source)
+        return [os.path.join(folder, file_name) for file_name in file_names]
+    return walk_images(source)
 
 
 def _check_target(target):

@@ -12,9 +12,8 @@ from common.errors import InputError
 from common.files import replacing
 from compute.backend import import_keras
 from config.mode_options import PreviewOptions
-from data.label_names import find_labels, read_label_names
+from data.labelled_data import read_labelled
 from data.prefetching import Reading
-from data.samples import read_samples
 from other.reporting.fonts import FONTS
 from runs import run_folder
 from training.batches import training_variation
@@ -27,9 +26,7 @@ LETTER_SIZE, CELL_GAP = 14, 8  # pixels: size of the letters, space around a cel
 def main(options: PreviewOptions):
     """`--mode preview`: all of --train_data, none held out, as the first epoch mixes it."""
     _check_target(options.target)
-    labels_path = options.labels or find_labels(options.train_data)
-    class_names = read_label_names(labels_path)
-    samples = read_samples(options.train_data, class_names, labels_path)
+    samples, class_names, _ = read_labelled(options.train_data, labels_path=options.labels)
     images, labels, sample_weight = first_images(options, class_names, samples)
     captions = [
         caption(row, options.label_smoothing) if weight else [(None, None)]

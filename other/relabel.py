@@ -10,10 +10,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from common import console
-from common.errors import InputError, RunError, first_ten
+from common.errors import InputError, RunError, first_ten, nearest
 from common.files import write_text
 from config.mode_options import RelabelOptions
-from config.parser import nearest
 from data.label_names import check_labels
 from data.samples import read_samples, sample_line, text_file_name
 from other.data_quality.tables import read_table, write_table

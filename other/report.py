@@ -14,8 +14,7 @@ from common import console
 from common.errors import InputError, first_ten
 from common.files import write_text
 from config.mode_options import ReportOptions
-from data.label_names import check_labels
-from data.samples import read_samples
+from data.labelled_data import read_labelled
 from eval import TOP_K
 from evaluation import intervals, label_errors
 from evaluation.calibration_error import expected_calibration_error, reliability
@@ -103,8 +102,7 @@ def _gather(options, path):
     """Lets the model answer and collects what its run tells: a `Report`."""
     class_names = known_labels(path)
     run = None if run_folder.is_exported(path) else run_folder.read(path)
-    check_labels(options.data, class_names, f"the labels of {path}")
-    samples = read_samples(options.data, class_names, f"the labels of {path}")
+    samples = read_labelled(options.data, class_names, f"the labels of {path}").samples
     epoch_rows = read_results(path) if run else []
     training = label_errors.recall(path if run else None, samples)
     classifier = Classifier.load(path)

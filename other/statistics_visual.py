@@ -12,9 +12,8 @@ from common import console
 from common.errors import ImageError, first_ten
 from config.mode_options import StatisticsOptions
 from data.decoding_limits import MAX_PIXELS
-from data.label_names import check_labels, find_labels, read_label_names
+from data.labelled_data import read_labelled
 from data.pillow_formats import FORMATS
-from data.samples import read_samples
 from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
 from other.reporting.statistics_charts import classes_chart, sizes_chart
@@ -53,13 +52,10 @@ def main(options: StatisticsOptions):
 
 def _read_parts(options):
     """(class names, training samples, validation samples or None)."""
-    labels_path = options.labels or find_labels(options.source)
-    class_names = read_label_names(labels_path)
-    training = read_samples(options.source, class_names, labels_path)
+    training, class_names, names_from = read_labelled(options.source, labels_path=options.labels)
     if not options.val_data:
         return class_names, training, None
-    check_labels(options.val_data, class_names, labels_path)
-    return class_names, training, read_samples(options.val_data, class_names, labels_path)
+    return class_names, training, read_labelled(options.val_data, class_names, names_from).samples
 
 
 def table(names, training, sizes, validation=None):

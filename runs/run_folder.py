@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import yaml
 
-from common.errors import InputError
+from common.errors import InputError, nearest
 from common.files import flush, replace_folder, write_text
 from config import parser
 from config.modes import saved_options
@@ -250,7 +250,7 @@ def find(name, save_dir, option="--run"):
         ]
     hint = "; there are no runs yet"
     if run_names:
-        hint = parser.nearest(name, run_names) or f"; runs there: {', '.join(run_names[:10])}"
+        hint = nearest(name, run_names) or f"; runs there: {', '.join(run_names[:10])}"
     raise InputError(
         f"{option}: {name!r} is neither a run or exported model nor the name of a run in "
         f"{save_dir}{hint}"

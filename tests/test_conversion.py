@@ -266,11 +266,11 @@ def test_csv_there_and_back(source, tmp_path):
 @pytest.mark.parametrize(
     "text,said",
     [
-        ("", ":1: has the columns none; allowed: path, label"),
-        ("image,label\n1.png,a\n", ":1: has the columns image, label; allowed: path, label"),
+        ("", ":1: has the columns none; needed: path, label"),
+        ("image,label\n1.png,a\n", ":1: has the columns image, label; needed: path, label"),
         ("path,label\n", "has no line but the header"),
-        ("path,label\n1.png\n", ":2: does not have two values"),
-        ("path,label\n1.png,a,b\n", ":2: does not have two values"),
+        ("path,label\n1.png\n", ":2: does not have as many values as"),
+        ("path,label\n1.png,a,b\n", ":2: does not have as many values as"),
         ("path,label\n1.png, \n", ":2: the label is empty"),
         ("path,label\nno.png,a\n", ":2: 'no.png' is no image file"),
         ("path,label\n1.png,a\n./1.png,b\n", ":3: './1.png' appears twice"),
@@ -285,7 +285,7 @@ def test_bad_csv_is_refused(tmp_path, text, said):
     write_image(tmp_path / "1.png")
     (tmp_path / "table.csv").write_text(text)
     with pytest.raises(InputError) as error:
-        txt2dir.convert(txt2dir.read_csv(str(tmp_path / "table.csv")), str(tmp_path / "out"))
+        txt2dir.convert(txt2dir.read_table(str(tmp_path / "table.csv")), str(tmp_path / "out"))
     assert said in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -294,7 +294,7 @@ def test_moving_what_a_csv_names_leaves_other_files(tmp_path):
     write_image(tmp_path / "1.png")
     (tmp_path / "1.txt").write_text("a note of mine")
     (tmp_path / "table.csv").write_text("path,label\n1.png,a\n")
-    images = txt2dir.read_csv(str(tmp_path / "table.csv"))
+    images = txt2dir.read_table(str(tmp_path / "table.csv"))
     txt2dir.convert(images, str(tmp_path / "out"), "move")
     assert (tmp_path / "1.txt").read_text() == "a note of mine"
     assert not (tmp_path / "1.png").exists() and (tmp_path / "out" / "a" / "1.png").exists()
@@ -304,7 +304,7 @@ def test_files_of_one_name_in_a_class(tmp_path):
     for number, folder in enumerate(("x", "y", "z")):
         picture(str(tmp_path / folder / "1.png"), number)
     (tmp_path / "table.csv").write_text("path,label\nx/1.png,a\ny/1.png,a\nz/1.png,b\n")
-    txt2dir.convert(txt2dir.read_csv(str(tmp_path / "table.csv")), str(tmp_path / "out"))
+    txt2dir.convert(txt2dir.read_table(str(tmp_path / "table.csv")), str(tmp_path / "out"))
     assert sorted(tree(tmp_path / "out")) == ["a/1.png", "a/1_2.png", "b/1.png"]
 
 

@@ -92,7 +92,7 @@ def test_nested_classes(source, tmp_path):
 
 def test_classes_are_numbered_in_the_order_of_their_names(source, tmp_path):
     check(source, tmp_path / "out", "b/1.jpg", "B/2.jpg", "a/3.jpg", "10/4.jpg", "9/5.jpg")
-    assert read_label_names(tmp_path / "out" / "label.json") == ("10", "9", "B", "a", "b")
+    assert read_label_names(tmp_path / "out" / "label.json") == ("9", "10", "B", "a", "b")
 
 
 def test_the_same_name_in_two_classes(source, tmp_path):
@@ -123,11 +123,25 @@ def test_a_made_up_name_that_exists_already(source, tmp_path):
 
 @pytest.mark.parametrize("name", [
     "with blanks", "a, b", "comma,", "it's", 'say "so"', "玻璃 瓶", "dots.in.it", "percent%20", "é",
-    " blank first", "blank last ",
 ])
 def test_unusual_names(source, tmp_path, name):
     check(source, tmp_path / "out", f"{name}/{name}.jpg", f"{name}/2.jpg", f"z/{name}.jpg",
           f"y/alone {name}.png", f"y/{name} alone.png")
+
+
+def test_blanks_around_the_name_of_a_class_do_not_count(source, tmp_path):
+    put(source, "glass /1.jpg", " glass/2.jpg", "metal / can/3.jpg")
+    assert convert(str(source), str(tmp_path / "out"))["classes"] == {"glass": 2, "metal/can": 1}
+
+
+@pytest.mark.parametrize("name, written", [
+    ("a\nb.jpg", "a_b.jpg"), ("a\r\nb.jpg", "a__b.jpg"), ("\ufeffa.jpg", "_a.jpg"),
+])
+def test_a_name_that_no_text_file_can_hold_is_changed(source, tmp_path, name, written):
+    put(source, f"glass/{name}", "metal/x.png")
+    convert(str(source), str(tmp_path / "out"))
+    samples = read_samples(str(tmp_path / "out"), ("glass", "metal"))
+    assert sorted(samples.file_names) == sorted([written, "x.png"])
 
 
 def test_unusual_name_that_stays(source, tmp_path):

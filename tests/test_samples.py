@@ -189,14 +189,6 @@ def test_no_such_folder_and_a_file_instead(tmp_path):
     assert message.startswith(f"{tmp_path / 'file'}: is a file")
 
 
-def test_folder_a_class_is_pointed_to_dir2txt(tmp_path):
-    for name in ("glass", "metal"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "1.jpg").write_bytes(b"")
-    message = refusal(tmp_path)
-    assert "2 folders" in message and f"--mode dir2txt --source {tmp_path}" in message
-
-
 # label.json
 
 

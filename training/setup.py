@@ -13,8 +13,8 @@ import numpy as np
 
 from common.console import say
 from common.errors import InputError, first_ten
-from data.label_names import check_labels, find_labels, read_label_names
-from data.samples import Samples, read_samples
+from data.labelled_data import read_labelled
+from data.samples import Samples
 from data.splitting import split
 from modeling import backbones
 from runs import run_folder
@@ -64,16 +64,12 @@ def prepare(options):
     if options.resume is not None:
         point = resume.find_resume_point(options)
         options, run_path, checkpoint = point.options, point.run_path, point.checkpoint
-    labels_path = options.labels or find_labels(options.train_data)
-    class_names = read_label_names(labels_path)
-    if len(class_names) < 2:
-        raise InputError(f"{labels_path}: has one class; a classifier needs at least 2")
     if options.resume is None:
         options = resolve(options)
         run_path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     option_checks.check_place(options)
-    training, validation = _read_data(options, class_names, labels_path)
-    _describe_data(training, validation, class_names, labels_path)
+    (_, class_names, names_from), training, validation = _read_data(options)
+    _describe_data(training, validation, class_names, names_from)
     setup = TrainingSetup(options, run_path, class_names, training, validation, checkpoint)
     if checkpoint and checkpoint.state.data != fingerprint(setup):
         raise InputError(
@@ -84,19 +80,21 @@ def prepare(options):
     return setup
 
 
-def _read_data(options, class_names, labels_path):
-    """The `Samples` to train and to validate on."""
-    training = read_samples(options.train_data, class_names, labels_path)
+def _read_data(options):
+    """The `LabelledData` of --train_data, and the `Samples` to train and to validate on."""
+    data = read_labelled(options.train_data, labels_path=options.labels)
+    _, class_names, names_from = data
+    if len(class_names) < 2:
+        raise InputError(f"{names_from}: has one class; a classifier needs at least 2")
     if options.val_data:
-        check_labels(options.val_data, class_names, labels_path)
-        return training, read_samples(options.val_data, class_names, labels_path)
-    training, validation = split(training, options.val_fraction, options.workers)
+        return data, data.samples, read_labelled(options.val_data, class_names, names_from).samples
+    training, validation = split(data.samples, options.val_fraction, options.workers)
     if not validation.file_names:
         raise InputError(
             f"{options.train_data}: too few images to hold some out for validation: every class "
             "has only one; add images or name a folder with --val_data"
         )
-    return training, validation
+    return data, training, validation
 
 
 def _describe_data(training, validation, class_names, labels_path):
@@ -180,9 +178,9 @@ def _check_warmup(options):
 
 def _check_validation_folder(options):
     folders = options.val_data, options.train_data
-    if options.val_data and all(map(os.path.isdir, folders)) and os.path.samefile(*folders):
+    if options.val_data and all(map(os.path.exists, folders)) and os.path.samefile(*folders):
         raise InputError(
-            f"--val_data: {options.val_data} is the training folder; validating on it would "
+            f"--val_data: {options.val_data} is the training data; validating on it would "
             "measure memory"
         )
 

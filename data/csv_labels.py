@@ -1,0 +1,88 @@
+"""A CSV that names images and their classes: the columns path and label."""
+
+import csv
+import io
+import os
+
+from common.errors import InputError
+from data.image_files import is_image
+from data.samples import NamedImages
+
+COLUMNS = ["path", "label"]
+
+
+def read_csv(path):
+    """Reads the images of a CSV with the columns path and label; further columns are ignored.
+
+    Args:
+        path: str, the CSV; paths in it are relative to its folder, with "/" or, as Windows
+            writes them, backslashes.
+
+    Returns:
+        `NamedImages`, in the order of the file.
+
+    Raises:
+        InputError: a column is missing, an image does not exist or appears twice, a label is
+            empty; with file and line.
+
+    Example:
+
+    ```python
+    read_csv("photos.csv").image_classes  # ["glass", "metal"]
+    ```
+    """
+    images = NamedImages(os.path.dirname(path) or os.curdir, [], [])
+    seen_paths = set()
+    for location, cells in _read_rows(path):
+        file_name = _existing_file(images.folder, cells["path"], location)
+        class_name = cells["label"].strip()
+        if not class_name:
+            raise InputError(f"{location}: the label is empty")
+        real_path = os.path.realpath(os.path.join(images.folder, file_name))
+        if real_path in seen_paths:
+            raise InputError(f"{location}: {cells['path']!r} appears twice")
+        seen_paths.add(real_path)
+        images.file_names.append(file_name)
+        images.image_classes.append(class_name)
+    if not images.file_names:
+        raise InputError(f"{path}: has no line but the header")
+    return images
+
+
+def _existing_file(folder, file_name, location):
+    """`file_name`, or what it is on this system if it was written on Windows."""
+    for name in (file_name, file_name.replace("\\", "/")):
+        if is_image(name) and os.path.isfile(os.path.join(folder, name)):
+            return name
+    raise InputError(f"{location}: {file_name!r} is no image file; looked for it in {folder}")
+
+
+def _read_rows(path):
+    """Yields (FILE:LINE, dict of column -> str)."""
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        header = reader.fieldnames or ["none"]
+        if not set(COLUMNS) <= set(header):
+            raise InputError(
+                f"{path}:1: has the columns {', '.join(header)}; needed: {', '.join(COLUMNS)}"
+            )
+        for cells in reader:
+            location = f"{path}:{reader.line_num}"
+            if None in cells or None in cells.values():
+                raise InputError(
+                    f"{location}: does not have as many values as the header has columns, "
+                    f"'{','.join(header)}'"
+                )
+            yield location, cells
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
+
+
+def _read_text(path):
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as csv_file:
+            return csv_file.read()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text") from None

@@ -1,0 +1,224 @@
+"""The one reader of labelled images: it finds out in which of three layouts they are.
+
+- The sample format: images in one folder, each with a text file of the same stem.
+- One folder per class, in as many levels as wanted: `photos/waste/glass/1.jpg` has the class
+  `waste/glass`.
+- A CSV with the columns `path` and `label`; paths are relative to its folder.
+
+Class ids are those of the run where there is one; so a part of the data may lack a class. Else
+label.json says them, and for folders and tables without one the order of the names: upper case
+first, and "2" before "10".
+"""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from common.console import say
+from common.errors import InputError, first_ten, nearest
+from data import csv_labels
+from data.class_spelling import natural_key, normalize, spelling_variants
+from data.image_files import (
+    check_folder,
+    check_images,
+    check_line_breaks,
+    describe_left_out,
+    is_image,
+    is_system_name,
+    list_folder,
+)
+from data.label_names import check_labels, find_labels, read_label_names
+from data.samples import NamedImages, Samples, read_samples
+
+# Names of the parts of a data set, which many archives have above the folders of the classes
+PART_NAMES = frozenset(
+    ("train", "training", "train_datasets", "val", "valid", "validation", "val_datasets")
+    + ("test", "testing", "test_datasets")
+)
+
+
+class LabelledData(NamedTuple):
+    """Labelled images and the names of their classes.
+
+    Attributes:
+        samples: `Samples`, at least one.
+        class_names: tuple of str, in the order of the class ids.
+        names_from: str, where the names are from, for messages: a file, or a run.
+    """
+
+    samples: Samples
+    class_names: tuple
+    names_from: str
+
+
+def read_labelled(path, class_names=None, names_from=None, labels_path=None):
+    """Reads labelled images; a line on standard error says in which layout they are.
+
+    Args:
+        path: str, a folder or a CSV file.
+        class_names: tuple of str, the classes of a run; None if the data say which there are.
+        names_from: str, what errors call the place of `class_names`.
+        labels_path: str, a JSON file with the class names, or None; not used with `class_names`.
+
+    Returns:
+        `LabelledData`.
+
+    Raises:
+        InputError: anything missing, ambiguous or malformed, or a class that is not one of
+            `class_names`.
+
+    Example:
+
+    ```python
+    read_labelled("photos").class_names  # ("glass", "metal"), the folders in photos/
+    ```
+    """
+    if os.path.isfile(path):
+        images = csv_labels.read_csv(path)
+        return _with_class_ids(path, images, "a CSV", class_names, names_from, labels_path)
+    if has_own_images(path):
+        return _read_sample_format(path, class_names, names_from, labels_path)
+    contents = list_folder(path)
+    check_images(path, contents)
+    images = name_by_folders(path, contents.images)
+    layout = "one folder per class"
+    if contents.others:
+        layout += f", {describe_left_out(_without_label_json(contents.others))}".rstrip(", ")
+    if contents.links:
+        layout += f", {len(contents.links)} links to folders not followed"
+    if class_names is None:
+        _refuse_parts(path, images.image_classes)
+        own_labels = os.path.join(path, "label.json")
+        labels_path = labels_path or (own_labels if os.path.exists(own_labels) else None)
+    return _with_class_ids(path, images, layout, class_names, names_from, labels_path)
+
+
+def _read_sample_format(path, class_names, names_from, labels_path):
+    if class_names is None:
+        names_from = labels_path or find_labels(path)
+        class_names = read_label_names(names_from)
+    else:
+        check_labels(path, class_names, names_from)
+    samples = read_samples(path, class_names, names_from)
+    return LabelledData(samples, class_names, names_from)
+
+
+def has_own_images(path):
+    """Whether a folder itself holds images, which makes it one in the sample format.
+
+    Args:
+        path: str, the folder.
+
+    Returns:
+        bool.
+
+    Raises:
+        InputError: it is not a folder, or cannot be read.
+    """
+    check_folder(path)
+    with os.scandir(path) as entries:
+        return any(is_image(entry.name) and not is_system_name(entry.name) for entry in entries)
+
+
+def name_by_folders(path, image_names):
+    """Names the class of each image by the folder that it is in.
+
+    Args:
+        path: str, the folder of all.
+        image_names: list of str, paths relative to it.
+
+    Returns:
+        `NamedImages`, with "/" between the folders of a class.
+    """
+    image_classes = [os.path.dirname(name).replace(os.sep, "/") for name in image_names]
+    return NamedImages(path, image_names, image_classes)
+
+
+def _without_label_json(names):
+    return [name for name in names if name != "label.json"]
+
+
+def _refuse_parts(path, image_classes):
+    """Refuses a folder of folders such as train/ and val/, which would be taken for classes."""
+    top_names = {image_class.split("/")[0] for image_class in image_classes}
+    if len(top_names) > 1 and {name.lower() for name in top_names} <= PART_NAMES:
+        training = next((name for name in sorted(top_names) if name.startswith("tr")), None)
+        example = os.path.join(path, training or min(top_names))
+        raise InputError(
+            f"{path}: its folders {', '.join(sorted(top_names))} look like parts of a data set, "
+            f"not classes; name one of them, for example {example}"
+        )
+
+
+def _with_class_ids(path, images, layout, class_names, names_from, labels_path):
+    """The `LabelledData` of `NamedImages`; says how many there are, and what is odd."""
+    check_line_breaks(path, images.file_names)
+    spellings = set(images.image_classes)
+    if class_names is None and labels_path:
+        class_names, names_from = read_label_names(labels_path), labels_path
+    if class_names is None:
+        class_names = tuple(sorted(set(map(normalize, spellings)), key=natural_key))
+        names_from = path
+    class_ids = match_classes(path, images.image_classes, class_names, names_from)
+    say(f"{path}: {layout}: {len(class_ids):,} images of {len(set(class_ids.tolist())):,} classes")
+    for variants in spelling_variants(spellings):
+        how = "one class" if len(set(map(normalize, variants))) == 1 else "different classes"
+        say(f"note: {path}: spellings taken for {how}: {', '.join(map(repr, variants))}")
+    samples = Samples(images.folder, images.file_names, class_ids)
+    return LabelledData(samples, class_names, names_from)
+
+
+def match_classes(path, image_classes, class_names, names_from):
+    """The class ids of images whose classes are given by name.
+
+    Args:
+        path: str, for messages: the folder or file that says the classes.
+        image_classes: list of N str; Unicode form and outer blanks do not matter.
+        class_names: tuple of str, in the order of their ids.
+        names_from: str, what errors call the place of `class_names`.
+
+    Returns:
+        int32 (N,).
+
+    Raises:
+        InputError: a class that is not one of `class_names`.
+    """
+    ids_by_name = {normalize(name): class_id for class_id, name in enumerate(class_names)}
+    ids_by_name.update({name: class_id for class_id, name in enumerate(class_names)})
+    ids_by_spelling = {
+        spelling: ids_by_name.get(spelling, ids_by_name.get(normalize(spelling)))
+        for spelling in set(image_classes)
+    }
+    unknown = sorted(name for name, class_id in ids_by_spelling.items() if class_id is None)
+    if unknown:
+        others = f" (and {len(unknown) - 1} other classes)" if len(unknown) > 1 else ""
+        raise InputError(
+            f"{path}: the class {unknown[0]!r}{others} is not one of those of {names_from}: "
+            f"{first_ten(class_names)}{nearest(unknown[0], class_names)}"
+        )
+    return np.fromiter(
+        (ids_by_spelling[name] for name in image_classes), np.int32, len(image_classes)
+    )
+
+
+def list_labelled(path):
+    """Lists labelled images leniently: for what is to be had of data that may have changed.
+
+    Args:
+        path: str, a folder or a CSV file.
+
+    Returns:
+        `NamedImages`, none where nothing can be read. In the sample format the class of an image
+        is None: its text file says it.
+    """
+    try:
+        if os.path.isfile(path):
+            return csv_labels.read_csv(path)
+        if has_own_images(path):
+            names = sorted(name for name in os.listdir(path) if is_image(name))
+            names = [name for name in names if not is_system_name(name)]
+            return NamedImages(path, names, [None] * len(names))
+        return name_by_folders(path, list_folder(path).images)
+    except (InputError, OSError):
+        return NamedImages(path, [], [])
