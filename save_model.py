@@ -7,13 +7,12 @@ plain TensorFlow opens the SavedModel without this project.
 
 import os
 import platform
-import shutil
 
 import numpy as np
 
 from common.console import say, show
 from common.errors import InputError, RunError
-from common.files import checksum, replace_folder
+from common.files import checksum, replace_folder, replacing_folder
 from compute.backend import exact_float32, import_keras
 from config.mode_options import ExportOptions, SavePbOptions
 from data.decoding import load
@@ -89,24 +88,21 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
     model = best_model(run)
 
     model_folder = run.file(run_folder.MODEL)
-    partial_folder = model_folder + ".partial"
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    os.makedirs(partial_folder)
-    formats.write(model, variants, partial_folder, run.preprocessing, int8_images)
-    write_self_test(partial_folder, load(image_paths[0], run.preprocessing), expected[0])
+    with replacing_folder(model_folder) as partial_folder:
+        formats.write(model, variants, partial_folder, run.preprocessing, int8_images)
+        write_self_test(partial_folder, load(image_paths[0], run.preprocessing), expected[0])
 
-    image_paths, expected = _with_validation_images(run, model, image_paths, expected)
-    proof = prove(partial_folder, run, variants, image_paths, expected)
-    proof, problems = proof.judge(limits)
-    write_description(partial_folder, _description(run, fitted, proof))
-    if problems:
-        _reject(run, partial_folder, problems, proof.image_count)
+        image_paths, expected = _with_validation_images(run, model, image_paths, expected)
+        proof = prove(partial_folder, run, variants, image_paths, expected)
+        proof, problems = proof.judge(limits)
+        write_description(partial_folder, _description(run, fitted, proof))
+        if problems:
+            _reject(run, partial_folder, problems, proof.image_count)
     if precisions - {"float32"} and proof.image_count < acceptance.ENOUGH_IMAGES:
         say(
             f"note: {proof.image_count} images are too few to tell whether a lower precision "
             "predicts the same"
         )
-    replace_folder(partial_folder, model_folder)
     return _result(model_folder, proof)
 
 

@@ -1,11 +1,15 @@
 """Writing files and folders whole or not at all, and checksums."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 
 from common.errors import InputError
+from common.partial_paths import partial_path
+
+COLLISIONS = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)
 
 
 @contextlib.contextmanager
@@ -13,7 +17,7 @@ def replacing(path):
     """A context with a path to write to, which replaces `path` at the end if no error occurred.
 
     The new file is flushed to disk first: after a power failure `path` has the old
-    content or the new one, never a part.
+    content or the new one, never a part. Of several that write at once, one whole file wins.
 
     Args:
         path: str, the file to write, which may exist.
@@ -21,21 +25,41 @@ def replacing(path):
     Returns:
         Context manager of a str, a path in the same folder with the same extension.
 
+    Raises:
+        OSError: the file cannot be written; where the disk is full, it names `path`.
+
     Example:
-        >>> with replacing("photo.jpg") as partial_path:
-        ...     image.save(partial_path)
+        >>> with replacing("photo.jpg") as partial:
+        ...     image.save(partial)
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    # The end alone: a long name with a prefix may exceed the file system's limit.
-    partial_path = os.path.join(folder, f".partial-{name[-60:]}")
-    try:
-        yield partial_path
-        flush(partial_path)
-        os.replace(partial_path, path)
-        flush(folder)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial_path)
+    with partial_path(path) as partial:
+        yield partial
+        flush(partial)
+        os.replace(partial, path)
+        flush(os.path.dirname(os.path.abspath(path)))
+
+
+@contextlib.contextmanager
+def replacing_folder(path):
+    """A context with a new folder to fill, which replaces `path` at the end if no error occurred.
+
+    Args:
+        path: str, the folder to write, which may exist; parent folders are created.
+
+    Returns:
+        Context manager of a str, the folder to fill.
+
+    Raises:
+        OSError: the folder cannot be written; where the disk is full, it names what was written.
+
+    Example:
+        >>> with replacing_folder("charts") as partial:
+        ...     figure.savefig(os.path.join(partial, "classes.png"))
+    """
+    with partial_path(path) as partial:
+        os.makedirs(partial)
+        yield partial
+        replace_folder(partial, path)
 
 
 def reserve(path, size):
@@ -60,7 +84,12 @@ def flush(path):
     Args:
         path: str, of a file or folder.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    flags = os.O_RDONLY
+    if os.name == "nt":
+        if os.path.isdir(path):  # Windows opens files alone, and flushes those open for writing
+            return
+        flags = os.O_RDWR | os.O_BINARY
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -74,8 +103,8 @@ def write_text(path, text):
         path: str, the file to write, which may exist.
         text: str, its content; line breaks are written as they are.
     """
-    with replacing(path) as partial_path:
-        with open(partial_path, "w", encoding="utf-8", newline="") as text_file:
+    with replacing(path) as partial:
+        with open(partial, "w", encoding="utf-8", newline="") as text_file:
             text_file.write(text)
 
 
@@ -85,16 +114,29 @@ def replace_folder(partial, path):
     Args:
         partial: str, the finished folder, on the same disk.
         path: str, the folder to replace, which may exist.
+
+    Raises:
+        OSError: it cannot be renamed.
     """
-    old_path = f"{path}.old"
+    for attempts_left in (2, 1, 0):
+        try:
+            _exchange(partial, path, f"{path}.old")
+            break
+        except OSError as error:
+            # Another process replaced it between two of the renames.
+            if error.errno not in COLLISIONS or not attempts_left:
+                raise
+    flush(os.path.dirname(os.path.abspath(path)))
+    shutil.rmtree(f"{path}.old", ignore_errors=True)
+
+
+def _exchange(partial, path, old_path):
     if os.path.exists(old_path) and not os.path.exists(path):
         os.rename(old_path, path)  # an earlier call was stopped between the renames below
     shutil.rmtree(old_path, ignore_errors=True)
     if os.path.exists(path):
         os.rename(path, old_path)
     os.rename(partial, path)
-    flush(os.path.dirname(os.path.abspath(path)))
-    shutil.rmtree(old_path, ignore_errors=True)
 
 
 def check_building(path):
@@ -125,21 +167,19 @@ def building(path):
 
     Raises:
         InputError: the path exists and is not an empty folder.
+        OSError: the folder cannot be written; where the disk is full, it names what was written.
 
     Example:
-        >>> with building("dataset") as partial_path:
-        ...     write_text(os.path.join(partial_path, "label.json"), "[]")
+        >>> with building("dataset") as partial:
+        ...     write_text(os.path.join(partial, "label.json"), "[]")
     """
     check_building(path)
-    parent_folder, name = os.path.split(os.path.abspath(path))
-    partial_path = os.path.join(parent_folder, f".partial-{name}-{os.getpid()}")
-    os.makedirs(parent_folder, exist_ok=True)
-    os.mkdir(partial_path)
-    try:
-        yield partial_path
-        os.rename(partial_path, path)
-    finally:
-        shutil.rmtree(partial_path, ignore_errors=True)
+    with partial_path(path) as partial:
+        os.makedirs(partial)
+        yield partial
+        with contextlib.suppress(OSError):
+            os.rmdir(path)  # Windows renames nothing to the name of an empty folder
+        os.rename(partial, path)
 
 
 def checksum(path):

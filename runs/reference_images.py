@@ -8,10 +8,10 @@ import shutil
 import numpy as np
 
 from common.errors import ImageError, InputError
-from common.files import flush, replace_folder, write_text
+from common.files import flush, replacing_folder, write_text
 from data.decoding import load
-from data.image_files import EXTENSIONS
-from data.samples import read_label
+from data.labelled_data import list_labelled, match_classes
+from data.samples import read_label, stem, text_file_name, write_sample
 from runs import run_folder
 from runs.margin_files import read_margins
 
@@ -31,32 +31,42 @@ def write_check(setup, model):
     """
     preprocessing = run_folder.preprocessing(setup.options)
     validation = setup.validation
-    image_paths, images = [], []
+    positions, images = [], []
     # Spread over the whole folder: neighbours are often of one class.
     for position in _spread_positions(len(validation.file_names), CHECK_IMAGES):
         image_path = os.path.join(validation.folder, validation.file_names[position])
         with contextlib.suppress(ImageError):
             images.append(load(image_path, preprocessing))
-            image_paths.append(image_path)
-    if not image_paths:
+            positions.append(position)
+    if not positions:
         raise InputError(f"{validation.folder}: none of the images looked at can be decoded")
     probabilities = np.asarray(model.predict_on_batch(np.stack(images)))
     check_folder = os.path.join(setup.run_path, run_folder.CHECK)
-    partial_folder = check_folder + ".partial"
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    os.makedirs(partial_folder)
     table = {}
-    for image_path, row in zip(image_paths, probabilities):
-        file_name = os.path.basename(image_path)
-        copy_path = os.path.join(partial_folder, file_name)
-        shutil.copyfile(image_path, copy_path)
-        flush(copy_path)
-        table[file_name] = [float(value) for value in row]
-    write_text(
-        os.path.join(partial_folder, run_folder.CHECK_FILE),
-        json.dumps(table, ensure_ascii=False, indent=1) + "\n",
-    )
-    replace_folder(partial_folder, check_folder)
+    with replacing_folder(check_folder) as partial_folder:
+        for position, row in zip(positions, probabilities):
+            image_path = os.path.join(validation.folder, validation.file_names[position])
+            file_name = _free_name(os.path.basename(image_path), table)
+            copy_path = os.path.join(partial_folder, file_name)
+            shutil.copyfile(image_path, copy_path)
+            flush(copy_path)
+            write_sample(partial_folder, file_name, validation.class_ids[position])
+            table[file_name] = [float(value) for value in row]
+        write_text(
+            os.path.join(partial_folder, run_folder.CHECK_FILE),
+            json.dumps(table, ensure_ascii=False, indent=1) + "\n",
+        )
+
+
+def _free_name(file_name, taken_names):
+    """A name whose stem no other copy has: each class may have its own "1.jpg"."""
+    name, extension = os.path.splitext(file_name)
+    taken_stems = {stem(taken_name).casefold() for taken_name in taken_names}
+    free_stem, suffix = name, 2
+    while free_stem.casefold() in taken_stems:
+        free_stem = f"{name}_{suffix}"
+        suffix += 1
+    return free_stem + extension
 
 
 def check_file_names(check_folder):
@@ -128,16 +138,16 @@ def validation(run, known_paths):
         (list of paths, list of uint8 (S, S, 3)), both empty where the folders are gone.
     """
     trained_on = _trained_on(run)
-    folder = _validation_folder(run)
     if not run.options.val_data and not trained_on:  # nothing says which images those are
         return [], []
+    folder, file_names, _ = list_labelled(_validation_data(run))
     real_folder = os.path.realpath(folder)
     known_names = {os.path.basename(path) for path in known_paths}
     return _load_spread(
         [
             os.path.join(folder, file_name)
-            for file_name in _image_names(folder)
-            if file_name not in known_names
+            for file_name in file_names
+            if os.path.basename(file_name) not in known_names
             and os.path.join(real_folder, file_name) not in trained_on
         ],
         run.preprocessing,
@@ -156,23 +166,21 @@ def training(run):
     Raises:
         InputError: none is left.
     """
-    folder = run.options.train_data
     image_paths = sorted(_trained_on(run))
     if not image_paths and run.options.val_data:  # else some are for validation
-        image_paths = [os.path.join(folder, file_name) for file_name in _image_names(folder)]
+        folder, file_names, _ = list_labelled(run.options.train_data)
+        image_paths = [os.path.join(folder, file_name) for file_name in file_names]
     _, images = _load_spread(image_paths, run.preprocessing)
     if not images:
         raise InputError(
             f"--quantize: int8: needs images that {run.path} was trained on; none is left in "
-            f"{folder}"
+            f"{run.options.train_data}"
         )
     return np.stack(images)
 
 
 def labels(run, image_paths):
-    """Class ids of image files; -1 where there is no text file.
-
-    Those of check/ are copies, whose text files are beside the originals.
+    """Class ids of image files of the run's check/ or validation data; -1 where not known.
 
     Args:
         run: `Run`.
@@ -182,14 +190,33 @@ def labels(run, image_paths):
         int (N,).
     """
     class_ids = np.full(len(image_paths), -1)
+    named_classes = _named_classes(run)
     check_folder = os.path.realpath(run.file(run_folder.CHECK))
     for position, image_path in enumerate(image_paths):
         folder, file_name = os.path.split(os.path.realpath(image_path))
-        if folder == check_folder:
-            folder = _validation_folder(run)
+        has_text = os.path.exists(os.path.join(folder, text_file_name(file_name)))
+        if folder == check_folder and not has_text:
+            folder = _validation_data(run)  # earlier versions copied images without texts
         with contextlib.suppress(InputError, FileNotFoundError):
-            class_ids[position] = read_label(folder, file_name, run.class_names, run_folder.LABELS)
+            class_name = named_classes.get(os.path.join(folder, file_name))
+            if class_name is not None:
+                class_ids[position] = match_classes(folder, [class_name], run.class_names, "")[0]
+            else:
+                class_ids[position] = read_label(
+                    folder, file_name, run.class_names, run_folder.LABELS
+                )
     return class_ids
+
+
+def _named_classes(run):
+    """dict of real path -> class name of the validation images whose class is given by name."""
+    folder, file_names, image_classes = list_labelled(_validation_data(run))
+    if not image_classes or image_classes[0] is None:
+        return {}
+    return {
+        os.path.realpath(os.path.join(folder, file_name)): class_name
+        for file_name, class_name in zip(file_names, image_classes)
+    }
 
 
 def _trained_on(run):
@@ -199,15 +226,8 @@ def _trained_on(run):
         return {}
 
 
-def _validation_folder(run):
+def _validation_data(run):
     return run.options.val_data or run.options.train_data
-
-
-def _image_names(folder):
-    try:
-        return sorted(name for name in os.listdir(folder) if name.lower().endswith(EXTENSIONS))
-    except OSError:
-        return []
 
 
 def _spread_positions(count, most):

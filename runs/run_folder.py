@@ -21,13 +21,13 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 from typing import NamedTuple
 
 import yaml
 
 from common.errors import InputError, nearest
-from common.files import flush, replace_folder, write_text
+from common.files import flush, replacing_folder, write_text
+from common.write_errors import write_error
 from config import parser
 from config.modes import saved_options
 from data.geometry import Preprocessing
@@ -134,29 +134,21 @@ def create(run_path, options, class_names, overwrite):
         overwrite: bool, whether a run that is there is replaced.
 
     Raises:
-        InputError: the folder cannot be made, or must not be replaced.
+        InputError: the folder cannot be written, or must not be replaced.
+        RunError: the disk is full.
     """
     if os.path.lexists(run_path):
         if not overwrite:
             raise InputError(f"--run: {run_path} exists")
         _check_replaceable(run_path)
         check_idle(run_path)
-    parent_folder, run_name = os.path.split(os.path.abspath(run_path))
-    partial_folder = os.path.join(parent_folder, f".partial-{run_name[-60:]}-{os.getpid()}")
     try:
-        os.makedirs(partial_folder)
+        with replacing_folder(run_path) as partial_folder:
+            write_label_names(partial_folder, class_names)
+            flush(os.path.join(partial_folder, LABELS))
+            write_options(partial_folder, options)
     except OSError as error:
-        raise InputError(f"--save_dir: {run_path} cannot be made: {error.strerror}") from None
-    try:
-        write_label_names(partial_folder, class_names)
-        flush(os.path.join(partial_folder, LABELS))
-        write_options(partial_folder, options)
-        if os.path.lexists(run_path):
-            replace_folder(partial_folder, run_path)
-        else:
-            os.rename(partial_folder, run_path)
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
+        raise write_error(error, run_path, "--save_dir") from None
 
 
 def write_options(run_path, options):

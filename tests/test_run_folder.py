@@ -144,7 +144,7 @@ def test_a_run_with_the_longest_name_a_file_system_takes(tmp_path):
 
 def test_a_run_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="--save_dir: .*file/first cannot be made: Not a dir"):
+    with pytest.raises(InputError, match="--save_dir: .*file/first cannot be written: Not a dir"):
         make(tmp_path / "file", "first")
 
 

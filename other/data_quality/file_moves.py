@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from common.errors import RunError
 from common.files import flush
+from common.partial_paths import partial_path
 
 
 def move_all(moves, description):
@@ -56,9 +57,7 @@ def move_file(source, target):
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    # A short name: one in front of the file's own may be longer than a disk allows.
-    partial = os.path.join(os.path.dirname(target), f".partial-{os.getpid()}")
-    try:
+    with partial_path(target) as partial:
         shutil.copy2(source, partial, follow_symlinks=False)
         if not os.path.islink(partial):
             flush(partial)
@@ -69,9 +68,6 @@ def move_file(source, target):
         except OSError:
             os.unlink(target)
             raise
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
 
 
 def delete_all(file_paths):

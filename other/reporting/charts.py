@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-import shutil
 
 from common.errors import InputError, first_ten
-from common.files import replace_folder
+from common.files import replacing_folder
+from common.write_errors import write_error
 
 DPI = 100  # pixels per inch
 
@@ -48,22 +48,15 @@ def output_folder(target, files):
 
     Raises:
         InputError: `target` must not be replaced, or the folder cannot be written.
+        RunError: the disk is full.
     """
     check_output_folder(target, files)
     target = os.path.normpath(target)
-    parent_folder, folder_name = os.path.split(os.path.abspath(target))
-    partial_folder = os.path.join(parent_folder, f".partial-{folder_name}-{os.getpid()}")
     try:
-        os.makedirs(parent_folder, exist_ok=True)
-        os.mkdir(partial_folder)
-        yield partial_folder
-        replace_folder(partial_folder, target)
+        with replacing_folder(target) as partial_folder:
+            yield partial_folder
     except OSError as error:
-        raise InputError(
-            f"--target: {target} cannot be written: {error.strerror or error}"
-        ) from None
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
+        raise write_error(error, target, "--target") from None
 
 
 @contextlib.contextmanager
