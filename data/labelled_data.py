@@ -28,7 +28,7 @@ from data.image_files import (
     is_system_name,
     list_folder,
 )
-from data.label_names import check_labels, find_labels, read_label_names
+from data.label_names import find_labels, read_label_names
 from data.samples import NamedImages, Samples, read_samples
 
 # Names of the parts of a data set, which many archives have above the folders of the classes
@@ -98,9 +98,18 @@ def _read_sample_format(path, class_names, names_from, labels_path):
     if class_names is None:
         names_from = labels_path or find_labels(path)
         class_names = read_label_names(names_from)
-    else:
-        check_labels(path, class_names, names_from)
-    samples = read_samples(path, class_names, names_from)
+        return LabelledData(read_samples(path, class_names, names_from), class_names, names_from)
+    own_path = os.path.join(path, "label.json")
+    if not os.path.exists(own_path):
+        return LabelledData(read_samples(path, class_names, names_from), class_names, names_from)
+    # A part of the data may lack a class, and then numbers its classes in its own way.
+    own_names = read_label_names(own_path)
+    samples = read_samples(path, own_names, own_path)
+    if own_names != class_names:
+        image_classes = [own_names[class_id] for class_id in samples.class_ids]
+        class_ids = match_classes(own_path, image_classes, class_names, names_from)
+        samples = samples._replace(class_ids=class_ids)
+        say(f"note: {own_path}: its classes are matched by name with those of {names_from}")
     return LabelledData(samples, class_names, names_from)
 
 

@@ -10,7 +10,6 @@ from common import console
 from common.console import say
 from common.errors import InputError, first_ten
 from config.mode_options import CompareOptions
-from data.label_names import read_label_names
 from data.labelled_data import has_own_images, read_labelled
 from evaluation.intervals import mcnemar, paired_difference, proportion
 from prediction.batch import predict_samples
@@ -101,31 +100,26 @@ def images_needed(only_first, only_second, count):
 
 
 def _common_class_names(paths, data):
-    """The class names in the order of the labelled images' ids.
-
-    That is the order of their own label.json, else of the first model.
-    """
-    names = [known_labels(path) for path in paths]
-    names_by_source = dict(zip(paths, names))
-    label_file = os.path.join(data, "label.json")
-    if os.path.exists(label_file):
-        names_by_source[label_file] = read_label_names(label_file)
-    for source, other_names in names_by_source.items():
-        if set(other_names) != set(names[0]):
-            missing_names = first_ten(sorted(set(names[0]) - set(other_names)))
-            extra_names = first_ten(sorted(set(other_names) - set(names[0])))
-            raise InputError(
-                f"{source}: has other classes than {paths[0]}: it lacks "
-                f"{missing_names or 'none'} and has {extra_names or 'none'} more"
-            )
-    if os.path.exists(label_file):
-        return names_by_source[label_file]
-    if names[0] != names[1] and os.path.isdir(data) and has_own_images(data):
+    """The class names of both models, in the order of the first."""
+    names, other_names = map(known_labels, paths)
+    if set(names) != set(other_names):
+        missing_names = first_ten(sorted(set(names) - set(other_names)))
+        extra_names = first_ten(sorted(set(other_names) - set(names)))
+        raise InputError(
+            f"{paths[1]}: has other classes than {paths[0]}: it lacks "
+            f"{missing_names or 'none'} and has {extra_names or 'none'} more"
+        )
+    if (
+        names != other_names
+        and os.path.isdir(data)
+        and has_own_images(data)
+        and not os.path.exists(os.path.join(data, "label.json"))
+    ):
         say(
             f"note: the models have their classes in different orders, and {data} has no "
             f"label.json; its ids are read as those of {paths[0]}"
         )
-    return names[0]
+    return names
 
 
 def _correct(path, samples, class_names, options):

@@ -71,14 +71,14 @@ def _read_folders(options):
         folders.append(read_folder(os.path.abspath(options.val_data), "--val_data"))
     for folder, option in zip(folders, ("--source", "--val_data")):
         for path in (options.target, options.target + ".old"):
-            if inside(path, folder.path):
+            if not folder.is_csv and inside(path, folder.path):
                 raise InputError(
                     f"--target: {options.target} is inside {option} {folder.path}; name a folder "
                     "outside it"
                 )
     if options.labels and folders[0].by_class:
         raise InputError(
-            f"--labels: {folders[0].path} has one folder per class, which names the class; "
+            f"--labels: {folders[0].source} names the classes itself, by folders or as a CSV; "
             "omit --labels"
         )
     if len(folders) == 2:
@@ -88,12 +88,10 @@ def _read_folders(options):
 
 def _check_overlap(source, validation):
     """Refuses validation data that are also found in the source."""
-    if os.path.samefile(source.path, validation.path):
-        raise InputError(
-            f"--val_data: {validation.path} is also the folder of --source; name another folder"
-        )
+    if os.path.samefile(source.source, validation.source):
+        raise InputError(f"--val_data: {validation.source} is also --source; name other images")
     for inner, outer in ((source, validation), (validation, source)):
-        if outer.by_class and inside(inner.path, outer.path):
+        if outer.by_class and not outer.is_csv and inside(inner.source, outer.path):
             raise InputError(
                 f"--val_data: {inner.path} is inside {outer.path}, so each image would be found "
                 "twice; name separate folders"

@@ -646,10 +646,10 @@ def refused(*words):
 def test_what_is_refused_before_any_work(source, tmp_path, monkeypatch):
     monkeypatch.setattr(data_del, "audit", None)
     (tmp_path / "bare").mkdir()
-    assert "nowhere: No such file" in refused("--source", tmp_path / "nowhere")
+    assert "nowhere: no such folder" in refused("--source", tmp_path / "nowhere")
     assert "no images; looked for .jpg" in refused("--source", tmp_path / "bare")
     assert "is inside --source" in refused("--source", source, "--target", source / "out")
-    assert "is also the folder of --source" in refused("--source", source, "--val_data", source)
+    assert "is also what --source names" in refused("--source", source, "--val_data", source)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("x")
@@ -660,7 +660,7 @@ def test_what_is_refused_of_a_folder_a_class(by_class, tmp_path, monkeypatch):
     monkeypatch.setattr(data_del, "audit", None)
     labels = tmp_path / "label.json"
     labels.write_text('{"0": "a", "1": "b"}')
-    assert "which names the class" in refused("--source", by_class, "--labels", labels)
+    assert "names the classes itself" in refused("--source", by_class, "--labels", labels)
     assert "would be found twice" in refused("--source", by_class, "--val_data",
                                              by_class / "glass")
 
@@ -698,8 +698,8 @@ def test_of_a_series_only_what_resembles_the_one_kept_may_go():
 
 
 def test_the_label_of_a_photo_in_another_format_is_not_to_go(source):
-    (source / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    write_sample(source, "phone.heic", 1)
+    (source / "phone.jxl").write_bytes(b"\xff\x0a")
+    write_sample(source, "phone.jxl", 1)
     write_sample(source, "gone.jpg", 1)
     rows = {os.path.basename(row["path"]): row for row in audit(source)}
     assert rows["phone.txt"]["kind"] == rows["gone.txt"]["kind"] == "orphan_text"

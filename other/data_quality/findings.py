@@ -27,6 +27,10 @@ KINDS = {
         "The file is intact, but of a kind or size that is not supported: convert it.",
     ),
     "name_not_utf8": ("error", "No text file can name the image: rename the image."),
+    "line_break_in_name": (
+        "error",
+        "No text file or table can hold the image's name: rename the image.",
+    ),
     "two_images_one_stem": ("error", "Images share one text file: rename or remove all but one."),
     "missing_text": ("error", "The image has no text file and therefore no class."),
     "orphan_text": ("error", "The text file has no image."),
@@ -54,6 +58,10 @@ KINDS = {
     "extreme_shape": ("warning", f"One side is more than {LONGEST} times as long as the other."),
     "blank": ("warning", "All pixels have the same colour."),
     "outside_link": ("warning", "The link leads out of the folder: a copy would be incomplete."),
+    "class_spelling": (
+        "warning",
+        "Class names that differ only in upper and lower case, blanks or the form of accents.",
+    ),
     "empty_class": ("warning", "The class has no images."),
     "only_in_validation": ("warning", "The class has validation images but no training images."),
     "odd_mode": ("note", "The colours of the file are converted as the detail says."),

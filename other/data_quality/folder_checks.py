@@ -5,102 +5,92 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from common.errors import InputError
-from data import samples
-from data.image_files import EXTENSIONS
+from data import csv_labels, samples
+from data.image_files import check_images, has_line_break, is_image, is_system_name, list_folder
+from data.labelled_data import has_own_images, name_by_folders
 
 
 class Folder(NamedTuple):
-    """What a folder holds, as names relative to it, without hidden files.
+    """What a data set holds, as names relative to its folder, without hidden and system files.
 
     Attributes:
-        path: str, as it was given.
-        by_class: bool, whether it has one folder per class; else it is in the sample format.
-        images, texts, others, unreadable: lists of str; texts only in the sample format.
+        source: str, the folder or CSV as it was given.
+        path: str, the folder, or that of the CSV.
+        images: list of N str.
+        image_classes: list of N str, the class of each image as folders or CSV name it; None
+            in the sample format.
+        texts, others: lists of str; texts only in the sample format.
+        unreadable: list of (str, str), folders that cannot be read, and why.
         empty: list of str, folders of classes without images.
     """
 
+    source: str
     path: str
-    by_class: bool
     images: list
+    image_classes: list | None
     texts: list
     others: list
     unreadable: list
     empty: list
 
+    @property
+    def by_class(self):
+        """bool, whether folders or a CSV name the classes; else text files give their ids."""
+        return self.image_classes is not None
+
+    @property
+    def is_csv(self):
+        """bool, whether a CSV names images and classes."""
+        return self.source != self.path
+
 
 def read_folder(path, option="--source"):
-    """Lists a data set.
-
-    A folder that holds images itself is in the sample format, another has a folder per class.
+    """Lists a data set in any of the layouts of `labelled_data`.
 
     Args:
-        path: str, the folder.
+        path: str, the folder or CSV.
         option: str, what errors call it.
 
     Returns:
         `Folder`.
 
     Raises:
-        InputError: not a folder, or without images.
+        InputError: neither, or without images.
     """
     try:
-        file_names = _visible(os.listdir(path))
-    except OSError as error:
-        raise InputError(f"{option}: {path}: {error.strerror}; a folder is needed") from None
-    images = [file_name for file_name in file_names if _is_image(file_name)]
-    if not images:
-        return _read_class_folders(path, option)
+        if os.path.isfile(path):
+            return Folder(path, *csv_labels.read_csv(path), [], [], [], [])
+        if has_own_images(path):
+            return _read_sample_format(path)
+        contents = list_folder(path)
+        if not contents.images:  # else a folder that cannot be read is a finding
+            check_images(path, contents)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
+    image_classes = name_by_folders(path, contents.images).image_classes
+    others = sorted({*contents.others, *contents.links} - {"label.json"})
+    return Folder(
+        path,
+        path,
+        contents.images,
+        image_classes,
+        [],
+        others,
+        contents.unreadable,
+        contents.empty_folders,
+    )
+
+
+def _read_sample_format(path):
+    file_names = sorted(name for name in os.listdir(path) if not is_system_name(name))
+    images = [file_name for file_name in file_names if is_image(file_name)]
     texts = [
         file_name
         for file_name in file_names
-        if not _is_image(file_name) and samples.is_text(file_name)
+        if not is_image(file_name) and samples.is_text(file_name)
     ]
     others = sorted({*file_names} - {*images, *texts, "label.json"})
-    return Folder(path, False, images, texts, others, [], [])
-
-
-def _read_class_folders(path, option):
-    folder = Folder(path, True, [], [], [], [], [])
-
-    def note_unreadable(error):
-        folder.unreadable.append(os.path.relpath(error.filename, path))
-
-    for parent, subfolders, file_names in os.walk(path, onerror=note_unreadable):
-        relative_parent = os.path.relpath(parent, path)
-        folder.others.extend(
-            os.path.normpath(os.path.join(relative_parent, folder_name))
-            for folder_name in subfolders
-            if os.path.islink(os.path.join(parent, folder_name))
-        )
-        subfolders[:] = _visible(subfolders)
-        file_names = _visible(file_names)
-        image_names = [
-            os.path.join(relative_parent, file_name)
-            for file_name in file_names
-            if _is_image(file_name)
-        ]
-        folder.images.extend(image_names)
-        folder.others.extend(
-            os.path.normpath(os.path.join(relative_parent, file_name))
-            for file_name in file_names
-            if not _is_image(file_name) and (relative_parent, file_name) != (".", "label.json")
-        )
-        if not image_names and not subfolders and relative_parent != ".":
-            folder.empty.append(relative_parent)
-    if not folder.images:
-        raise InputError(
-            f"{option}: {path}: no images; looked for {', '.join(EXTENSIONS)}, in the "
-            "folder and in one folder per class"
-        )
-    return folder
-
-
-def _visible(names):
-    return sorted(name for name in names if not name.startswith("."))
-
-
-def _is_image(name):
-    return name.lower().endswith(EXTENSIONS)
+    return Folder(path, path, images, None, texts, others, [], [])
 
 
 def inside(path, folder):
@@ -125,6 +115,9 @@ def check_names(folder, findings):
         file_path = os.path.join(folder.path, file_name)
         if not is_utf8(file_name):
             findings.add("name_not_utf8", file_path, "has a name that is not UTF-8")
+        elif has_line_break(file_name):
+            detail = f"{os.path.basename(file_name)!r} has a line break or byte order mark"
+            findings.add("line_break_in_name", file_path, detail)
         if (
             os.path.islink(file_path)
             and os.path.exists(file_path)
@@ -144,10 +137,9 @@ def _check_others(folder, findings):
             findings.add("not_an_image", file_path, f"{kind}; nothing in it is looked at")
         else:
             findings.add("not_an_image", file_path, "is no image by its extension")
-    for file_name in folder.unreadable:
-        findings.add(
-            "unreadable", os.path.join(folder.path, file_name), "the folder cannot be read"
-        )
+    for folder_name, reason in folder.unreadable:
+        detail = f"the folder cannot be read: {reason}"
+        findings.add("unreadable", os.path.join(folder.path, folder_name), detail)
 
 
 def _check_stems(folder, findings):

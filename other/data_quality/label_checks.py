@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from common.errors import InputError
 from data import samples
+from data.class_spelling import normalize, spelling_variants
 from data.label_names import check_labels, find_labels, read_label_names
 from other.data_quality.folder_checks import Folder, is_utf8, shared_stems
 
@@ -17,8 +18,8 @@ class LabelledFolder(NamedTuple):
 
     Attributes:
         folder: `folder_checks.Folder`.
-        class_names: tuple of str, or None for a folder per class and where no label.json can
-            be read.
+        class_names: tuple of str, or None where folders or a CSV name the classes, and where no
+            label.json can be read.
         image_classes: list of str, the class of each of `folder.images`, None where it is not
             known.
     """
@@ -47,13 +48,25 @@ def read_classes(folders, labels_path, findings):
         folders, _read_class_names(folders, labels_path, findings)
     ):
         if folder.by_class:
-            classes = [os.path.dirname(name).replace(os.sep, "/") for name in folder.images]
+            classes = list(map(normalize, folder.image_classes))
         else:
             classes = _read_texts(folder, class_names, names_path, findings)
             if class_names is None and any(other.by_class for other in folders):
                 classes = [None] * len(classes)  # ids, which cannot be compared with names
         labelled.append(LabelledFolder(folder, class_names, classes))
+    _check_spelling(folders, findings)
     return labelled
+
+
+def _check_spelling(folders, findings):
+    """Adds classes whose names, in folders or CSV, are meant to be the same."""
+    named = [folder for folder in folders if folder.by_class]
+    names = {name for folder in named for name in folder.image_classes}
+    for variants in spelling_variants(names):
+        taken_for = "one class" if len(set(map(normalize, variants))) == 1 else "different classes"
+        detail = f"{', '.join(map(repr, variants))}: taken for {taken_for}"
+        path = named[0].source if named[0].is_csv else os.path.join(named[0].path, variants[0])
+        findings.add("class_spelling", path, detail, label=normalize(variants[0]))
 
 
 def _read_class_names(folders, labels_path, findings):
