@@ -25,16 +25,17 @@ import requests
 
 URL = "http://127.0.0.1:5001"
 TOKEN_VARIABLE = "IMAGE_CLASSIFIER_TOKEN"
+# As in data/image_files.py, which is not at hand where this file is copied alone; a test compares
 EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".bmp",
-    ".webp",
-    ".gif",
-    ".tif",
-    ".tiff",
+    *(".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),
+    *(".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
+    *(".heic", ".heif", ".hif", ".avif"),
 )  # read from a folder
+SYSTEM_NAMES = frozenset(
+    ("@eadir", ".@__thumb", "__macosx", ".ipynb_checkpoints", "#recycle", "@recycle")
+    + ("$recycle.bin", "system volume information", "lost+found")
+    + ("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini")
+)  # passed over in silence, in lower case
 ANSWERED, FAILED, REFUSED = 0, 1, 2  # exit statuses
 # Too many requests, a proxy that lost its server, a full queue: worth a retry.
 RETRIED_STATUSES = (429, 502, 503)
@@ -321,7 +322,8 @@ def find_images(patterns):
     """Finds image files.
 
     Args:
-        patterns: list of str, each a file, a folder or a pattern such as "photos/*.jpg".
+        patterns: list of str, each a file, a folder, with those below it, or a pattern such as
+            "photos/*.jpg".
 
     Returns:
         A list of paths in order, each once.
@@ -332,11 +334,7 @@ def find_images(patterns):
     image_paths = {}
     for pattern in patterns:
         if os.path.isdir(pattern):
-            matches = [
-                os.path.join(pattern, file_name)
-                for file_name in sorted(os.listdir(pattern))
-                if file_name.lower().endswith(EXTENSIONS) and not file_name.startswith(".")
-            ]
+            matches = _walk_images(pattern)
         elif os.path.exists(pattern):  # also a file with brackets in its name
             matches = [pattern]
         else:
@@ -347,6 +345,30 @@ def find_images(patterns):
             raise ValueError(f"{pattern}: no such image{kinds}")
         image_paths.update(dict.fromkeys(matches))
     return list(image_paths)
+
+
+def _walk_images(folder):
+    """The images in a folder and in those below it; counts on standard error what is left out."""
+    image_paths, left_out_count = [], 0
+
+    def refuse(error):
+        raise error
+
+    for parent, subfolders, file_names in os.walk(folder, onerror=refuse):
+        subfolders[:] = sorted(name for name in subfolders if not _is_system_name(name))
+        for file_name in file_names:
+            if file_name.lower().endswith(EXTENSIONS) and not _is_system_name(file_name):
+                image_paths.append(os.path.join(parent, file_name))
+            elif not _is_system_name(file_name) and not file_name.endswith((".txt", "label.json")):
+                left_out_count += 1
+    if left_out_count:
+        files = "files" if left_out_count > 1 else "file"
+        print(f"{folder}: {left_out_count:,} other {files} left out", file=sys.stderr)
+    return sorted(image_paths)
+
+
+def _is_system_name(name):
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
 def _text(image_path, answer):

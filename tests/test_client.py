@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from conftest import ROOT
 
+from data import image_files
 from deployment import client
 
 SOURCE = os.path.join(ROOT, "deployment", "client.py")
@@ -439,3 +440,18 @@ def test_as_a_command_on_its_own(serve, photos, tmp_path):
         out, err = process.communicate(timeout=5)
     assert (process.returncode, err) == (130, "client.py: interrupted\n")
     assert out.count("glass") == 2  # what was answered before is there
+
+
+def test_images_of_a_folder_are_those_that_predict_finds(tmp_path, capsys):
+    """The client is copied alone, so it has its own search; it must not find other files."""
+    for name in ("1.jpg", "in/2.HEIC", "in/deep/3.jfif", "@eaDir/4.jpg", "._5.jpg", "in/Thumbs.db",
+                 "in/a.mov", "6.txt", "label.json", "#recycle/7.png", "lost+found/8.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    images = client.find_images([str(tmp_path)])
+    assert [os.path.basename(path) for path in images] == ["1.jpg", "2.HEIC", "3.jfif"]
+    assert capsys.readouterr().err == f"{tmp_path}: 1 other file left out\n"
+    assert images == image_files.find_images([str(tmp_path)])
+    assert client.EXTENSIONS == image_files.EXTENSIONS
+    assert client.SYSTEM_NAMES == image_files.SYSTEM_FOLDERS | image_files.SYSTEM_FILES
