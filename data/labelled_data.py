@@ -98,13 +98,17 @@ def _read_sample_format(path, class_names, names_from, labels_path):
     if class_names is None:
         names_from = labels_path or find_labels(path)
         class_names = read_label_names(names_from)
-        return LabelledData(read_samples(path, class_names, names_from), class_names, names_from)
+        return LabelledData(
+            read_samples(path, class_names, names_from, say), class_names, names_from
+        )
     own_path = os.path.join(path, "label.json")
     if not os.path.exists(own_path):
-        return LabelledData(read_samples(path, class_names, names_from), class_names, names_from)
+        return LabelledData(
+            read_samples(path, class_names, names_from, say), class_names, names_from
+        )
     # A part of the data may lack a class, and then numbers its classes in its own way.
     own_names = read_label_names(own_path)
-    samples = read_samples(path, own_names, own_path)
+    samples = read_samples(path, own_names, own_path, say)
     if own_names != class_names:
         image_classes = [own_names[class_id] for class_id in samples.class_ids]
         class_ids = match_classes(own_path, image_classes, class_names, names_from)

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.console import say
 from common.errors import InputError, first_ten
 from data.image_files import (
     EXTENSIONS,
@@ -196,13 +195,15 @@ def _read_line(text_path, image_name):
 # Folders
 
 
-def read_samples(folder, class_names, labels_path="label.json"):
+def read_samples(folder, class_names, labels_path="label.json", report=None):
     """Reads a folder in the sample format.
 
     Args:
         folder: path of the folder.
         class_names: the class names; their number bounds the class ids.
         labels_path: what errors call the place of the names.
+        report: function of str that is called with a line about what was read and what was left
+            out, or None.
 
     Returns:
         `Samples`, at least one.
@@ -239,10 +240,9 @@ def read_samples(folder, class_names, labels_path="label.json"):
         )
     if text_count != len(image_names):
         _check_texts(folder, image_names)
-    left_out = describe_left_out(others)
-    say(
-        f"{folder}: sample format{f', {left_out}' if left_out else ''}: {len(image_names):,} images"
-    )
+    if report:
+        left_out = ", ".join(filter(None, ["sample format", describe_left_out(others)]))
+        report(f"{folder}: {left_out}: {len(image_names):,} images")
     return Samples(str(folder), image_names, class_ids)
 
 

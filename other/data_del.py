@@ -89,7 +89,9 @@ def _read_folders(options):
 def _check_overlap(source, validation):
     """Refuses validation data that are also found in the source."""
     if os.path.samefile(source.source, validation.source):
-        raise InputError(f"--val_data: {validation.source} is also --source; name other images")
+        raise InputError(
+            f"--val_data: {validation.source} is also what --source names; name other images"
+        )
     for inner, outer in ((source, validation), (validation, source)):
         if outer.by_class and not outer.is_csv and inside(inner.source, outer.path):
             raise InputError(
