@@ -75,6 +75,8 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None):
     ```
     """
     if os.path.isfile(path):
+        if not path.lower().endswith(".csv"):
+            raise InputError(f"{path}: is a file; a folder or a CSV (.csv) is needed")
         images = csv_labels.read_csv(path)
         return _with_class_ids(path, images, "a CSV", class_names, names_from, labels_path)
     if has_own_images(path):

@@ -1,6 +1,7 @@
 """What several tests need: folders in the sample format, and commands in their own process."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,13 @@ from export import verification
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Classes that a tiny network tells apart: the dominant colour, RGB.
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220)}
+
+
+def without_layout(err):
+    """Standard error without the line in which the reader says what it has read."""
+    lines = err.splitlines(keepends=True)
+    layout = re.compile(r": \d+ images( of \d+ classes)?$")
+    return "".join(line for line in lines if not layout.search(line))
 
 
 def write_image(path, color=(128, 128, 128), size=(40, 32), seed=0):

@@ -8,7 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from conftest import COLORS, ROOT, write_image, write_samples
+from conftest import COLORS, ROOT, without_layout, write_image, write_samples
 
 import run
 import save_model
@@ -48,8 +48,9 @@ def refused(tmp_path, capsys):
         output = capsys.readouterr()
         assert status == 2, output.err
         assert output.out == ""
-        assert output.err.count("\n") == 1 and output.err.startswith("run.py: "), output.err
-        return output.err
+        line = without_layout(output.err)
+        assert line.count("\n") == 1 and line.startswith("run.py: "), output.err
+        return line
 
     return refused
 
@@ -101,7 +102,7 @@ def test_a_file_where_a_folder_is_needed(refused, folder, tmp_path):
     file = tmp_path / "file"
     file.write_text("x")
     line = refused("train", "--train_data", file, "--labels", f"{folder}/label.json")
-    assert_facts(line, f"{file}: is a file; a folder is needed")
+    assert_facts(line, f"{file}: is a file; a folder or a CSV (.csv) is needed")
     line = refused("train", "--train_data", folder, "--run", "new", "--save_dir", file)
     assert_facts(line, f"--save_dir: {file} is a file")
 
@@ -114,30 +115,39 @@ def test_a_folder_without_samples_says_what_was_looked_for(refused, tmp_path, fo
         refused("train", "--train_data", folder, "--val_data", empty),
         refused("eval", "--run", made, "--data", empty),
     ):
-        assert_facts(line, empty, "no samples", ".jpg", ".png", "text file of the same stem")
-        assert "dir2txt" not in line
+        assert_facts(line, empty, "no images", ".jpg", ".png")
 
 
-def test_a_folder_of_folders_names_the_mode_that_converts_it(refused, tmp_path, folder):
+def test_a_folder_of_other_classes(refused, tmp_path, folder, made):
     source = tmp_path / "photos"
-    for name in ("cat", "dog"):
+    for name in ("rod", "green"):
         (source / name).mkdir(parents=True)
         write_image(source / name / "1.png")
-    line = refused("train", "--train_data", source, "--labels", f"{folder}/label.json")
-    assert_facts(line, f"--mode dir2txt --source {source}", "2 folders")
+    labels = f"{folder}/label.json"
+    line = refused("train", "--train_data", source, "--labels", labels)
+    assert_facts(line, source, "class 'rod'", labels, "red, green, blue", "did you mean red?")
+    line = refused("eval", "--run", made, "--data", source)
+    assert_facts(line, source, "class 'rod'", made, "red, green, blue", "did you mean red?")
+
+
+def test_a_folder_of_one_class(refused, tmp_path):
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    write_image(tmp_path / "photos" / "cat" / "1.png")
+    line = refused("train", "--train_data", tmp_path / "photos")
+    assert_facts(line, tmp_path / "photos", "one class", "at least 2")
 
 
 def test_training_and_validation_folder_the_same(refused, tmp_path, folder):
     (tmp_path / "link").symlink_to(folder)
     for same in (folder, folder + "/", os.path.join(folder, "..", "data"), tmp_path / "link"):
         line = refused("train", "--train_data", folder, "--val_data", same)
-        assert_facts(line, f"--val_data: {same} is the training folder")
+        assert_facts(line, f"--val_data: {same} is the training data")
 
 
 def test_a_validation_folder_with_other_classes(refused, tmp_path, folder):
     other = write_samples(tmp_path / "other", 1, {"red": (255, 0, 0), "pink": (255, 99, 99)})
     line = refused("train", "--train_data", folder, "--val_data", other)
-    assert_facts(line, f"{other}/label.json", "red, pink", "red, green, blue")
+    assert_facts(line, f"{other}/label.json", "class 'pink'", "red, green, blue")
 
 
 # --- images and text files ------------------------------------------------------------
@@ -215,7 +225,7 @@ def test_two_images_of_one_stem(refused, folder):
     ('{"0": "a", "1": 2}', ["id 1", "2 is not a name"]),
     ('{"0": "a", "1": " "}', ["id 1", "not a name"]),
     (b'{"0": "\xff"}', ["UTF-8"]),
-    ('{"0": "only"}', ["one class", "at least 2"]),
+    ('{"0": "only"}', ["label 1 has no name", "0 to 0"]),
     ('{"0": NaN, "1": "b"}', ["id 0"]),
     ("[" * 100000, ["label.json"]),
 ])
@@ -230,11 +240,10 @@ def test_a_label_file_that_is_not_there(refused, folder, tmp_path):
     assert_facts(line, tmp_path / "names.json", "No such file")
 
 
-@pytest.mark.parametrize("names", [["red", "blue", "green"], ["red", "green"]])
-def test_eval_with_other_names(refused, folder, made, names):
-    write_label_names(folder, names)
+def test_eval_with_other_names(refused, folder, made):
+    write_label_names(folder, ["red", "violet", "blue"])
     line = refused("eval", "--run", made, "--data", folder)
-    assert_facts(line, f"{folder}/label.json", ", ".join(names), "red, green, blue", made)
+    assert_facts(line, f"{folder}/label.json", "class 'violet'", "red, green, blue", made)
 
 
 # --- options that only make sense together --------------------------------------------
@@ -468,7 +477,7 @@ def test_predict_with_what_names_no_image(refused, folder, made, tmp_path):
     (empty / "notes.txt").write_text("x")
     for pattern in (tmp_path / "*.jpg", tmp_path / "no.jpg", empty, empty / "**" / "*.png"):
         line = refused("predict", "--run", made, "--image", folder, pattern)
-        assert_facts(line, "--image", pattern, "no such image")
+        assert_facts(line, "--image", pattern, "no images" if pattern == empty else "no such image")
 
 
 # --- exported models ------------------------------------------------------------------

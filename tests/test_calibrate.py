@@ -11,6 +11,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+from conftest import without_layout
 from sklearn.calibration import _TemperatureScaling
 from sklearn.metrics import accuracy_score, log_loss, precision_recall_curve
 
@@ -92,7 +93,7 @@ def answers(count, classes=3, sharpness=3.0, seed=0):
 def go(capsys, *words):
     status = run.main([str(word) for word in words])
     out, err = capsys.readouterr()
-    return status, out, err
+    return status, out, without_layout(err)
 
 
 def done(capsys, *words):

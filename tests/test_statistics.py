@@ -303,7 +303,7 @@ def test_bad_sources(folder, tmp_path):
     with pytest.raises(InputError, match="nowhere: no such folder"):
         run(tmp_path / "nowhere", tmp_path / "out")
     other = write_samples(tmp_path / "other", 1)
-    with pytest.raises(InputError, match="names other classes"):
+    with pytest.raises(InputError, match="the class 'blue' .*is not one of those of"):
         run(folder, tmp_path / "out", "--val_data", other)
     with pytest.raises(InputError, match="cannot be read"):
         run(folder, tmp_path / "out", "--labels", str(tmp_path / "none.json"))

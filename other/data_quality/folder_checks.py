@@ -58,7 +58,7 @@ def read_folder(path, option="--source"):
         InputError: neither, or without images.
     """
     try:
-        if os.path.isfile(path):
+        if os.path.isfile(path) and path.lower().endswith(".csv"):
             return Folder(path, *csv_labels.read_csv(path), [], [], [], [])
         if has_own_images(path):
             return _read_sample_format(path)
