@@ -61,3 +61,24 @@ def spelling_variants(names):
     for name in names:
         spellings[normalize(name).casefold()].add(name)
     return [sorted(group) for _, group in sorted(spellings.items()) if len(group) > 1]
+
+
+def describe_variants(variants):
+    """Says what becomes of names that differ only in spelling; upper and lower case count.
+
+    Args:
+        variants: list of str, one of the groups of `spelling_variants`.
+
+    Returns:
+        str.
+
+    Example:
+        >>> describe_variants(["Glass", "glass", "glass "])
+        "'Glass', 'glass', 'glass ' are taken for 2 classes: 'Glass', 'glass'"
+    """
+    classes = sorted(set(map(normalize, variants)))
+    taken_for = f"{len(classes)} classes" if len(classes) > 1 else "one class"
+    return (
+        f"{', '.join(map(repr, variants))} are taken for {taken_for}: "
+        f"{', '.join(map(repr, classes))}"
+    )

@@ -18,7 +18,7 @@ import numpy as np
 from common.console import say
 from common.errors import InputError, first_ten, nearest
 from data import csv_labels
-from data.class_spelling import natural_key, normalize, spelling_variants
+from data.class_spelling import describe_variants, natural_key, normalize, spelling_variants
 from data.image_files import (
     check_folder,
     check_images,
@@ -178,8 +178,7 @@ def _with_class_ids(path, images, layout, class_names, names_from, labels_path):
     class_ids = match_classes(path, images.image_classes, class_names, names_from)
     say(f"{path}: {layout}: {len(class_ids):,} images of {len(set(class_ids.tolist())):,} classes")
     for variants in spelling_variants(spellings):
-        how = "one class" if len(set(map(normalize, variants))) == 1 else "different classes"
-        say(f"note: {path}: spellings taken for {how}: {', '.join(map(repr, variants))}")
+        say(f"note: {path}: {describe_variants(variants)}")
     samples = Samples(images.folder, images.file_names, class_ids)
     return LabelledData(samples, class_names, names_from)
 

@@ -12,6 +12,7 @@ from collections import Counter
 import cv2
 import numpy as np
 import pytest
+from conftest import write_image
 from PIL import Image
 
 import run as front_door
@@ -711,3 +712,32 @@ def test_paths_hold_wherever_one_stands(source, monkeypatch):
     monkeypatch.chdir(source.parent)
     [row] = audit("source", status=3)
     assert row["path"] == str(source / "empty.jpg")
+
+
+def test_a_csv_is_audited(source, tmp_path):
+    """Two tables in one folder, one of them for validation, with the same picture in both."""
+    for name, color in (("a", (250, 20, 20)), ("b", (20, 250, 20)), ("c", (20, 20, 250))):
+        write_image(tmp_path / f"{name}.png", color)
+    (tmp_path / "train.csv").write_text("path,label\na.png,x\nb.png,Y\n")
+    (tmp_path / "val.csv").write_text("path,label\nc.png,y\n")
+    (tmp_path / "b.png").write_bytes(b"")
+    rows = audit(tmp_path / "train.csv", "--val_data", tmp_path / "val.csv")
+    by_kind = {row["kind"]: row for row in rows}
+    assert by_kind["empty"]["path"] == str(tmp_path / "b.png")
+    assert by_kind["empty"]["class"] == "Y"
+    assert "'Y', 'y' are taken for 2 classes" in by_kind["class_spelling"]["detail"]
+    assert by_kind["only_in_validation"]["class"] == "y"
+
+
+def test_names_that_no_table_can_hold(by_class):
+    os.rename(by_class / "glass" / "0.jpg", by_class / "glass" / "x\ny.jpg")
+    rows = [row for row in audit(by_class) if row["kind"] == "line_break_in_name"]
+    assert len(rows) == 1 and rows[0]["detail"].startswith(r"'x\ny.jpg' has a line break")
+
+
+def test_what_systems_leave_is_no_finding(by_class):
+    before = audit(by_class)
+    (by_class / "glass" / "@eaDir").mkdir()
+    write_image(by_class / "glass" / "@eaDir" / "thumb.jpg")
+    (by_class / "Thumbs.db").write_bytes(b"x")
+    assert audit(by_class) == before

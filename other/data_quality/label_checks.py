@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from common.errors import InputError
 from data import samples
-from data.class_spelling import normalize, spelling_variants
+from data.class_spelling import describe_variants, normalize, spelling_variants
 from data.label_names import check_labels, find_labels, read_label_names
 from other.data_quality.folder_checks import Folder, is_utf8, shared_stems
 
@@ -63,8 +63,7 @@ def _check_spelling(folders, findings):
     named = [folder for folder in folders if folder.by_class]
     names = {name for folder in named for name in folder.image_classes}
     for variants in spelling_variants(names):
-        taken_for = "one class" if len(set(map(normalize, variants))) == 1 else "different classes"
-        detail = f"{', '.join(map(repr, variants))}: taken for {taken_for}"
+        detail = describe_variants(variants)
         path = named[0].source if named[0].is_csv else os.path.join(named[0].path, variants[0])
         findings.add("class_spelling", path, detail, label=normalize(variants[0]))
 
