@@ -187,7 +187,13 @@ def test_the_run_folder_is_complete(trained, data):
 def test_the_check_folder(trained, data):
     table = json.loads((trained.path / "check" / "probabilities.json").read_text())
     assert sorted(table) == image_names(data.val)  # 9, fewer than 16
-    assert sorted(os.listdir(trained.path / "check")) == sorted([*table, "probabilities.json"])
+    texts = [f"{os.path.splitext(name)[0]}.txt" for name in table]
+    assert sorted(os.listdir(trained.path / "check")) == sorted(
+        [*table, *texts, "probabilities.json"]
+    )
+    for text in texts:
+        with open(os.path.join(data.val, text), "rb") as file:
+            assert (trained.path / "check" / text).read_bytes() == file.read()
     for name in table:
         with open(os.path.join(data.val, name), "rb") as file:
             assert (trained.path / "check" / name).read_bytes() == file.read()
@@ -234,7 +240,7 @@ def test_json_is_one_line_and_progress_goes_elsewhere(trained):
         "epoch 1/2 ", "epoch 2/2 ", "images/s", "left", "best: epoch ",
     ):
         assert any(piece in line for line in lines), piece
-    assert len(lines) == 6  # and none of TensorFlow's
+    assert len(lines) == 8  # and none of TensorFlow's
 
 
 # --- evaluation -----------------------------------------------------------------------
