@@ -5,24 +5,25 @@
 
 from common.cpu import usable_cores
 from config.options import Option
-from config.value_types import FOLDER, PATH, SPLIT, YES_NO, choice, number, whole
+from config.value_types import FOLDER, IMAGE_DATA, PATH, SPLIT, YES_NO, choice, number, whole
 
 DATA_OPTIONS = (
     Option(
         name="train_data",
-        type=FOLDER,
+        type=IMAGE_DATA,
         default="../datasets/train_datasets",
-        help="folder of training images, each with a label file (.txt) of the same stem",
+        help="training images: a folder with one subfolder per class; one of images, each with a "
+        "label file (.txt) of the same stem; or a CSV with the columns path and label",
         group="Data",
         saved=True,
     ),
     Option(
         name="val_data",
-        type=FOLDER,
+        type=IMAGE_DATA,
         default=None,
         default_text="../datasets/val_datasets, if it exists, with the default --train_data; "
         "else --val_fraction of the training images",
-        help="folder of validation images, in the same format",
+        help="validation images, in any of the layouts of --train_data; a class may be missing",
         group="Data",
         saved=True,
     ),
@@ -37,16 +38,17 @@ DATA_OPTIONS = (
     ),
     Option(
         name="data",
-        type=FOLDER,
+        type=IMAGE_DATA,
         default=None,
-        help="folder of labelled images, each with a label file (.txt) of the same stem",
+        help="labelled images: one subfolder per class, label files or a CSV, as for --train_data",
         group="Data",
     ),
     Option(
         name="labels",
         type=PATH,
         default=None,
-        default_text="label.json in the data folder, else the one of this project",
+        default_text="label.json in the data folder; else the names of its subfolders, or the "
+        "label.json of this project for label files",
         help="JSON file that maps class ids to class names",
         group="Data",
         saved=True,
@@ -148,7 +150,7 @@ DATA_OPTIONS = (
         type=PATH,
         default=None,
         many=True,
-        help="image files, folders of images, or patterns such as 'photos/*.jpg'",
+        help="image files, folders with all folders in them, or patterns such as 'photos/*.jpg'",
         group="Data",
     ),
 )

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 
 class TrainOptions(NamedTuple):
-    """`--mode train`: train a classifier on a folder of labelled images."""
+    """`--mode train`: train a classifier on labelled images."""
 
     train_data: str
     val_data: str | None

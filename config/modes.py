@@ -6,7 +6,7 @@ from typing import Any
 
 from config.option_table import OPTIONS
 from config.training_options import AUGMENTATION_OPTIONS
-from config.value_types import PATH, RUN_NAME
+from config.value_types import IMAGE_DATA, PATH, RUN_NAME
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,9 @@ PROCESS_OPTIONS = ("coordinator", "num_processes", "process_id")
 # What several modes say in the same words
 _BATCH_OF_MODEL = {"default": 32, "help": "images that the model computes at once"}
 _LABELLED_SOURCE = {
-    "help": "folder of labelled images, each with a label file (.txt) of the same stem"
+    "type": IMAGE_DATA,
+    "help": "labelled images: a folder with one subfolder per class, or of images with label "
+    "files, or a CSV with the columns path and label",
 }
 _WITHOUT_BACKBONE = {"default": 224, "default_text": ""}
 
@@ -52,7 +54,7 @@ MODES = {
     "train": Mode(
         module="train",
         distributed_module="multigpu_train",
-        summary="train a classifier on a folder of labelled images",
+        summary="train a classifier on labelled images",
         options=(
             "train_data",
             "val_data",
@@ -199,7 +201,7 @@ MODES = {
         summary="compare the runtimes of an exported model on this machine",
         options=("model", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
         overrides={
-            "data": {"help": "folder of labelled images on which the accuracy is measured"},
+            "data": {"help": "labelled images on which the accuracy is measured"},
             "batch_size": {"default": 32, "help": "largest batch size to measure"},
             "target": {"default": "benchmark", "help": "output folder for the table and the chart"},
         },
@@ -291,7 +293,7 @@ MODES = {
         summary="convert the sample format into one folder per class, or into a CSV file",
         options=("source", "labels", "target", "how", "csv", "dry_run", *_COMMON),
         overrides={
-            "source": _LABELLED_SOURCE,
+            "source": {"help": "folder of images, each with a label file (.txt) of the same stem"},
             "csv": {
                 "help": "CSV file with the columns path and label: with --source it is written "
                 "instead of the folders, without --source it is read"
@@ -312,7 +314,11 @@ MODES = {
             *_COMMON,
         ),
         overrides={
-            "source": {"help": "folder of images, with or without label files"},
+            "source": {
+                "type": IMAGE_DATA,
+                "help": "images: a folder with all folders in it, or a CSV with the columns path "
+                "and label",
+            },
             "input_size": _WITHOUT_BACKBONE,
             "target": {"type": PATH, "default": "mean_std.json", "help": "JSON file to write"},
         },
@@ -324,10 +330,7 @@ MODES = {
         options=("source", "val_data", "labels", "workers", "target", *_COMMON),
         overrides={
             "source": _LABELLED_SOURCE,
-            "val_data": {
-                "help": "folder of validation images to show beside them",
-                "default_text": "",
-            },
+            "val_data": {"help": "validation images to show beside them", "default_text": ""},
             "target": {
                 "default": "statistics",
                 "help": "output folder for the charts and the table",
@@ -341,7 +344,7 @@ MODES = {
         options=("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
         overrides={
             "data": {
-                "help": "folder of labelled images to evaluate",
+                "help": "labelled images to evaluate",
                 "default_text": "eval.csv of the run, which --mode eval has written",
             },
             "batch_size": _BATCH_OF_MODEL,
@@ -357,11 +360,9 @@ MODES = {
         summary="find broken files, wrong labels, duplicates and leaks",
         options=("source", "val_data", "labels", "near_duplicates", "workers", "target", *_COMMON),
         overrides={
-            "source": {
-                "help": "folder of images with label files, or with one subfolder per class"
-            },
+            "source": _LABELLED_SOURCE,
             "val_data": {
-                "help": "folder of validation images, to find those that are training images too",
+                "help": "validation images, to find those that are training images too",
                 "default_text": "",
             },
             "target": {"default": "audit", "help": "output folder for the page and the table"},
@@ -425,7 +426,7 @@ MODES = {
             *_COMMON,
         ),
         overrides={
-            "data": {"help": "folder of labelled images that training has not seen"},
+            "data": {"help": "labelled images that training has not seen"},
             "batch_size": _BATCH_OF_MODEL,
         },
         required=("run", "data"),

@@ -211,6 +211,12 @@ PATH = OptionType(convert=_not_empty, allowed="a path", metavar="PATH", allowed_
 FOLDER = OptionType(
     convert=_not_empty, allowed="the path of a folder", metavar="DIR", allowed_in_help=False
 )
+IMAGE_DATA = OptionType(
+    convert=_not_empty,
+    allowed="the path of a folder or of a CSV",
+    metavar="PATH",
+    allowed_in_help=False,
+)
 RUN = OptionType(
     convert=_not_empty,
     allowed="the name of a run in --save_dir, or the path of a run or exported model",
