@@ -85,6 +85,7 @@ def read(path, class_names, labels_path):
         image_path = os.path.join(table_folder, row["path"])
         folder, file_name = os.path.split(image_path)
         folder = os.path.realpath(folder)
+        _check_has_text(image_path, row["path"], new_label, location)
         if folder not in known_ids:
             known_ids[folder] = _read_class_ids(folder, class_names, labels_path, location)
         if file_name not in known_ids[folder]:
@@ -111,6 +112,15 @@ def read(path, class_names, labels_path):
         if not os.access(folder, os.W_OK):
             raise InputError(f"{folder}: cannot be written to; no label was changed")
     return changes, unchanged
+
+
+def _check_has_text(image_path, written_path, new_label, location):
+    """Refuses an image whose class its folder or a CSV says."""
+    if os.path.exists(image_path) and not os.path.exists(text_file_name(image_path)):
+        raise InputError(
+            f"{location}: {written_path!r} has no label file (.txt) that could be changed; move "
+            f"the image to the folder of {new_label!r}, or correct the CSV that names its class"
+        )
 
 
 def _check_row(row, new_label, class_names, labels_path, location):

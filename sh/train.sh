@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on your photos: edit the values below, or add options at the end of the command.
 # usage: bash sh/train.sh [more options of `run.py --mode train`]
-# Needs: TRAIN_DATA in the sample format (`run.py --mode dir2txt` converts one folder per class),
+# Needs: TRAIN_DATA, one folder of photos per class, a CSV, or the sample format,
 #   and a network to download the ImageNet weights the first time (16 MB).
 # Time: about 20 minutes for 500 photos, 30 epochs and EfficientNetB0 on two cores; one or two on a GPU.
 # Expect: an accuracy of 0.85 to 0.95 on 500 photos of six classes, starting from ImageNet weights.

@@ -10,6 +10,7 @@ import pytest
 from conftest import write_image, write_samples
 
 import run
+from common.errors import InputError
 from common.files import write_text
 from config import parser
 from data.samples import read_samples, write_sample
@@ -225,3 +226,11 @@ def test_a_linked_text_file_stays_a_link(place, tmp_path):
     assert main(place) == 0
     assert os.path.islink(text)
     assert (tmp_path / "elsewhere.txt").read_text() == "img_0_0.png, 1\n"
+
+
+def test_a_class_that_a_folder_says_is_not_changed(tmp_path):
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    write_image(tmp_path / "photos" / "a" / "1.png")
+    (tmp_path / "table.csv").write_text("path,label,new_label\nphotos/a/1.png,a,b\n")
+    with pytest.raises(InputError, match="move the image to the folder of 'b'"):
+        relabel.read(str(tmp_path / "table.csv"), ("a", "b"), "the run")
