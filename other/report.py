@@ -15,6 +15,7 @@ from common.errors import InputError, first_ten
 from common.files import write_text
 from config.mode_options import ReportOptions
 from data.labelled_data import read_labelled
+from data.samples import text_file_name
 from eval import TOP_K
 from evaluation import intervals, label_errors
 from evaluation.calibration_error import expected_calibration_error, reliability
@@ -138,6 +139,7 @@ def _page_values(report, options, table_path):
         "data": options.data,
         "calibrated": report.classifier.calibration is not None,
         "table": os.path.basename(table_path),
+        "label_files": _has_label_files(answers.samples),
         "command": shlex.join(["python", "run.py", "--mode", "relabel", *relabel_words]),
         "option_rows": provenance.option_rows(run.options) if run else [],
         "versions": provenance.versions(),
@@ -148,6 +150,12 @@ def _page_values(report, options, table_path):
         "percent": "{:.1%}".format,
         "number": "{:,}".format,
     }
+
+
+def _has_label_files(samples):
+    """Whether text files say the classes, which relabel can correct; else folders or a CSV do."""
+    image_path = os.path.join(samples.folder, samples.file_names[0])
+    return os.path.exists(text_file_name(image_path))
 
 
 def _summary(report, page_values):
