@@ -29,7 +29,7 @@ from data.image_files import (
     list_folder,
 )
 from data.label_names import find_labels, read_label_names
-from data.samples import NamedImages, Samples, read_samples
+from data.samples import NamedImages, Samples, is_text, read_samples
 
 # Names of the parts of a data set, which many archives have above the folders of the classes
 PART_NAMES = frozenset(
@@ -80,6 +80,7 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None):
         images = csv_labels.read_csv(path)
         return _with_class_ids(path, images, "a CSV", class_names, names_from, labels_path)
     if has_own_images(path):
+        _refuse_stray_images(path)
         return _read_sample_format(path, class_names, names_from, labels_path)
     contents = list_folder(path)
     check_images(path, contents)
@@ -134,6 +135,20 @@ def has_own_images(path):
     check_folder(path)
     with os.scandir(path) as entries:
         return any(is_image(entry.name) and not is_system_name(entry.name) for entry in entries)
+
+
+def _refuse_stray_images(path):
+    """Refuses images beside the folders of classes: nothing says their class."""
+    with os.scandir(path) as entries:
+        if any(is_text(entry.name) for entry in entries):
+            return
+    images = list_folder(path).images
+    stray_images = [name for name in images if not os.path.dirname(name)]
+    if len(stray_images) < len(images):
+        raise InputError(
+            f"{path}: {len(stray_images)} images are not in the folder of a class: "
+            f"{first_ten(stray_images)}; move them into one"
+        )
 
 
 def name_by_folders(path, image_names):

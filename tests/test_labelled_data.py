@@ -135,6 +135,11 @@ def test_a_folder_that_cannot_be_read(tmp_path):
     assert "cannot be read" in refusal(tmp_path)
 
 
+def test_an_image_beside_the_folders_of_classes(tmp_path):
+    put(tmp_path, "a/1.jpg", "b/2.jpg", "cover.jpg")
+    assert "1 images are not in the folder of a class: cover.jpg" in refusal(tmp_path)
+
+
 def test_a_label_json_gives_the_order(tmp_path):
     put(tmp_path, "a/1.jpg", "b/2.jpg")
     write_label_names(tmp_path, ["b", "c", "a"])
