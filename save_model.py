@@ -195,9 +195,19 @@ def text(result, where=""):
             if "drop" in comparison:
                 line += f", accuracy {comparison['accuracy']:.4f} ({-comparison['drop']:+.4f})"
             lines.append(line)
-    if from_bytes := result["from_bytes"]:
-        lines.append(
-            f"  savedmodel from bytes: same class for {from_bytes['agreement']:.1%} of "
-            f"{from_bytes['images']} images, probabilities within {from_bytes['difference']:.1e}"
-        )
+    if "savedmodel" in result["formats"]:
+        lines.append(f"  savedmodel from bytes: {_bytes_text(result)}")
     return "\n".join(lines)
+
+
+def _bytes_text(result):
+    """How the signature that takes image files answered, and how many files it refused."""
+    from_bytes, image_count = result["from_bytes"], result["checked_images"]
+    if not from_bytes:
+        return f"takes none of these {image_count} files; predict_image takes every image"
+    refused_count = image_count - from_bytes["images"]
+    refused = f"; {refused_count} files are refused by name" if refused_count else ""
+    return (
+        f"same class for {from_bytes['agreement']:.1%} of {from_bytes['images']} images, "
+        f"probabilities within {from_bytes['difference']:.1e}{refused}"
+    )
