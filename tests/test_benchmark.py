@@ -438,8 +438,8 @@ def test_what_is_refused(words, tables, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(benchmark, "run_in_subprocess", None)  # before anything is measured
         assert "is not an earlier output of this tool" in refused("--target", taken)
-    write_label_names(words[5], LABELS[::-1])
-    assert "names other classes than the labels of" in refused()
+    write_label_names(words[5], ["no class", *LABELS[1:]])
+    assert "the class 'no class' is not one of those of the labels of" in refused()
     write_label_names(words[5], LABELS)
     check = tmp_path / "check"
     check.mkdir()
