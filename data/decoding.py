@@ -1,10 +1,11 @@
 """From a file's bytes to the model's input: the project's only image decoder.
 
 Training, evaluation, prediction and the server all call `load`; its settings travel inside the
-exported model. JPEG, PNG, BMP, WebP, GIF (first frame) and TIFF (first page) are read. The
-content decides what a file is, not its name. The EXIF orientation is applied in every format
-that has one. `data.jpeg` decodes the usual JPEG, `data.pillow_formats` everything else,
-`data.geometry` makes the result square.
+exported model. JPEG, PNG, BMP, WebP, GIF (first frame), TIFF (first page), HEIC and AVIF (primary
+picture, or first frame) are read. The content decides what a file is, not its name. The EXIF
+orientation is applied in every format that has one, that of HEIC and AVIF by their own boxes.
+`data.jpeg` decodes the usual JPEG, `data.pillow_formats` everything else, `data.geometry` makes
+the result square; `data.file_signatures` names what is not read.
 """
 
 import warnings
@@ -15,8 +16,9 @@ from PIL import Image
 
 from common.errors import ImageError
 from data.buffers import scratch
+from data.file_signatures import raw_tiff_text
 from data.geometry import resize_to_square
-from data.jpeg import check_scans, decode_jpeg, is_jpeg
+from data.jpeg import check_scans, decode_jpeg, is_jpeg, with_end_mark
 from data.pillow_formats import decode_with_pillow, explain
 
 # Each worker thread decodes its own image; OpenCV's own threads would only get in the way.
@@ -27,7 +29,7 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def load(source, preprocessing, name=None, out=None):
+def load(source, preprocessing, name=None, out=None, to_square=resize_to_square):
     """Turns an image file into the model's input.
 
     Args:
@@ -35,6 +37,8 @@ def load(source, preprocessing, name=None, out=None):
         preprocessing: `geometry.Preprocessing`, which gives the side S.
         name: str that errors call the image; default: the path.
         out: uint8 (S, S, 3) to write to, a row of a batch; default: a new array.
+        to_square: function with the arguments of `geometry.resize_to_square` that makes the
+            decoded image square.
 
     Returns:
         uint8 array (S, S, 3), RGB, 0-255.
@@ -59,7 +63,7 @@ def load(source, preprocessing, name=None, out=None):
             reason = getattr(error, "strerror", None) or str(error)
             raise ImageError(name, reason, "unreadable") from None
     image, file_size = _decode(data, preprocessing, name, scratch)
-    return resize_to_square(image, preprocessing, out, file_size)
+    return to_square(image, preprocessing, out, file_size)
 
 
 def decode(data, preprocessing, name="image"):
@@ -92,8 +96,14 @@ def _decode(data, preprocessing, name, allocate):
             if decoded is not None:
                 return decoded
             check_scans(data, name)
+        elif raw_text := raw_tiff_text(data):
+            raise ImageError(name, raw_text, "unsupported")
         return decode_with_pillow(data, preprocessing, name)
     except ImageError:
         raise
     except Exception as error:  # the libraries' decoders raise exceptions of many types
-        raise ImageError(name, *explain(error, data)) from None
+        reason, code = explain(error, data)
+        completed = with_end_mark(data) if code == "truncated" and is_jpeg(data) else None
+        if completed is None:
+            raise ImageError(name, reason, code) from None
+    return _decode(completed, preprocessing, name, allocate)

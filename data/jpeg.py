@@ -14,6 +14,7 @@ from data.decoding_limits import MAX_SCANS, PLAIN_JPEG, SEVERAL_SCANS, check_pix
 from data.geometry import apply_orientation, swaps_sides, target_size
 
 ORIENTATION_TAG = 0x0112  # of EXIF
+END_MARK = b"\xff\xd9"
 # Markers of ITU-T T.81, table B.1
 BASELINE_FRAME, EXTENDED_FRAME, END_OF_IMAGE, START_OF_SCAN, APP1 = 0xC0, 0xC1, 0xD9, 0xDA, 0xE1
 # By a marker libjpeg finds the next part of a file; FF 00 and FF D0 to D7 belong to a scan.
@@ -85,12 +86,55 @@ def decode_jpeg(data, preprocessing, name, allocate):
         image = simplejpeg.decode_jpeg(data, "RGB", **min_size, buffer=buffer)
     except ValueError as error:
         if "remature end" in str(error):  # Pillow would make up the missing part in grey
+            if _may_lack_only_end_mark(data):
+                return decode_jpeg(bytes(data) + END_MARK, preprocessing, name, allocate)
             raise ImageError(
                 name, "cannot be decoded: a part of it is missing", "truncated"
             ) from None
         return None  # merely odd, as extra bytes between its parts are
     file_size = (width, height) if swaps_sides(orientation) else (height, width)
     return apply_orientation(image, orientation), file_size
+
+
+def has_end_mark(data):
+    """Whether a JPEG's pixels are followed by the mark of its end.
+
+    Args:
+        data: bytes of the file.
+
+    Returns:
+        bool.
+    """
+    scan_start = next((start for marker, start in _jpeg_parts(data) if marker == START_OF_SCAN), 0)
+    return END_MARK in bytes(data[scan_start:])
+
+
+def with_end_mark(data):
+    """Completes a JPEG that lacks nothing but the mark of its end.
+
+    Args:
+        data: bytes of the file, whose limits have been checked.
+
+    Returns:
+        bytes that libjpeg decodes without a complaint; None for any other file.
+    """
+    if not _may_lack_only_end_mark(data):
+        return None
+    completed = bytes(data) + END_MARK
+    try:
+        color_space = simplejpeg.decode_jpeg_header(completed)[2]
+        simplejpeg.decode_jpeg(completed, "CMYK" if color_space in ("CMYK", "YCCK") else "RGB")
+    except ValueError:
+        return None
+    return completed
+
+
+def _may_lack_only_end_mark(data):
+    """Whether a JPEG has no end, and would show a missing part by a complaint of libjpeg.
+
+    In a file of several scans libjpeg doesn't notice that the last ones are missing.
+    """
+    return not has_end_mark(data) and orientation_and_cost(data)[1] == PLAIN_JPEG
 
 
 def orientation_and_cost(data):

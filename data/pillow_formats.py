@@ -1,10 +1,10 @@
-"""PNG, BMP, WebP, GIF, TIFF and unusual JPEGs, decoded by Pillow; large images in bands.
+"""PNG, BMP, WebP, GIF, TIFF, HEIC, AVIF and unusual JPEGs, by Pillow; large images in bands.
 
 How unusual pictures become RGB with 8 bits per channel:
 
 - Grey, palette, CMYK and other colour modes are converted.
 - 16 bits per channel are scaled to 8, not clipped.
-- Transparent pixels show the fill colour.
+- Transparent pixels show the fill colour. A BMP that is transparent everywhere is opaque.
 - In a TIFF whose 0 is white, 0 becomes white.
 - 32-bit integers and floats are refused: they have no defined white.
 """
@@ -16,17 +16,23 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import ImageError
+from data import heif, png
 from data.decoding_limits import (
     PILLOW,
+    PILLOW_AVIF,
+    PILLOW_HEIF,
+    PILLOW_HEIF_444,
     PILLOW_SEVERAL_SCANS,
     PILLOW_WEBP,
     SEVERAL_SCANS,
     check_pixels,
 )
+from data.file_signatures import HEAD_BYTES, unread_format
 from data.geometry import apply_orientation, swaps_sides, target_size
 from data.jpeg import ORIENTATION_TAG, orientation_and_cost
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")  # by Pillow's names
+ALL_FORMATS = (*FORMATS, heif.HEIF, heif.AVIF)
 BAND_PIXELS = 1 << 20  # converted at a time
 # Tags of TIFF 6.0
 BITS_PER_SAMPLE, PHOTOMETRIC, ROWS_PER_STRIP, TILE_LENGTH = 258, 262, 278, 323
@@ -48,17 +54,30 @@ def decode_with_pillow(data, preprocessing, name):
         ImageError: a limit is exceeded, or white is not defined.
         Exception: whatever Pillow raises; `explain` puts it into words.
     """
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    try:
+        return _decode(data, preprocessing, name)
+    except ImageError:
+        raise
+    except Exception:
+        pixels_only = png.without_extras(data)
+        if pixels_only is None:
+            raise
+    return _decode(pixels_only, preprocessing, name)
+
+
+def _decode(data, preprocessing, name):
+    """As `decode_with_pillow`; refuses a PNG of which any part is damaged."""
+    with open_image(io.BytesIO(data)) as image:
         memory_per_pixel = _memory_per_pixel(image, data)
         grey_range = _tiff_grey_range(image) if image.format == "TIFF" else (0, 65535)
         if image.format == "PNG":
             _scale_transparency(image)
         check_pixels(image.height, image.width, memory_per_pixel, preprocessing, name)
+        if image.format in (heif.HEIF, heif.AVIF):
+            check_pixels(*heif.coded_size(data), memory_per_pixel, preprocessing, name)
+        forget_xmp(image)  # Pillow turns a TIFF by it
         image.load()
-        try:
-            orientation = image.getexif().get(ORIENTATION_TAG, 1)
-        except Exception:  # a damaged EXIF block is no reason to refuse the picture
-            orientation = 1
+        orientation = exif_orientation(image)
         if image.mode in ("I", "F"):
             raise ImageError(
                 name,
@@ -66,6 +85,8 @@ def decode_with_pillow(data, preprocessing, name):
                 "save it with 8 or 16 bits",
                 "unsupported",
             )
+        if image.format == "BMP" and image.mode == "RGBA" and not image.getextrema()[3][1]:
+            image.putalpha(255)  # programs that mean no transparency leave the byte at 0
         if image.height * image.width > BAND_PIXELS:
             pixels = _rgb_in_bands(image, preprocessing, grey_range)
         else:
@@ -73,6 +94,62 @@ def decode_with_pillow(data, preprocessing, name):
         width, height = image.size
     file_size = (width, height) if swaps_sides(orientation) else (height, width)
     return apply_orientation(pixels, orientation), file_size
+
+
+def open_image(image_file):
+    """Opens an image of any format that is read; only its header is read, HEIC and AVIF whole.
+
+    Args:
+        image_file: binary file, at its start.
+
+    Returns:
+        Pillow image; its `format` is one of `ALL_FORMATS`, or "MPO".
+
+    Raises:
+        PIL.UnidentifiedImageError: it has another format.
+        Exception: whatever Pillow or libheif raises for a damaged file.
+    """
+    container = heif.container_format(image_file.read(HEAD_BYTES))
+    image_file.seek(0)
+    if container:
+        return heif.open_container(image_file, container)
+    try:
+        return Image.open(image_file, formats=FORMATS)
+    except Exception:
+        image_file.seek(0)
+        pixels_only = png.without_extras(image_file.read())
+        if pixels_only is None:
+            raise
+    return Image.open(io.BytesIO(pixels_only), formats=FORMATS)
+
+
+def exif_orientation(image):
+    """How an opened Pillow image has to be turned, by its EXIF block and by nothing else.
+
+    Args:
+        image: Pillow image from `open_image`; of a PNG, what stands behind its pixels counts
+            once it is loaded.
+
+    Returns:
+        int, 1 to 8 in a sound file; 1 where the block is damaged.
+    """
+    if image.format == heif.HEIF:  # libheif has turned it
+        return 1
+    forget_xmp(image)
+    try:
+        return image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # a damaged EXIF block is no reason to refuse the picture
+        return 1
+
+
+def forget_xmp(image):
+    """Takes the XMP block off an image: Pillow falls back to its orientation.
+
+    Args:
+        image: Pillow image from `open_image`; its `info` is changed.
+    """
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        image.info.pop(key, None)
 
 
 def explain(error, data):
@@ -86,15 +163,20 @@ def explain(error, data):
         (reason, code) of an `ImageError`, two str.
     """
     if isinstance(error, UnidentifiedImageError):
-        return "cannot be decoded: is none of " + ", ".join(FORMATS), "undecodable"
+        fallback = ("cannot be decoded: is none of " + ", ".join(ALL_FORMATS), "undecodable")
+        return unread_format(data) or fallback
     message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, heif.OtherCodecError) or message.startswith("Unsupported feature"):
+        return "is a HEIF file of a kind that is not read; convert it to JPEG", "unsupported"
     # Pillow has no type of its own for a file that is cut off, only words.
-    is_cut_off = "truncated" in message.lower() or _is_cut_off_webp(data)
+    is_cut_off = "truncated" in message.lower() or _is_cut_off(data)
     return f"cannot be decoded: {message}", "truncated" if is_cut_off else "undecodable"
 
 
-def _is_cut_off_webp(data):
-    """Whether a WebP file has fewer bytes than its header says."""
+def _is_cut_off(data):
+    """Whether a WebP, HEIC or AVIF file has fewer bytes than its header says."""
+    if heif.container_format(data):
+        return heif.is_cut_off(data)
     announced_size = int.from_bytes(data[4:8], "little") + 8
     is_webp = bytes(data[:4]) == b"RIFF" and bytes(data[8:12]) == b"WEBP"
     return is_webp and announced_size > len(data)
@@ -104,6 +186,10 @@ def _memory_per_pixel(image, data):
     """Bytes per pixel that decoding an opened Pillow image takes."""
     if image.format == "WEBP":
         return PILLOW_WEBP
+    if image.format == heif.AVIF:
+        return PILLOW_AVIF
+    if image.format == heif.HEIF:
+        return PILLOW_HEIF_444 if image.info.get("chroma") == 444 else PILLOW_HEIF
     if image.format in ("JPEG", "MPO"):
         return PILLOW_SEVERAL_SCANS if orientation_and_cost(data)[1] == SEVERAL_SCANS else PILLOW
     if image.format == "TIFF" and image.tile and image.tile[0][0] == "libtiff":

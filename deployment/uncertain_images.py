@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from common.errors import InputError
 from common.files import replacing, write_text
 from data.label_names import check_labels, label_names_json
-from data.pillow_formats import FORMATS
+from data.pillow_formats import open_image
 from data.samples import sample_line, text_file_name
 from deployment.application import log
 
@@ -23,6 +23,8 @@ EXTENSIONS = {
     "WEBP": ".webp",
     "GIF": ".gif",
     "TIFF": ".tif",
+    "HEIF": ".heic",
+    "AVIF": ".avif",
 }
 USAGE_SECONDS = 10  # how long a folder's size is believed: others add and remove files as well
 MAX_WAITING = 32  # images beyond what the disk can take are not kept
@@ -120,7 +122,5 @@ class Keeper:
 
 def _extension(source):
     """The extension of an image file, which its content decides."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(source), formats=FORMATS) as image:
+    with open_image(io.BytesIO(source)) as image:
         return EXTENSIONS[image.format]

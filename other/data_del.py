@@ -20,7 +20,7 @@ from config.mode_options import AuditOptions
 from data import decoding, near_duplicates
 from data.geometry import Preprocessing, target_size
 from other.data_quality import duplicates, folder_checks, image_checks, label_checks
-from other.data_quality.findings import KINDS, Findings, write_findings
+from other.data_quality.findings import KINDS, REMOVE, Findings, write_findings
 from other.data_quality.folder_checks import inside, read_folder
 from other.reporting import html_pages
 from other.reporting.charts import check_output_folder, output_folder
@@ -192,7 +192,7 @@ def _result(options, finding_rows, image_count):
         "errors": severities["error"],
         "warnings": severities["warning"],
         "notes": severities["note"],
-        "remove": len({row["path"] for row in finding_rows if row["action"]}),
+        "remove": len({row["path"] for row in finding_rows if row["action"] == REMOVE}),
         "findings": os.path.join(options.target, TABLE),
         "page": os.path.join(options.target, PAGE),
     }

@@ -13,7 +13,7 @@ from common.errors import ImageError, first_ten
 from config.mode_options import StatisticsOptions
 from data.decoding_limits import MAX_PIXELS
 from data.labelled_data import read_labelled
-from data.pillow_formats import FORMATS
+from data.pillow_formats import ALL_FORMATS, forget_xmp, open_image
 from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
 from other.reporting.statistics_charts import classes_chart, sizes_chart
@@ -164,13 +164,13 @@ def read_size(path):
     try:
         if not os.path.getsize(path):
             raise ImageError(path, "the file is empty", "empty")
-        with Image.open(path, formats=FORMATS) as image:
+        with open(path, "rb") as image_file, open_image(image_file) as image:
             width, height = image.size
             swaps_sides = _swaps_sides(image)
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError(path, "is none of " + ", ".join(FORMATS)) from None
+        raise ImageError(path, "is none of " + ", ".join(ALL_FORMATS)) from None
     except OSError as error:
         raise ImageError(path, _reason(error), "unreadable") from None
     except Exception as error:  # the libraries' decoders raise exceptions of many types
@@ -188,6 +188,7 @@ def _swaps_sides(image):
     """Whether the EXIF orientation of an opened image turns it by a quarter."""
     if image.format == "TIFF":  # whose size Pillow has swapped already
         return False
+    forget_xmp(image)
     try:
         # That of a PNG would decode the whole picture to look behind its pixels.
         read_exif = Image.Image.getexif if image.format == "PNG" else type(image).getexif

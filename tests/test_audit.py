@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import write_image
-from PIL import Image
+from heic_files import HEIC
+from PIL import Image, PngImagePlugin
 
 import run as front_door
 from common.errors import InputError
@@ -108,10 +109,12 @@ def half(data):
     return data[: len(data) // 2]
 
 
-def bad_checksum():
-    """A PNG whose pixels are whole, with one wrong bit in the checksum of their chunk."""
-    data = bytearray(encode("PNG"))
-    start = data.index(b"IDAT")
+def bad_checksum(kind=b"IDAT"):
+    """A PNG whose pixels are whole, with one wrong bit in the checksum of a chunk."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "text")
+    data = bytearray(encode("PNG", pnginfo=text))
+    start = data.index(kind)
     data[start + 4 + int.from_bytes(data[start - 4 : start], "big")] ^= 1
     return bytes(data)
 
@@ -140,7 +143,10 @@ FAULTS = [
     ("undecodable", "a.jpg", lambda: b"<!DOCTYPE html><html></html>"),
     ("undecodable", "a.png", lambda: b"\x89PNG\r\n\x1a\n" + bytes(100)),
     ("truncated", "a.jpg", lambda: half(encode())),
-    ("truncated", "a.jpg", lambda: encode()[:-2]),
+    ("truncated", "a.jpg", lambda: encode()[:-20]),
+    ("truncated", "a.jpg", lambda: encode(progressive=True)[:-2]),
+    ("truncated", "a.heic", lambda: HEIC["8 bits"][:-20]),
+    ("truncated", "a.avif", lambda: half(encode("AVIF"))),
     ("truncated", "a.jpg", lambda: half(encode(progressive=True))),
     ("truncated", "a.jpg", lambda: half(encode(image=pixels("CMYK")))),
     ("truncated", "a.png", lambda: half(encode("PNG"))),
@@ -152,6 +158,12 @@ FAULTS = [
     ("wrong_extension", "a.png", lambda: encode("JPEG")),
     ("wrong_extension", "a.jpeg", lambda: encode("WEBP")),
     ("wrong_extension", "a.tiff", lambda: encode("BMP")),
+    ("wrong_extension", "a.jpg", lambda: encode("AVIF")),
+    ("wrong_extension", "a.jpg", lambda: HEIC["8 bits"]),
+    ("wrong_extension", "a.heic", lambda: encode()),
+    ("damaged_metadata", "a.jpg", lambda: encode()[:-2]),
+    ("damaged_metadata", "a.jpg", lambda: encode(exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(9))),
+    ("damaged_metadata", "a.png", lambda: bad_checksum(b"tEXt")),
     ("corrupt_data", "a.jpg", extraneous),
     ("corrupt_data", "a.jpg", lambda: behind(encode())),
     ("corrupt_data", "a.jpg", lambda: behind(encode(image=pixels("L")))),
@@ -160,6 +172,7 @@ FAULTS = [
     ("animated", "a.png", lambda: frames("PNG")),
     ("animated", "a.webp", lambda: frames("WEBP")),
     ("animated", "a.tif", lambda: frames("TIFF")),
+    ("animated", "a.avif", lambda: frames("AVIF")),
     ("tiny", "a.png", lambda: encode("PNG", image=Image.fromarray(texture(0, 31, 48)))),
     ("extreme_shape", "a.jpg", lambda: encode(image=Image.fromarray(texture(0, 200, 20)))),
     ("blank", "a.jpg", lambda: encode(image=Image.new("RGB", (64, 48), (20, 90, 130)))),
@@ -168,6 +181,9 @@ FAULTS = [
     ("odd_mode", "a.png", lambda: encode("PNG", image=pixels("RGBA", clear_corner))),
     ("odd_mode", "a.gif", lambda: encode("GIF", image=pixels("RGBA", clear_corner))),
     ("unsupported", "a.tif", lambda: encode("TIFF", image=pixels("F"))),
+    ("unsupported", "a.jpg", lambda: b"\xff\x0a" + bytes(99)),  # JPEG XL
+    ("unsupported", "a.jpg", lambda: b"version https://git-lfs.github.com/spec/v1\n"),
+    ("unsupported", "a.png", lambda: encode("PPM")),
 ]
 
 
@@ -186,6 +202,7 @@ def test_a_fault_of_the_bytes_is_one_finding(tmp_path, kind, name, make):
 ORDINARY = [
     ("a.jpg", {}), ("a.JPEG", {"progressive": True}), ("a.png", {}), ("a.bmp", {}),
     ("a.webp", {}), ("a.gif", {}), ("a.tif", {}), ("a.tiff", {"compression": "tiff_lzw"}),
+    ("a.jfif", {}), ("a.jpe", {}), ("a.MPO", {}), ("a.avif", {}),
     ("a.jpg", {"image": pixels("L")}), ("a.png", {"image": pixels("L")}),
     ("a.png", {"image": pixels("P")}), ("a.png", {"image": pixels("RGBA")}),
     ("a.webp", {"image": pixels("RGBA"), "lossless": True}),
@@ -202,11 +219,20 @@ def test_ordinary_pictures_have_no_fault(tmp_path, name, settings):
         exif[0x0112] = settings["exif"][1]
         settings["exif"] = exif
     form = Image.registered_extensions()[os.path.splitext(name)[1].lower()]
+    form = "JPEG" if form == "MPO" else form
     path = tmp_path / name
     path.write_bytes(encode(form, **settings))
     with image_checks.hearing_warnings(), warnings.catch_warnings(record=True) as escaped:
         look = image_checks.look(str(path))
     assert look.faults == [] and look.sound and not escaped
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.HEIF", "a.hif"])
+def test_heic_has_no_fault(tmp_path, name):
+    for data in (HEIC["8 bits"], HEIC["turned 6"], HEIC["10 bits"]):
+        (tmp_path / name).write_bytes(data)
+        look = image_checks.look(str(tmp_path / name), small=True)
+        assert look.faults == [] and look.sound and look.picture is not None
 
 
 def test_half_a_picture_with_an_end_in_printing_colors(tmp_path):
@@ -300,7 +326,8 @@ def test_warnings_reach_the_thread_that_caused_them(tmp_path, monkeypatch):
         for thread in threads:
             thread.join()
     assert found["good.png"] == []
-    assert found["bad.png"] == [("corrupt_data", "a picture comes out, but: Corrupt EXIF data")]
+    assert found["bad.png"] == [
+        ("damaged_metadata", "the picture is intact, but: EXIF: Corrupt EXIF data")]
     assert warnings.showwarning is before
 
 
@@ -357,6 +384,20 @@ def test_what_samples_refuses(source):
         f"bad_3.txt:1: label 7 has no name in {source}/label.json; allowed: 0 to 2"
     )
     assert len({row["group"] for row in rows if row["kind"] == "two_images_one_stem"}) == 1
+
+
+def test_what_is_not_read_is_to_be_converted_and_not_to_go(source, capsys):
+    put(source, "xl.jpg", b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50))
+    put(source, "page.jpg", b"<!DOCTYPE html><html></html>")
+    rows = audit(source, status=3)
+    assert short(rows, "severity", "action") == [
+        ("page.jpg", "undecodable", "error", "remove"),
+        ("xl.jpg", "unsupported", "error", "convert"),
+    ]
+    assert rows[1]["detail"] == "is JPEG XL, which is not read; convert it to JPEG"
+    assert "1  files to remove, if you agree" in capsys.readouterr().out
+    page = (source.parent / "out" / "index.html").read_text(encoding="utf-8")
+    assert '<b class="bad">convert</b>' in page
 
 
 def test_names_that_are_not_utf8(source, capsys):

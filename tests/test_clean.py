@@ -342,6 +342,16 @@ def test_after_audit_and_clean_only_a_human_has_work(tmp_path, capsys):
     assert len(read_samples(str(validation), names).file_names) == 13
 
 
+def test_what_is_to_be_converted_stays(tmp_path):
+    source = sample_folder(tmp_path / "source")
+    put(source, "xl.jpg", b"\xff\x0a" + bytes(50))
+    put(source, "empty.jpg", b"")
+    audit(source)
+    assert run("--csv", tmp_path / "out" / "findings.csv", "--target", tmp_path / "q") == 0
+    assert (source / "xl.jpg").exists() and (source / "xl.txt").exists()
+    assert not (source / "empty.jpg").exists()
+
+
 def test_labels_are_a_humans_work_who_may_write_remove(tmp_path):
     source = sample_folder(tmp_path / "source")
     (source / "untold.jpg").write_bytes(encode(seed=30))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
+from heic_files import BLUE, GREEN, HEIC, PICTURE, RED
 from PIL import Image, ImageOps, PngImagePlugin
 
 from common.errors import ImageError
@@ -212,6 +213,113 @@ def test_32_bits_a_pixel_are_refused(mode):
         load(data, Preprocessing(8), "scan.tif")
 
 
+# HEIC and AVIF
+
+
+@pytest.mark.parametrize("name", ["8 bits", "8 bits, 4:4:4", "10 bits"])
+def test_heic_shows_its_picture(name):
+    assert difference(whole(HEIC[name]), PICTURE).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["alpha", "10 bits"])
+def test_transparent_heic_lies_over_the_fill_colour(name):
+    expected = PICTURE.copy()
+    if name == "alpha":
+        expected[:24] = FILL
+    assert difference(whole(HEIC[name]), expected)[[2, 20, 27, 45]].max() <= 2
+
+
+def test_of_several_pictures_in_a_heic_the_primary_one_counts():
+    assert difference(whole(HEIC["two"]), PICTURE[::-1]).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", [2, 5, 6])
+def test_heic_is_turned_once(orientation):
+    """Telephones write the orientation into the boxes and into the EXIF block."""
+    data = HEIC[f"turned {orientation}"]
+    assert b"Exif\0\0MM" in data and data[-500:].count(b"irot") + data.count(b"imir")
+    assert difference(whole(data), UPRIGHT[orientation](PICTURE)).max() <= 3
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:0", "4:4:4"])
+def test_avif_is_what_opencv_decodes(subsampling):
+    data = encode(smooth(40, 56), "AVIF", subsampling=subsampling, quality=90)
+    opencv = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert difference(whole(data), opencv).max() <= 2
+    assert difference(whole(data), smooth(40, 56)).mean() <= 3
+
+
+def test_avif_of_several_pictures_or_with_alpha():
+    frames = [Image.new("RGB", (32, 24), color) for color in (RED, BLUE)]
+    data = encode(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert difference(whole(data), np.full((24, 32, 3), RED)).max() <= 3
+    clear = encode(Image.new("RGBA", (32, 24), (*GREEN, 0)), "AVIF")
+    assert difference(whole(clear), np.full((24, 32, 3), FILL)).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_avif_is_turned_as_its_boxes_say(orientation):
+    data = encode(PICTURE, "AVIF", exif=exif(orientation), quality=90)
+    assert b"irot" in data or b"imir" in data
+    assert difference(whole(data), UPRIGHT[orientation](PICTURE)).mean() <= 3
+
+
+def test_a_damaged_exif_block_of_an_avif_is_no_reason_to_refuse():
+    block = exif(1)
+    block[0x010F] = "a maker"
+    data = encode(PICTURE, "AVIF", exif=block)
+    damaged = data.replace(block.tobytes()[6:10], b"\xff\xff\xff\xff")
+    assert damaged != data
+    with pytest.raises(ValueError, match="Invalid Exif payload"):
+        Image.open(io.BytesIO(damaged))
+    assert np.array_equal(whole(damaged), whole(data))
+
+
+def with_sides(data, width, height):
+    """An ISO base media file that announces another size, in the box `ispe`."""
+    start = data.index(b"ispe") + 8
+    return data[:start] + struct.pack(">II", width, height) + data[start + 8 :]
+
+
+@pytest.mark.parametrize("name, megapixels", [("8 bits", 50), ("8 bits, 4:4:4", 21)])
+def test_giant_heic_is_refused_before_decoding(name, megapixels):
+    data = with_sides(HEIC[name], 12_000, 10_000)
+    with pytest.raises(ImageError, match=rf"12000 x 10000 pixels, more than the {megapixels},"):
+        load(data, Preprocessing(8))
+    # The picture is coded with 64 x 64 pixels, of which the box clap keeps 64 x 48.
+    load(HEIC[name], Preprocessing(8, max_pixels=64 * 64))
+    with pytest.raises(ImageError, match="64 x 64 pixels, more than the 4,095 allowed"):
+        load(HEIC[name], Preprocessing(8, max_pixels=64 * 64 - 1))
+
+
+def test_giant_avif_is_refused_before_decoding():
+    data = with_sides(encode(PICTURE, "AVIF"), 12_000, 10_000)
+    with pytest.raises(ImageError, match="12000 x 10000 pixels, more than the 28,"):
+        load(data, Preprocessing(8))
+
+
+def test_a_heic_that_hides_its_size_is_refused():
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        load(with_sides(HEIC["8 bits"], 16, 16), Preprocessing(8))
+
+
+def test_heic_on_several_threads():
+    files = [HEIC["8 bits"], HEIC["turned 6"], HEIC["alpha"], encode(PICTURE, "AVIF")] * 20
+    expected = [load(data, Preprocessing(32)) for data in files[:4]] * 20
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda data: load(data, Preprocessing(32)), files))
+    assert all(np.array_equal(*pair) for pair in zip(results, expected))
+
+
+def test_heif_of_another_codec_is_unsupported():
+    """Its item is no HEVC picture."""
+    for codec in (b"av01", b"vvc1", b"j2k1", b"jpeg"):
+        with pytest.raises(ImageError, match="is a HEIF file of a kind that is not read") as caught:
+            load(HEIC["8 bits"].replace(b"hvc1", codec), Preprocessing(8))
+        assert caught.value.code == "unsupported"
+
+
 # EXIF orientation
 
 # How a camera's stored picture is turned upright, from the EXIF standard's table.
@@ -296,6 +404,35 @@ def test_damaged_exif_is_no_reason_to_refuse():
     block = b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xab" * 40
     image = whole(encode(smooth(16, 24), "JPEG", exif=block))
     assert image.shape == (16, 24, 3)
+
+
+XMP = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-'
+       b'syntax-ns#"><rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+       b'tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>')
+
+
+def with_xmp(kind, image, **options):
+    if kind == "JPEG":
+        data = encode(image, kind, **options)
+        part = b"http://ns.adobe.com/xap/1.0/\0" + XMP
+        return data[:2] + b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part + data[2:]
+    if kind == "PNG":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        return encode(image, kind, pnginfo=text, **options)
+    if kind == "TIFF":
+        return encode(image, kind, tiffinfo={700: XMP}, **options)
+    return encode(image, kind, xmp=XMP, **options)
+
+
+@pytest.mark.parametrize("kind, mode, options", [
+    ("JPEG", "RGB", {}), ("JPEG", "RGB", {"progressive": True}), ("JPEG", "CMYK", {}),
+    ("PNG", "RGB", {}), ("WEBP", "RGB", {}), ("TIFF", "RGB", {}), ("AVIF", "RGB", {}),
+])
+def test_orientation_in_xmp_alone_does_not_count(kind, mode, options):
+    data = with_xmp(kind, Image.fromarray(smooth(16, 24)).convert(mode), **options)
+    assert b'Orientation="6"' in data
+    assert whole(data).shape == (16, 24, 3)
 
 
 def test_orientation_and_reduced_scale_together():
@@ -533,7 +670,7 @@ def test_a_long_line_is_reduced_in_bands(monkeypatch):
 # The limits on pixels and memory
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [*FORMATS, "AVIF"])
 def test_pixel_limit(kind):
     data = encode(np.zeros((8, 12, 3), np.uint8), kind)
     load(data, Preprocessing(4, max_pixels=96))
@@ -597,6 +734,7 @@ COSTS = {  # bytes a pixel, rounded up: what reading 26 to 75 megapixels was see
     "TIFF, packed in one strip": (encode(SMALL, "TIFF", compression="tiff_adobe_deflate"), 8),
     "TIFF, packed in two strips": (
         encode(SMALL, "TIFF", compression="tiff_adobe_deflate", tiffinfo={278: 4}), 6.5),
+    "AVIF": (encode(SMALL, "AVIF"), 16),
 }
 
 
@@ -660,6 +798,140 @@ def test_giant_jpeg_is_refused_before_decoding():
         load(bytes(data), Preprocessing(8))
 
 
+# Files that lack something beside the picture
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("missing", [1, 2])
+def test_jpeg_without_its_end_mark_is_read(mode, missing):
+    data = encode(Image.fromarray(smooth(60, 80)).convert(mode), "JPEG")
+    for preprocessing in (Preprocessing(4096), Preprocessing(10)):
+        assert np.array_equal(decode(data[:-missing], preprocessing), decode(data, preprocessing))
+    assert np.array_equal(load(data[:-missing], Preprocessing(8)), load(data, Preprocessing(8)))
+
+
+@pytest.mark.parametrize("mode, options, missing", [
+    ("RGB", {}, 8), ("L", {}, 8), ("CMYK", {}, 8), ("RGB", {"restart_marker_blocks": 1}, 20),
+    ("RGB", {"progressive": True}, 2), ("CMYK", {"progressive": True}, 2),
+])
+def test_jpeg_without_some_of_its_pixels_is_truncated(mode, options, missing):
+    data = encode(Image.fromarray(NOISE).convert(mode), "JPEG", **options)[:-missing]
+    with pytest.raises(ImageError) as caught:
+        load(data, Preprocessing(8))
+    assert caught.value.code == "truncated"
+
+
+def text_png(*parts, behind=()):
+    """A PNG of 8 x 8 pixels with parts before its pixels and behind them."""
+    data = encode(SMALL)
+    start, end = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
+    return data[:start] + b"".join(parts) + data[start:end] + b"".join(behind) + data[end:]
+
+
+def wrong_checksum(kind, data):
+    return chunk(kind, data)[:-1] + bytes([chunk(kind, data)[-1] ^ 1])
+
+
+LARGE = zlib.compress(bytes(2 << 20))
+EXTRAS = {
+    "zTXt": chunk(b"zTXt", b"Comment\0\0" + LARGE),
+    "iTXt": chunk(b"iTXt", b"Comment\0\1\0\0\0" + LARGE),
+    "profile": chunk(b"iCCP", b"profile\0\0" + LARGE),
+    "many texts": b"".join(
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1 << 20))) for _ in range(70)),
+    "bad checksum": wrong_checksum(b"tEXt", b"Comment\0text"),
+    "bad checksum of EXIF": wrong_checksum(b"eXIf", exif(6).tobytes()[6:]),
+    "nonsense": chunk(b"gAMA", b"") + chunk(b"pHYs", b"x") + chunk(b"tIME", b""),
+}
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_png_with_large_or_damaged_parts_beside_its_pixels_is_read(name):
+    assert np.array_equal(whole(text_png(EXTRAS[name])), SMALL)
+    if name != "bad checksum of EXIF":  # behind the pixels Pillow looks at no checksum
+        assert np.array_equal(whole(text_png(behind=[EXTRAS[name]])), SMALL)
+
+
+def test_png_with_large_text_keeps_its_orientation_and_transparency():
+    data = text_png(EXTRAS["zTXt"], chunk(b"eXIf", exif(6).tobytes()[6:]),
+                    chunk(b"tRNS", struct.pack(">3H", *SMALL[0, 0])))
+    expected = SMALL.copy()
+    expected[0, 0] = FILL
+    assert np.array_equal(whole(data), UPRIGHT[6](expected))
+
+
+def bmp(header_size, masks, pixels):
+    """A 32-bit BMP made by hand; `pixels` (height, width, 4) are its bytes, blue first."""
+    height, width = pixels.shape[:2]
+    header = struct.pack("<IiiHHIIiiII", header_size, width, height, 1, 32, 3 if masks else 0,
+                         pixels.size, 2835, 2835, 0, 0)
+    header += struct.pack("<4I", *masks) + bytes(header_size - 56) if masks else b""
+    body = pixels[::-1].tobytes()
+    start = 14 + len(header)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + body
+
+
+@pytest.mark.parametrize("header_size, masks, fourth", [
+    (40, None, 0), (40, None, 255), (40, None, 77),
+    (108, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 0), (124, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 0),
+    (108, (0xFF0000, 0xFF00, 0xFF, 0xFF000000), 255), (108, (0xFF0000, 0xFF00, 0xFF, 0), 9),
+])
+def test_bmp_of_32_bits_is_what_opencv_decodes(header_size, masks, fourth):
+    pixels = np.dstack([smooth(8, 12), np.full((8, 12), fourth, np.uint8)])
+    data = bmp(header_size, masks, pixels)
+    opencv = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert np.array_equal(opencv, smooth(8, 12)[..., ::-1])
+    assert np.array_equal(whole(data), opencv)
+
+
+# Formats that are not read, by their first bytes as the formats' specifications have them
+
+
+def raw_file(*tags, marker=b""):
+    """The head of a TIFF with these tags, of type LONG."""
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    start = 8 + len(marker)
+    return b"II*\0" + struct.pack("<I", start) + marker + struct.pack("<H", len(tags)) + entries
+
+
+UNREAD = {
+    "JPEG XL": [b"\xff\x0a\xfa\x1f", b"\0\0\0\x0cJXL \r\n\x87\n"],
+    "JPEG 2000": [b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51\0\x2f"],
+    "JPEG XR": [b"II\xbc\x01"], "JPEG-LS": [b"\xff\xd8\xff\xf7\0\x0b\x08"],
+    "Canon CR3": [b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom"],
+    "Canon CR2": [raw_file((256, 8), (258, 8), marker=b"CR\x02\0\0\0\0\0")],
+    "DNG": [raw_file((254, 1), (330, 99), (50706, 0x0401)),
+            raw_file((254, 0), (262, 34892), (50706, 0x0401))],
+    "RAW file": [raw_file((254, 1), (271, 99), (330, 99)), raw_file((254, 0), (262, 32803)),
+                 b"IIRO\x08\0\0\0", b"IIU\0\x18\0\0\0", b"FUJIFILMCCD-RAW 0201", b"FOVb\0\0\2\0"],
+    "a video": [b"\0\0\0\x20ftypisom\0\0\2\0isomiso2", b"\0\0\0\x14ftypqt  \0\0\0\0qt  ",
+                b"\0\0\0\x18ftypmp42", b"\0\0\0\x08wide\0\0\0\0mdat", b"RIFF\0\1\0\0AVI LIST",
+                b"\x1a\x45\xdf\xa3\x9fB\x86", b"\0\0\x01\xba\x44"],
+    "a PDF": [b"%PDF-1.7\n"], "PostScript": [b"%!PS-Adobe-3.0"],
+    "a Photoshop file": [b"8BPS\0\1"], "a GIMP file": [b"gimp xcf v011"],
+    "an icon": [encode(SMALL, "ICO"), b"\0\0\2\0\1\0"], "OpenEXR": [b"\x76\x2f\x31\x01"],
+    "SVG": [b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- x -->\n<svg>"],
+    "git lfs pull": [b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"],
+    "AppleDouble": [b"\0\x05\x16\x07\0\2\0\0Mac OS X"],
+    "an archive": [b"PK\x03\x04\x14\0"], "Netpbm": [encode(SMALL, "PPM")],
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_formats_that_are_not_read_are_named(name):
+    for data in UNREAD[name]:
+        with pytest.raises(ImageError, match=name) as caught:
+            load(data + bytes(40), Preprocessing(8), "photo.jpg")
+        assert caught.value.code == "unsupported"
+
+
+def test_what_resembles_raw_and_is_not():
+    """A TIFF whose first image is a full one in plain colours, also with DNG's tag."""
+    for tags in ({254: 0}, {50706: b"\1\4\0\0"}, {254: 1}):
+        assert np.array_equal(whole(encode(SMALL, "TIFF", tiffinfo=tags)), SMALL)
+
+
 # Broken and misnamed files
 
 
@@ -694,8 +966,8 @@ def test_broken_files_are_named_with_a_reason(tmp_path, name):
 def test_reasons_are_understandable(tmp_path):
     with pytest.raises(ImageError, match="empty"):
         load(b"", Preprocessing(8))
-    with pytest.raises(ImageError, match="is none of JPEG, PNG, BMP, WEBP, GIF, TIFF"):
-        load(b"<html></html>", Preprocessing(8), "page.jpg")
+    with pytest.raises(ImageError, match="is none of JPEG, PNG, BMP, WEBP, GIF, TIFF, HEIF, AVIF"):
+        load(b"img_1.jpg, 0", Preprocessing(8), "page.jpg")
     with pytest.raises(ImageError, match="No such file"):
         load(tmp_path / "missing.jpg", Preprocessing(8))
     with pytest.raises(ImageError, match="directory"):
@@ -709,7 +981,8 @@ CODES = {
     "empty": {"nothing": b""},
     "truncated": {
         **{f"half of a {kind}": encode(NOISE, kind)[: len(encode(NOISE, kind)) // 2]
-           for kind in FORMATS},
+           for kind in (*FORMATS, "AVIF")},
+        "half of a HEIC": HEIC["8 bits"][:400], "a HEIC's first boxes": HEIC["8 bits"][:100],
         "half of a CMYK JPEG": encode(Image.fromarray(NOISE).convert("CMYK"), "JPEG")[:3000],
         "a JPEG's first bytes": PLAIN[:11],
     },
@@ -718,9 +991,12 @@ CODES = {
         "a side": raw_png(1_000_001, 1, 8, 2, b"\0"), "scans": TOO_MANY_SCANS,
         "memory": raw_png(10_000, 9_001, 8, 2, b"\0"),
     },
-    "unsupported": {mode: encode(Image.new(mode, (4, 4)), "TIFF") for mode in ("I", "F")},
+    "unsupported": {
+        **{mode: encode(Image.new(mode, (4, 4)), "TIFF") for mode in ("I", "F")},
+        "another format": encode(SMALL, "PPM"),
+    },
     "undecodable": {
-        "a page": b"<html>", "another format": encode(SMALL, "PPM"),
+        "a page": b"<html>", "a text": b"img_1.jpg, 0\n",
         "damaged pixels": raw_png(8, 8, 8, 2, b"\7" * 200),
         "a whole WebP of a damaged frame": b"RIFF" + struct.pack("<I", 24) + b"WEBPVP8 "
         + struct.pack("<I", 12) + b"\x10\x02\0\x9d\x01\x2a" + bytes(6),
@@ -745,7 +1021,7 @@ def test_a_file_that_cannot_be_read_has_a_code(tmp_path):
 
 def test_other_formats_are_refused():
     with pytest.raises(ImageError, match="is none of"):
-        load(encode(smooth(8, 8), "PPM"), Preprocessing(8))
+        load(encode(smooth(8, 8), "TGA"), Preprocessing(8))
 
 
 def test_content_counts_and_not_the_name(tmp_path):
@@ -784,7 +1060,7 @@ def test_results_are_not_overwritten_by_the_next_call(get):
             assert difference(image, np.full(image.shape, color)).max() <= 4
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", [*FORMATS, "AVIF"])
 def test_path_and_bytes_give_the_same(tmp_path, kind):
     data = encode(smooth(30, 50), kind)
     path = tmp_path / "photo"

@@ -8,7 +8,8 @@ from common.errors import InputError, first_ten
 from other.data_quality.tables import read_table, write_table
 
 COLUMNS = ("path", "kind", "severity", "group", "class", "detail", "action")
-REMOVE = "remove"  # the action; the other one is an empty cell
+# The actions of a row: what clean removes, what a person converts; or an empty cell
+REMOVE, CONVERT = "remove", "convert"
 
 # Limits of an ordinary image
 HUGE = 50_000_000  # pixels; decoding one takes as long as a hundred photos
@@ -24,7 +25,7 @@ KINDS = {
     "truncated": ("error", "The end of the file is missing."),
     "unsupported": (
         "error",
-        "The file is intact, but of a kind or size that is not supported: convert it.",
+        "The file is intact, but of a kind or size that is not read: convert it.",
     ),
     "name_not_utf8": ("error", "No text file can name the image: rename the image."),
     "line_break_in_name": (
@@ -64,6 +65,11 @@ KINDS = {
     ),
     "empty_class": ("warning", "The class has no images."),
     "only_in_validation": ("warning", "The class has validation images but no training images."),
+    "damaged_metadata": (
+        "note",
+        "Something beside the picture is damaged, such as EXIF, a text or the mark of the end: the "
+        "picture is intact.",
+    ),
     "odd_mode": ("note", "The colours of the file are converted as the detail says."),
     "not_an_image": ("note", "The file is ignored."),
 }
@@ -104,7 +110,7 @@ class Findings:
         """
         remove = kind in REMOVED if remove is None else remove
         severity = KINDS[kind][0]
-        action = REMOVE if remove else ""
+        action = REMOVE if remove else CONVERT if kind == "unsupported" else ""
         values = (path, kind, severity, group, label or "", detail, action)
         self.rows.append(dict(zip(COLUMNS, values)))
 
@@ -133,7 +139,8 @@ def read_removals(path):
         path: str, a CSV with the columns path and action.
 
     Returns:
-        List of str, the absolute paths of the rows whose action is `REMOVE`, each path once.
+        List of str, the absolute paths of the rows whose action is `REMOVE`, each path once. What
+        is to be converted stays.
 
     Raises:
         InputError: another action, a path that is not a file, or a file that does not exist.
@@ -141,11 +148,12 @@ def read_removals(path):
     removals, missing_paths = {}, []
     for location, row in read_table(path, ("path", "action"), "audit"):
         action = row["action"].strip()
-        if action not in ("", REMOVE):
+        if action not in ("", REMOVE, CONVERT):
             raise InputError(
-                f"{location}: action {action!r} is not allowed; allowed are {REMOVE} or nothing"
+                f"{location}: action {action!r} is not allowed; allowed are {REMOVE}, {CONVERT} "
+                "or nothing"
             )
-        if not action:
+        if action != REMOVE:
             continue
         if "\0" in row["path"]:
             raise InputError(f"{location}: {row['path']!r} is not a path")

@@ -11,24 +11,25 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
-from PIL import Image
 
 from common.errors import ImageError
-from data import decoding, near_duplicates
+from data import decoding, near_duplicates, png
 from data.buffers import scratch
 from data.geometry import Preprocessing, resize_to_square
-from data.jpeg import decode_jpeg, is_jpeg
-from data.pillow_formats import FORMATS
+from data.jpeg import decode_jpeg, has_end_mark, is_jpeg
+from data.pillow_formats import open_image
 from other.data_quality.findings import HUGE, LONGEST, SMALLEST
 
 ONE_COLOR = 2  # levels of 255 that a lossy format may leave between equal pixels
 EXTENSIONS = {
-    "JPEG": (".jpg", ".jpeg"),
+    "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),
     "PNG": (".png",),
     "BMP": (".bmp",),
     "WEBP": (".webp",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "AVIF": (".avif",),
 }
 ODD_MODES = {
     "CMYK": "printing colours (CMYK)",
@@ -110,8 +111,11 @@ def look(path, small=False):
         return Look([_decoding_fault(error, data)])
     finally:
         messages = _local.__dict__.pop("messages")
-    if not faults and any("orrupt" in message or "runcated" in message for message in messages):
-        faults.append(_damage(messages[0]))
+    complaints = [text for text in messages if "orrupt" in text or "runcated" in text]
+    if complaints and not faults:
+        # In other files than TIFFs, Pillow warns of the EXIF block alone.
+        is_tiff = data[:2] in (b"II", b"MM")
+        faults.append(_damage(complaints[0]) if is_tiff else _beside(f"EXIF: {complaints[0]}"))
     height, width = image.shape[:2]
     is_sound = not any(kind in ("corrupt_data", "wrong_extension") for kind, _ in faults)
     is_blank = _is_blank(image)
@@ -145,9 +149,12 @@ def _read(path):
 
 def _check_jpeg(data, path):
     """(picture in an array of `scratch`, faults) of a JPEG; raises ImageError."""
+    faults = _extension_faults("JPEG", path)
+    if not has_end_mark(data):
+        faults.append(_beside("lacks the mark of its end"))
     decoded = decode_jpeg(data, WHOLE, path, scratch)
     if decoded is not None:
-        return decoded[0], _extension_faults("JPEG", path)
+        return decoded[0], faults
     # Printing colours, or something that the decoder complained about
     complaint, color_space = None, None
     try:
@@ -156,8 +163,7 @@ def _check_jpeg(data, path):
     except ValueError as error:
         complaint = str(error)
     image = decoding.decode(data, WHOLE, path)
-    faults = _extension_faults("JPEG", path)
-    if complaint:
+    if complaint and has_end_mark(data):
         faults.append(_damage(complaint))
     if color_space in ("CMYK", "YCCK"):
         faults.append(_odd_colors("CMYK"))
@@ -167,12 +173,9 @@ def _check_jpeg(data, path):
 def _check_other(data, path):
     """(picture, faults) of a file that is not a JPEG; raises ImageError."""
     image = decoding.decode(data, WHOLE, path)
-    with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+    with open_image(io.BytesIO(png.without_extras(data) or data)) as header:
         faults = _extension_faults(header.format, path)
-        try:
-            frame_count = getattr(header, "n_frames", 1)
-        except Exception:  # a later picture is damaged; the first is the one that is used
-            frame_count = 1
+        frame_count = _frame_count(header, data)
         if frame_count > 1:
             faults.append(("animated", f"holds {frame_count} pictures; the first is used"))
         if header.mode in ODD_MODES:
@@ -180,20 +183,43 @@ def _check_other(data, path):
         elif header.mode.startswith("I;16"):
             faults.append(("odd_mode", "has 16 bits per pixel; they are scaled to 8"))
         elif header.has_transparency_data:
-            header.seek(0)
-            if header.convert("RGBA").getchannel("A").getextrema()[0] < 255:
+            least, most = header.convert("RGBA").getchannel("A").getextrema()
+            if least < 255 and (most or header.format != "BMP"):  # all of a BMP: opaque
                 faults.append(("odd_mode", "has transparent pixels; they show --fill_color"))
-    if data.startswith(b"\x89PNG"):
-        try:
-            with Image.open(io.BytesIO(data), formats=("PNG",)) as header:
-                header.verify()  # the checksums, which decoding does not check
-        except Exception as error:
-            faults.append(_damage(error))
+    if data.startswith(png.SIGNATURE):
+        faults += _checksum_faults(data)
     return image, faults
+
+
+def _frame_count(header, data):
+    """How many pictures a file holds, opened by Pillow."""
+    if header.format == "PNG":
+        return png.frame_count(data)
+    try:
+        frame_count = getattr(header, "n_frames", 1)
+        header.seek(0)
+    except Exception:  # a later picture is damaged; the first is the one that is used
+        return 1
+    return frame_count
+
+
+def _checksum_faults(data):
+    """Faults of a PNG's checksums, which decoding does not check."""
+    kinds = [kind for kind, _, _, is_right in png.chunks(data) if not is_right]
+    kinds.sort(key=lambda kind: not (png.is_critical(kind) or kind == b"tRNS"))
+    for kind in kinds[:1]:
+        is_pixels = png.is_critical(kind) or kind == b"tRNS"
+        reason = f"the checksum of its part {kind.decode('latin-1')!r} is wrong"
+        return [(_damage if is_pixels else _beside)(reason)]
+    return []
 
 
 def _damage(reason):
     return "corrupt_data", f"a picture comes out, but: {reason}"
+
+
+def _beside(reason):
+    return "damaged_metadata", f"the picture is intact, but: {reason}"
 
 
 def _odd_colors(mode):
@@ -205,7 +231,7 @@ def _extension_faults(content, path):
     extension = os.path.splitext(path)[1].lower()
     if extension in EXTENSIONS[content]:
         return []
-    return [("wrong_extension", f"holds a {content} and is named {extension}")]
+    return [("wrong_extension", f"holds {content} data and is named {extension}")]
 
 
 def _decoding_fault(error, data):

@@ -1,0 +1,131 @@
+"""HEIC, HEIF and AVIF: pictures in ISO base media files, opened as Pillow images.
+
+libheif (through pi-heif) decodes HEVC, libavif (in Pillow) decodes AV1. Of several pictures the
+primary one is taken, of a sequence the first. The file's own boxes (`irot`, `imir`) say how a
+picture is turned, its EXIF block is only a copy (ISO/IEC 23008-12, 6.5.10): libheif applies them,
+Pillow makes them the orientation of an AVIF. 10 and 12 bits become 8.
+"""
+
+import functools
+import io
+import re
+import struct
+
+HEIF, AVIF = "HEIF", "AVIF"
+# Brands, ISO/IEC 23008-12 and AVIF 1.1; the general ones leave the codec open
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+AVIF_BRANDS = (b"avif", b"avis")
+GENERAL_BRANDS = (b"mif1", b"msf1")
+MAX_BRANDS = 64
+# Boxes of ISO/IEC 14496-12 and 23008-12: that of an EXIF item, before its type; a size
+EXIF_ITEM = re.compile(rb"(infe\x02.{7}|infe\x03.{9})Exif", re.DOTALL)
+SIZE_BOX = re.compile(rb"\0\0\0\x14ispe\0{4}(.{8})", re.DOTALL)
+
+
+class OtherCodecError(Exception):
+    """A HEIF file whose primary picture is coded in another way than HEVC."""
+
+
+def container_format(data):
+    """Which of the formats a file has.
+
+    Args:
+        data: bytes of the file, or its first hundreds of bytes.
+
+    Returns:
+        "HEIF", "AVIF", or None for any other file.
+    """
+    if bytes(data[4:8]) != b"ftyp":
+        return None
+    major_brand = bytes(data[8:12])
+    if major_brand in GENERAL_BRANDS:
+        end = min(int.from_bytes(data[:4], "big"), 16 + 4 * MAX_BRANDS)
+        brands = [bytes(data[start : start + 4]) for start in range(16, end, 4)]
+        return AVIF if any(brand in AVIF_BRANDS for brand in brands) else HEIF
+    if major_brand in AVIF_BRANDS:
+        return AVIF
+    return HEIF if major_brand in HEIF_BRANDS else None
+
+
+def open_container(image_file, container):
+    """Opens a file of `container_format`; its pixels are decoded when they are loaded.
+
+    Args:
+        image_file: binary file, at its start.
+        container: "HEIF" or "AVIF".
+
+    Returns:
+        Pillow image.
+
+    Raises:
+        OtherCodecError: it holds no picture that libheif can decode.
+        RuntimeError: pi-heif is not installed.
+        Exception: the file is damaged, or of a kind that the decoder does not know.
+    """
+    opener = _opener(container)
+    try:
+        return opener(image_file)
+    except Exception as error:
+        if container == HEIF:
+            # pi-heif leaves out pictures that libheif cannot decode: no size is left for Pillow.
+            raise (OtherCodecError() if "not identified" in str(error) else error) from None
+    # libavif refuses a file of which only the EXIF block is damaged: that gets another type.
+    image_file.seek(0)
+    return opener(io.BytesIO(EXIF_ITEM.sub(rb"\1free", image_file.read())))
+
+
+def coded_size(data):
+    """The largest size that the boxes of a file announce, also that of what is cut off later.
+
+    The box `clap` can make a small picture of a large one, which is decoded all the same.
+
+    Args:
+        data: bytes of the file.
+
+    Returns:
+        (height, width), two int, of its box `ispe` with most pixels; (0, 0) if it has none.
+    """
+    sizes = [struct.unpack(">II", match[1]) for match in SIZE_BOX.finditer(data)]
+    width, height = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    return height, width
+
+
+def is_cut_off(data):
+    """Whether a file has fewer bytes than its boxes say.
+
+    Args:
+        data: bytes of a file that consists of boxes, ISO/IEC 14496-12.
+
+    Returns:
+        bool.
+    """
+    position = 0
+    while position < len(data):
+        size = int.from_bytes(data[position : position + 4], "big")
+        if size == 0:  # up to the end of the file
+            return False
+        if size == 1:
+            size = int.from_bytes(data[position + 8 : position + 16], "big")
+        position += max(8, size)
+    return position > len(data)
+
+
+@functools.cache
+def _opener(container):
+    """The class of Pillow images of a format; imported when the first such file comes."""
+    if container == AVIF:
+        from PIL import AvifImagePlugin
+
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+        return AvifImagePlugin.AvifImageFile
+    try:
+        import pi_heif
+    except ImportError:
+        raise RuntimeError(
+            "HEIC needs the package pi-heif, which is not installed; run "
+            "pip install -r requirements.txt again"
+        ) from None
+    # Images are decoded on several threads; one should not start more.
+    pi_heif.options.DECODE_THREADS = 0
+    pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
+    return pi_heif.HeifImageFile
