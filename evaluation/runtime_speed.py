@@ -6,6 +6,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 
 from common.errors import InputError
 from data.samples import Samples
@@ -90,10 +91,10 @@ def clock(predict, x, seconds):
 def _peak_memory():
     # resource.getrusage would count what the parent held when it started this process.
     try:
-        with open("/proc/self/status") as file:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
             return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
     except (OSError, StopIteration):  # not Linux
-        return None
+        return getattr(psutil.Process().memory_info(), "peak_wset", None)  # Windows
 
 
 def _answer():

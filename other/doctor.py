@@ -4,7 +4,6 @@ What fails says why and leaves the rest; so packages that may be broken are impo
 """
 
 import contextlib
-import fcntl
 import functools
 import getpass
 import importlib.util
@@ -99,10 +98,11 @@ def private(text):
     for folder, short in ((os.getcwd(), "."), (os.path.expanduser("~"), "~")):
         if len(folder) > 1:
             text = re.sub(rf"(?<![\w.~-]){re.escape(folder)}(?![\w-])", short, text)
-    with contextlib.suppress(KeyError, OSError):  # in a container, a number without a name
+    # In a container, a number without a name; on Windows, where no variable has it, no module pwd
+    with contextlib.suppress(KeyError, OSError, ImportError):
         user = re.compile(rf"(?<![A-Za-z0-9]){re.escape(getpass.getuser())}(?![A-Za-z0-9])")
         # In paths only: a user can be called tensorflow.
-        text = re.sub(r"\S*/\S*", lambda path: user.sub("USER", path[0]), text)
+        text = re.sub(r"\S*[/\\]\S*", lambda path: user.sub("USER", path[0]), text)
     return text
 
 
@@ -147,14 +147,16 @@ def machine(options):
         "features": ", ".join(FEATURES.findall(flags)) or "none known",
         "cores": f"{usable_cores()} usable of {os.cpu_count()}",
         "decoding threads": str(OPTIONS["workers"].default),
-        "memory": f"{total / 1e9:.1f} GB, " + (f"{free / 1e9:.1f} GB free" if free else "free: ?"),
+        "memory": f"{total / 1e9:.1f} GB, {free / 1e9:.1f} GB free",
     }
 
 
 def memory():
-    """(bytes that this process may have, bytes free of them or 0 where unknown)."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    free = int(_search(r"^MemAvailable:\s*(\d+) kB", PROC / "meminfo") or 0) * 1024
+    """(bytes that this process may have, bytes free of them)."""
+    import psutil
+
+    system_memory = psutil.virtual_memory()
+    total, free = system_memory.total, system_memory.available
     group = _search(r"^(?:\d+:memory|0:):/(.*)", PROC / "self/cgroup")
     read = functools.partial(_search, r"^(\d+)$")
     # Version 1 has a tree for each controller; a container sees its own group at the top.
@@ -226,6 +228,8 @@ def folders(options):
         dict of name -> str, one row of the page each.
     """
 
+    import filelock
+
     def prove(name):
         path = place = getattr(options, name, None) or tempfile.gettempdir()
         while not os.path.lexists(place):  # where it would be made
@@ -236,7 +240,7 @@ def folders(options):
                 os.fsync(file.fileno())
                 locks = "takes no locks"
                 with contextlib.suppress(OSError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    filelock.lock_descriptor(file.fileno(), blocking=False)
                     locks = "takes locks"
         except OSError as error:
             raise RunError(f"{path}: cannot be written to: {error.strerror}") from None

@@ -13,14 +13,15 @@
       margins/           the images trained on, and how sure the model was of each label
       check/             some validation images with the best weights' probabilities
       model/             the exported model
+      .lock              empty; locked while a process trains the run
 
 Every file appears whole or not at all. Nothing here needs Keras.
 """
 
 import contextlib
-import fcntl
 import json
 import os
+import time
 from typing import NamedTuple
 
 import yaml
@@ -41,6 +42,8 @@ CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
 KEPT = "best"  # folder of the weights that --keep keeps
 CHECK_FILE = "probabilities.json"  # in CHECK: image file -> its probabilities
 MODEL_FILE = "model.json"  # what makes a folder an exported model
+LOCK = ".lock"  # a file of its own: on Windows nobody else can read one that is locked
+LOCK_SECONDS = 1.0  # in which another process that only looks lets go of the lock
 
 
 class Run(NamedTuple):
@@ -169,34 +172,40 @@ def write_options(run_path, options):
 
 
 @contextlib.contextmanager
-def locked(run_path, kind=fcntl.LOCK_EX):
+def locked(run_path):
     """A context in which no other process trains a run.
 
-    The lock is on label.json, which nothing replaces; it ends with its process, however that
-    ends.
+    The lock ends with its process, however that ends.
 
     Args:
         run_path: str, the run's folder.
-        kind: `fcntl.LOCK_EX` to train, or `fcntl.LOCK_SH` only to look.
 
     Raises:
         InputError: another process holds it.
     """
     try:
-        lock_file = open(os.path.join(run_path, LABELS), "r+b" if kind == fcntl.LOCK_EX else "rb")
+        lock_file = open(os.path.join(run_path, LOCK), "ab")
     except OSError as error:
         raise InputError(f"{run_path}: cannot be opened: {error.strerror}") from None
     with lock_file:
-        try:
-            fcntl.flock(lock_file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{run_path}: another process trains this run; wait until it ends, or name "
-                "another run"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
+        _lock(lock_file, run_path)
         yield
+
+
+def _lock(lock_file, run_path):
+    """Locks an open file until it is closed."""
+    import filelock  # only who writes a run needs it; serving does not
+
+    give_up_at = time.monotonic() + LOCK_SECONDS
+    # A file system without locks raises an OSError.
+    with contextlib.suppress(OSError):
+        while not filelock.lock_descriptor(lock_file.fileno(), blocking=False):
+            if time.monotonic() > give_up_at:
+                raise InputError(
+                    f"{run_path}: another process trains this run; wait until it ends, or name "
+                    "another run"
+                )
+            time.sleep(0.05)
 
 
 def check_idle(run_path):
@@ -208,9 +217,9 @@ def check_idle(run_path):
     Raises:
         InputError: another process trains it.
     """
-    if os.path.exists(os.path.join(run_path, LABELS)):
-        with locked(run_path, fcntl.LOCK_SH):  # several may look at the same time
-            pass
+    # A run without this file, or one that may not be written, is not trained here.
+    with contextlib.suppress(OSError), open(os.path.join(run_path, LOCK), "r+b") as lock_file:
+        _lock(lock_file, run_path)
 
 
 def find(name, save_dir, option="--run"):

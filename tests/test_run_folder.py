@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import filelock
 import keras
 import numpy as np
 import pytest
@@ -473,9 +473,10 @@ def test_a_checkpoint_runs_nothing(tmp_path):
 # --- one training a run ---------------------------------------------------------------
 
 
-def test_a_run_that_is_trained_is_left_alone(tmp_path):
+def test_a_run_that_is_trained_is_left_alone(tmp_path, monkeypatch):
     """Even by processes that would replace it; the lock ends with its process."""
     path = make(tmp_path, "first")
+    monkeypatch.setattr(run_folder, "LOCK_SECONDS", 0.1)
     holder = subprocess.Popen(
         [sys.executable, "-c",
          f"from runs import run_folder; import time\nwith run_folder.locked({path!r}):\n"
@@ -502,27 +503,46 @@ def test_a_run_that_is_trained_is_left_alone(tmp_path):
 def test_a_file_system_without_locks_is_no_hindrance(tmp_path, monkeypatch):
     path = make(tmp_path, "first")
 
-    def flock(file, kind):
+    def lock_descriptor(descriptor, blocking):
         raise OSError(errno.ENOLCK, "no locks available")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(filelock, "lock_descriptor", lock_descriptor)
     with run_folder.locked(path):
-        pass
+        run_folder.check_idle(path)
 
 
 def test_a_run_that_cannot_be_opened(tmp_path):
     path = make(tmp_path, "first")
-    os.unlink(os.path.join(path, "label.json"))
-    os.mkdir(os.path.join(path, "label.json"))
+    os.mkdir(os.path.join(path, ".lock"))
     with pytest.raises(InputError, match="first: cannot be opened: Is a directory"):
-        run_folder.check_idle(path)
+        run_folder.locked(path).__enter__()
+    run_folder.check_idle(path)  # nobody trains it
 
 
 def test_looking_disturbs_nobody(tmp_path):
+    """Neither those who look at the same time, nor who begins to train just then."""
     path = make(tmp_path, "first")
-    with open(os.path.join(path, "label.json"), "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        run_folder.check_idle(path)
+    run_folder.check_idle(path)
+    assert not os.path.exists(os.path.join(path, ".lock"))  # looking writes nothing
+    with run_folder.locked(path):
+        pass
+    look = (f"from runs import run_folder\nfor _ in range(1000):\n"
+            f"    run_folder.check_idle({path!r})\n")
+    lookers = [subprocess.Popen([sys.executable, "-c", look], cwd=ROOT) for _ in range(2)]
+    while None in [looker.poll() for looker in lookers]:
+        with run_folder.locked(path):
+            pass
+    assert [looker.returncode for looker in lookers] == [0, 0]
+
+
+def test_nothing_that_is_read_is_locked(tmp_path):
+    """Windows lets nobody else read a file that is locked."""
+    path = make(tmp_path, "first")
+    with run_folder.locked(path):
+        for name in os.listdir(path):
+            with open(os.path.join(path, name), "r+b") as file:
+                assert filelock.lock_descriptor(file.fileno(), blocking=False) == (name != ".lock")
+                assert name == ".lock" or file.read()
 
 
 # --- state and results ----------------------------------------------------------------
