@@ -12,7 +12,9 @@ import sys
 import threading
 import traceback
 
+from common import console
 from common.errors import InputError, RunError, nearest
+from common.write_errors import is_disk_full, write_error
 from compute.device_names import uses_several_devices
 from config import parser
 from config.modes import MODES
@@ -64,7 +66,8 @@ def main(argv):
 
     Returns:
         int, the exit status: 0; 1 where the command failed; 2 for wrong usage or bad input;
-        130 after Ctrl-C; or what the mode returns.
+        130 after Ctrl-C; or what the mode returns. A closed terminal (SIGHUP) and SIGTERM end the
+        process with 129 and 143.
     """
     mode, arguments = split_mode(argv)
     debug = "--debug" in arguments
@@ -85,6 +88,8 @@ def main(argv):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if is_disk_full(error):
+            return _report(str(write_error(error, "a file")), 1, debug)
         message = f"failed: {type(error).__name__}: {error} (--debug shows where)"
         return _report(message, 1, debug)
 
@@ -99,12 +104,18 @@ def _check_mode(mode):
 def _prepare_process(debug):
     if debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _terminate)
     if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _terminate(signal_number, frame):
+    console.tolerate_closed_output()
+    if signal_number == signal.SIGINT:
+        raise KeyboardInterrupt
     sys.exit(128 + signal_number)
 
 
@@ -117,6 +128,7 @@ def _task_module(mode, options):
 
 def _report(message, status, debug):
     """Prints an error in one line, after the traceback under --debug; returns `status`."""
+    console.tolerate_closed_output()
     if debug:
         traceback.print_exc()
     error_line = " ".join(message.split())

@@ -6,6 +6,7 @@ process still lives.
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -51,6 +52,10 @@ def partial_path(path):
         yield partial
     except OSError as error:
         _name_target(error, partial, path)
+        raise
+    except Exception as error:
+        if is_disk_full(error):  # a library's own type, which names no file
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from error
         raise
     finally:
         _remove(partial)

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 
-from common.errors import InputError, RunError
+from common.errors import InputError, PlainError, RunError
 
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 # How libraries say so whose errors have no number
@@ -17,6 +17,8 @@ def is_disk_full(error):
     Args:
         error: exception.
     """
+    if isinstance(error, PlainError):  # it has been put into words already
+        return False
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in DISK_FULL
     message = str(error).lower()

@@ -1,8 +1,11 @@
 """Options and the front door: precedence, checks, help, exit statuses, and who imports what."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -442,10 +445,12 @@ def raising(error):
 
 @pytest.fixture
 def quiet_signals():
-    """Puts the handler back that `run.main` replaces."""
-    before = signal.getsignal(signal.SIGTERM)
+    """Puts the handlers back that `run.main` replaces."""
+    before = {number: signal.getsignal(number)
+              for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("error, status, line", [
@@ -477,26 +482,69 @@ def test_success_is_status_0(monkeypatch, quiet_signals):
     assert run.main(["--mode=demo_data"]) == 0
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_end_a_process(number, status):
-    waiting = (
-        "import sys, time, run\nfrom other import demo_data\n"
-        "def main(options):\n    print('ready', flush=True)\n    time.sleep(60)\n"
-        "demo_data.main = main\nsys.exit(run.main(['--mode', 'demo_data']))\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", waiting], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )
+WAITING = (  # a mode that says that it is ready, and at its end that it stopped, as a training does
+    "import sys, time, run\nfrom other import demo_data\n"
+    "def main(options):\n"
+    "    try:\n        print('ready', flush=True)\n        time.sleep(60)\n"
+    "    finally:\n        print('stopped', file=sys.stderr, flush=True)\n"
+    "demo_data.main = main\nsys.exit(run.main(['--mode', 'demo_data']))\n"
+)
+STATUSES = [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+
+
+@contextlib.contextmanager
+def waiting_process(**settings):
+    """A context with a process of `run.main` that is in the middle of a mode."""
+    process = subprocess.Popen([sys.executable, "-c", WAITING], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, **settings)
     try:
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(number)
-        errors = process.communicate(timeout=30)[1]
+        yield process
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number, status", STATUSES)
+def test_signals_end_a_process(number, status):
+    with waiting_process() as process:
+        process.send_signal(number)
+        errors = process.communicate(timeout=30)[1]
     assert process.returncode == status
-    assert "Traceback" not in errors and errors.count("\n") <= 1
+    assert "Traceback" not in errors and errors.splitlines()[0] == "stopped"
+    assert errors.count("\n") <= 2
+
+
+@pytest.mark.parametrize("number, status", STATUSES)
+def test_signals_end_a_process_whose_reader_has_gone(number, status):
+    """Ctrl-C in a pipeline ends `tee`, too: a line that nobody reads changes no status."""
+    with waiting_process() as process:
+        process.stderr.close()
+        process.stdout.close()
+        process.send_signal(number)
+        assert process.wait(30) == status
+        process.stdout = process.stderr = None
+
+
+def test_nohup_keeps_a_process_alive():
+    ignore = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    with waiting_process(preexec_fn=ignore) as process:
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+
+
+def test_a_closed_terminal_ends_a_process():
+    """What is said after the hangup fails at the terminal."""
+    process_id, terminal = pty.fork()
+    if not process_id:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", WAITING])
+    assert os.read(terminal, 100).startswith(b"ready")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]) == 129
 
 
 def test_a_reader_that_leaves_is_no_error(tmp_path):

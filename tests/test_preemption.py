@@ -28,7 +28,7 @@ from training import callbacks
 pytestmark = pytest.mark.training
 
 ONE_BLOCK = (network.Stage(3, 1, 8, 1, 1),)
-TERM, INT = signal.SIGTERM, signal.SIGINT
+TERM, INT, HUP = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 EACH_STEP = ("--checkpoint_minutes", 1e-9)
 FROZEN = ("--freeze_epochs", 1, "--ema", 0.5, "--accumulate", 2)
 CACHED = ("--freeze_epochs", 1, "--cache_features", "--ema", 0.5)
@@ -36,11 +36,12 @@ CACHED = ("--freeze_epochs", 1, "--cache_features", "--ema", 0.5)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_block():
-    before = signal.getsignal(TERM)  # a command sets it
+    before = {number: signal.getsignal(number) for number in (INT, TERM, HUP)}  # a command sets them
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "STAGES", ONE_BLOCK)
         yield
-    signal.signal(TERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def go(*words):
@@ -147,7 +148,7 @@ def rates(path):
 
 
 @pytest.mark.parametrize("more, stops", [
-    ((), [(TERM, 0, "train", 1), (INT, 1, "test", 0)]),
+    ((), [(TERM, 0, "train", 1), (INT, 1, "test", 0), (HUP, 2, "train", 0)]),
     (FROZEN, [(INT, 0, "test", 0), (TERM, 1, "train", 1), (TERM, 2, "test", 1)]),
     (CACHED, [(TERM, 0, "train", 1), (INT, 0, "test", 0)]),
 ], ids=["plain", "frozen", "cached"])
@@ -158,7 +159,7 @@ def test_stopped_by_signals_again_and_again(data, tmp_path, wholes, more, stops)
     for number, epoch, part, batch in stops:
         with at(epoch, part, batch, signals(number)):
             result = go(*start)
-        assert result.status == {TERM: 143, INT: 130}[number], result.err
+        assert result.status == {TERM: 143, INT: 130, HUP: 129}[number], result.err
         steps = batch + 1 if part == "train" else 3
         assert checkpoints(path)[-1] == f"{epoch:05}-{steps:07}.npz"
         assert f"--resume run continues after epoch {epoch}, step {steps}" in result.err

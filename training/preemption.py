@@ -1,5 +1,6 @@
 """Stopping in the middle of an epoch, and resuming there."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -9,14 +10,22 @@ import time
 import keras
 import numpy as np
 
+from common.console import tolerate_closed_output
 from compute.keras_patches import skip_steps
 from training.averaging import averaged_weights
 
+# Windows has no SIGHUP.
+ENDING_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 NOTICE = b"\nstopping after this batch, with a checkpoint; once more stops at once\n"
 
 
 class Interruptions:
-    """A context in which Ctrl-C and SIGTERM wait for the end of the batch; a second one does not.
+    """A context in which signals that end a process wait for the end of the batch.
+
+    These are Ctrl-C, SIGTERM and, where a system has it, SIGHUP, which a closed terminal sends.
+    A second one does not wait. One that is ignored, as SIGHUP is under nohup, stays so.
 
     Attributes:
         signal_number: int, the signal that waits, or None.
@@ -28,7 +37,7 @@ class Interruptions:
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
-            for signal_number in (signal.SIGINT, signal.SIGTERM):
+            for signal_number in ENDING_SIGNALS:
                 if signal.getsignal(signal_number) != signal.SIG_IGN:  # a shell's background, say
                     self.previous_handlers[signal_number] = signal.signal(signal_number, self._note)
         return self
@@ -44,7 +53,9 @@ class Interruptions:
             self.signal_number = signal_number
             self.end()
         self.signal_number = signal_number
-        os.write(2, NOTICE)  # not print, which may be in use right now
+        tolerate_closed_output()
+        with contextlib.suppress(OSError):
+            os.write(2, NOTICE)  # not print, which may be in use right now
 
     def end(self):
         """Does what the signal asks for."""
