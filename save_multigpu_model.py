@@ -112,6 +112,7 @@ def largest_difference(folder, images, expected, visible):
             [sys.executable, "-c", SCRIPT, os.path.abspath(folder), images_path, answers_path],
             capture_output=True,
             text=True,
+            errors="replace",
             cwd=scratch_folder,
             env={**os.environ, "CUDA_VISIBLE_DEVICES": visible, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )

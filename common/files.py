@@ -84,12 +84,14 @@ def flush(path):
     Args:
         path: str, of a file or folder.
     """
-    flags = os.O_RDONLY
-    if os.name == "nt":
-        if os.path.isdir(path):  # Windows opens files alone, and flushes those open for writing
+    # Windows flushes only files that are open for writing, and opens no folder.
+    flags = os.O_RDWR | os.O_BINARY if os.name == "nt" else os.O_RDONLY
+    try:
+        descriptor = os.open(path, flags)
+    except PermissionError:
+        if os.path.isdir(path):
             return
-        flags = os.O_RDWR | os.O_BINARY
-    descriptor = os.open(path, flags)
+        raise
     try:
         os.fsync(descriptor)
     finally:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from common.file_names import is_portable
 from modeling import backbones
 
 
@@ -158,7 +159,7 @@ def _fractions(text):
 
 def _folder_name(text):
     _not_empty(text)
-    if text.startswith(".") or any(letter in '/\\:*?"<>|' or letter < " " for letter in text):
+    if text.startswith(".") or not is_portable(text):
         raise ValueError
     return text
 
@@ -225,7 +226,8 @@ RUN = OptionType(
 )
 RUN_NAME = OptionType(
     convert=_folder_name,
-    allowed='a folder name without any of / \\ : * ? " < > | and without a dot at its start',
+    allowed='a folder name without any of / \\ : * ? " < > | and without a dot at its start or '
+    "end, which Windows has not reserved, as it has con, nul and aux",
     metavar="NAME",
     allowed_in_help=False,
 )

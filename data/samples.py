@@ -23,6 +23,7 @@ from data.image_files import (
     is_system_name,
 )
 
+READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 MAX_LINE = 4096  # bytes of a text file; one line with a file name is far shorter
 
 
@@ -168,7 +169,7 @@ def read_label(folder, image_name, class_names, labels_path):
 def _read_line(text_path, image_name):
     """The only line of a text file, without the white space at its end."""
     try:
-        descriptor = os.open(text_path, os.O_RDONLY)  # half the time of open() on small files
+        descriptor = os.open(text_path, READ_BYTES)  # half the time of open() on small files
         try:
             data = os.read(descriptor, MAX_LINE + 1)
         finally:

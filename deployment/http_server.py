@@ -2,13 +2,14 @@
 
 import logging
 import secrets
+import select
 import socket
 import time
 
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
-from waitress.wasyncore import close_all, dispatcher, poll2
 
 from deployment.http_errors import HEADERS, INTERNAL, JSON, error_body, too_large
 
@@ -16,6 +17,7 @@ CONNECTIONS = 500  # each may hold a file open as well; processes often may open
 SPARE_THREADS = 16  # for requests that do not wait for the model: refusals, health checks
 MAX_THREADS = 1000
 LINGER = 5  # seconds in which a client may send the rest of a refused body
+_poll = wasyncore.poll2 if hasattr(select, "poll") else wasyncore.poll  # Windows has only select
 GRACE = 0.2  # seconds after a signal in which requests that are already sent still arrive
 
 
@@ -122,7 +124,7 @@ def run(server, state):
         state: `prediction_service.State`; its attribute `closing` ends it.
     """
     while not state.closing:
-        poll2(0.1, server._map)  # a signal does not interrupt it
+        _poll(0.1, server._map)  # a signal does not interrupt it
 
 
 def drain(server, seconds):
@@ -138,11 +140,11 @@ def drain(server, seconds):
     server.ending = True
     started_at = time.monotonic()
     while time.monotonic() < started_at + GRACE:
-        poll2(GRACE / 4, server._map)
-    dispatcher.close(server)
+        _poll(GRACE / 4, server._map)
+    wasyncore.dispatcher.close(server)
     while (under_way := _count_under_way(server)) and time.monotonic() < started_at + seconds:
-        poll2(0.1, server._map)
-    close_all(server._map)
+        _poll(0.1, server._map)
+    wasyncore.close_all(server._map)
     return under_way
 
 

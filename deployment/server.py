@@ -22,6 +22,8 @@ from runs import run_folder
 MIN_TOKEN = 16  # characters
 SHUTDOWN = 30  # seconds in which requests under way are finished
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+RELOADING_SIGNALS = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # Windows has none
+HAS_PROCESSES = hasattr(os, "fork") and hasattr(os, "sched_setaffinity")  # that is: Linux
 
 
 def main(options: ServeOptions):
@@ -30,7 +32,13 @@ def main(options: ServeOptions):
     Args:
         options: options of the mode.
     """
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to load again
+    for signal_number in RELOADING_SIGNALS:
+        signal.signal(signal_number, signal.SIG_IGN)  # until there is a model to load again
+    if options.workers > 1 and not HAS_PROCESSES:
+        raise InputError(
+            f"--workers: {options.workers} processes need Linux; this system allows 1, which "
+            "computes on all cores"
+        )
     token = read_token(options.token_file) if options.token_file else None
     check_host(options)
     model_path = run_folder.find(options.model, options.save_dir, "--model")
@@ -64,6 +72,8 @@ def print_ready_line(options, url, about):
 def serve(options, model_path, token, listener, announce):
     """Serves in this process until SIGTERM or SIGINT; SIGHUP loads the model again.
 
+    Windows has no SIGHUP: the server is started again for another model.
+
     Args:
         options: options of the mode.
         model_path: str, a run or an exported model.
@@ -91,7 +101,8 @@ def serve(options, model_path, token, listener, announce):
     loader = ModelLoader(options, model_path, state, server_metrics, on_first_model)
     for signal_number in ENDING_SIGNALS:
         signal.signal(signal_number, lambda *_: setattr(state, "closing", True))
-    signal.signal(signal.SIGHUP, lambda *_: loader.reload())
+    for signal_number in RELOADING_SIGNALS:
+        signal.signal(signal_number, lambda *_: loader.reload())
     settings = Settings(
         top_k=options.top_k,
         # A request with more images than may wait would be refused for ever.
@@ -136,7 +147,7 @@ def _shut_down(server, loader, state):
     log("ended")
     # When Python exits, signals get their default action again: one more would make a failure of
     # a process that ended well.
-    for signal_number in (*ENDING_SIGNALS, signal.SIGHUP):
+    for signal_number in (*ENDING_SIGNALS, *RELOADING_SIGNALS):
         signal.signal(signal_number, signal.SIG_IGN)
 
 

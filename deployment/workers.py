@@ -1,4 +1,7 @@
-"""Several processes that serve, each with its own copy of the model, and their supervisor."""
+"""Several processes that serve, each with its own copy of the model, and their supervisor.
+
+For Linux alone: the processes are forks that share a socket.
+"""
 
 import json
 import os
@@ -165,10 +168,9 @@ class Supervisor:
         os.close(self._lifeline[1])
         lifeline_end = self._lifeline[0]
         threading.Thread(target=_end_with_supervisor, args=(lifeline_end,), daemon=True).start()
-        if hasattr(os, "sched_setaffinity"):  # runtimes start as many threads as they see cores
-            cores = sorted(os.sched_getaffinity(0))
-            own_cores = cores[index :: self._count] or {cores[index % len(cores)]}
-            os.sched_setaffinity(0, own_cores)
+        cores = sorted(os.sched_getaffinity(0))  # runtimes start as many threads as they see cores
+        own_cores = cores[index :: self._count] or {cores[index % len(cores)]}
+        os.sched_setaffinity(0, own_cores)
 
     def _work_and_report(self, report_end):
         """Runs `work` to its end; returns the process's exit status."""

@@ -7,6 +7,7 @@ trained model has memorized the label. For any other image the model's answer is
 section 3.1).
 """
 
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -134,10 +135,11 @@ def _recorded(images, samples):
     folder = os.path.realpath(samples.folder)
     image_folders = {os.path.dirname(path) for path in images}
     if images and not any(map(os.path.isdir, image_folders)):
-        old_folder = os.path.commonpath(image_folders)  # of all classes, where each has its own
-        by_name = {os.path.relpath(path, old_folder): entry for path, entry in images.items()}
-        if by_name.keys() <= set(samples.file_names):
-            return [by_name.get(file_name) for file_name in samples.file_names]
+        with contextlib.suppress(ValueError):  # Windows: they were on several drives
+            old_folder = os.path.commonpath(image_folders)  # of all classes, if each has its own
+            by_name = {os.path.relpath(path, old_folder): entry for path, entry in images.items()}
+            if by_name.keys() <= set(samples.file_names):
+                return [by_name.get(file_name) for file_name in samples.file_names]
     return [images.get(os.path.join(folder, file_name)) for file_name in samples.file_names]
 
 

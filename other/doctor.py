@@ -369,7 +369,8 @@ def export(options):
     from prediction import runtimes
 
     names = list(filter(runtimes.is_installed, runtimes.RUNTIMES))
-    with tempfile.TemporaryDirectory() as folder:
+    # Windows keeps files that a runtime has open.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
 
         def prove(name):
             model, images, _ = tiny_model()

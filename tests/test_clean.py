@@ -240,14 +240,14 @@ def test_an_interruption_at_any_move_can_be_undone(data, findings, tmp_path, mon
 
 def another_disk(monkeypatch, folder):
     """Lets renames into or out of `folder` fail as between two disks."""
-    rename = os.rename
+    replace = os.replace
 
     def between(one, two):
         if (str(folder) in os.path.abspath(one)) != (str(folder) in os.path.abspath(two)):
             raise OSError(errno.EXDEV, "Invalid cross-device link", one)
-        rename(one, two)
+        replace(one, two)
 
-    monkeypatch.setattr(os, "rename", between)
+    monkeypatch.setattr(os, "replace", between)
 
 
 def test_across_disks(data, findings, tmp_path, monkeypatch):

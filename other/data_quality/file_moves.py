@@ -52,7 +52,7 @@ def move_file(source, target):
         OSError: the file cannot be moved, and is where it was.
     """
     try:
-        os.rename(source, target)
+        os.replace(source, target)  # os.rename, on Windows, refuses a target that exists
         return
     except OSError as error:
         if error.errno != errno.EXDEV:
@@ -61,7 +61,7 @@ def move_file(source, target):
         shutil.copy2(source, partial, follow_symlinks=False)
         if not os.path.islink(partial):
             flush(partial)
-        os.rename(partial, target)
+        os.replace(partial, target)
         flush(os.path.dirname(target))
         try:
             os.unlink(source)
