@@ -15,12 +15,13 @@ import numpy as np
 
 from common.errors import ImageError, InputError, RunError, StuckError
 from compute.devices import SINGLE_DEVICE
-from data.augmentation import Augmentation, augment
+from data.augmentation import NO_AUGMENTATION, Augmentation, load_augmented
 from data.auto_augment import ImagePolicy
 from data.decoding import load
 from data.epoch_sampler import EpochSampler
 from data.mixing import Mixing, mix
 from data.prefetching import DEFAULT_READING, Prefetcher
+from data.random_streams import random_stream
 
 IMAGES_PER_TASK = 4  # enough to make the hand-over cheap, few enough to spread a batch
 # Last number of a generator's seed, so that no two uses of randomness share one; 4 is
@@ -236,26 +237,27 @@ class ImageBatches(keras.utils.PyDataset):
         for row in row_numbers:
             position = int(batch.positions[row])
             image_path = os.path.join(self.samples.folder, self.samples.file_names[position])
+            draw = (self.variation.seed, batch.epoch, position, int(batch.repeats[row]))
             try:
                 with self._prefetcher.reading(image_path):
-                    load(image_path, self.preprocessing, out=batch.x[row])
+                    self._load(image_path, batch.x[row], draw)
             except ImageError as error:
                 self._count_undecodable(position, image_path, batch.epoch, error)
                 batch.x[row], batch.sample_weight[row] = 0, 0
                 continue
-            self._augment(batch.x[row], batch.epoch, position, int(batch.repeats[row]))
+            if self._image_policy:
+                self._image_policy(
+                    batch.x[row],
+                    np.random.default_rng((*draw, RANDAUGMENT)),
+                    np.random.default_rng((*draw, AUGMIX)),
+                )
 
-    def _augment(self, image, epoch, position, repeat):
-        # A last number 0 counts as none: the first draw's seed is (seed, epoch, position).
-        draw = (self.variation.seed, epoch, position, repeat)
-        if self.variation.augmentation != Augmentation():
-            augment(image, self.variation.augmentation, np.random.default_rng(draw))
-        if self._image_policy:
-            self._image_policy(
-                image,
-                np.random.default_rng((*draw, RANDAUGMENT)),
-                np.random.default_rng((*draw, AUGMIX)),
-            )
+    def _load(self, image_path, out, draw):
+        augmentation = self.variation.augmentation
+        if augmentation == NO_AUGMENTATION:
+            load(image_path, self.preprocessing, out=out)
+        else:
+            load_augmented(image_path, self.preprocessing, augmentation, random_stream(*draw), out)
 
     def _count_undecodable(self, position, image_path, epoch, error):
         with self._undecodable_lock:

@@ -1,17 +1,10 @@
-"""The augmentations of one image and their order: flips, shift, rotation, zoom, erasing.
+"""The augmentations of one image and their order: flips, shift, rotation, zoom, erasing."""
 
-Flips, shift, rotation and zoom are one affine map, sampled once: one pass over the pixels, and
-no blur upon blur. Keras's layers `RandomTranslation`, `RandomRotation` and `RandomZoom` would
-resample the image three times.
-"""
-
-import math
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-
-from data.buffers import scratch
+from data.decoding import load
+from data.geometry import Preprocessing
+from data.warping import Movement, Warp, move_to_square
 from random_eraser import random_eraser
 
 # Fraction of the images that are shifted, rotated and zoomed. The others stay as they are, as all
@@ -39,6 +32,9 @@ class Augmentation(NamedTuple):
     random_eraser: float = 0.0
 
 
+NO_AUGMENTATION = Augmentation()
+
+
 def augment(image, augmentation, generator):
     """Applies the augmentations to one image, in place.
 
@@ -60,50 +56,48 @@ def augment(image, augmentation, generator):
     augment(image, Augmentation(horizontal_flip=True, rotation=15.0), np.random.default_rng(0))
     ```
     """
-    draws = generator.random(7)
-    flip_x = augmentation.horizontal_flip and draws[0] < 0.5
-    flip_y = augmentation.vertical_flip and draws[1] < 0.5
-    shift_x, shift_y, turn, scaling = draws[2:6] * 2 - 1
-    is_warping = augmentation.shift or augmentation.rotation or augmentation.zoom
-    if is_warping and draws[6] < WARPED_FRACTION:
-        affine_matrix = _affine(
-            image.shape[0],
-            augmentation.shift * shift_x,
-            augmentation.shift * shift_y,
-            augmentation.rotation * turn,
-            1 + augmentation.zoom * scaling,
-            flip_x,
-            flip_y,
-        )
-        _warp(image, affine_matrix)
-    elif flip_x or flip_y:
-        image[...] = cv2.flip(image, -1 if flip_x and flip_y else int(flip_x))
+    movement = _draw_movement(augmentation, generator)
+    move_to_square(image, Preprocessing(len(image), "stretch"), movement, image)
     return random_eraser(image, generator, augmentation.random_eraser)
 
 
-def _warp(image, affine_matrix):
-    # With four channels OpenCV is more than twice as fast as with three.
-    rgba_shape = (*image.shape[:2], 4)
-    source = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, dst=scratch("source", rgba_shape))
-    target = cv2.warpAffine(
-        source,
-        affine_matrix,
-        rgba_shape[1::-1],
-        dst=scratch("target", rgba_shape),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    cv2.cvtColor(target, cv2.COLOR_RGBA2RGB, dst=image)
+def load_augmented(source, preprocessing, augmentation, generator, out):
+    """What `decoding.load` and then `augment` do, with one resampling instead of two.
+
+    Args:
+        source: str or path of the file, or its bytes.
+        preprocessing: `geometry.Preprocessing`, which gives the side S.
+        augmentation: an `Augmentation`.
+        generator: a `numpy.random.Generator`.
+        out: uint8 (S, S, 3) to write to, a row of a batch.
+
+    Returns:
+        uint8 (S, S, 3), `out`.
+
+    Raises:
+        ImageError: the image cannot be read or decoded.
+    """
+    movement = _draw_movement(augmentation, generator)
+
+    def to_square(image, preprocessing, out, shape):
+        return move_to_square(image, preprocessing, movement, out, shape)
+
+    load(source, preprocessing, out=out, to_square=to_square)
+    return random_eraser(out, generator, augmentation.random_eraser)
 
 
-def _affine(size, shift_x, shift_y, degrees, scale, flip_x, flip_y):
-    """2x3 matrix from source to target pixels, about the centre of the image."""
-    center = (size - 1) / 2
-    cosine = scale * math.cos(math.radians(degrees))
-    sine = scale * math.sin(math.radians(degrees))
-    mirror_x, mirror_y = (-1 if flip_x else 1), (-1 if flip_y else 1)
-    linear_part = np.array(
-        [[cosine * mirror_x, sine * mirror_y], [-sine * mirror_x, cosine * mirror_y]]
+def _draw_movement(augmentation, generator):
+    draws = generator.random(7).tolist()
+    flip_x = augmentation.horizontal_flip and draws[0] < 0.5
+    flip_y = augmentation.vertical_flip and draws[1] < 0.5
+    shift_x, shift_y, turn, scaling = (draw * 2 - 1 for draw in draws[2:6])
+    is_warping = augmentation.shift or augmentation.rotation or augmentation.zoom
+    if not is_warping or draws[6] >= WARPED_FRACTION:
+        return Movement(flip_x, flip_y)
+    warp = Warp(
+        augmentation.shift * shift_x,
+        augmentation.shift * shift_y,
+        augmentation.rotation * turn,
+        1 + augmentation.zoom * scaling,
     )
-    translation = center - linear_part.sum(axis=1) * center + np.array([shift_x, shift_y]) * size
-    return np.column_stack([linear_part, translation])
+    return Movement(flip_x, flip_y, warp)

@@ -26,6 +26,20 @@ class Preprocessing(NamedTuple):
     max_pixels: int = MAX_PIXELS
 
 
+class Box(NamedTuple):
+    """A rectangle of pixels.
+
+    Attributes:
+        top, left: int, its first row and column.
+        height, width: int, in pixels.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
 def resize_to_square(image, preprocessing, out=None, shape=None):
     """Resizes an image of any size to the model's square.
 
@@ -47,13 +61,7 @@ def resize_to_square(image, preprocessing, out=None, shape=None):
     size = preprocessing.size
     if out is None:
         out = np.empty((size, size, 3), np.uint8)
-    if preprocessing.resize == "crop":
-        side = min(image.shape[:2])
-        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-        _resize(image[top : top + side, left : left + side], out)
-        return out
-    height, width = target_size(*(shape or image.shape[:2]), preprocessing)
-    top, left = (size - height) // 2, (size - width) // 2
+    image, (top, left, height, width) = place_in_square(image, preprocessing, shape)
     fill_color = preprocessing.fill_color
     if len(set(fill_color)) == 1:
         fill_color = fill_color[0]  # a grey fills a row in one go
@@ -68,6 +76,27 @@ def resize_to_square(image, preprocessing, out=None, shape=None):
             bar[...] = fill_color
     _resize(image, out[top : top + height, left : left + width])
     return out
+
+
+def place_in_square(image, preprocessing, shape=None):
+    """Which part of an image goes where in the model's square.
+
+    Args:
+        image: uint8 (height, width, 3).
+        preprocessing: a `Preprocessing`.
+        shape: (height, width) of the file, if `image` was decoded at a reduced scale.
+
+    Returns:
+        (uint8 (height, width, 3), a view of the part of `image` that is seen; the `Box` of the
+        square that it fills).
+    """
+    size = preprocessing.size
+    if preprocessing.resize == "crop":
+        side = min(image.shape[:2])
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        return image[top : top + side, left : left + side], Box(0, 0, size, size)
+    height, width = target_size(*(shape or image.shape[:2]), preprocessing)
+    return image, Box((size - height) // 2, (size - width) // 2, height, width)
 
 
 def target_size(height, width, preprocessing):

@@ -1,13 +1,23 @@
-"""data/augmentation.py and random_eraser.py against NumPy, places and rules worked out by hand."""
+"""data/augmentation.py, warping.py, random_streams.py and random_eraser.py.
 
+Against NumPy, SciPy, places and rules worked out by hand.
+"""
+
+import io
 import math
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.ndimage import map_coordinates
 from scipy.stats import ks_2samp
 
-from data.augmentation import Augmentation, augment
+from data.augmentation import Augmentation, augment, load_augmented
+from data.geometry import Preprocessing
+from data.random_streams import random_stream
+from data.warping import Movement, Warp, move_to_square
 from random_eraser import random_eraser
 
 EVERYTHING = Augmentation(True, True, 0.1, 20.0, 0.2, 1.0)
@@ -215,6 +225,169 @@ def test_repeatable_from_the_generator():
     augment(two, EVERYTHING, np.random.default_rng(5))
     augment(other, EVERYTHING, np.random.default_rng(6))
     assert np.array_equal(one, two) and not np.array_equal(one, other)
+
+
+# Resizing and moving in one pass
+
+FILL = (10, 200, 90)
+
+
+def smooth(height, width):
+    """A picture of slow waves, which one resampling and two show nearly alike."""
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin(5 * x + 3 * y), np.cos(4 * y - x), np.sin(6 * x * y)]
+    return np.rint(127.5 + 100 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def moved_by_scipy(image, size, resize, movement):
+    """The moved square: each pixel is traced back through shift, zoom, turn, flips and resize."""
+    if resize == "crop":
+        side = min(image.shape[:2])
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        image = image[top : top + side, left : left + side]
+    height, width = image.shape[:2]
+    inner_height = inner_width = size
+    if resize == "letterbox":
+        inner_height, inner_width = (round(n * size / max(height, width)) for n in (height, width))
+    top, left = (size - inner_height) // 2, (size - inner_width) // 2
+    y, x = np.mgrid[:size, :size].astype(float)
+    middle = (size - 1) / 2
+    warp = movement.warp
+    offset = (x - middle - warp.shift_x * size) + 1j * (y - middle - warp.shift_y * size)
+    offset /= warp.scale * np.exp(-1j * math.radians(warp.degrees))
+    x = middle + offset.real * (-1 if movement.flip_x else 1)
+    y = middle + offset.imag * (-1 if movement.flip_y else 1)
+    x, y = x.clip(0, size - 1), y.clip(0, size - 1)  # outside repeats the border of the square
+    bottom, right = top + inner_height - 1, left + inner_width - 1
+    at = (y - top + 0.5) * height / inner_height - 0.5, (x - left + 0.5) * width / inner_width - 0.5
+    channels = image.astype(float).transpose(2, 0, 1)
+    moved = [map_coordinates(channel, at, order=1, mode="nearest") for channel in channels]
+    moved = np.stack(moved, axis=-1)
+    # A pixel to either side of a bar's edge is a mixture.
+    inside = (y >= top) & (y <= bottom) & (x >= left) & (x <= right)
+    bar = (y < top - 1) | (y > bottom + 1) | (x < left - 1) | (x > right + 1)
+    moved[bar] = FILL
+    return moved, inside | bar
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "crop", "stretch"])
+@pytest.mark.parametrize("height, width", [
+    (60, 80), (90, 50), (30, 31), (48, 48), (400, 300), (7, 9),
+])
+def test_resizing_and_moving_at_once(height, width, resize):
+    generator = np.random.default_rng(height)
+    for flips in range(4):
+        shift_x, shift_y, turn, zoom = generator.uniform(-1, 1, 4)
+        warp = Warp(0.3 * shift_x, 0.3 * shift_y, 60 * turn, 1 + 0.4 * zoom)
+        movement = Movement(bool(flips & 1), bool(flips & 2), warp)
+        image, out = smooth(height, width), np.empty((48, 48, 3), np.uint8)
+        before = image.copy()
+        assert move_to_square(image, Preprocessing(48, resize, FILL), movement, out) is out
+        expected, is_known = moved_by_scipy(image, 48, resize, movement)
+        difference = np.abs(out - expected)[is_known]
+        assert difference.max() <= 6 and difference.mean() < 1
+        assert np.array_equal(image, before)
+
+
+def test_far_outside_is_the_border_or_the_bar():
+    image = np.full((20, 40, 3), 100, np.uint8)
+    out = np.empty((40, 40, 3), np.uint8)
+    movement = Movement(warp=Warp(scale=0.1, shift_x=0.5))
+    move_to_square(image, Preprocessing(40, fill_color=FILL), movement, out)
+    # Bars above and below; the picture, two pixels high now, goes on to either side.
+    assert (out[:18] == FILL).all() and (out[22:] == FILL).all()
+    assert (np.abs(out[19:21].astype(int) - 100) < 60).all()
+    assert (out[19:21] == out[19:21, :1]).all()
+
+
+def test_a_bar_on_one_side_only():
+    """Of 41 pixels 40 are the picture: the bar is one column at the right, none at the left."""
+    image = np.full((41, 40, 3), 100, np.uint8)
+    out = np.empty((41, 41, 3), np.uint8)
+    for shift, expected in ((0.25, [100]), (-0.25, FILL)):
+        movement = Movement(warp=Warp(shift_x=shift))
+        move_to_square(image, Preprocessing(41, fill_color=FILL), movement, out)
+        assert (out[:, :9] == 100).all() if shift > 0 else (out[:, -9:] == expected).all()
+
+
+def test_no_pixel_is_skipped_where_the_picture_shrinks_much():
+    """Columns of black and white become grey: bilinear sampling would show some of either."""
+    image = np.zeros((300, 300, 3), np.uint8)
+    image[:, ::2] = 200
+    out = np.empty((50, 50, 3), np.uint8)
+    move_to_square(image, Preprocessing(50), Movement(warp=Warp(degrees=3.0)), out)
+    assert np.abs(out.astype(int) - 100).max() <= 2
+
+
+def test_a_photo_reduced_by_its_decoder_keeps_its_place():
+    """The sizes of the file count, also where the decoder has rounded: 402 to 202, 303 to 152."""
+    file = io.BytesIO()
+    Image.fromarray(smooth(402, 303)).save(file, "JPEG", quality=95)
+    options = Augmentation(True, True, 0.2, 30.0, 0.2, 0.0)
+    for seed in range(8):
+        out = np.empty((200, 200, 3), np.uint8)
+        preprocessing = Preprocessing(200, fill_color=FILL)
+        stream = np.random.default_rng(seed)
+        load_augmented(file.getvalue(), preprocessing, options, stream, out)
+        draws = np.random.default_rng(seed).random(7)
+        if draws[6] >= 0.75:
+            continue
+        moves = draws * 2 - 1
+        warp = Warp(0.2 * moves[2], 0.2 * moves[3], 30 * moves[4], 1 + 0.2 * moves[5])
+        movement = Movement(draws[0] < 0.5, draws[1] < 0.5, warp)
+        expected, is_known = moved_by_scipy(smooth(402, 303), 200, "letterbox", movement)
+        difference = np.abs(out - expected)[is_known]
+        assert difference.mean() < 1.5 and np.percentile(difference, 99) < 8
+
+
+def test_loading_erases_as_well():
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40), (99, 99, 99)).save(file, "PNG")
+    loaded, in_memory = np.empty((40, 40, 3), np.uint8), np.full((40, 40, 3), 99, np.uint8)
+    load_augmented(
+        file.getvalue(), Preprocessing(40), EVERYTHING, np.random.default_rng(1), loaded
+    )
+    augment(in_memory, EVERYTHING, np.random.default_rng(1))
+    assert np.array_equal(loaded, in_memory) and (loaded != 99).any()
+
+
+# Streams of random numbers
+
+
+def test_a_stream_is_numpys_philox():
+    for draw in ((0, 0, 0, 0), (2**31 - 1, 3, 70_000, 2), (5, 0, 1, 0)):
+        seed, *counter = draw
+        philox = np.random.Philox(key=[seed, 0], counter=[0, *counter])
+        expected = np.random.Generator(philox)
+        stream = random_stream(*draw)
+        assert np.array_equal(stream.random(9), expected.random(9))
+        assert np.array_equal(stream.integers(0, 256, 9, np.uint8),
+                              expected.integers(0, 256, 9, np.uint8))
+
+
+def test_a_stream_does_not_depend_on_what_was_drawn_before():
+    first = random_stream(1, 2, 3, 4).integers(0, 2**32, 5, np.uint32)
+    random_stream(1, 2, 3, 5).integers(0, 2**32, 3, np.uint32)  # leaves a half number behind
+    assert np.array_equal(random_stream(1, 2, 3, 4).integers(0, 2**32, 5, np.uint32), first)
+
+
+def test_streams_of_different_arguments_differ():
+    draws = [(1, 2, 3, 4), (1, 2, 4, 3), (2, 1, 3, 4), (1, 3, 2, 4), (1, 2, 3, 5), (0, 2, 3, 4)]
+    assert len({tuple(random_stream(*draw).random(3)) for draw in draws}) == len(draws)
+    many = np.array([random_stream(0, 0, position, 0).random(2) for position in range(2000)])
+    assert abs(np.corrcoef(many.T)[0, 1]) < 0.1 and abs(many.mean() - 0.5) < 0.02
+    assert abs(np.corrcoef(many[1:, 0], many[:-1, 0])[0, 1]) < 0.1
+
+
+def test_each_thread_has_its_own_stream():
+    stream = random_stream(0, 0, 0, 0)
+    expected = [stream.random(), stream.random()]
+    stream = random_stream(0, 0, 0, 0)
+    drawn = [stream.random()]
+    thread = threading.Thread(target=lambda: random_stream(9, 9, 9, 9).random())
+    thread.start()
+    thread.join()
+    assert [*drawn, stream.random()] == expected
 
 
 # One option never changes what another does
