@@ -11,12 +11,14 @@ import io
 import re
 import struct
 
+from data.av1_sizes import av1_sizes
+
 HEIF, AVIF = "HEIF", "AVIF"
 # Brands, ISO/IEC 23008-12 and AVIF 1.1; the general ones leave the codec open
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 AVIF_BRANDS = (b"avif", b"avis")
 GENERAL_BRANDS = (b"mif1", b"msf1")
-MAX_BRANDS = 64
+MAX_BRANDS, MAX_BOXES = 64, 10_000  # of a file that is looked at
 # Boxes of ISO/IEC 14496-12 and 23008-12: that of an EXIF item, before its type; a size
 EXIF_ITEM = re.compile(rb"(infe\x02.{7}|infe\x03.{9})Exif", re.DOTALL)
 SIZE_BOX = re.compile(rb"\0\0\0\x14ispe\0{4}(.{8})", re.DOTALL)
@@ -64,7 +66,10 @@ def open_container(image_file, container):
     """
     opener = _opener(container)
     try:
-        return opener(image_file)
+        image = opener(image_file)
+        if container == AVIF or image.info.get("primary"):
+            return image
+        raise OtherCodecError  # another picture is no substitute
     except Exception as error:
         if container == HEIF:
             # pi-heif leaves out pictures that libheif cannot decode: no size is left for Pillow.
@@ -74,19 +79,28 @@ def open_container(image_file, container):
     return opener(io.BytesIO(EXIF_ITEM.sub(rb"\1free", image_file.read())))
 
 
-def coded_size(data):
-    """The largest size that the boxes of a file announce, also that of what is cut off later.
+def coded_size(data, container):
+    """As many pixels as decoding a file touches, whatever the size of its picture.
 
-    The box `clap` can make a small picture of a large one, which is decoded all the same.
+    The box `clap` can make a small picture of a large one, and libavif scales a large one to the
+    announced size.
 
     Args:
         data: bytes of the file.
+        container: "HEIF" or "AVIF".
 
     Returns:
-        (height, width), two int, of its box `ispe` with most pixels; (0, 0) if it has none.
+        (height, width), two int: of the largest picture, with more rows where there are more than
+        two of that size (a picture and its opacity); (0, 0) if the file does not say.
     """
-    sizes = [struct.unpack(">II", match[1]) for match in SIZE_BOX.finditer(data)]
+    if container == AVIF:
+        sizes = av1_sizes(data)
+    else:  # libheif holds each picture to its box ispe
+        sizes = [struct.unpack(">II", match[1]) for match in SIZE_BOX.finditer(data)]
     width, height = max(sizes, key=lambda size: size[0] * size[1], default=(0, 0))
+    if container == AVIF and width:
+        total = sum(one * other for one, other in sizes)
+        height = max(height, total // (2 * width))
     return height, width
 
 
@@ -100,7 +114,9 @@ def is_cut_off(data):
         bool.
     """
     position = 0
-    while position < len(data):
+    for _ in range(MAX_BOXES):
+        if position >= len(data):
+            break
         size = int.from_bytes(data[position : position + 4], "big")
         if size == 0:  # up to the end of the file
             return False

@@ -74,7 +74,8 @@ def _decode(data, preprocessing, name):
             _scale_transparency(image)
         check_pixels(image.height, image.width, memory_per_pixel, preprocessing, name)
         if image.format in (heif.HEIF, heif.AVIF):
-            check_pixels(*heif.coded_size(data), memory_per_pixel, preprocessing, name)
+            coded_size = heif.coded_size(data, image.format)
+            check_pixels(*coded_size, memory_per_pixel, preprocessing, name)
         forget_xmp(image)  # Pillow turns a TIFF by it
         image.load()
         orientation = exif_orientation(image)

@@ -41,6 +41,7 @@ from data.samples import read_samples, write_sample
 from other import quarantine, relabel
 from runs import run_folder
 from tests import fuzz_requests
+from tests.heic_files import HEIC
 from training.normalization import read_normalization
 
 SECONDS, MEMORY = 5, 500_000_000  # the most that a reading may take; bytes above its start
@@ -169,13 +170,19 @@ SIZE_FIELDS = (
     (rb"\0,.{4}(.{4})", 2, "little"), (rb"VP8 .{7}\x9d\x01\x2a(.{4})", 2, "little"),
     (rb"VP8L.{5}(.{4})", 4, "little"), (rb"VP8X.{8}(.{6})", 3, "little"),
     (rb"[\x00-\x03\x06\x11\x15-\x17]\x01[\x03\x04]\0\x01\0{3}(.{4})", 4, "little"),  # of TIFF
+    (rb"ispe\0{4}(.{8})", 4, "big"),
+    (rb"(.{4})(?:meta|iprp|ipco|iloc|mdat|hvcC|av1C|clap)", 4, "big"),
+    (rb"iloc\0{4}.{8}(.{12})", 4, "big"), (rb"clap(.{32})", 4, "big"),
 )
 SIZES = (0, 1, 31, 33, 256, 1000, 5000, 14000, 14143, 16383, 32767, 65500, 65535, 65536, 2**24 - 1,
          2**31 - 1, 2**32 - 1)
 PIECES = re.compile(rb"(?=\xff[\xc0-\xcf\xd8-\xfe])|(?=.{4}(?:tEXt|IDAT|PLTE|fcTL|fdAT|eXIf|IEND))"
-                    rb"|(?=ANMF|VP8|ALPH|EXIF|!\xf9|,\0{4})", re.DOTALL)
+                    rb"|(?=ANMF|VP8|ALPH|EXIF|!\xf9|,\0{4})"
+                    rb"|(?=.{4}(?:ftyp|meta|infe|ipco|ispe|irot|hvcC|av1C|colr|pixi|mdat))",
+                    re.DOTALL)
 MAGICS = (b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF\x10\0\0\0WEBPVP8 ", b"GIF89a",
-          b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"%!PS-Adobe", b"P6 9 9 255\n", b"\0\0\0\x0cjP  ")
+          b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"%!PS-Adobe", b"P6 9 9 255\n", b"\0\0\0\x0cjP  ",
+          b"\0\0\0\x1cftypheic", b"\0\0\0\x1cftypavif")
 
 
 @functools.cache
@@ -187,7 +194,8 @@ def pictures():
     several = {"save_all": True, "append_images": [image.rotate(180)]}
     for mode, formats, extra in (
         ("1", "PNG BMP TIFF", {}), ("LA", "PNG", {}), ("P", "BMP TIFF", {}), ("L", "BMP GIF", {}),
-        ("RGB", "JPEG PNG WEBP TIFF", {"exif": turned}), ("RGB", "GIF PNG WEBP TIFF", several),
+        ("RGB", "JPEG PNG WEBP TIFF AVIF", {"exif": turned}),
+        ("RGB", "GIF PNG WEBP TIFF AVIF", several), ("RGBA", "AVIF", {"subsampling": "4:4:4"}),
         ("RGB", "JPEG", {"progressive": True}), ("P", "PNG GIF", {"transparency": 3}),
         ("RGB", "WEBP", {"lossless": True}), ("1", "TIFF", {"compression": "group4"}),
         *(("RGB", "TIFF", {"compression": each}) for each in ("jpeg", "tiff_lzw", "packbits")),
@@ -195,7 +203,7 @@ def pictures():
         for name in formats.split():
             image.convert(mode).save(file := io.BytesIO(), name, **extra)
             found.append(file.getvalue())
-    return found
+    return [*found, *HEIC.values()]
 
 
 def lie(data, generator):
@@ -250,6 +258,9 @@ IMAGES = {  # kind: bytes and generator -> bytes
     "repeated": repeat,
     "bomb": bomb,
     "many scans": scans,
+    "ISO media": lambda data, generator: generator.choice((lie, repeat, IMAGES["flipped"],
+        IMAGES["cut"]))(generator.choice([data for data in pictures() if data[4:8] == b"ftyp"]),
+                        generator),
     "appended": lambda data, generator: data + generator.choice(
         (data, generator.choice(pictures()), bytes(10**6), generator.randbytes(999))),
     "prefixed": lambda data, generator: generator.choice(MAGICS) + data[generator.randrange(9) :],

@@ -1,6 +1,7 @@
 """data/decoding.py and the formats against Pillow, NumPy and positions worked out by hand."""
 
 import io
+import re
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from heic_files import BLUE, GREEN, HEIC, PICTURE, RED
+from heic_files import BLUE, GREEN, HEIC, PICTURE, RED, heic_grid
 from PIL import Image, ImageOps, PngImagePlugin
 
 from common.errors import ImageError
 from data import decoding_limits, pillow_formats
+from data.av1_sizes import av1_sizes
 from data.decoding import decode, load
 from data.geometry import Preprocessing, resize_to_square, target_size
 from data.jpeg import _jpeg_parts, orientation_and_cost
@@ -233,6 +235,20 @@ def test_of_several_pictures_in_a_heic_the_primary_one_counts():
     assert difference(whole(HEIC["two"]), PICTURE[::-1]).max() <= 3
 
 
+def test_heic_of_several_tiles():
+    image = whole(heic_grid())
+    assert image.shape == (128, 128, 3)
+    for top in (0, 64):
+        for left in (0, 64):
+            assert difference(image[top : top + 48, left : left + 64], PICTURE).max() <= 2
+
+
+def test_a_tile_is_no_substitute_for_the_picture():
+    """The grid of a damaged file cannot be made; its tiles could be shown."""
+    with pytest.raises(ImageError, match="of a kind that is not read"):
+        load(heic_grid().replace(b"dimg", b"gone"), Preprocessing(8))
+
+
 @pytest.mark.parametrize("orientation", [2, 5, 6])
 def test_heic_is_turned_once(orientation):
     """Telephones write the orientation into the boxes and into the EXIF block."""
@@ -302,6 +318,25 @@ def test_giant_avif_is_refused_before_decoding():
 def test_a_heic_that_hides_its_size_is_refused():
     with pytest.raises(ImageError, match="cannot be decoded"):
         load(with_sides(HEIC["8 bits"], 16, 16), Preprocessing(8))
+
+
+@pytest.mark.parametrize("mode, options", [
+    ("RGB", {}), ("RGBA", {}), ("L", {}), ("RGB", {"save_all": True, "append_images": None}),
+    ("RGB", {"autotiling": False, "tile_cols": 1}), ("RGB", {"subsampling": "4:4:4"}),
+])
+def test_an_avif_that_hides_its_size_is_refused(mode, options):
+    """libavif decodes what the AV1 header says, and then scales it to what the box says."""
+    image = Image.fromarray(smooth(100, 300)).convert("RGBA")
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    options = {key: [image.convert(mode)] if key == "append_images" else value
+               for key, value in options.items()}
+    data = encode(image.convert(mode), "AVIF", **options)
+    assert {*av1_sizes(data)} == {(300, 100)}
+    hidden = re.sub(rb"(ispe\0{4}).{8}", rb"\1" + struct.pack(">II", 16, 16), data, flags=re.DOTALL)
+    for file in (data, hidden):
+        with pytest.raises(ImageError, match="300 x 100 pixels, more than the 29,999 allowed"):
+            load(file, Preprocessing(8, max_pixels=29_999))
+    load(data, Preprocessing(8, max_pixels=30_000))
 
 
 def test_heic_on_several_threads():
