@@ -11,6 +11,8 @@ import io
 import re
 import struct
 
+from PIL import ImageFile
+
 from data.av1_sizes import av1_sizes
 
 HEIF, AVIF = "HEIF", "AVIF"
@@ -18,6 +20,7 @@ HEIF, AVIF = "HEIF", "AVIF"
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 AVIF_BRANDS = (b"avif", b"avis")
 GENERAL_BRANDS = (b"mif1", b"msf1")
+CHROMA_444 = 3  # libheif's number of colours at full resolution
 MAX_BRANDS, MAX_BOXES = 64, 10_000  # of a file that is looked at
 # Boxes of ISO/IEC 14496-12 and 23008-12: that of an EXIF item, before its type; a size
 EXIF_ITEM = re.compile(rb"(infe\x02.{7}|infe\x03.{9})Exif", re.DOTALL)
@@ -64,19 +67,47 @@ def open_container(image_file, container):
         RuntimeError: pi-heif is not installed.
         Exception: the file is damaged, or of a kind that the decoder does not know.
     """
-    opener = _opener(container)
+    if container == HEIF:
+        return HeifImage(image_file)
+    opener = _avif_opener()
     try:
-        image = opener(image_file)
-        if container == AVIF or image.info.get("primary"):
-            return image
-        raise OtherCodecError  # another picture is no substitute
-    except Exception as error:
-        if container == HEIF:
-            # pi-heif leaves out pictures that libheif cannot decode: no size is left for Pillow.
-            raise (OtherCodecError() if "not identified" in str(error) else error) from None
-    # libavif refuses a file of which only the EXIF block is damaged: that gets another type.
-    image_file.seek(0)
-    return opener(io.BytesIO(EXIF_ITEM.sub(rb"\1free", image_file.read())))
+        return opener(image_file)
+    except Exception:
+        # libavif refuses a file of which only the EXIF block is damaged: that gets another type.
+        image_file.seek(0)
+        return opener(io.BytesIO(EXIF_ITEM.sub(rb"\1free", image_file.read())))
+
+
+class HeifImage(ImageFile.ImageFile):
+    """A HEIF file as a Pillow image: its primary picture, decoded by libheif when it is loaded.
+
+    The class of pi-heif reads the metadata as well, which are not needed here, and the process
+    ends if the type of one is not UTF-8 (version 1.4.0). So libheif is called as that class does.
+    """
+
+    format = HEIF
+
+    def _open(self):
+        load_file = _libheif()
+        # On the calling thread, as there are several; 8 bits; blue last; rows without gaps.
+        pictures = load_file(self.fp.read(), 0, True, False, True, True, "", False)
+        # None stands for a picture that libheif cannot decode; another one is no substitute.
+        self._picture = next((one for one in pictures if one and one.primary), None)
+        if self._picture is None:
+            raise OtherCodecError
+        self._size, self._mode = self._picture.size_mode
+        self.is_full_color = self._picture.chroma == CHROMA_444
+        self.n_frames = len(pictures)
+
+    def load(self):
+        """Decodes the picture once; see `PIL.ImageFile.ImageFile.load`."""
+        if self._picture:
+            picture, self._picture = self._picture, None
+            pixels = picture.data
+            self._size, self._mode = picture.size_mode
+            self.load_prepare()
+            self.frombytes(pixels, "raw", (self.mode, picture.stride))
+        return super().load()
 
 
 def coded_size(data, container):
@@ -127,21 +158,22 @@ def is_cut_off(data):
 
 
 @functools.cache
-def _opener(container):
-    """The class of Pillow images of a format; imported when the first such file comes."""
-    if container == AVIF:
-        from PIL import AvifImagePlugin
+def _avif_opener():
+    """Pillow's class of AVIF images, imported when the first one comes."""
+    from PIL import AvifImagePlugin
 
-        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-        return AvifImagePlugin.AvifImageFile
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # images are decoded on several threads anyway
+    return AvifImagePlugin.AvifImageFile
+
+
+@functools.cache
+def _libheif():
+    """The function of pi-heif that opens a file, imported when the first one comes."""
     try:
-        import pi_heif
+        import _pi_heif
     except ImportError:
         raise RuntimeError(
             "HEIC needs the package pi-heif, which is not installed; run "
             "pip install -r requirements.txt again"
         ) from None
-    # Images are decoded on several threads; one should not start more.
-    pi_heif.options.DECODE_THREADS = 0
-    pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
-    return pi_heif.HeifImageFile
+    return _pi_heif.load_file

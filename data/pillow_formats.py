@@ -190,7 +190,7 @@ def _memory_per_pixel(image, data):
     if image.format == heif.AVIF:
         return PILLOW_AVIF
     if image.format == heif.HEIF:
-        return PILLOW_HEIF_444 if image.info.get("chroma") == 444 else PILLOW_HEIF
+        return PILLOW_HEIF_444 if image.is_full_color else PILLOW_HEIF
     if image.format in ("JPEG", "MPO"):
         return PILLOW_SEVERAL_SCANS if orientation_and_cost(data)[1] == SEVERAL_SCANS else PILLOW
     if image.format == "TIFF" and image.tile and image.tile[0][0] == "libtiff":

@@ -347,6 +347,13 @@ def test_heic_on_several_threads():
     assert all(np.array_equal(*pair) for pair in zip(results, expected))
 
 
+def test_heic_with_metadata_of_no_known_type():
+    data = HEIC["turned 6"]
+    start = data.index(b"Exif", data.index(b"infe"))
+    odd = data[:start] + b"\xdb\xff\xfe\x80" + data[start + 4 :]
+    assert np.array_equal(whole(odd), whole(data))
+
+
 def test_heif_of_another_codec_is_unsupported():
     """Its item is no HEVC picture."""
     for codec in (b"av01", b"vvc1", b"j2k1", b"jpeg"):
