@@ -6,13 +6,13 @@ classifier = Classifier.load("save_h5_model/demo")
 print(classifier.classify(["photo.jpg"]))
 """
 
-import csv
-
 from tqdm import tqdm
 
 from common.console import say, show
 from common.errors import ImageError, InputError
-from common.files import check_writable, replacing
+from common.files import check_writable
+from common.tables import write_table
+from common.write_errors import write_error
 from config import parser
 from config.mode_options import PredictOptions
 from data.image_files import find_images
@@ -79,26 +79,20 @@ def _write_csv(csv_path, results, top_k, calibrated):
         f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("label", "probability")
     ]
     unknown_column = ["unknown"] if calibrated else []
+    rows = []
+    for result in results:
+        cells = [""] * len(answer_columns)
+        if "predictions" in result:
+            cells = [
+                prediction[key]
+                for prediction in result["predictions"]
+                for key in ("label", "probability")
+            ]
+        if calibrated:
+            cells.insert(0, parser.show(result["unknown"]) if "unknown" in result else "")
+        rows.append([result["image"], *cells, result.get("error", "")])
     try:
-        with (
-            replacing(csv_path) as partial_path,
-            open(
-                partial_path, "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as csv_file,
-        ):
-            writer = csv.writer(csv_file)
-            writer.writerow(["image", *unknown_column, *answer_columns, "error"])
-            for result in results:
-                cells = [""] * len(answer_columns)
-                if "predictions" in result:
-                    cells = [
-                        prediction[key]
-                        for prediction in result["predictions"]
-                        for key in ("label", "probability")
-                    ]
-                if calibrated:
-                    cells.insert(0, parser.show(result["unknown"]) if "unknown" in result else "")
-                writer.writerow([result["image"], *cells, result.get("error", "")])
+        write_table(csv_path, ["image", *unknown_column, *answer_columns, "error"], rows)
     except OSError as error:
-        raise InputError(f"--csv: {csv_path} cannot be written: {error.strerror}") from None
+        raise write_error(error, csv_path, "--csv") from None
     say(f"written: {csv_path}")

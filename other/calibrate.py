@@ -12,6 +12,7 @@ from common import console
 from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
+from common.write_errors import write_error
 from config.mode_options import CalibrateOptions
 from data.labelled_data import read_labelled
 from eval import answered_line
@@ -192,7 +193,7 @@ def _write(fitted, class_names, run, exported):
             written.append(os.path.join(exported, run_folder.MODEL_FILE))
             update_description(exported, calibration=calibration.describe(fitted, class_names))
     except OSError as error:
-        raise InputError(f"--run: {written[-1]} cannot be written: {error.strerror}") from None
+        raise write_error(error, written[-1], "--run") from None
     return written
 
 

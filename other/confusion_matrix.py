@@ -1,6 +1,5 @@
 """Charts of which classes are taken for which, with sample images of the worst pairs."""
 
-import csv
 import os
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from common import console
 from common.errors import ImageError, InputError
+from common.tables import write_table
 from config.mode_options import ConfusionMatrixOptions
 from data.decoding import load
 from data.geometry import Preprocessing
@@ -145,24 +145,20 @@ def _write(folder, class_names, matrix, images, pairs, answers):
     full, column_names = matrix, list(class_names)
     if missing.any():
         full, column_names = np.column_stack([matrix, missing]), [*class_names, NO_ANSWER_NAME]
-    _write_rows(
-        folder,
-        "counts.csv",
-        [
-            ["true \\ predicted", *column_names],
-            *([name, *row] for name, row in zip(class_names, full)),
-        ],
+    write_table(
+        os.path.join(folder, "counts.csv"),
+        ["true \\ predicted", *column_names],
+        ([name, *row] for name, row in zip(class_names, full)),
+        errors="backslashreplace",
     )
-    _write_rows(
-        folder,
-        "pairs.csv",
-        [
-            ["true", "predicted", "images", "share"],
-            *(
-                [class_names[true], class_names[predicted], count, share]
-                for true, predicted, count, share in pairs
-            ),
-        ],
+    write_table(
+        os.path.join(folder, "pairs.csv"),
+        ["true", "predicted", "images", "share"],
+        (
+            [class_names[true], class_names[predicted], count, share]
+            for true, predicted, count, share in pairs
+        ),
+        errors="backslashreplace",
     )
     families, words = fonts.for_names(class_names)
     # Images without an answer are part of their class, so that the diagonal is the recall.
@@ -199,13 +195,6 @@ def _thumbnails(answers, true, predicted):
         except ImageError:  # moved or changed since it was evaluated
             thumbnails.append(np.full((THUMBNAIL, THUMBNAIL, 3), GREY, np.uint8))
     return thumbnails
-
-
-def _write_rows(folder, name, rows):
-    with open(
-        os.path.join(folder, name), "w", encoding="utf-8", errors="backslashreplace", newline=""
-    ) as file:
-        csv.writer(file).writerows(rows)
 
 
 def _text(result):

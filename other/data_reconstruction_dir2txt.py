@@ -10,6 +10,7 @@ from tqdm import tqdm
 from common import console
 from common.errors import ImageError, InputError, first_ten
 from common.files import building, check_building
+from common.write_errors import is_disk_full, write_error
 from config.mode_options import Dir2txtOptions
 from data import near_duplicates
 from data.class_spelling import natural_key, normalize
@@ -80,6 +81,8 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
         else:
             _transfer(images, target, how, class_names, part_names, parts)
     except OSError as error:
+        if is_disk_full(error):
+            raise write_error(error, target) from None
         raise InputError(f"{error.filename or target}: {error.strerror or error}") from None
 
     def count(indices):

@@ -1,13 +1,15 @@
 """Converts the sample format, or a CSV of paths and labels, into one folder per class or a CSV."""
 
-import csv
 import os
 
 from tqdm import tqdm
 
 from common import console
 from common.errors import InputError, first_ten
-from common.files import building, check_building, replacing
+from common.file_names import is_portable
+from common.files import building, check_building
+from common.tables import write_table
+from common.write_errors import is_disk_full, write_error
 from config.mode_options import Txt2dirOptions
 from data.csv_labels import COLUMNS, read_csv
 from data.file_transfer import Transfer
@@ -106,18 +108,19 @@ def write_csv(path, images):
     if os.path.exists(path):
         raise InputError(f"--csv: {path} exists; choose another name")
     try:
-        with (
-            replacing(path) as partial,
-            open(partial, "w", encoding="utf-8", newline="") as csv_file,
-        ):
-            writer = csv.writer(csv_file)
-            writer.writerow(COLUMNS)
-            for image_path, class_name in images:
-                writer.writerow([os.path.relpath(image_path, folder), class_name])
+        rows = ((_relative_path(image_path, folder), name) for image_path, name in images)
+        write_table(path, COLUMNS, rows, errors="strict")
     except OSError as error:
-        raise InputError(f"--csv: {path} cannot be written: {error.strerror}") from None
+        raise write_error(error, path, "--csv") from None
     except UnicodeEncodeError:
         raise InputError(f"--csv: {path}: a file's name is not UTF-8; rename it") from None
+
+
+def _relative_path(path, folder):
+    try:
+        return os.path.relpath(path, folder).replace(os.sep, "/")
+    except ValueError:  # Windows: another drive
+        return os.path.abspath(path)
 
 
 def convert(images, target, how="copy", texts=False, dry_run=False):
@@ -162,6 +165,8 @@ def convert(images, target, how="copy", texts=False, dry_run=False):
                     transfer.remove(text_file_name(image_path))
         transfer.finish()
     except OSError as error:
+        if is_disk_full(error):
+            raise write_error(error, target) from None
         raise InputError(f"{error.filename or target}: {error.strerror or error}") from None
     return result
 
@@ -184,6 +189,8 @@ def count(images):
 def check_names(class_names):
     """Refuses class names that would lead out of the target, or cannot be those of folders.
 
+    What Windows forbids is refused everywhere: the folders are made to be passed on.
+
     Args:
         class_names: iterable of str.
 
@@ -193,10 +200,10 @@ def check_names(class_names):
 
     def is_allowed(folder_name):
         return (
-            folder_name == folder_name.strip()
+            is_portable(folder_name)
+            and folder_name == folder_name.strip()
             and not folder_name.startswith(".")
-            and not set(folder_name) & set("\\\0")
-            and 0 < len(folder_name.encode()) <= LONGEST_NAME
+            and len(folder_name.encode()) <= LONGEST_NAME
         )
 
     refused_names = sorted(
@@ -206,8 +213,8 @@ def check_names(class_names):
     )
     if refused_names:
         raise InputError(
-            f"no folder can have the name of the class {first_ten(refused_names)}; "
-            "rename it in label.json (a / makes a folder in a folder)"
+            f"no folder can have the name of the class {first_ten(refused_names)}, at least not on "
+            "Windows; rename it in label.json (a / makes a folder in a folder)"
         )
 
 

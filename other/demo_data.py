@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from common import console
-from common.errors import InputError
 from common.files import building
+from common.write_errors import write_error
 from config.mode_options import DemoDataOptions
 from data.label_names import write_label_names
 from data.samples import write_sample
@@ -23,7 +23,7 @@ CLASS_NAMES = [str(digit) for digit in range(10)]
 
 
 def main(options: DemoDataOptions):
-    """`--mode demo_data`."""
+    """`--mode demo_data`: the first step of `--mode demo`, under its old name."""
     console.show(write(options.target, options.seed), _text, options.json)
 
 
@@ -59,7 +59,7 @@ def write(target, seed=0):
                 for index in sorted(indices):
                     _write_digit(folder, f"digit_{index:04}.png", digits, index)
     except OSError as error:
-        raise InputError(f"{error.filename or target}: {error.strerror}") from None
+        raise write_error(error, target, "--target") from None
     return {"target": target, "images": {name: len(indices) for name, indices in parts.items()}}
 
 
@@ -80,8 +80,8 @@ def _write_digit(folder, file_name, digits, index):
     scan = np.round(digits.images[index] * (255 / 16)).astype(np.uint8)
     image = cv2.resize(scan, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
     image_path = os.path.join(folder, file_name)
-    if not cv2.imwrite(image_path, image):
-        raise OSError(0, "cannot be written", image_path)
+    with open(image_path, "wb") as image_file:
+        image_file.write(cv2.imencode(".png", image)[1])
     write_sample(folder, file_name, digits.target[index])
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from common import console
 from common.errors import ImageError, InputError, first_ten
 from common.files import write_text
+from common.write_errors import write_error
 from config.mode_options import MeanStdOptions
 from data.csv_labels import read_csv
 from data.decoding import decode, load
@@ -172,7 +173,7 @@ def _write(target, result):
     try:
         write_text(target, json.dumps(result, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise InputError(f"--target: {target} cannot be written: {error.strerror}") from None
+        raise write_error(error, target, "--target") from None
 
 
 def _text(result):

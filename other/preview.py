@@ -10,6 +10,7 @@ from common import console
 from common.console import say
 from common.errors import InputError
 from common.files import replacing
+from common.write_errors import write_error
 from compute.backend import import_keras
 from config.mode_options import PreviewOptions
 from data.labelled_data import read_labelled
@@ -42,9 +43,7 @@ def _write(target, picture):
         with replacing(target) as partial_path:
             picture.save(partial_path, format="PNG")
     except OSError as error:
-        raise InputError(
-            f"--target: {target} cannot be written: {error.strerror or error}"
-        ) from None
+        raise write_error(error, target, "--target") from None
 
 
 def _check_target(target):

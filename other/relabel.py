@@ -12,10 +12,11 @@ from tqdm import tqdm
 from common import console
 from common.errors import InputError, RunError, first_ten, nearest
 from common.files import write_text
+from common.tables import read_table, write_table
+from common.write_errors import write_error
 from config.mode_options import RelabelOptions
 from data.label_names import check_labels
 from data.samples import read_samples, sample_line, text_file_name
-from other.data_quality.tables import read_table, write_table
 from prediction.classifier import known_labels
 from runs import run_folder
 
@@ -190,10 +191,8 @@ def _write_undo_table(changes, folder):
     try:
         write_table(path, COLUMNS, swapped_rows)
     except OSError as error:
-        raise InputError(
-            f"--csv: {path}, which would undo the changes, cannot be written: {error.strerror}; no "
-            "label was changed"
-        ) from None
+        problem = write_error(error, f"{path}, which would undo the changes,", "--csv")
+        raise type(problem)(f"{problem}; no label was changed") from None
     return path
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from common import console
 from common.errors import InputError, first_ten
 from common.files import write_text
+from common.write_errors import write_error
 from config.mode_options import ReportOptions
 from data.labelled_data import read_labelled
 from data.samples import text_file_name
@@ -347,7 +348,7 @@ def _write(page_path, table_path, page_html, report):
         doubtful_labels.write(table_path, report.suspects, report.answers)
         write_text(page_path, page_html)
     except OSError as error:
-        raise InputError(f"--target: {page_path} cannot be written: {error.strerror}") from None
+        raise write_error(error, page_path, "--target") from None
 
 
 def _text(result):

@@ -1,6 +1,5 @@
 """Charts and a table of a data set: images per class, their sizes and shapes."""
 
-import csv
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ from tqdm import tqdm
 
 from common import console
 from common.errors import ImageError, first_ten
+from common.tables import write_table
 from config.mode_options import StatisticsOptions
 from data.decoding_limits import MAX_PIXELS
 from data.labelled_data import read_labelled
@@ -206,13 +206,12 @@ def _write(target, class_names, class_rows, sizes, val_sizes):
     """Writes the table and the charts."""
     families, words = fonts.for_names(class_names)
     with output_folder(target, FILES) as folder:
-        csv_path = os.path.join(folder, "statistics.csv")
-        with open(
-            csv_path, "w", encoding="utf-8", errors="backslashreplace", newline=""
-        ) as csv_file:
-            writer = csv.DictWriter(csv_file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(class_rows)
+        write_table(
+            os.path.join(folder, "statistics.csv"),
+            COLUMNS,
+            (row.values() for row in class_rows),
+            errors="backslashreplace",
+        )
         with drawing(families):
             save(classes_chart(class_rows, words), folder, "classes")
             save(sizes_chart(sizes, val_sizes), folder, "sizes")

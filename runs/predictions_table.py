@@ -4,7 +4,8 @@ import csv
 from typing import NamedTuple
 
 from common.errors import InputError, first_ten
-from common.files import replacing
+from common.tables import READING, write_table
+from common.write_errors import write_error
 
 FILE_NAME = "eval.csv"  # in a run's folder
 COLUMNS = ("path", "true", "predicted", "probability", "error")
@@ -38,24 +39,20 @@ def write_predictions(csv_path, predictions, class_names):
 
     Raises:
         InputError: the file cannot be written.
+        RunError: the disk is full.
     """
     try:
-        with (
-            replacing(csv_path) as partial_path,
-            open(
-                partial_path, "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as csv_file,
-        ):
-            writer = csv.writer(csv_file)
-            writer.writerow(COLUMNS)
-            for prediction in predictions:
-                answer = ("", "")
-                if prediction.predicted is not None:
-                    answer = (class_names[prediction.predicted], prediction.probability)
-                true_name = class_names[prediction.true]
-                writer.writerow([prediction.image_path, true_name, *answer, prediction.error])
+        write_table(csv_path, COLUMNS, (_row(one, class_names) for one in predictions))
     except OSError as error:
-        raise InputError(f"--csv: {csv_path} cannot be written: {error.strerror}") from None
+        raise write_error(error, csv_path, "--csv") from None
+
+
+def _row(prediction, class_names):
+    answer = ("", "")
+    if prediction.predicted is not None:
+        answer = (class_names[prediction.predicted], prediction.probability)
+    true_name = class_names[prediction.true]
+    return (prediction.image_path, true_name, *answer, prediction.error)
 
 
 def read_predictions(csv_path, class_names):
@@ -74,7 +71,7 @@ def read_predictions(csv_path, class_names):
     """
     class_ids = {class_name: class_id for class_id, class_name in enumerate(class_names)}
     try:
-        with open(csv_path, encoding="utf-8-sig", errors="surrogateescape", newline="") as csv_file:
+        with open(csv_path, **READING) as csv_file:
             reader = csv.reader(csv_file)
             header = next(reader, [])
             if tuple(header) != COLUMNS:

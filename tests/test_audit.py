@@ -78,7 +78,7 @@ def audit(source, *words, status=None):
     target = os.path.join(os.path.dirname(source), "out")
     found = front_door.main(["--mode", "audit", "--source", str(source), "--target", target,
                              "--workers", "2", *map(str, words)])
-    with open(os.path.join(target, "findings.csv"), encoding="utf-8", errors="surrogateescape",
+    with open(os.path.join(target, "findings.csv"), encoding="utf-8-sig", errors="surrogateescape",
               newline="") as file:
         rows = list(csv.DictReader(file))
     worse = any(row["severity"] != "note" for row in rows)

@@ -369,7 +369,7 @@ def test_table_csv_and_chart(words, tables, capsys):
     assert f"{right / 10:.2%}" in lines[4] and lines[4].endswith("1.0e+00")
     assert lines[6].startswith("* openvino    bfloat16   2.50")
     assert lines[-1] == f"table and chart: {words[7]}"
-    with open(os.path.join(words[7], "benchmark.csv"), encoding="utf-8", newline="") as file:
+    with open(os.path.join(words[7], "benchmark.csv"), encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["auto"] for row in rows] == ["no", "no", "no", "yes", "no"]
     assert rows[1]["accuracy"] == str(right / 10) and rows[1]["problem"] == ""

@@ -254,7 +254,7 @@ def test_csv_there_and_back(source, tmp_path):
     process = command("--mode", "txt2dir", "--source", tmp_path / "flat", "--csv", table, "--json")
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout)["images"] == 50
-    with open(table, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["path", "label"] and len(rows) == 51
     assert {label for _, label in rows[1:]} == set(NAMES)

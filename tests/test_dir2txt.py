@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from common.errors import InputError
+from common.errors import InputError, RunError
 from data.label_names import read_label_names
 from data.samples import read_samples
 from other import data_reconstruction_dir2txt, demo_data
@@ -203,7 +203,8 @@ def test_no_images_and_no_source(source, tmp_path):
 
 
 @pytest.mark.parametrize("error, caught", [
-    (OSError(errno.ENOSPC, "No space left on device", "disk"), InputError),
+    (OSError(errno.ENOSPC, "No space left on device", "source", None, "disk"), RunError),
+    (OSError(errno.EACCES, "Permission denied", "source"), InputError),
     (KeyboardInterrupt(), KeyboardInterrupt),
 ])
 def test_nothing_half_written_stays(source, tmp_path, monkeypatch, error, caught):
@@ -220,8 +221,10 @@ def test_nothing_half_written_stays(source, tmp_path, monkeypatch, error, caught
     with pytest.raises(caught) as found:
         convert(str(source), str(tmp_path / "out"))
     assert len(calls) == 3 and leftovers(tmp_path) == []
+    if caught is RunError:
+        assert str(found.value).startswith("disk cannot be written: No space left on device; the ")
     if caught is InputError:
-        assert str(found.value) == "disk: No space left on device"
+        assert str(found.value) == "source: Permission denied"
     monkeypatch.undo()
     convert(str(source), str(tmp_path / "out"))  # and it can be tried again
     assert len(read_back(tmp_path / "out")) == 3
@@ -341,12 +344,13 @@ def test_demo_existing_target_is_refused(tmp_path):
 def test_demo_leaves_nothing_half_written(tmp_path, monkeypatch):
     written = []
 
-    def fails(path, image):
-        written.append(path)
-        return len(written) < 5
+    def fails(folder, file_name, digits, index):
+        written.append(file_name)
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cv2, "imwrite", fails)
-    with pytest.raises(InputError, match="digit_.*cannot be written"):
+    monkeypatch.setattr(demo_data, "_write_digit", fails)
+    with pytest.raises(RunError, match="--target: .*digits cannot be written: No space left"):
         demo_data.write(str(tmp_path / "digits"))
     assert os.listdir(tmp_path) == []
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import command, without_layout, write_image, write_samples
 from PIL import Image
 
-from common.errors import InputError
+from common.errors import InputError, RunError
 from config.parser import parse
 from data.augmentation import Augmentation
 from data.geometry import Preprocessing
@@ -98,7 +98,7 @@ def test_a_failed_picture_leaves_what_was_there(folder, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(RunError, match="p.png cannot be written: No space left"):
         run(folder, target)
     assert target.read_bytes() == b"before"
     assert sorted(os.listdir(tmp_path)) == ["data", "p.png"]

@@ -86,7 +86,7 @@ def test_rewrites_and_takes_back(place, capsys):
     undo = found["undo"]
     assert os.path.dirname(undo) == str(place.folder)
     assert re.fullmatch(r"relabeled-\d{8}-\d{6}\.csv", os.path.basename(undo))
-    with open(undo, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(undo, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         assert list(csv.reader(file)) == [
             ["path", "label", "new_label"],
             [os.path.join(place.data, "img_0_0.png"), "glass", "paper"],

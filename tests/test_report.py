@@ -142,7 +142,7 @@ def made(tmp_path_factory):
 
 
 def table(path):
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, command, write_image, write_samples
 from PIL import Image, ImageFile, ImageOps
 
-from common.errors import ImageError, InputError
+from common.errors import ImageError, InputError, RunError
 from config.parser import parse
 from data.label_names import write_label_names
 from data.samples import write_sample
@@ -43,7 +43,7 @@ def write(folder, names, *images):
 
 
 def read_rows(path):
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -293,7 +293,7 @@ def test_a_failure_leaves_what_was_there(folder, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(statistics, "save", fail)
-    with pytest.raises(InputError, match="--target.*No space left"):
+    with pytest.raises(RunError, match="--target.*out cannot be written: No space left.*MB free"):
         run(folder, target)
     assert (target / "statistics.csv").read_text() == "before"
     assert sorted(os.listdir(tmp_path)) == ["data", "out"]

@@ -5,7 +5,7 @@ import os
 import stat
 
 from common.errors import InputError, first_ten
-from other.data_quality.tables import read_table, write_table
+from common.tables import read_table, write_table
 
 COLUMNS = ("path", "kind", "severity", "group", "class", "detail", "action")
 # The actions of a row: what clean removes, what a person converts; or an empty cell

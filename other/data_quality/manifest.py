@@ -5,7 +5,8 @@ import shutil
 
 from common.errors import InputError
 from common.files import flush
-from other.data_quality.tables import read_table, write_table
+from common.tables import read_table, write_table
+from common.write_errors import write_error
 
 MANIFEST, FILES = "manifest.csv", "files"
 COLUMNS = ("from", "to")  # an absolute path, and a path relative to the manifest's folder
@@ -29,7 +30,7 @@ def new_folder(quarantine):
         folder = os.path.join(quarantine, f"{max(numbers, default=0) + 1:04}")
         os.mkdir(folder)
     except OSError as error:
-        raise InputError(f"--target: {quarantine} cannot be written: {error.strerror}") from None
+        raise write_error(error, quarantine, "--target") from None
     return folder
 
 
@@ -44,10 +45,18 @@ def write_manifest(folder, file_paths):
         (path of the manifest, list of (old path, new path)).
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be written, or the files are on several drives of Windows.
     """
+    try:
+        common_folder = os.path.commonpath([os.path.dirname(path) for path in file_paths])
+    except ValueError:
+        shutil.rmtree(folder, ignore_errors=True)
+        drives = sorted({os.path.splitdrive(path)[0] for path in file_paths})
+        raise InputError(
+            f"--csv: names files on the drives {', '.join(drives)}; clean one drive at a time"
+        ) from None
     # The last folder that all have in common is kept, so that the name of a class is.
-    parent = os.path.dirname(os.path.commonpath([os.path.dirname(path) for path in file_paths]))
+    parent = os.path.dirname(common_folder)
     names = [os.path.join(FILES, os.path.relpath(path, parent)) for path in file_paths]
     manifest = os.path.join(folder, MANIFEST)
     try:
@@ -55,7 +64,7 @@ def write_manifest(folder, file_paths):
         flush(os.path.dirname(folder))
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise InputError(f"--target: {folder}: {error.strerror}") from None
+        raise write_error(error, folder, "--target") from None
     return manifest, [(path, os.path.join(folder, name)) for path, name in zip(file_paths, names)]
 
 

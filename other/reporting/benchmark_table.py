@@ -1,7 +1,6 @@
 """How the figures of `--mode benchmark` are shown: as text, as a CSV, as a chart."""
 
-import csv
-
+from common.tables import write_table
 from config.parser import show
 
 # Okabe and Ito's colours, which colour-blind people can distinguish.
@@ -158,7 +157,5 @@ def write_csv(path, rows):
         path: str, the file.
         rows: list of dict, one per runtime and precision.
     """
-    with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows({**row, "auto": show(row["auto"])} for row in rows)
+    shown_rows = ({**row, "auto": show(row["auto"])}.values() for row in rows)
+    write_table(path, rows[0], shown_rows, errors="backslashreplace")

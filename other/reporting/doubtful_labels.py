@@ -6,7 +6,7 @@ import time
 
 from common.console import say
 from common.errors import InputError
-from other.data_quality.tables import ENCODING, write_table
+from common.tables import READING, write_table
 
 COLUMNS = (
     "path",
@@ -55,7 +55,7 @@ def check_replaceable(table_path, target):
         InputError: another file has the table's name.
     """
     try:
-        with open(table_path, encoding="utf-8", **ENCODING) as table_file:
+        with open(table_path, **READING) as table_file:
             header_line = table_file.readline()
     except OSError:
         return
@@ -69,7 +69,7 @@ def check_replaceable(table_path, target):
 def _keep_filled_in(table_path):
     """Renames an earlier table in which somebody has filled in new labels."""
     try:
-        with open(table_path, encoding="utf-8", **ENCODING) as table_file:
+        with open(table_path, **READING) as table_file:
             reader = csv.DictReader(table_file)
             # A different header: a table of something else, or one that a spreadsheet has changed
             is_filled_in = tuple(reader.fieldnames or ()) != COLUMNS or any(

@@ -1,29 +1,42 @@
-"""Tables of files that a person may edit between writing and reading: CSV with a header.
+"""Tables that a person may open, and edit between writing and reading: CSV with a header.
 
-File names that are not UTF-8 survive: their bytes are written and read as they are.
+They begin with UTF-8's byte order mark, without which Excel takes Chinese names for another
+encoding; they are read with or without it. File names that are not UTF-8 survive: their bytes
+are written and read as they are. Cells that begin with =, +, - or @ stay as they are, too, since
+file names must come back unchanged: a spreadsheet takes such a cell for a formula.
 """
 
 import csv
+import itertools
 
 from common.errors import InputError
 from common.files import replacing
 
-ENCODING = {"errors": "surrogateescape", "newline": ""}
+# Arguments of `open` for reading a table
+READING = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
 
 
-def write_table(path, columns, rows):
+def write_table(path, columns, rows, errors="surrogateescape"):
     """Writes a CSV, whole or not at all.
 
     Args:
         path: str, the file to write.
         columns: sequence of str, the header.
         rows: iterable of sequences, the values in the order of the columns.
+        errors: str, as of `open`: what becomes of text that is not Unicode. The default writes
+            the bytes of a file name as they are.
 
     Raises:
         OSError: the file cannot be written.
+
+    Example:
+        >>> write_table("counts.csv", ("class", "images"), [("glass", 12), ("paper", 9)])
     """
-    with replacing(path) as partial, open(partial, "w", encoding="utf-8", **ENCODING) as csv_file:
-        csv.writer(csv_file).writerows([columns, *rows])
+    with (
+        replacing(path) as partial,
+        open(partial, "w", encoding="utf-8-sig", errors=errors, newline="") as csv_file,
+    ):
+        csv.writer(csv_file).writerows(itertools.chain([columns], rows))
 
 
 def read_table(path, columns, mode):
@@ -41,7 +54,7 @@ def read_table(path, columns, mode):
         InputError: the file cannot be read, lacks a column, or has a row that is too short.
     """
     try:
-        with open(path, encoding="utf-8-sig", **ENCODING) as csv_file:
+        with open(path, **READING) as csv_file:
             reader = csv.DictReader(csv_file)
             header = reader.fieldnames or ()
             missing = [name for name in columns if name not in header]
