@@ -13,9 +13,10 @@ MAX_MEMORY = 450_000_000  # bytes that decoding may take
 # Measured memory of decoding, in bytes per pixel. A plain JPEG is reduced while it is read. One
 # of several scans is collected as a whole first, before Pillow in four colours. WebP's decoder
 # keeps four copies. Pillow keeps one copy of other formats, and libtiff a strip as well. libheif
-# keeps 10 bits in 16, and with colours at full resolution (4:4:4) converts them in more steps.
+# converts in more steps where colours have more than half the resolution (4:2:2, 4:4:4), or where
+# there is opacity of 10 bits.
 PLAIN_JPEG, SEVERAL_SCANS, PILLOW, PILLOW_SEVERAL_SCANS, PILLOW_WEBP = 1, 6, 5, 13, 17
-PILLOW_HEIF, PILLOW_HEIF_444, PILLOW_AVIF = 9, 21, 16
+PILLOW_HEIF, PILLOW_FINE_HEIF, PILLOW_FINE_HEIF_ALPHA, PILLOW_AVIF = 9, 16, 21, 16
 
 
 def check_pixels(height, width, memory_per_pixel, preprocessing, name):

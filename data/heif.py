@@ -20,7 +20,7 @@ HEIF, AVIF = "HEIF", "AVIF"
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 AVIF_BRANDS = (b"avif", b"avis")
 GENERAL_BRANDS = (b"mif1", b"msf1")
-CHROMA_444 = 3  # libheif's number of colours at full resolution
+FINE_CHROMA = (2, 3)  # libheif's numbers of colours at more than half the resolution
 MAX_BRANDS, MAX_BOXES = 64, 10_000  # of a file that is looked at
 # Boxes of ISO/IEC 14496-12 and 23008-12: that of an EXIF item, before its type; a size
 EXIF_ITEM = re.compile(rb"(infe\x02.{7}|infe\x03.{9})Exif", re.DOTALL)
@@ -96,7 +96,9 @@ class HeifImage(ImageFile.ImageFile):
         if self._picture is None:
             raise OtherCodecError
         self._size, self._mode = self._picture.size_mode
-        self.is_full_color = self._picture.chroma == CHROMA_444
+        has_fine_colors = self._picture.chroma in FINE_CHROMA
+        has_fine_alpha = self.mode.endswith(("A", "a")) and self._picture.bit_depth > 8
+        self.is_fine = has_fine_colors or has_fine_alpha
         self.n_frames = len(pictures)
 
     def load(self):

@@ -20,8 +20,9 @@ from data import heif, png
 from data.decoding_limits import (
     PILLOW,
     PILLOW_AVIF,
+    PILLOW_FINE_HEIF,
+    PILLOW_FINE_HEIF_ALPHA,
     PILLOW_HEIF,
-    PILLOW_HEIF_444,
     PILLOW_SEVERAL_SCANS,
     PILLOW_WEBP,
     SEVERAL_SCANS,
@@ -190,7 +191,8 @@ def _memory_per_pixel(image, data):
     if image.format == heif.AVIF:
         return PILLOW_AVIF
     if image.format == heif.HEIF:
-        return PILLOW_HEIF_444 if image.is_full_color else PILLOW_HEIF
+        fine_cost = PILLOW_FINE_HEIF_ALPHA if image.has_transparency_data else PILLOW_FINE_HEIF
+        return fine_cost if image.is_fine else PILLOW_HEIF
     if image.format in ("JPEG", "MPO"):
         return PILLOW_SEVERAL_SCANS if orientation_and_cost(data)[1] == SEVERAL_SCANS else PILLOW
     if image.format == "TIFF" and image.tile and image.tile[0][0] == "libtiff":

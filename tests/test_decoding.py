@@ -298,7 +298,9 @@ def with_sides(data, width, height):
     return data[:start] + struct.pack(">II", width, height) + data[start + 8 :]
 
 
-@pytest.mark.parametrize("name, megapixels", [("8 bits", 50), ("8 bits, 4:4:4", 21)])
+@pytest.mark.parametrize("name, megapixels", [
+    ("8 bits", 50), ("10 bits", 50), ("alpha", 50), ("8 bits, 4:4:4", 28),
+])
 def test_giant_heic_is_refused_before_decoding(name, megapixels):
     data = with_sides(HEIC[name], 12_000, 10_000)
     with pytest.raises(ImageError, match=rf"12000 x 10000 pixels, more than the {megapixels},"):
