@@ -21,7 +21,6 @@ from data.decoding import load
 from data.epoch_sampler import EpochSampler
 from data.mixing import Mixing, mix
 from data.prefetching import DEFAULT_READING, Prefetcher
-from data.random_streams import random_stream
 
 IMAGES_PER_TASK = 4  # enough to make the hand-over cheap, few enough to spread a batch
 # Last number of a generator's seed, so that no two uses of randomness share one; 4 is
@@ -257,7 +256,9 @@ class ImageBatches(keras.utils.PyDataset):
         if augmentation == NO_AUGMENTATION:
             load(image_path, self.preprocessing, out=out)
         else:
-            load_augmented(image_path, self.preprocessing, augmentation, random_stream(*draw), out)
+            # A last number 0 counts as none: the first draw's seed is (seed, epoch, position).
+            generator = np.random.default_rng(draw)
+            load_augmented(image_path, self.preprocessing, augmentation, generator, out)
 
     def _count_undecodable(self, position, image_path, epoch, error):
         with self._undecodable_lock:

@@ -53,12 +53,7 @@ def random_eraser(
     top = generator.integers(0, height - rows + 1)
     left = generator.integers(0, width - columns + 1)
     noise_shape = (rows, columns, 3) if per_pixel else (1, 1, 3)
-    image[top : top + rows, left : left + columns] = _noise(generator, noise_shape)
+    image[top : top + rows, left : left + columns] = generator.integers(
+        0, 256, noise_shape, dtype=np.uint8
+    )
     return image
-
-
-def _noise(generator, shape):
-    # Eight values from each number drawn: half of the time of drawing each by itself.
-    byte_count = math.prod(shape)
-    words = generator.integers(0, 2**64, -(-byte_count // 8), dtype=np.uint64)
-    return words.view(np.uint8)[:byte_count].reshape(shape)

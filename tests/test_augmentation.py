@@ -1,11 +1,10 @@
-"""data/augmentation.py, warping.py, random_streams.py and random_eraser.py.
+"""data/augmentation.py, warping.py and random_eraser.py.
 
 Against NumPy, SciPy, places and rules worked out by hand.
 """
 
 import io
 import math
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +15,6 @@ from scipy.stats import ks_2samp
 
 from data.augmentation import Augmentation, augment, load_augmented
 from data.geometry import Preprocessing
-from data.random_streams import random_stream
 from data.warping import Movement, Warp, move_to_square
 from random_eraser import random_eraser
 
@@ -349,45 +347,6 @@ def test_loading_erases_as_well():
     )
     augment(in_memory, EVERYTHING, np.random.default_rng(1))
     assert np.array_equal(loaded, in_memory) and (loaded != 99).any()
-
-
-# Streams of random numbers
-
-
-def test_a_stream_is_numpys_philox():
-    for draw in ((0, 0, 0, 0), (2**31 - 1, 3, 70_000, 2), (5, 0, 1, 0)):
-        seed, *counter = draw
-        philox = np.random.Philox(key=[seed, 0], counter=[0, *counter])
-        expected = np.random.Generator(philox)
-        stream = random_stream(*draw)
-        assert np.array_equal(stream.random(9), expected.random(9))
-        assert np.array_equal(stream.integers(0, 256, 9, np.uint8),
-                              expected.integers(0, 256, 9, np.uint8))
-
-
-def test_a_stream_does_not_depend_on_what_was_drawn_before():
-    first = random_stream(1, 2, 3, 4).integers(0, 2**32, 5, np.uint32)
-    random_stream(1, 2, 3, 5).integers(0, 2**32, 3, np.uint32)  # leaves a half number behind
-    assert np.array_equal(random_stream(1, 2, 3, 4).integers(0, 2**32, 5, np.uint32), first)
-
-
-def test_streams_of_different_arguments_differ():
-    draws = [(1, 2, 3, 4), (1, 2, 4, 3), (2, 1, 3, 4), (1, 3, 2, 4), (1, 2, 3, 5), (0, 2, 3, 4)]
-    assert len({tuple(random_stream(*draw).random(3)) for draw in draws}) == len(draws)
-    many = np.array([random_stream(0, 0, position, 0).random(2) for position in range(2000)])
-    assert abs(np.corrcoef(many.T)[0, 1]) < 0.1 and abs(many.mean() - 0.5) < 0.02
-    assert abs(np.corrcoef(many[1:, 0], many[:-1, 0])[0, 1]) < 0.1
-
-
-def test_each_thread_has_its_own_stream():
-    stream = random_stream(0, 0, 0, 0)
-    expected = [stream.random(), stream.random()]
-    stream = random_stream(0, 0, 0, 0)
-    drawn = [stream.random()]
-    thread = threading.Thread(target=lambda: random_stream(9, 9, 9, 9).random())
-    thread.start()
-    thread.join()
-    assert [*drawn, stream.random()] == expected
 
 
 # One option never changes what another does

@@ -12,7 +12,6 @@ from data.augmentation import Augmentation, load_augmented
 from data.geometry import Preprocessing
 from data.mixing import Mixing, cutmix, mix, mixup
 from data.prefetching import Reading
-from data.random_streams import random_stream
 from data.samples import read_samples
 from data_gen_label import ImageBatches, Variation
 
@@ -223,7 +222,8 @@ def test_off_is_as_loaded_and_augmented(folder, make, chosen):
     for row, position in enumerate(batches.rows(0)[0]):
         expected = np.empty_like(x[row])
         path = os.path.join(folder, names[position])
-        load_augmented(path, SMALL, EVERYTHING, random_stream(3, 2, int(position), 0), expected)
+        generator = np.random.default_rng((3, 2, int(position)))
+        load_augmented(path, SMALL, EVERYTHING, generator, expected)
         assert np.array_equal(x[row], expected)
         assert y[row, batches.samples.class_ids[position]] == 1
 

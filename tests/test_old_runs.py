@@ -16,6 +16,9 @@ import pytest
 
 import efficientnet.model as network
 import run as front_door
+from data import augmentation
+from data.geometry import resize_to_square
+from data.warping import move_to_square
 from runs import run_folder
 from runs.checkpoint import newest
 from runs.margin_files import TRAINED_ON, read_margins
@@ -96,8 +99,16 @@ def test_an_old_run_is_read_whole(old):
     assert run_folder.read_metrics("finished")["test_images"] == 6
 
 
-def test_an_old_checkpoint_is_resumed(old):
-    """In mid-epoch, with a moving average of the weights."""
+def test_an_old_checkpoint_is_resumed(old, monkeypatch):
+    """In mid-epoch, with a moving average of the weights, and the same variants of its images.
+
+    That code resampled an image twice where it is now done once: first to its square, then in it.
+    """
+    def in_two_steps(image, preprocessing, movement, out, shape):
+        resize_to_square(image, preprocessing, out, shape)
+        return move_to_square(out, preprocessing, movement, out)
+
+    monkeypatch.setattr(augmentation, "move_to_square", in_two_steps)
     found = newest("stopped/checkpoint", pytest.fail)
     assert (found.epochs, found.steps, found.state.best_number) == (1, 2, 1)
     assert front_door.main(["--mode", "train", "--resume", "stopped"]) == 0
