@@ -238,7 +238,7 @@ def _request_body(max_images, max_bytes):
     return {
         "required": True,
         "description": f"The bytes of one image as the body, or a form with 1 to {max_images} "
-        "parts named image. JPEG, PNG, BMP, WebP, GIF and TIFF are read, whatever "
+        "parts named image. JPEG, PNG, BMP, WebP, GIF, TIFF, HEIC and AVIF are read, whatever "
         f"type is declared. The body may have at most {max_bytes} bytes.",
         "content": {
             "multipart/form-data": {"schema": form},
