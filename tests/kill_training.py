@@ -38,7 +38,7 @@ MOMENTS = {
     "validation": (r"margins/\d+.npy|checkpoint/\d+-0000008.npz", 0.1),  # 8 steps an epoch
     "checkpoint": (r"checkpoint/\.partial-.*", 0.01),
     "results": (r"\.partial-.*|best/\.partial-.*", 0.03),
-    "end": (r"check\.partial", 0.1),
+    "end": (r"\.partial-.*-check", 0.1),
 }
 LIMIT = 600  # seconds that a training may take
 

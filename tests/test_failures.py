@@ -15,7 +15,7 @@ from test_preemption import CACHED, ONE_BLOCK, assert_same_run, at, done, go, ra
 
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins
-from training import callbacks, finalize
+from training import callbacks, finalize, trainer
 
 pytestmark = pytest.mark.training
 
@@ -122,6 +122,22 @@ def test_a_loss_that_is_no_number_goes_back_three_times(data, tmp_path):
     assert_told(result, 1, "epoch 1, step 2", "halved 3 times")
     assert re.findall(r"halved \((\d) of 3\)", result.err) == ["1", "2", "3"]
     assert_whole(tmp_path / "runs" / "run", "00000-0000000.npz")
+
+
+def test_weights_that_are_no_numbers_before_the_first_step(data, tmp_path, monkeypatch):
+    """Nothing is there to go back to."""
+    make_model = trainer.make_model
+
+    def make_spoilt(setup):
+        model = make_model(setup)
+        kernel = model.get_layer("predictions").kernel
+        kernel.assign(np.full(kernel.shape, np.nan, np.float32))
+        return model
+
+    monkeypatch.setattr(trainer, "make_model", make_spoilt)
+    result = go(*words(data, tmp_path), "--nan_policy", "restore")
+    assert_told(result, 1, "became NaN", "no checkpoint to go back to", "--weights")
+    assert not (tmp_path / "runs" / "run" / "checkpoint").exists()
 
 
 def mount(*arguments):

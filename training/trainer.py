@@ -331,6 +331,7 @@ class Trainer:
             error: `DivergedError`, raised again where --nan_policy is stop.
 
         Raises:
+            DivergedError: there is no checkpoint yet.
             RunError: the rate has been halved often enough.
         """
         if self.setup.options.nan_policy == "stop":
@@ -342,6 +343,11 @@ class Trainer:
             ) from None
         checkpoint_folder = os.path.join(self.setup.run_path, run_folder.CHECKPOINT)
         self.checkpoint = checkpoints.newest(checkpoint_folder, say)
+        if not self.checkpoint:
+            raise DivergedError(
+                f"{error}; --nan_policy restore: there is no checkpoint to go back to, since that "
+                "was so before the first step: check --weights"
+            ) from None
         self.recorder.restore(self.checkpoint)
         self.recorder.state.lr_reductions = lr_reductions
         say(
