@@ -246,6 +246,12 @@ def test_another_option_needs_force(copy):
     assert rates(copy)[:2] == pytest.approx(wanted, rel=1e-5)
 
 
+def test_fewer_epochs_need_force(copy):
+    assert go("--resume", copy, "--epochs", 2).status == 2
+    assert "note: --force: --epochs 2 instead of 3" in done("--resume", copy, "--epochs", 2, "--force")
+    assert len(rows(copy / "results.csv")) == 2
+
+
 def test_other_batches_within_an_epoch(copy):
     result = go("--resume", copy, "--force", "--batch_size", 12)
     assert result.status == 2 or all(float(row["loss"]) for row in rows(copy / "results.csv"))

@@ -54,7 +54,7 @@ def find_resume_point(options):
     options = with_normalization(options)
     changed = _changed_options(options, stored, run_path)
     new_names = (options.given & NEW_WHERE_GIVEN) | ALWAYS_NEW
-    resumed = stored._replace(**changed, **{name: getattr(options, name) for name in new_names})
+    resumed = stored._replace(**changed | {name: getattr(options, name) for name in new_names})
     newest = checkpoint.newest(os.path.join(run_path, run_folder.CHECKPOINT), say)
     if newest:
         _check_best_weights(run_path, newest)
