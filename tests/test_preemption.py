@@ -36,7 +36,7 @@ CACHED = ("--freeze_epochs", 1, "--cache_features", "--ema", 0.5)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_block():
-    before = {number: signal.getsignal(number) for number in (INT, TERM, HUP)}  # a command sets them
+    before = {number: signal.getsignal(number) for number in (INT, TERM, HUP)}  # commands set them
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "STAGES", ONE_BLOCK)
         yield
@@ -248,7 +248,8 @@ def test_another_option_needs_force(copy):
 
 def test_fewer_epochs_need_force(copy):
     assert go("--resume", copy, "--epochs", 2).status == 2
-    assert "note: --force: --epochs 2 instead of 3" in done("--resume", copy, "--epochs", 2, "--force")
+    err = done("--resume", copy, "--epochs", 2, "--force")
+    assert "note: --force: --epochs 2 instead of 3" in err
     assert len(rows(copy / "results.csv")) == 2
 
 
