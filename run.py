@@ -29,7 +29,7 @@ def table_of_modes():
         str, one line per mode.
     """
     lines = ["usage: python run.py --mode MODE [options]", "", "modes:"]
-    lines += [f"  {name:<17} {mode.summary}" for name, mode in MODES.items()]
+    lines += [f"  {name:<17} {mode.summary}" for name, mode in MODES.items() if not mode.hidden]
     lines += ["", "python run.py --mode MODE --help lists the options of a mode."]
     return "\n".join(lines)
 
@@ -96,9 +96,10 @@ def main(argv):
 
 def _check_mode(mode):
     if mode not in MODES:
+        names = [name for name in MODES if not MODES[name].hidden]
         problem = "is missing" if mode is None else f"{mode!r} is not a mode"
-        suggestion = nearest(mode or "", MODES)
-        raise InputError(f"--mode {problem}; allowed: {', '.join(MODES)}{suggestion}")
+        suggestion = nearest(mode or "", names)
+        raise InputError(f"--mode {problem}; allowed: {', '.join(names)}{suggestion}")
 
 
 def _prepare_process(debug):

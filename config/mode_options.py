@@ -418,8 +418,21 @@ class DoctorOptions(NamedTuple):
     given: frozenset[str]
 
 
+class DemoOptions(NamedTuple):
+    """`--mode demo`: train, evaluate, export and predict 1,797 handwritten digits."""
+
+    target: str
+    epochs: int
+    save_dir: str
+    log_dir: str
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
 class DemoDataOptions(NamedTuple):
-    """`--mode demo_data`: write 1,797 images of handwritten digits in the sample format."""
+    """`--mode demo_data`: write only the digits of --mode demo, in the sample format."""
 
     target: str
     seed: int
@@ -452,5 +465,6 @@ OPTION_CLASSES = {
     "compare": CompareOptions,
     "calibrate": CalibrateOptions,
     "doctor": DoctorOptions,
+    "demo": DemoOptions,
     "demo_data": DemoDataOptions,
 }  # mode -> its class

@@ -22,6 +22,7 @@ class Mode:
         positional: str, the option that takes arguments without `--NAME` before them, or None.
         distributed_module: str, the module that takes the place of `module` for several
             devices or processes, or None.
+        hidden: bool, whether lists of the modes leave it out: an old name that still works.
 
     Example:
         >>> MODES["predict"].module
@@ -35,6 +36,7 @@ class Mode:
     required: tuple[str, ...] = ()
     positional: str | None = None
     distributed_module: str | None = None
+    hidden: bool = False
 
 
 _COMMON = ("json", "config", "debug")
@@ -436,9 +438,22 @@ MODES = {
         summary="describe this installation on one page, for a bug report",
         options=("save_dir", "log_dir", *_COMMON),
     ),
+    "demo": Mode(
+        module="other.demo",
+        summary="train, evaluate, export and predict 1,797 handwritten digits",
+        options=("target", "epochs", "save_dir", "log_dir", *_COMMON),
+        overrides={
+            "target": {
+                "default": "datasets/digits",
+                "help": "folder of the digits, written where it does not exist",
+            },
+            "epochs": {"default": 24},
+        },
+    ),
     "demo_data": Mode(
         module="other.demo_data",
-        summary="write 1,797 images of handwritten digits in the sample format",
+        summary="write only the digits of --mode demo, in the sample format",
+        hidden=True,
         options=("target", "seed", *_COMMON),
         overrides={
             "target": {"default": "datasets/digits"},

@@ -35,6 +35,8 @@ def text():
     """The document."""
     parts = [HEAD]
     for name, mode in MODES.items():
+        if mode.hidden:
+            continue
         parts.append(f"## {name}\n\n{mode.summary[0].upper()}{mode.summary[1:]}.\n")
         rows = [row(option, option.name in mode.required) for option in mode_options(name)
                 if option.name not in _COMMON]

@@ -31,7 +31,7 @@ REQUIRED = {
     "report": ["--run", "r", "--data", "d"], "relabel": ["--run", "r", "--csv", "c"],
     "compare": ["a", "b", "--data", "d"], "calibrate": ["--run", "r", "--data", "d"],
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
-    "doctor": [],
+    "doctor": [], "demo": [],
 }
 NUMBERS = [name for name, option in option_table.OPTIONS.items()
            if option.type.metavar in ("N", "X")]
@@ -80,7 +80,7 @@ def holder(name):
 def test_run_alone_prints_the_table_of_modes(words):
     status, heavy, text = probe(*words)
     assert (status, heavy) == (0, [])
-    for mode in ("train", "eval", "predict", "save_pb", "dir2txt", "demo_data"):
+    for mode in ("train", "eval", "predict", "save_pb", "dir2txt", "demo"):
         assert re.search(rf"^  {mode} +\w", text, re.MULTILINE)
     assert set(modes.MODES) == set(REQUIRED)
 

@@ -41,7 +41,7 @@ from data.label_names import read_label_names, write_label_names
 from data.samples import write_sample
 from deployment import server
 from evaluation.runtime_speed import measure
-from other import benchmark, demo_data, doctor, preview
+from other import benchmark, demo, demo_data, doctor, preview
 from other.reporting import report_gallery
 from prediction import classifier
 from prediction.classifier import Classifier
@@ -525,7 +525,7 @@ COMMANDS = {
     "relabel": ("--run", "runs/model", "--csv", "new.csv"),
     "compare": ("runs/model", "runs/model", *DATA), "calibrate": ("--run", "runs/model", *DATA),
     "benchmark": ("--model", "exported"), "serve": ("--model", "exported", "--port", 0),
-    "demo_data": (),
+    "demo_data": (), "demo": (),
 }
 
 
@@ -538,6 +538,7 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
     monkeypatch.setattr(benchmark, "run_in_subprocess", lambda task: measure(
         **{**task, "seconds": (0, 0)}))
     monkeypatch.setattr(demo_data, "_write_digit", lambda *words: None)
+    monkeypatch.setattr(demo, "run_all", lambda options: result)
     monkeypatch.setattr(doctor, "PARTS", {"toolkit": doctor.toolkit})
     monkeypatch.setattr(keras.utils, "get_file", lambda name, *words, **more: name)
     monkeypatch.setattr(server, "serve", lambda *words: words[-1](
