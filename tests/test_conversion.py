@@ -12,8 +12,6 @@ from conftest import command, write_image
 from PIL import Image
 
 from common.errors import InputError
-from data import near_duplicates
-from data.decoding import load
 from data.label_names import read_label_names
 from data.samples import read_samples
 from data.splitting import split
@@ -204,45 +202,6 @@ def test_what_cannot_be_decoded_is_split_all_the_same(source, tmp_path):
     found = dir2txt.convert(source, str(tmp_path / "out"), fractions=(0.5, 0.5))
     assert found["images"] == sum(part["images"] for part in found["parts"].values()) == 53
     assert not found["moved"]
-
-
-# Near duplicates
-
-
-def test_candidates_are_those_of_comparing_all_pairs():
-    generator = np.random.default_rng(0)
-    hashes = generator.integers(0, 2**63, 300, dtype=np.uint64)
-    for number in range(150):  # near ones, from 1 to 12 bits away
-        bits = generator.choice(64, 1 + number % 12, replace=False)
-        flip = np.bitwise_or.reduce(np.uint64(1) << bits.astype(np.uint64))
-        hashes[150 + number] = hashes[number] ^ flip
-    hashes = np.unique(hashes)
-    expected = {
-        (one, two) for one in range(len(hashes)) for two in range(one + 1, len(hashes))
-        if bin(int(hashes[one]) ^ int(hashes[two])).count("1") <= near_duplicates.MAX_HASH_BITS
-    }
-    found = near_duplicates._candidates(hashes, np.arange(len(hashes)))
-    assert {tuple(pair) for pair in found.tolist()} == expected
-    assert len(expected) > 50
-
-
-@pytest.mark.parametrize("change", [
-    lambda image: image.resize((240, 200)), lambda image: image.resize((60, 50)),
-    lambda image: image.convert("L").convert("RGB").point(lambda value: value),
-])
-def test_what_counts_as_the_same_picture(tmp_path, change):
-    paths = []
-    for number in range(12):
-        picture(str(tmp_path / f"{number}.png"), number, (120, 100))
-        change(Image.open(tmp_path / f"{number}.png")).save(tmp_path / f"{number}_.png")
-        paths += [tmp_path / f"{number}.png", tmp_path / f"{number}_.png"]
-    found = near_duplicates.groups(near_duplicates.describe(
-        [load(str(path), near_duplicates.PREPROCESSING) for path in paths]
-    ))
-    grey = change(Image.new("RGB", (4, 4), (9, 99, 200))).getpixel((1, 1)) != (9, 99, 200)
-    # Another size is the same picture; without its colours it is not.
-    expected = range(24) if grey else np.repeat(range(0, 24, 2), 2)
-    assert found.tolist() == list(expected)
 
 
 # txt2dir and CSV
