@@ -15,7 +15,7 @@ SIDE = 32  # pixels of a picture
 MIN_CORRELATION = 0.95
 # The part of the variance that two copies may not share, as a fraction of what a small move of
 # the picture itself changes: a digit or an icon resembles others far more than photos do.
-MAX_RESIDUAL = 0.4
+MAX_RESIDUAL = 0.8
 ANGLES, SCALES = (-3, -2, -1, 1, 2, 3), (1.02, 1.04, 1.055, 1.08, 1.11)  # degrees, factors
 MOVES = ((0, 1), *((0, scale) for scale in SCALES)) + tuple(
     (angle, scale) for angle in ANGLES for scale in (1, 1.04)
