@@ -1,4 +1,4 @@
-"""Holding a part of the samples out, decided by the bytes of each image."""
+"""Holding a part of the samples out, decided by the bytes of each image; copies stay together."""
 
 import hashlib
 import os
@@ -6,21 +6,30 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from common.errors import InputError
+from common.console import say
+from common.errors import ImageError, InputError
+from data import near_duplicates
+from data.decoding import load
+
+MAX_COMPARED = 500_000  # images that are compared with each other: 0.5 GB of small pictures
+BLANK = 2  # levels of 255 between the pixels of a picture that resembles every other blank one
 
 
-def split(samples, fraction, workers=1):
-    """Holds a part of the samples out, the same ones however many are added later.
+def split(samples, fraction, workers=1, near=True):
+    """Holds a part of the samples out, nearly the same ones however many are added later.
 
-    A sample is held out if a hash of its image's bytes lies below `fraction`, so the sizes of
-    the parts are approximate. A class of which none would be held out gives the image with its
-    lowest hash, and a class of which all would be keeps the one with its highest. A class with
-    a single image keeps it for training. Equal files stay together.
+    Images that show the same picture form a group, which stays together. A group is held out if
+    the hash of its leader lies below `fraction`, so the sizes of the parts are approximate. A
+    group that is more than half of a class stays in training. A class of which nothing would be
+    held out gives the group with its lowest hash, and a class of which all would be keeps the
+    one with its highest. A class whose images all show the same keeps them for training.
 
     Args:
         samples: `Samples`.
-        fraction: expected fraction of the samples to hold out, above 0 and below 1.
-        workers: threads that read and hash.
+        fraction: float, expected fraction of the samples to hold out, above 0 and below 1.
+        workers: int, threads that read and decode.
+        near: bool, whether to compare what images show; else only equal files are a group, and
+            one of any size may be held out, as in earlier versions.
 
     Returns:
         (remaining, held out), two `Samples`.
@@ -34,21 +43,43 @@ def split(samples, fraction, workers=1):
     training, validation = split(samples, 0.2, workers=4)
     ```
     """
-    hashes = _hash_images(samples, workers)
+    paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
+    hashes, leaders = read_groups(paths, workers=workers, near=near)
+    hashes = hashes[leaders]
     is_held_out = hashes < np.uint64(int(fraction * 2**64))
-    for class_id in np.unique(samples.class_ids):
-        class_members = np.flatnonzero(samples.class_ids == class_id)
-        class_hashes = hashes[class_members]
-        if (class_hashes == class_hashes[0]).all():
-            is_held_out[class_members] = False
-        elif not is_held_out[class_members].any():
-            is_held_out[class_members[class_hashes == class_hashes.min()]] = True
-        elif is_held_out[class_members].all():
-            is_held_out[class_members[class_hashes == class_hashes.max()]] = False
+    classes = [
+        np.flatnonzero(samples.class_ids == class_id) for class_id in np.unique(samples.class_ids)
+    ]
+    for members in classes if near else ():
+        largest_leader, size = _largest_group(leaders[members])
+        if size > len(members) / 2:
+            is_held_out[leaders == largest_leader] = False
+    for members in classes:
+        _balance_class(is_held_out, hashes, leaders, members, near)
     return (
         samples.select(np.flatnonzero(~is_held_out)),
         samples.select(np.flatnonzero(is_held_out)),
     )
+
+
+def _largest_group(member_leaders):
+    """(leader, number of images) of the largest group."""
+    class_leaders, sizes = np.unique(member_leaders, return_counts=True)
+    return class_leaders[sizes.argmax()], sizes.max()
+
+
+def _balance_class(is_held_out, hashes, leaders, members, near):
+    """Gives both parts at least one group of a class that has two, changing `is_held_out`."""
+    class_leaders, sizes = np.unique(leaders[members], return_counts=True)
+    if len(class_leaders) == 1:
+        is_held_out[np.isin(leaders, class_leaders)] = False
+        return
+    if not is_held_out[members].any():
+        stays = near & (sizes > len(members) / 2)
+        lowest = np.lexsort((hashes[class_leaders], stays))[0]
+        is_held_out[leaders == class_leaders[lowest]] = True
+    elif is_held_out[members].all():
+        is_held_out[leaders == class_leaders[hashes[class_leaders].argmax()]] = False
 
 
 def content_hash(data, part=0):
@@ -62,27 +93,95 @@ def content_hash(data, part=0):
     return int.from_bytes(hashlib.sha256(data).digest()[8 * part : 8 * part + 8], "big")
 
 
-def _hash_images(samples, workers):
-    """uint64 (N,), the `content_hash` of each image file."""
+def read_groups(image_paths, hash_part=0, workers=1, near=True):
+    """Hashes of image files, and which of them show the same picture.
+
+    Args:
+        image_paths: list of N str.
+        hash_part: int, the part of `content_hash`.
+        workers: int, threads that read and decode.
+        near: bool, whether to compare what images show; else only equal files are a group, as
+            they are where there are more than `MAX_COMPARED`, which is said in a line.
+
+    Returns:
+        (uint64 (N,) hashes of the files' bytes; int (N,), equal for images of one group: the
+        index of its leader, which its hash decides, so that added images seldom change it).
+
+    Raises:
+        InputError: an image file cannot be read.
+    """
+    image_count = len(image_paths)
+    if near and image_count > MAX_COMPARED:
+        say(
+            f"note: {image_count:,} images are too many to compare what they show (at most "
+            f"{MAX_COMPARED:,}): only equal files stay together, near copies may be on both sides"
+        )
+        near = False
+    side = near_duplicates.SIDE
+    hashes = np.empty(image_count, np.uint64)
+    pictures = np.empty((image_count if near else 0, side, side), np.uint8)
+    compared = []
+    reads = _read_all(image_paths, hash_part, workers, near)
+    for index, (image_hash, picture) in enumerate(reads):
+        hashes[index] = image_hash
+        if picture is not None:
+            pictures[len(compared)] = picture
+            compared.append(index)
+    groups = np.arange(image_count)
+    if compared:
+        descriptions = near_duplicates.describe(pictures[: len(compared)])
+        compared = np.array(compared)
+        groups[compared] = compared[near_duplicates.groups(descriptions, workers)]
+    return hashes, _leaders(hashes, _join_equal(groups, hashes))
+
+
+def _read_all(image_paths, hash_part, workers, near):
+    """Yields (hash, small picture, or None if it is blank, not decodable or not wanted)."""
     from tqdm import tqdm
 
-    def hash_image(file_name):
-        image_path = os.path.join(samples.folder, file_name)
+    def read(path):
         try:
-            with open(image_path, "rb") as image_file:
-                return content_hash(image_file.read())
+            with open(path, "rb") as image_file:
+                data = image_file.read()
         except OSError as error:
-            raise InputError(f"{image_path}: {error.strerror}") from None
+            raise InputError(f"{path}: {error.strerror}") from None
+        picture = None
+        if near:
+            try:
+                picture = load(data, near_duplicates.PREPROCESSING, path)
+            except ImageError:  # finding and removing it is the work of audit and clean
+                return content_hash(data, hash_part), None
+            is_blank = (np.ptp(picture, axis=(0, 1)) <= BLANK).all()
+            picture = None if is_blank else near_duplicates.to_grey(picture)
+        return content_hash(data, hash_part), picture
 
-    image_count = len(samples.file_names)
     with ThreadPoolExecutor(workers) as pool:
-        progress = tqdm(
-            pool.map(hash_image, samples.file_names),
-            "splitting",
-            image_count,
-            unit="images",
-            leave=False,
-            disable=None,
-            delay=1,
-        )
-        return np.fromiter(progress, np.uint64, image_count)
+        try:
+            yield from tqdm(
+                pool.map(read, image_paths),
+                "comparing" if near else "splitting",
+                len(image_paths),
+                unit=" images",
+                leave=False,
+                disable=None,
+                delay=1,
+            )
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _join_equal(groups, hashes):
+    """The groups, with those joined that have equal files: what cannot be compared has some."""
+    _, first_positions, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    return groups[first_positions[inverse]]
+
+
+def _leaders(hashes, groups):
+    """For each image the index of the one whose hash decides for its group."""
+    # By the hash's last byte first: the lowest hash would lead too many to the held out parts.
+    order = np.lexsort((hashes.byteswap(), groups))
+    group_starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    group_sizes = np.diff([*group_starts, len(order)])
+    leaders = np.empty_like(groups)
+    leaders[order] = np.repeat(order[group_starts], group_sizes)
+    return leaders

@@ -2,25 +2,22 @@
 
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tqdm import tqdm
 
 from common import console
-from common.errors import ImageError, InputError, first_ten
+from common.errors import InputError, first_ten
 from common.files import building, check_building
 from common.write_errors import is_disk_full, write_error
 from config.mode_options import Dir2txtOptions
-from data import near_duplicates
 from data.class_spelling import natural_key, normalize
-from data.decoding import load
 from data.file_transfer import Transfer
 from data.image_files import check_images, list_folder
 from data.label_names import write_label_names
 from data.labelled_data import name_by_folders
 from data.samples import write_sample
-from data.splitting import content_hash
+from data.splitting import read_groups
 
 HASH_PART = 1  # training splits by part 0: so it can split what is assigned to training here
 _LINE_BREAK = re.compile("[\r\n]|^\ufeff")
@@ -139,14 +136,13 @@ def assign(images, fractions, workers=1):
     Raises:
         InputError: a part would have no image.
     """
-    hashes, pictures = _read_all([path for path, _ in images], workers)
+    hashes, leaders = read_groups([path for path, _ in images], HASH_PART, workers)
     # As in training the lowest are held out: validation first, then test; the rest trains.
     bounds = np.cumsum([*fractions[1:], fractions[0]])[:-1]
     hash_bounds = np.array([int(bound * 2**64) for bound in bounds], np.uint64)
     part_order = np.array([*range(1, len(fractions)), 0])
     own_parts = part_order[np.searchsorted(hash_bounds, hashes, side="right")]
 
-    leaders = _leaders(hashes, pictures)
     parts = own_parts[leaders]
     moved = np.flatnonzero(parts != own_parts)
     image_classes = np.array([class_name for _, class_name in images])
@@ -160,42 +156,6 @@ def assign(images, fractions, workers=1):
                 "fewer parts or more images"
             )
     return parts, moved.tolist()
-
-
-def _read_all(image_paths, workers):
-    """(uint64 (N,) hashes of the images' bytes, list of small pictures, None if undecodable)."""
-
-    def read(path):
-        with open(path, "rb") as image_file:
-            data = image_file.read()
-        try:
-            picture = load(data, near_duplicates.PREPROCESSING, path)
-        except ImageError:  # removing it is the work of audit and clean; it is like no other
-            picture = None
-        return content_hash(data, HASH_PART), picture
-
-    image_count = len(image_paths)
-    with ThreadPoolExecutor(workers) as pool:
-        reads = pool.map(read, image_paths)
-        bar = tqdm(reads, "comparing", image_count, unit=" images", leave=False, disable=None)
-        hashes, pictures = zip(*bar)
-    return np.array(hashes, np.uint64), pictures
-
-
-def _leaders(hashes, pictures):
-    """For each image the index of the one that those showing the same picture follow."""
-    decoded = [index for index, picture in enumerate(pictures) if picture is not None]
-    groups = np.arange(len(hashes))
-    if decoded:
-        descriptions = near_duplicates.describe([pictures[index] for index in decoded])
-        groups[decoded] = np.array(decoded)[near_duplicates.groups(descriptions)]
-    # By the hash's last byte first: the lowest hash would lead too many to the held out parts.
-    order = np.lexsort((hashes.byteswap(), groups))
-    group_starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    group_sizes = np.diff([*group_starts, len(order)])
-    leaders = np.empty_like(groups)
-    leaders[order] = np.repeat(order[group_starts], group_sizes)
-    return leaders
 
 
 def _fill_parts(parts, hashes, leaders, members, part_count):

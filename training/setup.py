@@ -7,7 +7,7 @@ imported, which takes seconds.
 import hashlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -68,9 +68,13 @@ def prepare(options):
         options = resolve(options)
         run_path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     option_checks.check_place(options)
-    (_, class_names, names_from), training, validation = _read_data(options)
-    _describe_data(training, validation, class_names, names_from)
+    (_, class_names, names_from), training, validation = data = _read_data(options)
     setup = TrainingSetup(options, run_path, class_names, training, validation, checkpoint)
+    if checkpoint and checkpoint.state.data != fingerprint(setup) and not options.val_data:
+        # Earlier versions let near copies stand on both sides: their runs keep their parts.
+        training, validation = _hold_out(data[0], options, near=False)
+        setup = replace(setup, training=training, validation=validation)
+    _describe_data(setup.training, setup.validation, class_names, names_from)
     if checkpoint and checkpoint.state.data != fingerprint(setup):
         raise InputError(
             f"--resume: the images or labels have changed since {run_path} was started; train a "
@@ -88,13 +92,18 @@ def _read_data(options):
         raise InputError(f"{names_from}: has one class; a classifier needs at least 2")
     if options.val_data:
         return data, data.samples, read_labelled(options.val_data, class_names, names_from).samples
-    training, validation = split(data.samples, options.val_fraction, options.workers)
+    return data, *_hold_out(data, options)
+
+
+def _hold_out(data, options, near=True):
+    """The samples to train and to validate on, both of --train_data."""
+    training, validation = split(data.samples, options.val_fraction, options.workers, near)
     if not validation.file_names:
         raise InputError(
             f"{options.train_data}: too few images to hold some out for validation: every class "
-            "has only one; add images or name a folder with --val_data"
+            "has only one, or only copies of one; add images or name a folder with --val_data"
         )
-    return data, training, validation
+    return training, validation
 
 
 def _describe_data(training, validation, class_names, labels_path):
