@@ -16,6 +16,7 @@ from data.file_transfer import Transfer
 from data.label_names import find_labels, read_label_names
 from data.samples import read_samples, text_file_name
 
+ON_WINDOWS = os.name == "nt"
 LONGEST_NAME = 255  # bytes of a folder's name, the maximum of most file systems
 
 
@@ -189,8 +190,6 @@ def count(images):
 def check_names(class_names):
     """Refuses class names that would lead out of the target, or cannot be those of folders.
 
-    What Windows forbids is refused everywhere: the folders are made to be passed on.
-
     Args:
         class_names: iterable of str.
 
@@ -200,10 +199,11 @@ def check_names(class_names):
 
     def is_allowed(folder_name):
         return (
-            is_portable(folder_name)
+            (is_portable(folder_name) or not ON_WINDOWS)
             and folder_name == folder_name.strip()
             and not folder_name.startswith(".")
-            and len(folder_name.encode()) <= LONGEST_NAME
+            and not set(folder_name) & set("\\\0")
+            and 0 < len(folder_name.encode()) <= LONGEST_NAME
         )
 
     refused_names = sorted(
@@ -213,8 +213,8 @@ def check_names(class_names):
     )
     if refused_names:
         raise InputError(
-            f"no folder can have the name of the class {first_ten(refused_names)}, at least not on "
-            "Windows; rename it in label.json (a / makes a folder in a folder)"
+            f"no folder can have the name of the class {first_ten(refused_names)}; "
+            "rename it in label.json (a / makes a folder in a folder)"
         )
 
 

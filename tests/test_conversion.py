@@ -11,7 +11,7 @@ import pytest
 from conftest import command, write_image
 from PIL import Image
 
-from common.errors import InputError
+from common.errors import InputError, RunError
 from data.label_names import read_label_names
 from data.samples import read_samples
 from data.splitting import split
@@ -82,7 +82,7 @@ def test_nothing_is_lost_when_moving_fails_halfway(source, tmp_path, monkeypatch
         link(*words)
 
     monkeypatch.setattr(os, "link", full)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(RunError, match="No space left on device"):
         dir2txt.convert(source, str(tmp_path / "flat"), "move")
     assert tree(source) == before
     assert os.listdir(tmp_path) == ["source"]
@@ -247,6 +247,14 @@ def test_bad_csv_is_refused(tmp_path, text, said):
         txt2dir.convert(txt2dir.read_table(str(tmp_path / "table.csv")), str(tmp_path / "out"))
     assert said in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ['say "so"', "con", "glass."])
+def test_names_that_windows_alone_forbids(monkeypatch, name):
+    txt2dir.check_names([name])
+    monkeypatch.setattr(txt2dir, "ON_WINDOWS", True)
+    with pytest.raises(InputError, match="no folder can have the name"):
+        txt2dir.check_names(["glass", f"waste/{name}"])
 
 
 def test_moving_what_a_csv_names_leaves_other_files(tmp_path):
