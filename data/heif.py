@@ -92,7 +92,8 @@ class HeifImage(ImageFile.ImageFile):
         # On the calling thread, as there are several; 8 bits; blue last; rows without gaps.
         pictures = load_file(self.fp.read(), 0, True, False, True, True, "", False)
         # None stands for a picture that libheif cannot decode; another one is no substitute.
-        self._picture = next((one for one in pictures if one and one.primary), None)
+        primary = [one for one in pictures if len(pictures) == 1 or (one and one.primary)]
+        self._picture = primary[0] if primary else None
         if self._picture is None:
             raise OtherCodecError
         self._size, self._mode = self._picture.size_mode

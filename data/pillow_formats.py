@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from common.errors import ImageError
 from data import heif, png
+from data.bmp import decode_masked_bmp
 from data.decoding_limits import (
     PILLOW,
     PILLOW_AVIF,
@@ -59,7 +60,11 @@ def decode_with_pillow(data, preprocessing, name):
         return _decode(data, preprocessing, name)
     except ImageError:
         raise
-    except Exception:
+    except Exception as error:
+        if str(error).startswith("Unsupported BMP"):
+            decoded = decode_masked_bmp(data, preprocessing, name)
+            if decoded is not None:
+                return decoded
         pixels_only = png.without_extras(data)
         if pixels_only is None:
             raise
@@ -170,6 +175,8 @@ def explain(error, data):
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, heif.OtherCodecError) or message.startswith("Unsupported feature"):
         return "is a HEIF file of a kind that is not read; convert it to JPEG", "unsupported"
+    if message.startswith("Unsupported BMP"):
+        return f"is a BMP of a kind that is not read ({message}); convert it to JPEG", "unsupported"
     # Pillow has no type of its own for a file that is cut off, only words.
     is_cut_off = "truncated" in message.lower() or _is_cut_off(data)
     return f"cannot be decoded: {message}", "truncated" if is_cut_off else "undecodable"

@@ -184,6 +184,8 @@ FAULTS = [
     ("unsupported", "a.jpg", lambda: b"\xff\x0a" + bytes(99)),  # JPEG XL
     ("unsupported", "a.jpg", lambda: b"version https://git-lfs.github.com/spec/v1\n"),
     ("unsupported", "a.png", lambda: encode("PPM")),
+    ("unsupported", "a.png", lambda: encode("PCX")),
+    ("unsupported", "a.png", lambda: encode("TGA")),
 ]
 
 

@@ -928,6 +928,51 @@ def test_bmp_of_32_bits_is_what_opencv_decodes(header_size, masks, fourth):
     assert np.array_equal(whole(data), opencv)
 
 
+def masked_bmp(bits, shifts, picture, alpha=None):
+    """A BMP with the header of 40 bytes and masks; pixels of 16 bits where these suffice."""
+    size = 4 if max(bits) + max(shifts) > 16 else 2
+    channels = [*np.moveaxis(picture, -1, 0)] + ([alpha] if alpha is not None else [])
+    values = sum(np.rint(channel / 255 * ((1 << count) - 1)).astype(np.int64) << shift
+                 for channel, count, shift in zip(channels, bits, shifts))
+    masks = [((1 << count) - 1) << shift for count, shift in zip(bits, shifts)]
+    height, width = picture.shape[:2]
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8 * size,
+                         3 if alpha is None else 6, 0, 2835, 2835, 0, 0)
+    header += struct.pack(f"<{len(masks)}I", *masks)
+    rows = [row.astype(f"<u{size}").tobytes() for row in values[::-1]]
+    body = b"".join(row + bytes(-len(row) % 4) for row in rows)
+    start = 14 + len(header)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + header + body
+
+
+@pytest.mark.parametrize("bits, shifts", [
+    ((8, 8, 8), (20, 12, 4)), ((6, 6, 6), (0, 10, 20)), ((11, 11, 10), (21, 10, 0)),
+    ((2, 3, 1), (4, 1, 0)), ((4, 4, 4), (8, 4, 0)),
+])
+def test_bmp_of_unusual_masks(bits, shifts):
+    picture = smooth(8, 13)
+    data = masked_bmp(bits, shifts, picture)
+    with pytest.raises(OSError, match="Unsupported BMP bitfields layout"):
+        Image.open(io.BytesIO(data))
+    # Half a step between the values that so many bits have
+    steps = [255 / ((1 << count) - 1) / 2 + 0.5 for count in bits]
+    assert (difference(whole(data), picture).max(axis=(0, 1)) <= steps).all()
+    with pytest.raises(ImageError, match="13 x 8 pixels, more than the 103 allowed"):
+        load(data, Preprocessing(8, max_pixels=103))
+    with pytest.raises(ImageError, match="is a BMP of a kind that is not read"):
+        whole(data[:-9])
+
+
+def test_bmp_of_unusual_masks_with_opacity():
+    alpha = np.zeros((8, 13))
+    alpha[:, :5] = 255
+    data = masked_bmp((8, 8, 7, 8), (24, 16, 8, 0), smooth(8, 13), alpha)
+    expected = np.where(alpha[..., None] > 0, smooth(8, 13), FILL)
+    assert difference(whole(data), expected).max() <= 1
+    unused = masked_bmp((8, 8, 7, 8), (24, 16, 8, 0), smooth(8, 13), 0 * alpha)
+    assert difference(whole(unused), smooth(8, 13)).max() <= 1
+
+
 # Formats that are not read, by their first bytes as the formats' specifications have them
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 from common.errors import ImageError
 from data import decoding, near_duplicates, png
@@ -241,7 +242,18 @@ def _decoding_fault(error, data):
     announced_size = int.from_bytes(data[4:8], "little") + 8
     if kind == "truncated" and data.startswith(b"RIFF") and announced_size > len(data):  # a WebP
         reason = f"ends after {len(data):,} of {announced_size:,} bytes"
+    if reason.startswith("is none of") and (other_format := _other_format(data)):
+        return "unsupported", f"is {other_format}, which is not read; convert it to JPEG"
     return kind, reason
+
+
+def _other_format(data):
+    """Pillow's description of a format that it knows and this project doesn't read; or None."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.format_description
+    except Exception:
+        return None
 
 
 def _shape_faults(height, width):
