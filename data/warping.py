@@ -5,6 +5,7 @@ upon blur. Keras's layers `RandomTranslation`, `RandomRotation` and `RandomZoom`
 the resized image three times.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -148,13 +149,21 @@ def _with_margins(source, margins, preprocessing, box):
     rgba = scratch("source", (top + height + bottom, left + width + right, 4))
     cv2.cvtColor(source, cv2.COLOR_RGB2RGBA, dst=rgba[top : top + height, left : left + width])
     pixels = rgba.view(np.uint32)[..., 0]  # to write four channels at once
-    fill_pixel = np.array((*preprocessing.fill_color, 255), np.uint8).view(np.uint32)[0]
-    size = preprocessing.size
     rows = pixels[top : top + height]
-    rows[:, :left] = fill_pixel if box.left > 0 else rows[:, left : left + 1]
-    rows[:, left + width :] = (
-        fill_pixel if box.left + box.width < size else rows[:, left + width - 1 : left + width]
-    )
-    pixels[:top] = fill_pixel if box.top > 0 else pixels[top]
-    pixels[top + height :] = fill_pixel if box.top + box.height < size else pixels[top + height - 1]
+    fill_pixel = _pixel(*preprocessing.fill_color)
+    right_bar = preprocessing.size - box.left - box.width
+    bottom_bar = preprocessing.size - box.top - box.height
+    if left:
+        rows[:, :left] = fill_pixel if box.left else rows[:, left : left + 1]
+    if right:
+        rows[:, -right:] = fill_pixel if right_bar else rows[:, -right - 1 : -right]
+    if top:
+        pixels[:top] = fill_pixel if box.top else rows[0]
+    if bottom:
+        pixels[-bottom:] = fill_pixel if bottom_bar else rows[-1]
     return rgba
+
+
+@functools.lru_cache(maxsize=8)
+def _pixel(red, green, blue):
+    return np.array((red, green, blue, 255), np.uint8).view(np.uint32)[0]
