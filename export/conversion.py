@@ -1,14 +1,17 @@
 """A Keras model as an ONNX file, and that as an OpenVINO one: smaller and faster runtimes."""
 
 import contextlib
+import os
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 
 from common.errors import RunError
+from common.files import reserve
 from prediction import telemetry  # noqa: F401  before OpenVINO
 
+GRAPH_BYTES = 2_000_000  # of OpenVINO's .xml, which ONNX keeps in less
 OPSET = 18  # of ONNX; the newest that tf2onnx writes
 
 
@@ -88,8 +91,13 @@ def to_openvino(onnx_path, path):
     Args:
         onnx_path: str, the ONNX file to read.
         path: str, the .xml file to write; the weights go beside it (.bin).
+
+    Raises:
+        OSError: the disk is full.
     """
     import openvino
 
+    # Where the disk is full, OpenVINO says no more than "iostream error".
+    reserve(path, os.path.getsize(onnx_path) + GRAPH_BYTES)
     # Not convert_model, which reports usage over the network.
     openvino.save_model(openvino.Core().read_model(onnx_path), path, compress_to_fp16=False)
