@@ -20,6 +20,7 @@ from data.file_signatures import raw_tiff_text
 from data.geometry import resize_to_square
 from data.jpeg import check_scans, decode_jpeg, is_jpeg, with_end_mark
 from data.pillow_formats import decode_with_pillow, explain
+from data.tiff import decode_planes, without_bigtiff
 
 # Each worker thread decodes its own image; OpenCV's own threads would only get in the way.
 cv2.setNumThreads(0)
@@ -98,7 +99,10 @@ def _decode(data, preprocessing, name, allocate):
             check_scans(data, name)
         elif raw_text := raw_tiff_text(data):
             raise ImageError(name, raw_text, "unsupported")
-        return decode_with_pillow(data, preprocessing, name)
+        decoded = decode_planes(data, preprocessing, name)
+        if decoded is not None:
+            return decoded
+        return decode_with_pillow(without_bigtiff(data), preprocessing, name)
     except ImageError:
         raise
     except Exception as error:  # the libraries' decoders raise exceptions of many types

@@ -1,7 +1,8 @@
 """What a file is that is not read, known by its first bytes, and what to do with it."""
 
 import re
-import struct
+
+from data.tiff_tags import read_tags
 
 HEAD_BYTES = 1024  # of a file, in which everything is recognised
 CONVERT = "convert it to JPEG"
@@ -77,7 +78,6 @@ SIGNATURES = (
 # Tags of TIFF 6.0, TIFF/EP and DNG 1.7; the values that a RAW file's main picture has
 SUBFILE_TYPE, PHOTOMETRIC, MAKE, SUB_IFDS, DNG_VERSION = 254, 262, 271, 330, 50706
 REDUCED, COLOR_FILTER_ARRAY, LINEAR_RAW = 1, 32803, 34892
-MAX_TAGS = 512  # of an image in a TIFF
 
 
 def unread_format(data):
@@ -113,32 +113,14 @@ def raw_tiff_text(data):
     Returns:
         str, what it is and what to do; None where it is no such file.
     """
-    byte_order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]))
-    if byte_order is None:
-        return None
-    if bytes(data[8:10]) == b"CR":
+    if bytes(data[:4]) in (b"II*\0", b"MM\0*") and bytes(data[8:10]) == b"CR":
         return RAW.format("Canon CR2")
-    tags = _first_tags(data, byte_order)
-    photometric = tags.get(PHOTOMETRIC)
-    is_preview = tags.get(SUBFILE_TYPE, 0) & REDUCED and (SUB_IFDS in tags or DNG_VERSION in tags)
+    tags = read_tags(data)
+    photometric = tags.get(PHOTOMETRIC, (None,))[0]
+    is_reduced = tags.get(SUBFILE_TYPE, (0,))[0] & REDUCED
+    is_preview = is_reduced and (SUB_IFDS in tags or DNG_VERSION in tags)
     if not is_preview and photometric not in (COLOR_FILTER_ARRAY, LINEAR_RAW):
         return None
     return RAW.format(
         "DNG" if DNG_VERSION in tags else "a TIFF whose photo is not in plain colours"
     )
-
-
-def _first_tags(data, byte_order):
-    """dict of tag -> value, or its position, of a TIFF's first image; as far as they are there."""
-    tags = {}
-    try:
-        (start,) = struct.unpack_from(byte_order + "I", data, 4)
-        (count,) = struct.unpack_from(byte_order + "H", data, start)
-        for index in range(min(count, MAX_TAGS)):
-            position = start + 2 + 12 * index
-            tag, field_type = struct.unpack_from(byte_order + "HH", data, position)
-            value_format = "H" if field_type == 3 else "I"  # SHORT, else LONG or a position
-            (tags[tag],) = struct.unpack_from(byte_order + value_format, data, position + 8)
-    except struct.error:  # cut off: the decoder says so
-        pass
-    return tags

@@ -17,13 +17,14 @@ from PIL import Image, UnidentifiedImageError
 
 from common.errors import ImageError
 from data import heif, png
-from data.bmp import decode_masked_bmp
+from data.bmp import MaskedBmp
 from data.decoding_limits import (
     PILLOW,
     PILLOW_AVIF,
     PILLOW_FINE_HEIF,
     PILLOW_FINE_HEIF_ALPHA,
     PILLOW_HEIF,
+    PILLOW_MASKED_BMP,
     PILLOW_SEVERAL_SCANS,
     PILLOW_WEBP,
     SEVERAL_SCANS,
@@ -32,6 +33,7 @@ from data.decoding_limits import (
 from data.file_signatures import HEAD_BYTES, unread_format
 from data.geometry import apply_orientation, swaps_sides, target_size
 from data.jpeg import ORIENTATION_TAG, orientation_and_cost
+from data.tiff import unread_compression
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")  # by Pillow's names
 ALL_FORMATS = (*FORMATS, heif.HEIF, heif.AVIF)
@@ -60,11 +62,7 @@ def decode_with_pillow(data, preprocessing, name):
         return _decode(data, preprocessing, name)
     except ImageError:
         raise
-    except Exception as error:
-        if str(error).startswith("Unsupported BMP"):
-            decoded = decode_masked_bmp(data, preprocessing, name)
-            if decoded is not None:
-                return decoded
+    except Exception:
         pixels_only = png.without_extras(data)
         if pixels_only is None:
             raise
@@ -122,8 +120,10 @@ def open_image(image_file):
         return heif.open_container(image_file, container)
     try:
         return Image.open(image_file, formats=FORMATS)
-    except Exception:
+    except Exception as error:
         image_file.seek(0)
+        if str(error).startswith("Unsupported BMP"):
+            return MaskedBmp(image_file)
         pixels_only = png.without_extras(image_file.read())
         if pixels_only is None:
             raise
@@ -169,6 +169,9 @@ def explain(error, data):
     Returns:
         (reason, code) of an `ImageError`, two str.
     """
+    compression_text = unread_compression(data)
+    if compression_text:
+        return compression_text, "unsupported"
     if isinstance(error, UnidentifiedImageError):
         fallback = ("cannot be decoded: is none of " + ", ".join(ALL_FORMATS), "undecodable")
         return unread_format(data) or fallback
@@ -197,6 +200,8 @@ def _memory_per_pixel(image, data):
         return PILLOW_WEBP
     if image.format == heif.AVIF:
         return PILLOW_AVIF
+    if isinstance(image, MaskedBmp):
+        return PILLOW_MASKED_BMP
     if image.format == heif.HEIF:
         fine_cost = PILLOW_FINE_HEIF_ALPHA if image.has_transparency_data else PILLOW_FINE_HEIF
         return fine_cost if image.is_fine else PILLOW_HEIF
@@ -272,6 +277,8 @@ def _rgb(image, fill_color, grey_range):
         if isinstance(image.info.get("transparency"), int):
             rgb[values == image.info["transparency"]] = fill_color
         return rgb
+    if image.mode in ("La", "RGBa"):  # colours that are multiplied with their opacity already
+        image = image.convert(image.mode.upper())
     if image.has_transparency_data:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (*fill_color, 255))

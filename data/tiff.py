@@ -1,0 +1,209 @@
+"""TIFFs that Pillow does not decode, or not rightly: put in another layout, or refused by name.
+
+- Samples that are signed, floating-point or of more than 16 bits have no defined white.
+- Colours in planes (tag 284 = 2), which Pillow confuses, are decoded plane by plane, each as a
+  grey TIFF in the same bytes.
+- Big-endian BigTIFF, which Pillow does not open, becomes a classic TIFF in the same way.
+- Grey with opacity that is not in planes is read if it has 8 bits and 0 is black.
+
+Tags and their values: TIFF Revision 6.0, Adobe 1992.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from common.errors import ImageError
+from data.decoding_limits import PLANAR_TIFF, check_pixels
+from data.geometry import apply_orientation, swaps_sides
+from data.tiff_tags import classic_tiff, is_big_endian_bigtiff, is_tiff, read_bytes, read_tags
+
+WIDTH, HEIGHT, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+ORIENTATION, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277, 284, 338, 339
+POSITIONS = ((273, 279), (324, 325))  # tags of the positions and sizes of strips, and of tiles
+# What says how samples are packed: fill order, rows per strip, predictor, sizes of tiles
+PACKING = (WIDTH, HEIGHT, COMPRESSION, 266, 278, 317, 322, 323)
+JPEG_TABLES = 347
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5  # values of PHOTOMETRIC
+PLANES = 2  # a value of PLANAR
+ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: opacity, multiplied already or not
+MAX_POSITIONS = 1 << 20
+NUMBERS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}  # of SAMPLE_FORMAT
+# Of COMPRESSION; which of them can be decoded depends on how Pillow's libtiff was built.
+COMPRESSIONS = {
+    6: "JPEG in the layout before 1995",
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+AS_PNG = "save it as PNG"
+
+
+def decode_planes(data, preprocessing, name):
+    """Decodes a TIFF whose colours are in planes, or of 16 bits whose 0 is white; upright.
+
+    Args:
+        data: bytes of a file.
+        preprocessing: `geometry.Preprocessing`.
+        name: str that errors call the image.
+
+    Returns:
+        (uint8 (height, width, 3), RGB; (height, width) of the file). None for another file.
+
+    Raises:
+        ImageError: a kind of TIFF that is not read, or a limit is exceeded.
+        Exception: whatever Pillow raises for a damaged plane.
+    """
+    if not is_tiff(data):
+        return None
+    tags = read_tags(data)
+    problem = _problem(tags)
+    if problem:
+        raise ImageError(name, f"is a TIFF {problem}", "unsupported")
+    if not _is_planar(tags) and not _is_fine_white_is_zero(tags):
+        return None
+    height, width = _first(tags, HEIGHT, 0), _first(tags, WIDTH, 0)
+    check_pixels(height, width, PLANAR_TIFF, preprocessing, name)
+    planes = [_decode_plane(data, index) for index in range(_color_count(tags))]
+    opacity_kind = _first(tags, EXTRA_SAMPLES, 0)
+    opacity = None
+    if opacity_kind in (ASSOCIATED, UNASSOCIATED):
+        opacity = _decode_plane(data, len(planes))
+    image = _merge(planes, _first(tags, PHOTOMETRIC, RGB))
+    if opacity is not None:
+        _blend(image, opacity, opacity_kind, preprocessing.fill_color)
+    orientation = _first(tags, ORIENTATION, 1)
+    file_size = (width, height) if swaps_sides(orientation) else (height, width)
+    return apply_orientation(image, orientation), file_size
+
+
+def without_bigtiff(data):
+    """A big-endian BigTIFF as a classic TIFF, which Pillow opens; other files as they are.
+
+    Args:
+        data: bytes of a file.
+
+    Returns:
+        bytes.
+    """
+    if not is_big_endian_bigtiff(data):
+        return data
+    tags = read_tags(data, MAX_POSITIONS)
+    kept = {*PACKING, BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLES_PER_PIXEL, PLANAR}
+    kept |= {EXTRA_SAMPLES, SAMPLE_FORMAT, *(tag for pair in POSITIONS for tag in pair)}
+    kept |= {320, 530, 532}  # colour map, subsampling and reference values of YCbCr
+    classic_tags = {tag: values for tag, values in tags.items() if tag in kept}
+    return classic_tiff(data, classic_tags | _jpeg_tables(data))
+
+
+def unread_compression(data):
+    """What a TIFF is that could not be decoded because of what is inside.
+
+    Args:
+        data: bytes of the file.
+
+    Returns:
+        str, what it is and what to do; None where the compression is not the reason.
+    """
+    compression = COMPRESSIONS.get(_first(read_tags(data), COMPRESSION, 1))
+    if compression is None:
+        return None
+    return f"is a TIFF with {compression} inside, which is not read; save it without compression"
+
+
+def _first(tags, tag, default):
+    return tags[tag][0] if tags.get(tag) else default
+
+
+def _is_planar(tags):
+    return _first(tags, PLANAR, 1) == PLANES and _first(tags, SAMPLES_PER_PIXEL, 1) > 1
+
+
+def _is_fine_white_is_zero(tags):
+    """Whether it is of one plane of 16 bits whose 0 is white: Pillow opens them in one order."""
+    is_grey = _first(tags, SAMPLES_PER_PIXEL, 1) == 1
+    return (
+        is_grey and tags.get(PHOTOMETRIC) == (WHITE_IS_ZERO,) and tags.get(BITS_PER_SAMPLE) == (16,)
+    )
+
+
+def _color_count(tags):
+    """How many planes hold colours, without opacity."""
+    return {RGB: 3, CMYK: 4}.get(_first(tags, PHOTOMETRIC, RGB), 1)
+
+
+def _problem(tags):
+    """What makes a TIFF one that is not read, and what to do; None where nothing does."""
+    advice = "save it with unsigned 8 or 16 bits"
+    for sample_format in tags.get(SAMPLE_FORMAT, ()):
+        if sample_format in NUMBERS:
+            return f"of {NUMBERS[sample_format]} numbers, which have no defined white; {advice}"
+    bits = tags.get(BITS_PER_SAMPLE) or (1,)
+    if max(bits) > 16:
+        return f"of {max(bits)} bits per sample, which have no defined white; {advice}"
+    photometric = _first(tags, PHOTOMETRIC, BLACK_IS_ZERO)
+    if _is_planar(tags):
+        kinds = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK)
+        has_all = _first(tags, SAMPLES_PER_PIXEL, 1) >= _color_count(tags)
+        if photometric in kinds and set(bits) in ({8}, {16}) and has_all:
+            return None
+        return f"of planes of {max(bits)} bits of a kind that is not read; save it as PNG"
+    if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and _first(tags, SAMPLES_PER_PIXEL, 1) > 1:
+        if max(bits) > 8:
+            return f"of grey values of {max(bits)} bits with opacity, which is not read; {AS_PNG}"
+        if photometric == WHITE_IS_ZERO:
+            return f"whose 0 is white, with opacity, which is not read; {AS_PNG}"
+    return None
+
+
+def _decode_plane(data, index):
+    """uint8 (height, width), the samples of one plane, 0 to 255."""
+    tags = read_tags(data, MAX_POSITIONS)
+    plane_tags = {tag: tags[tag] for tag in PACKING if tag in tags}
+    plane_count = _first(tags, SAMPLES_PER_PIXEL, 1)
+    for position_tag, size_tag in POSITIONS:
+        if position_tag in tags:
+            count = len(tags[position_tag]) // plane_count
+            for tag in (position_tag, size_tag):
+                plane_tags[tag] = tags.get(tag, ())[index * count : (index + 1) * count]
+    bits = max(tags[BITS_PER_SAMPLE])
+    plane_tags |= {BITS_PER_SAMPLE: (bits,), PHOTOMETRIC: (BLACK_IS_ZERO,), SAMPLES_PER_PIXEL: (1,)}
+    plane_file = io.BytesIO(classic_tiff(data, plane_tags | _jpeg_tables(data)))
+    with Image.open(plane_file, formats=("TIFF",)) as image:
+        samples = np.asarray(image)
+    if bits == 8:
+        return samples
+    # By rows, since 32 bits of all would take twice the memory.
+    plane = np.empty(samples.shape, np.uint8)
+    for row, row_samples in zip(plane, samples):
+        row[:] = (row_samples.astype(np.uint32) * 255 + 32767) // 65535
+    return plane
+
+
+def _jpeg_tables(data):
+    """The tag of the tables that strips of JPEGs share, as `classic_tiff` takes it."""
+    tables = read_bytes(data, JPEG_TABLES)
+    return {JPEG_TABLES: tables} if tables else {}
+
+
+def _merge(planes, photometric):
+    """uint8 (height, width, 3), RGB, of the planes of colours."""
+    if photometric == CMYK:
+        image = Image.merge("CMYK", [Image.fromarray(plane) for plane in planes])
+        return np.array(image.convert("RGB"))
+    if photometric == WHITE_IS_ZERO:
+        planes = [255 - planes[0]]
+    return np.stack(planes if len(planes) == 3 else planes * 3, axis=-1)
+
+
+def _blend(image, opacity, opacity_kind, fill_color):
+    """Shows the fill colour where an image is transparent, changing it, row by row."""
+    fill_color = np.asarray(fill_color, np.float32)
+    for row, opacity_row in zip(image, opacity):
+        fractions = opacity_row[:, None].astype(np.float32) / 255
+        colors = row * fractions if opacity_kind == UNASSOCIATED else row
+        row[:] = np.clip(np.rint(colors + (1 - fractions) * fill_color), 0, 255)

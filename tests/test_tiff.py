@@ -1,0 +1,218 @@
+"""TIFFs in every layout: the right pixels, or a refusal under the right name."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+from common.errors import ImageError
+from data.decoding import decode
+from data.geometry import Preprocessing
+
+HEIGHT, WIDTH = 24, 32
+ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]
+COLORS = np.stack([COLUMNS * 8, ROWS * 10, (COLUMNS + ROWS) * 4], -1) / 255  # 0 to 1
+FILL = (10, 120, 250)
+PREPROCESSING = Preprocessing(4096, fill_color=FILL)  # nothing is reduced
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
+NONE, DEFLATE = 1, 8
+
+
+def write_tiff(samples, order="<", big=False, planar=False, compression=NONE, photometric=RGB,
+               opacity=None, sample_format=UNSIGNED, tile=None, **tags):
+    """The bytes of a TIFF of (height, width, channels) samples, by TIFF 6.0 and BigTIFF alone."""
+    height, width, channels = samples.shape
+    samples = samples.astype(samples.dtype.newbyteorder(order))
+    planes = [samples[..., [i]] for i in range(channels)] if planar else [samples]
+    pieces = []
+    for plane in planes:
+        if tile:
+            padded = np.pad(plane, ((0, -height % tile), (0, -width % tile), (0, 0)))
+            pieces += [padded[top:top + tile, left:left + tile] for top in range(0, height, tile)
+                       for left in range(0, width, tile)]
+        else:
+            pieces += [plane[top:top + 10] for top in range(0, height, 10)]
+    packed = [piece.tobytes() for piece in pieces]
+    if compression == DEFLATE:
+        packed = list(map(zlib.compress, packed))
+    position, positions = 16, []
+    for piece in packed:
+        positions.append(position)
+        position += len(piece)
+    bits = samples.dtype.itemsize * 8
+    entries = {
+        256: [width], 257: [height], 258: [bits] * channels, 259: [compression],
+        262: [photometric], 277: [channels], 284: [2 if planar else 1],
+        339: [sample_format] * channels, **{int(tag): values for tag, values in tags.items()},
+    }
+    if opacity:
+        entries[338] = [opacity]
+    if tile:
+        entries |= {322: [tile], 323: [tile], 324: positions, 325: list(map(len, packed))}
+    else:
+        entries |= {273: positions, 278: [10], 279: list(map(len, packed))}
+    number, count, size = ("Q", "Q", 8) if big else ("I", "H", 4)
+    values, directory = b"", struct.pack(order + count, len(entries))
+    for tag, numbers in sorted(entries.items()):
+        field = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        directory += struct.pack(order + "HH" + number, tag, 4, len(numbers))
+        if len(field) <= size:
+            directory += field.ljust(size, b"\0")
+        else:
+            directory += struct.pack(order + number, position + len(values))
+            values += field
+    start = position + len(values)
+    mark = b"II" if order == "<" else b"MM"
+    header = mark + (struct.pack(order + "HHHQ", 43, 8, 0, start) if big
+                     else struct.pack(order + "HI", 42, start))
+    body = header.ljust(16, b"\0") + b"".join(packed) + values
+    return body + directory + bytes(size)
+
+
+def to_samples(colors, kind):
+    """Colours of 0 to 1 as whole numbers of `kind`, or as they are for floats."""
+    if np.dtype(kind).kind == "f":
+        return colors.astype(kind)
+    return np.round(colors * np.iinfo(kind).max).astype(kind)
+
+
+def expected(colors, hole=None):
+    """8 bits of colours, with the fill colour in the corner that is transparent."""
+    image = np.round(np.broadcast_to(colors, (HEIGHT, WIDTH, 3)) * 255)
+    if hole is not None:
+        image[hole] = FILL
+    return image
+
+
+CORNER = np.zeros((HEIGHT, WIDTH), bool)
+CORNER[: HEIGHT // 2, : WIDTH // 2] = True
+
+
+def check(data, image):
+    decoded = decode(data, PREPROCESSING)
+    assert decoded.shape == image.shape and decoded.dtype == np.uint8
+    np.testing.assert_allclose(decoded.astype(int), image, atol=1)
+
+
+LAYOUTS = [
+    pytest.param({"order": order, "big": big, "compression": compression, "tile": tile},
+                 id=f"{order}-{'big' if big else 'classic'}-{compression}-{tile or 'strips'}")
+    for order in "<>" for big in (False, True) for compression in (NONE, DEFLATE)
+    for tile in (None, 16)
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("planar", [False, True])
+def test_colors(layout, kind, planar):
+    check(write_tiff(to_samples(COLORS, kind), planar=planar, **layout), expected(COLORS))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("photometric", [WHITE_IS_ZERO, BLACK_IS_ZERO])
+def test_grey(layout, kind, photometric):
+    grey = COLORS[..., :1] if photometric else 1 - COLORS[..., :1]
+    data = write_tiff(to_samples(grey, kind), photometric=photometric, **layout)
+    check(data, expected(COLORS[..., :1]))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("associated", [False, True])
+def test_colors_with_opacity(layout, kind, planar, associated):
+    opacity = np.where(CORNER, 0.0, 1.0)[..., None]
+    colors = COLORS * opacity if associated else COLORS
+    samples = to_samples(np.concatenate([colors, opacity], -1), kind)
+    data = write_tiff(samples, planar=planar, opacity=1 if associated else 2, **layout)
+    check(data, expected(COLORS, CORNER))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind, planar", [("u1", False), ("u1", True), ("u2", True)])
+@pytest.mark.parametrize("associated", [False, True])
+def test_grey_with_opacity(layout, kind, planar, associated):
+    opacity = np.where(CORNER, 0.0, 1.0)[..., None]
+    grey = COLORS[..., :1] * opacity if associated else COLORS[..., :1]
+    samples = to_samples(np.concatenate([grey, opacity], -1), kind)
+    data = write_tiff(samples, planar=planar, photometric=BLACK_IS_ZERO,
+                      opacity=1 if associated else 2, **layout)
+    check(data, expected(COLORS[..., :1], CORNER))
+
+
+def test_half_opacity():
+    """Half of the colour and half of the fill colour."""
+    samples = np.full((HEIGHT, WIDTH, 4), (200, 100, 0, 128), np.uint8)
+    half = 128 / 255
+    image = np.round(half * np.array([200, 100, 0]) + (1 - half) * np.array(FILL))
+    for planar in (False, True):
+        check(write_tiff(samples, planar=planar, opacity=2),
+              np.broadcast_to(image, (HEIGHT, WIDTH, 3)))
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_cmyk(planar):
+    """Ink of one colour alone: cyan takes the red away."""
+    samples = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+    samples[..., 0] = 255 - to_samples(COLORS[..., 0], "u1")
+    decoded = decode(write_tiff(samples, planar=planar, photometric=CMYK), PREPROCESSING)
+    np.testing.assert_allclose(decoded[..., 0].astype(int), COLORS[..., 0] * 255, atol=1)
+    assert (decoded[..., 1:] == 255).all()
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_orientation(planar):
+    """6: the right-hand side of the stored picture is its bottom (TIFF 6.0, tag 274)."""
+    data = write_tiff(to_samples(COLORS, "u1"), planar=planar, **{"274": [6]})
+    check(data, np.rot90(expected(COLORS), -1))
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("kind, sample_format, name", [
+    ("i1", SIGNED, "signed"), ("i2", SIGNED, "signed"), ("i4", SIGNED, "signed"),
+    ("f2", FLOAT, "floating-point"), ("f4", FLOAT, "floating-point"),
+    ("f8", FLOAT, "floating-point"), ("u4", UNSIGNED, "32 bits"), ("u8", UNSIGNED, "64 bits"),
+])
+@pytest.mark.parametrize("order, big", [("<", False), (">", True)])
+def test_what_has_no_defined_white_is_refused(planar, kind, sample_format, name, order, big):
+    data = write_tiff(to_samples(COLORS, kind), order, big, planar, sample_format=sample_format)
+    with pytest.raises(ImageError, match=f"is a TIFF of {name}.*save it with") as refusal:
+        decode(data, PREPROCESSING)
+    assert refusal.value.code == "unsupported"
+
+
+@pytest.mark.parametrize("kind, photometric, text", [
+    ("u2", BLACK_IS_ZERO, "grey values of 16 bits with opacity"),
+    ("u1", WHITE_IS_ZERO, "whose 0 is white, with opacity"),
+])
+def test_other_grey_with_opacity_is_refused(kind, photometric, text):
+    samples = to_samples(COLORS[..., :2], kind)
+    with pytest.raises(ImageError, match=text) as refusal:
+        decode(write_tiff(samples, photometric=photometric, opacity=2), PREPROCESSING)
+    assert refusal.value.code == "unsupported"
+
+
+@pytest.mark.parametrize("compression, text", [(50001, "WebP inside"), (34712, "JPEG 2000 inside")])
+@pytest.mark.parametrize("planar", [False, True])
+def test_what_is_inside_is_named(compression, text, planar):
+    data = write_tiff(to_samples(COLORS, "u1"), planar=planar, compression=compression)
+    with pytest.raises(ImageError, match=text) as refusal:
+        decode(data, PREPROCESSING)
+    assert refusal.value.code == "unsupported"
+
+
+def test_limits_hold_before_planes_are_decoded():
+    data = write_tiff(to_samples(COLORS, "u1"), planar=True, **{"256": [30000], "257": [30000]})
+    with pytest.raises(ImageError, match="has 30000 x 30000 pixels"):
+        decode(data, PREPROCESSING)
+
+
+@pytest.mark.parametrize("size", [9, 20, 200, 700, -200, -30])
+def test_a_planar_tiff_that_is_cut_off(size):
+    data = write_tiff(to_samples(COLORS, "u2"), planar=True, compression=DEFLATE)
+    with pytest.raises(ImageError):
+        decode(data[:size], PREPROCESSING)
