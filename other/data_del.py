@@ -270,5 +270,9 @@ def _text(result):
             f"{result['remove']:>8,}  files to remove, if you agree: "
             f"--mode clean --csv {result['findings']}"
         )
+    if result["counts"]["unsupported"]:
+        lines.append(
+            f"{result['counts']['unsupported']:>8,}  files to convert, as {result['findings']} says"
+        )
     lines.append(f"page: {result['page']}")
     return "\n".join(lines)

@@ -12,8 +12,9 @@ from common.errors import ImageError, first_ten
 from common.tables import write_table
 from config.mode_options import StatisticsOptions
 from data.decoding_limits import MAX_PIXELS
+from data.file_signatures import HEAD_BYTES
 from data.labelled_data import read_labelled
-from data.pillow_formats import ALL_FORMATS, forget_xmp, open_image
+from data.pillow_formats import explain, forget_xmp, open_image
 from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
 from other.reporting.statistics_charts import classes_chart, sizes_chart
@@ -169,8 +170,9 @@ def read_size(path):
             swaps_sides = _swaps_sides(image)
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        raise ImageError(path, "is none of " + ", ".join(ALL_FORMATS)) from None
+    except UnidentifiedImageError as error:
+        with open(path, "rb") as image_file:
+            raise ImageError(path, *explain(error, image_file.read(HEAD_BYTES))) from None
     except OSError as error:
         raise ImageError(path, _reason(error), "unreadable") from None
     except Exception as error:  # the libraries' decoders raise exceptions of many types

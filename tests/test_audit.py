@@ -397,7 +397,8 @@ def test_what_is_not_read_is_to_be_converted_and_not_to_go(source, capsys):
         ("xl.jpg", "unsupported", "error", "convert"),
     ]
     assert rows[1]["detail"] == "is JPEG XL, which is not read; convert it to JPEG"
-    assert "1  files to remove, if you agree" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "1  files to remove, if you agree" in output and "1  files to convert, as " in output
     page = (source.parent / "out" / "index.html").read_text(encoding="utf-8")
     assert '<b class="bad">convert</b>' in page
 
