@@ -23,7 +23,10 @@ FIRST_BYTES = (
     ("TIFF", 0, b"II+\0"),
     ("TIFF", 0, b"MM\0+"),
     ("AVIF", 4, b"ftypavi"),
-    ("HEIC", 4, b"ftyp"),
+    ("HEIC", 4, b"ftyphei"),
+    ("HEIC", 4, b"ftyphev"),
+    ("HEIF", 4, b"ftypmif"),
+    ("HEIF", 4, b"ftypmsf"),
 )
 MOST_PARTS = 20_000  # segments or chunks of a file that are looked at
 MOST_ENTRIES = 1_000  # of an EXIF directory

@@ -145,7 +145,7 @@ REFUSED = {
     "is GIF": lambda: encode(picture(), "GIF"),
     "is AVIF": lambda: encode(picture(), "AVIF"),
     "is HEIC": lambda: b"\0\0\0\x18ftypheic" + bytes(40),
-    "is of an unknown format": lambda: b"\xff\x0a" + bytes(40),
+    "is of an unknown format": lambda: b"\0\0\0\x18ftypisom" + bytes(40),  # a film
     "is animated WebP": lambda: encode(
         picture(), "WEBP", save_all=True, append_images=[picture(seed=1)], lossless=True),
     "is BMP with a palette": lambda: encode(picture().quantize(200), "BMP"),
