@@ -35,6 +35,7 @@ TESTS = {
     "data/jpeg.py": ["test_decoding.py"],
     "data/pillow_formats.py": ["test_decoding.py"],
     "data/prefetching.py": ["test_data_gen_label.py"],
+    "data/warping.py": ["test_augmentation.py"],
     "data_gen_label.py": ["test_data_gen_label.py", "test_sampler.py", "test_mixing.py"],
     "runs/run_folder.py": ["test_run_folder.py", "test_bad_input.py"],
     "runs/checkpoint.py": ["test_run_folder.py"],
