@@ -132,7 +132,7 @@ def test_only_headers_are_read(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("content, part", [
     (b"", "is empty"), (b"text", "none of JPEG"),
-    (b"P6 1 1 255 \0\0\0", "none of JPEG"), (None, "No such file"),
+    (b"P6 1 1 255 \0\0\0", "is a Netpbm image"), (None, "No such file"),
 ])
 def test_what_has_no_size(tmp_path, content, part):
     path = tmp_path / "a.png"
