@@ -5,10 +5,12 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 
 from common.errors import InputError
 from common.partial_paths import partial_path
 
+SCANNING = 1.0  # seconds in which another program lets go of a file
 COLLISIONS = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)
 
 
@@ -35,7 +37,7 @@ def replacing(path):
     with partial_path(path) as partial:
         yield partial
         flush(partial)
-        os.replace(partial, path)
+        _patiently(os.replace, partial, path)
         flush(os.path.dirname(os.path.abspath(path)))
 
 
@@ -70,12 +72,14 @@ def reserve(path, size):
         size: int, bytes.
 
     Raises:
-        OSError: there is not enough room. Systems without `posix_fallocate` do not check.
+        OSError: there is not enough room.
     """
-    if hasattr(os, "posix_fallocate"):
-        with open(path, "wb") as empty_file:
+    with open(path, "wb") as empty_file:
+        if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(empty_file.fileno(), 0, size)
             empty_file.truncate(0)
+        elif shutil.disk_usage(os.path.dirname(os.path.abspath(path))).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def flush(path):
@@ -134,11 +138,26 @@ def replace_folder(partial, path):
 
 def _exchange(partial, path, old_path):
     if os.path.exists(old_path) and not os.path.exists(path):
-        os.rename(old_path, path)  # an earlier call was stopped between the renames below
+        _patiently(
+            os.rename, old_path, path
+        )  # an earlier call was stopped between the renames below
     shutil.rmtree(old_path, ignore_errors=True)
     if os.path.exists(path):
-        os.rename(path, old_path)
-    os.rename(partial, path)
+        _patiently(os.rename, path, old_path)
+    _patiently(os.rename, partial, path)
+
+
+def _patiently(rename, source, target):
+    """Renames; on Windows, where a virus scanner may just look at the file, tries for a second."""
+    give_up_at = time.monotonic() + SCANNING
+    while True:
+        try:
+            rename(source, target)
+            return
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() > give_up_at:
+                raise
+        time.sleep(SCANNING / 20)
 
 
 def check_building(path):
@@ -181,7 +200,7 @@ def building(path):
         yield partial
         with contextlib.suppress(OSError):
             os.rmdir(path)  # Windows renames nothing to the name of an empty folder
-        os.rename(partial, path)
+        _patiently(os.rename, partial, path)
 
 
 def checksum(path):

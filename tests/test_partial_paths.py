@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from common import partial_paths
 from common.errors import InputError, RunError
-from common.files import building, replace_folder, replacing, replacing_folder, write_text
+from common.files import building, replace_folder, replacing, replacing_folder, reserve, write_text
 from common.partial_paths import FOREIGN_SECONDS, clear, partial_path
 from common.tables import read_table, write_table
 from common.write_errors import is_disk_full, write_error
@@ -191,6 +191,18 @@ def test_a_full_disk_names_the_file_in_a_folder(disk, context):
             shutil.copyfile(photo, os.path.join(partial, f"{number}.jpg"))
     assert f"{disk}/out/1.jpg cannot be written" in str(write_error(raised.value, "elsewhere"))
     assert os.listdir(disk) == ["photo.jpg"]
+
+
+@pytest.mark.parametrize("has_fallocate", [True, False])  # macOS and Windows have none
+def test_room_is_reserved(disk, monkeypatch, has_fallocate):
+    if not has_fallocate:
+        monkeypatch.delattr(os, "posix_fallocate")
+    path = disk / "best.weights.h5"
+    reserve(str(path), 500_000)
+    assert path.stat().st_size == 0 and shutil.disk_usage(disk).free > 900_000
+    with pytest.raises(OSError) as raised:
+        reserve(str(path), 2_000_000)
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_a_library_with_an_error_of_its_own(tmp_path):
