@@ -15,19 +15,21 @@ import numpy as np
 from PIL import Image
 
 from common.errors import ImageError
+from data import library_messages
 from data.buffers import scratch
 from data.file_signatures import raw_tiff_text
 from data.geometry import resize_to_square
 from data.jpeg import check_scans, decode_jpeg, is_jpeg, with_end_mark
 from data.pillow_formats import decode_with_pillow, explain
-from data.tiff import decode_planes, without_bigtiff
+from data.tiff import decode_planes, for_pillow
 
 # Each worker thread decodes its own image; OpenCV's own threads would only get in the way.
 cv2.setNumThreads(0)
 # The limits of `data.decoding_limits` take its place, checked before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
-# Its warnings about odd EXIF blocks and the like would break into progress bars.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+# Warnings about odd EXIF blocks and the like would break into progress bars.
+warnings.filterwarnings("ignore", module=r"(PIL|data)\.")
+library_messages.silence()
 
 
 def load(source, preprocessing, name=None, out=None, to_square=resize_to_square):
@@ -102,7 +104,7 @@ def _decode(data, preprocessing, name, allocate):
         decoded = decode_planes(data, preprocessing, name)
         if decoded is not None:
             return decoded
-        return decode_with_pillow(without_bigtiff(data), preprocessing, name)
+        return decode_with_pillow(for_pillow(data), preprocessing, name)
     except ImageError:
         raise
     except Exception as error:  # the libraries' decoders raise exceptions of many types

@@ -10,6 +10,7 @@ How unusual pictures become RGB with 8 bits per channel:
 """
 
 import io
+import warnings
 
 import cv2
 import numpy as np
@@ -33,7 +34,8 @@ from data.decoding_limits import (
 from data.file_signatures import HEAD_BYTES, unread_format
 from data.geometry import apply_orientation, swaps_sides, target_size
 from data.jpeg import ORIENTATION_TAG, orientation_and_cost
-from data.tiff import unread_compression
+from data.tiff import for_pillow, unread_compression
+from data.tiff_tags import is_big_endian_bigtiff, is_tiff
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")  # by Pillow's names
 ALL_FORMATS = (*FORMATS, heif.HEIF, heif.AVIF)
@@ -114,20 +116,24 @@ def open_image(image_file):
         PIL.UnidentifiedImageError: it has another format.
         Exception: whatever Pillow or libheif raises for a damaged file.
     """
-    container = heif.container_format(image_file.read(HEAD_BYTES))
+    head = image_file.read(HEAD_BYTES)
+    container = heif.container_format(head)
     image_file.seek(0)
     if container:
         return heif.open_container(image_file, container)
+    if is_big_endian_bigtiff(head):
+        image_file = io.BytesIO(for_pillow(image_file.read()))
     try:
         return Image.open(image_file, formats=FORMATS)
     except Exception as error:
         image_file.seek(0)
         if str(error).startswith("Unsupported BMP"):
             return MaskedBmp(image_file)
-        pixels_only = png.without_extras(image_file.read())
-        if pixels_only is None:
+        data = image_file.read()
+        other_layout = for_pillow(data) if is_tiff(data) else png.without_extras(data)
+        if other_layout is None:
             raise
-    return Image.open(io.BytesIO(pixels_only), formats=FORMATS)
+    return Image.open(io.BytesIO(other_layout), formats=FORMATS)
 
 
 def exif_orientation(image):
@@ -145,7 +151,8 @@ def exif_orientation(image):
     forget_xmp(image)
     try:
         return image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # a damaged EXIF block is no reason to refuse the picture
+    except Exception as error:  # a damaged EXIF block is no reason to refuse the picture
+        warnings.warn(f"Corrupt EXIF data: {error}", stacklevel=1)  # for the audit
         return 1
 
 

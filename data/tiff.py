@@ -24,6 +24,9 @@ ORIENTATION, SAMPLES_PER_PIXEL, PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT = 274, 277,
 POSITIONS = ((273, 279), (324, 325))  # tags of the positions and sizes of strips, and of tiles
 # What says how samples are packed: fill order, rows per strip, predictor, sizes of tiles
 PACKING = (WIDTH, HEIGHT, COMPRESSION, 266, 278, 317, 322, 323)
+# All that is needed to decode; among them the colour map, and YCbCr's subsampling and reference
+DESCRIBING = {*PACKING, BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLES_PER_PIXEL, PLANAR}
+DESCRIBING |= {EXTRA_SAMPLES, SAMPLE_FORMAT, 320, 530, 532, *POSITIONS[0], *POSITIONS[1]}
 JPEG_TABLES = 347
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5  # values of PHOTOMETRIC
 PLANES = 2  # a value of PLANAR
@@ -81,22 +84,24 @@ def decode_planes(data, preprocessing, name):
     return apply_orientation(image, orientation), file_size
 
 
-def without_bigtiff(data):
-    """A big-endian BigTIFF as a classic TIFF, which Pillow opens; other files as they are.
+def for_pillow(data):
+    """A TIFF whose header Pillow does not understand, in a layout that it opens.
 
     Args:
         data: bytes of a file.
 
     Returns:
-        bytes.
+        bytes: a classic TIFF for a big-endian BigTIFF; one whose 0 is black, and its picture
+        therefore inverted, for 16 bits whose 0 is white; other files as they are.
     """
-    if not is_big_endian_bigtiff(data):
+    tags = read_tags(data)
+    is_inverted = _is_fine_white_is_zero(tags)
+    if not is_inverted and not is_big_endian_bigtiff(data):
         return data
     tags = read_tags(data, MAX_POSITIONS)
-    kept = {*PACKING, BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLES_PER_PIXEL, PLANAR}
-    kept |= {EXTRA_SAMPLES, SAMPLE_FORMAT, *(tag for pair in POSITIONS for tag in pair)}
-    kept |= {320, 530, 532}  # colour map, subsampling and reference values of YCbCr
-    classic_tags = {tag: values for tag, values in tags.items() if tag in kept}
+    classic_tags = {tag: values for tag, values in tags.items() if tag in DESCRIBING}
+    if is_inverted:
+        classic_tags[PHOTOMETRIC] = (BLACK_IS_ZERO,)
     return classic_tiff(data, classic_tags | _jpeg_tables(data))
 
 

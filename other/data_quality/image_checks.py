@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from common.errors import ImageError
-from data import decoding, near_duplicates, png
+from data import decoding, library_messages, near_duplicates, png
 from data.buffers import scratch
 from data.geometry import Preprocessing, resize_to_square
 from data.jpeg import decode_jpeg, has_end_mark, is_jpeg
@@ -67,12 +67,12 @@ class Look(NamedTuple):
 
 @contextlib.contextmanager
 def hearing_warnings():
-    """Context in which Pillow's warnings reach the thread of `look` that caused them.
+    """Context in which what Pillow and libtiff say reaches the thread of `look` that caused it.
 
     `warnings.catch_warnings` changes the whole process, so it is entered once around all
     threads, and the warnings are collected per thread.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), library_messages.hearing_libtiff():
         show_others = warnings.showwarning
 
         def keep(message, category, filename, *rest):
@@ -81,7 +81,7 @@ def hearing_warnings():
             else:
                 show_others(message, category, filename, *rest)
 
-        warnings.filterwarnings("always", category=UserWarning, module=r"PIL\.")
+        warnings.filterwarnings("always", category=UserWarning, module=r"(PIL|data)\.")
         warnings.showwarning = keep
         yield
 
@@ -107,11 +107,15 @@ def look(path, small=False):
         return Look([fault])
     _local.messages = []
     try:
-        image, faults = (_check_jpeg if is_jpeg(data) else _check_other)(data, path)
+        with library_messages.messages() as libtiff_messages:
+            image, faults = (_check_jpeg if is_jpeg(data) else _check_other)(data, path)
     except ImageError as error:
         return Look([_decoding_fault(error, data)])
     finally:
         messages = _local.__dict__.pop("messages")
+    libtiff_errors = [text for is_error, text in libtiff_messages if is_error]
+    if libtiff_errors:
+        faults.append(_damage(libtiff_errors[0]))
     complaints = [text for text in messages if "orrupt" in text or "runcated" in text]
     if complaints and not faults:
         # In other files than TIFFs, Pillow warns of the EXIF block alone.
@@ -165,7 +169,8 @@ def _check_jpeg(data, path):
         complaint = str(error)
     image = decoding.decode(data, WHOLE, path)
     if complaint and has_end_mark(data):
-        faults.append(_damage(complaint))
+        is_beside = "ICC marker" in complaint  # of the colour profile, which is not used
+        faults.append((_beside if is_beside else _damage)(complaint))
     if color_space in ("CMYK", "YCCK"):
         faults.append(_odd_colors("CMYK"))
     return image, faults
@@ -184,12 +189,20 @@ def _check_other(data, path):
         elif header.mode.startswith("I;16"):
             faults.append(("odd_mode", "has 16 bits per pixel; they are scaled to 8"))
         elif header.has_transparency_data:
-            least, most = header.convert("RGBA").getchannel("A").getextrema()
+            least, most = _opacity_range(header)
             if least < 255 and (most or header.format != "BMP"):  # all of a BMP: opaque
                 faults.append(("odd_mode", "has transparent pixels; they show --fill_color"))
     if data.startswith(png.SIGNATURE):
         faults += _checksum_faults(data)
     return image, faults
+
+
+def _opacity_range(header):
+    """(least, most) opacity of an image opened by Pillow, 0 to 255."""
+    try:
+        return header.convert("RGBA").getchannel("A").getextrema()
+    except Exception:  # a TIFF in planes, which `data.tiff` decodes
+        return 255, 255
 
 
 def _frame_count(header, data):
