@@ -94,12 +94,15 @@ def _picture_ids(data, start, end):
     """set of the ids of the items that are AV1 pictures, from a box iinf."""
     picture_ids = set()
     for kind, entry, entry_end in _boxes(data, start + (6 if data[start] == 0 else 8), end):
-        if kind == b"infe" and entry + 14 <= entry_end and data[entry] >= 2:
-            # version and flags, id of 16 bits or from version 3 of 32, protection, type
-            id_format = ">HH4s" if data[entry] == 2 else ">IH4s"
-            item_id, _, item_type = struct.unpack_from(id_format, data, entry + 4)
-            if item_type == b"av01":
-                picture_ids.add(item_id)
+        if kind != b"infe" or entry_end - entry < 4:
+            continue
+        # Version and flags, id of 16 bits or from version 3 of 32, protection, type
+        entry_format = ">HH4s" if data[entry] == 2 else ">IH4s"
+        if data[entry] < 2 or entry_end - entry < 4 + struct.calcsize(entry_format):
+            continue
+        item_id, _, item_type = struct.unpack_from(entry_format, data, entry + 4)
+        if item_type == b"av01":
+            picture_ids.add(item_id)
     return picture_ids
 
 

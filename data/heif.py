@@ -10,6 +10,7 @@ import functools
 import io
 import re
 import struct
+import warnings
 
 from PIL import ImageFile
 
@@ -72,10 +73,12 @@ def open_container(image_file, container):
     opener = _avif_opener()
     try:
         return opener(image_file)
-    except Exception:
+    except Exception as error:
         # libavif refuses a file of which only the EXIF block is damaged: that gets another type.
         image_file.seek(0)
-        return opener(io.BytesIO(EXIF_ITEM.sub(rb"\1free", image_file.read())))
+        image = opener(io.BytesIO(EXIF_ITEM.sub(rb"\1free", image_file.read())))
+        warnings.warn(f"Corrupt EXIF data: {error}", stacklevel=1)  # for the audit
+        return image
 
 
 class HeifImage(ImageFile.ImageFile):

@@ -5,6 +5,7 @@ that is odd but not cut off.
 """
 
 import re
+import warnings
 
 import simplejpeg
 from PIL import Image
@@ -171,7 +172,8 @@ def _exif_orientation(data, start):
     try:
         exif_block.load(bytes(data[start + 2 : end]))
         return exif_block.get(ORIENTATION_TAG, 1)
-    except Exception:  # a damaged EXIF block is no reason to refuse the picture
+    except Exception as error:  # a damaged EXIF block is no reason to refuse the picture
+        warnings.warn(f"Corrupt EXIF data: {error}", stacklevel=1)  # for the audit
         return 1
 
 

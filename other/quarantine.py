@@ -55,8 +55,8 @@ def clean(findings, target="quarantine", delete=False, dry_run=False):
     A text file stays where an image of its stem stays. A link is moved itself.
 
     Args:
-        findings: str, path of a CSV with the columns path and action, the latter `remove` or
-            empty.
+        findings: str, path of a CSV with the columns path and action, the latter `remove`,
+            `convert` (which is left to a person) or empty.
         target: str, path of the quarantine, made where it does not exist.
         delete: bool, delete the files instead of moving them.
         dry_run: bool, only check, and list the files.

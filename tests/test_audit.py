@@ -119,6 +119,12 @@ def bad_checksum(kind=b"IDAT"):
     return bytes(data)
 
 
+def maker():
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    return exif
+
+
 def extraneous():
     """A JPEG with bytes that belong to nothing between two of its parts."""
     data = encode()
@@ -163,6 +169,13 @@ FAULTS = [
     ("wrong_extension", "a.heic", lambda: encode()),
     ("damaged_metadata", "a.jpg", lambda: encode()[:-2]),
     ("damaged_metadata", "a.jpg", lambda: encode(exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(9))),
+    ("damaged_metadata", "a.jpg", lambda: encode(exif=b"Exif\0\0\xff\xff\xff\xff" + bytes(9))),
+    ("damaged_metadata", "a.jpg", lambda: encode(
+        image=pixels("L"), progressive=True, exif=b"Exif\0\0\xff\xff\xff\xff" + bytes(9))),
+    ("damaged_metadata", "a.webp", lambda: encode(
+        "WEBP", exif=b"Exif\0\0\xff\xff\xff\xff" + bytes(9))),
+    ("damaged_metadata", "a.avif", lambda: encode("AVIF", exif=maker()).replace(
+        b"MM\0*", b"\xff" * 4)),
     ("damaged_metadata", "a.png", lambda: bad_checksum(b"tEXt")),
     ("corrupt_data", "a.jpg", extraneous),
     ("corrupt_data", "a.jpg", lambda: behind(encode())),

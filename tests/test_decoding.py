@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from heic_files import BLUE, GREEN, HEIC, PICTURE, RED, heic_grid
+from heic_files import BLUE, GREEN, HEIC, PICTURE, RED, box, heic_grid
 from PIL import Image, ImageOps, PngImagePlugin
 
 from common.errors import ImageError
-from data import decoding_limits, pillow_formats
+from data import decoding_limits, heif, pillow_formats
 from data.av1_sizes import av1_sizes
 from data.decoding import decode, load
 from data.geometry import Preprocessing, resize_to_square, target_size
@@ -211,7 +211,7 @@ def test_one_bit_images():
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_32_bits_a_pixel_are_refused(mode):
     data = encode(Image.new(mode, (4, 4)), "TIFF")
-    with pytest.raises(ImageError, match="scan.tif: is a TIFF of .* numbers, which have no defined white"):
+    with pytest.raises(ImageError, match="scan.tif: is a TIFF of .* numbers, which have no defined"):
         load(data, Preprocessing(8), "scan.tif")
 
 
@@ -339,6 +339,39 @@ def test_an_avif_that_hides_its_size_is_refused(mode, options):
         with pytest.raises(ImageError, match="300 x 100 pixels, more than the 29,999 allowed"):
             load(file, Preprocessing(8, max_pixels=29_999))
     load(data, Preprocessing(8, max_pixels=30_000))
+
+
+@pytest.mark.parametrize("version, construction, parts", [
+    (0, 0, 1), (1, 0, 2), (1, 1, 1), (1, 1, 2), (2, 0, 1), (2, 1, 2),
+])
+def test_av1_sizes_wherever_the_boxes_put_the_picture(version, construction, parts):
+    """Boxes made by hand from ISO/IEC 14496-12: iloc of each version, short and long ids."""
+    data = encode(smooth(100, 300), "AVIF")
+    picture = data[data.index(b"mdat") + 4 :]
+    item_format = ">I" if version == 2 else ">H"
+    item = struct.pack(item_format, 7)
+    infe = struct.pack(">I", (3 if version == 2 else 2) << 24) + item + b"\0\0av01\0"
+    iinf = struct.pack(">IH", 0, 1) + box(b"infe", infe)
+    cut = len(picture) // 2 if parts == 2 else len(picture)
+    lengths = [cut, len(picture) - cut][:parts]
+
+    def file(offset):
+        iloc = struct.pack(">IBB", version << 24, 0x44, 0) + struct.pack(item_format, 1) + item
+        iloc += (struct.pack(">H", construction) if version else b"") + struct.pack(">HH", 0, parts)
+        for length in lengths:
+            iloc += struct.pack(">II", offset, length)
+            offset += length
+        return box(b"ftyp", b"avif") + box(
+            b"meta", bytes(4), box(b"iinf", iinf), box(b"iloc", iloc), box(b"idat", picture))
+
+    assert av1_sizes(file(0 if construction else file(0).index(picture))) == [(300, 100)]
+
+
+def test_av1_pictures_of_many_parts_are_counted_together(monkeypatch):
+    """Two of a size are a picture and its opacity; libavif keeps all tiles of a grid."""
+    for count, height in ((1, 50), (2, 50), (6, 150)):
+        monkeypatch.setattr(heif, "av1_sizes", lambda data, count=count: [(100, 50)] * count)
+        assert heif.coded_size(b"", "AVIF") == (height, 100)
 
 
 def test_heic_on_several_threads():
