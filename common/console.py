@@ -72,4 +72,9 @@ def show(result, text, as_json):
         >>> show({"images": 3}, lambda result: f"{result['images']} images", as_json=True)
         {"images": 3}
     """
-    print(json.dumps(result, ensure_ascii=False) if as_json else text(result))
+    if not as_json:
+        print(text(result))
+        return
+    # A program that reads JSON expects UTF-8; on Windows a pipe may have another encoding.
+    is_utf8 = (sys.stdout.encoding or "utf-8").lower() in ("utf-8", "utf8")
+    print(json.dumps(result, ensure_ascii=not is_utf8))

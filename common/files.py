@@ -138,9 +138,8 @@ def replace_folder(partial, path):
 
 def _exchange(partial, path, old_path):
     if os.path.exists(old_path) and not os.path.exists(path):
-        _patiently(
-            os.rename, old_path, path
-        )  # an earlier call was stopped between the renames below
+        # An earlier call was stopped between the renames below.
+        _patiently(os.rename, old_path, path)
     shutil.rmtree(old_path, ignore_errors=True)
     if os.path.exists(path):
         _patiently(os.rename, path, old_path)

@@ -486,7 +486,8 @@ def main(words=None):
         if not options.json:
             print(_text(image_path, answer), flush=True)
     if options.json:
-        print(json.dumps(results, ensure_ascii=False))
+        is_utf8 = (sys.stdout.encoding or "utf-8").lower() in ("utf-8", "utf8")
+        print(json.dumps(results, ensure_ascii=not is_utf8))  # readable whatever Windows' code page
     return _say_failure(failures, len(image_paths)) if failures else ANSWERED
 
 

@@ -8,7 +8,6 @@ import functools
 import getpass
 import importlib.util
 import io
-import json
 import os
 import platform
 import re
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.console import say
+from common.console import say, show
 from common.cpu import usable_cores
 from common.errors import InputError, RunError
 from config.mode_options import DoctorOptions
@@ -59,7 +58,7 @@ def main(options: DoctorOptions):
             lines = [f"  {name:<{max(map(len, rows))}}  {text}" for name, text in rows.items()]
             print("\n".join([heading, *lines, ""]), flush=True)
     if options.json:
-        print(json.dumps({"ok": not problems, "problems": problems, **page}, ensure_ascii=False))
+        show({"ok": not problems, "problems": problems, **page}, str, as_json=True)
     else:
         print("\n".join(["problems", *(f"  {line}" for line in problems or ["none"])]))
     return 1 if problems else 0

@@ -58,7 +58,7 @@ def test_it_leaves_a_run_and_an_exported_model(done):
     assert (options.epochs, options.weights, options.input_size) == (1, "none", 32)
     assert not options.horizontal_flip and options.random_eraser == 0
     assert os.path.exists(run.file("model", "saved_model.pb"))
-    assert {name for name in os.listdir(folder / "logs")} == {"demo"}
+    assert set(os.listdir(folder / "logs")) == {"demo"}
 
 
 def test_with_json_one_line_and_the_same_numbers(done):

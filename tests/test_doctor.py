@@ -217,7 +217,8 @@ def test_folders(tmp_path, monkeypatch, capsys):
     ("/data/home/joe/runs: no", "~/runs: no"), ("'/data/home/joe'", "'~'"),
     ("/data/home/joey/runs", "/data/home/joey/runs"), ("/disk/joe/x", "/disk/USER/x"),
     ("/tmp/of-joe/x and joe", "/tmp/of-USER/x and joe"), ("/data/project/a.py, b", "./a.py, b"),
-    ("joe 1.0", "joe 1.0"), (r"D:\photos\joe\x", r"D:\photos\USER\x"), ("/backup/data/home/joe", "/backup/data/home/USER"),
+    ("joe 1.0", "joe 1.0"), (r"D:\photos\joe\x", r"D:\photos\USER\x"),
+    ("/backup/data/home/joe", "/backup/data/home/USER"),
 ])
 def test_private(monkeypatch, text, expected):
     monkeypatch.setenv("HOME", "/data/home/joe")
