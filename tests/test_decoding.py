@@ -211,7 +211,7 @@ def test_one_bit_images():
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_32_bits_a_pixel_are_refused(mode):
     data = encode(Image.new(mode, (4, 4)), "TIFF")
-    with pytest.raises(ImageError, match="scan.tif: is a TIFF of .* numbers, which have no defined"):
+    with pytest.raises(ImageError, match="scan.tif: is a TIFF of .* numbers, which have no"):
         load(data, Preprocessing(8), "scan.tif")
 
 
