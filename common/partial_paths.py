@@ -50,12 +50,11 @@ def partial_path(path):
     _own_names.add(partial_name)
     try:
         yield partial
-    except OSError as error:
-        _name_target(error, partial, path)
-        raise
     except Exception as error:
-        if is_disk_full(error):  # a library's own type, which names no file
+        if is_disk_full(error) and getattr(error, "errno", None) is None:  # a library's own words
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path) from error
+        if isinstance(error, OSError):
+            _name_target(error, partial, path)
         raise
     finally:
         _remove(partial)

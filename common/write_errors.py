@@ -7,8 +7,8 @@ import shutil
 from common.errors import InputError, PlainError, RunError
 
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-# How libraries say so whose errors have no number
-DISK_FULL_WORDS = ("no space left", "disk quota exceeded", "file too large")
+# How libraries say so whose errors have no number; the last is NumPy's: "9 requested and 0 written"
+DISK_FULL_WORDS = ("no space left", "disk quota exceeded", "file too large", "requested and")
 
 
 def is_disk_full(error):
@@ -55,7 +55,9 @@ def reason(error):
     Args:
         error: exception.
     """
-    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+    if getattr(error, "strerror", None):
+        return error.strerror
+    return os.strerror(errno.ENOSPC) if is_disk_full(error) else f"{type(error).__name__}: {error}"
 
 
 def free_space(path):

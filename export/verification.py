@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import InputError, RunError
+from common.write_errors import write_error
 from data.decoding import load
 from prediction import runtimes
 from prediction.exported_model import describe_preprocessing, parse_preprocessing
@@ -196,9 +197,11 @@ def main():
             task["image_paths"],
             parse_preprocessing(task["preprocessing"]),
         )
+        np.save(task["answers_path"], answers)
     except (InputError, RunError) as error:
         sys.exit(" ".join(str(error).split()))
-    np.save(task["answers_path"], answers)
+    except OSError as error:
+        sys.exit(str(write_error(error, task["answers_path"])))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
@@ -180,6 +181,15 @@ def test_a_full_disk_names_the_file(disk):
     assert re.fullmatch(rf"--csv: {target} cannot be written: No space left on device; the disk of "
                         rf"{disk} has [01].\d MB free", str(error))
     assert os.listdir(disk) == []
+
+
+def test_a_full_disk_under_an_array(disk):
+    """NumPy's error has no number, only words."""
+    target = disk / "00001.npy"
+    with pytest.raises(OSError) as raised, replacing(str(target)) as partial:
+        np.save(partial, np.zeros(3_000_000, np.uint8))
+    assert str(write_error(raised.value, "elsewhere")).startswith(
+        f"{target} cannot be written: No space left on device; ")
 
 
 @pytest.mark.parametrize("context", [building, replacing_folder])
