@@ -111,9 +111,9 @@ def document():
         "All have wheels everywhere.")
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
-        f"{HEAD.format(glibc=GLIBC)}{len(rows)} pinned packages are compiled, or not installed where "
-        f"this was written. {summary}\n\n{table}\n\nThe other {len(pure)} are of pure Python, the same wheel "
-        f"everywhere:\n{', '.join(pure)}.\n"
+        f"{HEAD.format(glibc=GLIBC)}{len(rows)} pinned packages are compiled, or not installed "
+        f"where this was written. {summary}\n\n{table}\n\nThe other {len(pure)} are of pure "
+        f"Python, the same wheel everywhere:\n{', '.join(pure)}.\n"
     )
 
 
