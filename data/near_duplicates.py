@@ -3,10 +3,10 @@ mirrored ones, and those cropped or turned a little.
 
 Candidates are pairs whose perceptual hashes nearly agree, one of them mirrored or not. Those whose
 small pictures agree as well are near duplicates. Hashes and small pictures are all that is
-compared, so that 100,000 images need 110 MB.
+compared, so that 100,000 images need 130 MB.
 """
 
-from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
@@ -14,15 +14,23 @@ import numpy as np
 
 from data.geometry import Preprocessing
 from data.hash_pairs import near_pairs
-from data.picture_alignment import SIDE, show_the_same, to_grey
+from data.picture_alignment import (
+    COLOR_SIDE,
+    EDGE,
+    SIDE,
+    have_the_same_colors,
+    show_the_same,
+    to_grey,
+)
 
 PREPROCESSING = Preprocessing(SIDE, "stretch")  # what `describe` takes
 MAX_HASH_BITS = 16  # of 64 that may differ
-MAX_PARTNERS = 32  # pictures of the nearest hashes that one is compared with
+MAX_PARTNERS = 16  # pictures of the nearest hashes that one is compared with
 MAX_LEADERS = 8  # pictures of one hash that others are compared with
-COARSE_SIDE = 8  # pixels of the pictures that are compared first
+COARSE_SIDE = 7  # pixels of the pictures that are compared first
 MIN_COARSE_CORRELATION = 0.75
 BLOCK_SIZE = 4096  # pairs compared at a time
+THREAD_BLOCK = 256  # pairs that a thread compares at a time
 
 
 class Descriptions(NamedTuple):
@@ -32,11 +40,13 @@ class Descriptions(NamedTuple):
         hashes, mirrored_hashes: uint64 (N,), perceptual hashes of the images and of their
             mirror images.
         pictures: uint8 (N, SIDE, SIDE), grey, the images made small.
+        colors: uint8 (N, COLOR_SIDE, COLOR_SIDE, 3), RGB, made smaller.
     """
 
     hashes: np.ndarray
     mirrored_hashes: np.ndarray
     pictures: np.ndarray
+    colors: np.ndarray
 
 
 def perceptual_hash(picture):
@@ -61,20 +71,54 @@ def describe(pictures):
     """Computes what images are compared by.
 
     Args:
-        pictures: uint8 (N, SIDE, SIDE, 3), RGB, from `decoding.load` with `PREPROCESSING`, or
-            their grey values, uint8 (N, SIDE, SIDE).
+        pictures: uint8 (N, SIDE, SIDE, 3), RGB, from `decoding.load` with `PREPROCESSING`.
 
     Returns:
         `Descriptions`.
     """
-    grey_pictures = np.empty((len(pictures), SIDE, SIDE), np.uint8)
+    descriptions = empty_descriptions(len(pictures))
     for position, picture in enumerate(pictures):
-        grey_pictures[position] = to_grey(picture) if picture.ndim == 3 else picture
-    hashes = [perceptual_hash(picture) for picture in grey_pictures]
-    mirrored_hashes = [perceptual_hash(cv2.flip(picture, 1)) for picture in grey_pictures]
-    return Descriptions(
-        np.array(hashes, np.uint64), np.array(mirrored_hashes, np.uint64), grey_pictures
+        put(descriptions, position, describe_one(picture))
+    return descriptions
+
+
+def describe_one(picture):
+    """What one image is compared by.
+
+    Args:
+        picture: uint8 (SIDE, SIDE, 3), RGB, from `decoding.load` with `PREPROCESSING`.
+
+    Returns:
+        tuple, a row of each array of `Descriptions`.
+    """
+    grey_picture = to_grey(picture)
+    return (
+        perceptual_hash(grey_picture),
+        perceptual_hash(cv2.flip(grey_picture, 1)),
+        grey_picture,
+        cv2.resize(picture, (COLOR_SIDE, COLOR_SIDE), interpolation=cv2.INTER_AREA),
     )
+
+
+def empty_descriptions(count):
+    """`Descriptions` of `count` images, with undefined content."""
+    return Descriptions(
+        np.empty(count, np.uint64),
+        np.empty(count, np.uint64),
+        np.empty((count, SIDE, SIDE), np.uint8),
+        np.empty((count, COLOR_SIDE, COLOR_SIDE, 3), np.uint8),
+    )
+
+
+def put(descriptions, position, row):
+    """Puts what `describe_one` returned into the arrays of `Descriptions`."""
+    for array, value in zip(descriptions, row):
+        array[position] = value
+
+
+def first(descriptions, count):
+    """The `Descriptions` of the first `count` images."""
+    return Descriptions(*(array[:count] for array in descriptions))
 
 
 def groups(descriptions, workers=1):
@@ -82,7 +126,7 @@ def groups(descriptions, workers=1):
 
     Args:
         descriptions: `Descriptions` of N images.
-        workers: int, threads that compare hashes.
+        workers: int, threads that compare.
 
     Returns:
         int (N,), equal for images of one group: the position of its first image.
@@ -95,16 +139,19 @@ def groups(descriptions, workers=1):
     ```
     """
     forest = _Forest(len(descriptions.hashes))
-    leaders = _join_equal_hashes(descriptions, forest)
-    hashes = descriptions.hashes[leaders]
-    for other_hashes, is_mirrored in (
-        (hashes, False),
-        (descriptions.mirrored_hashes[leaders], True),
-    ):
-        pairs, distances = near_pairs(hashes, other_hashes, MAX_HASH_BITS, MAX_PARTNERS, workers)
-        # The nearest first: most others are then in one group already.
-        pairs = leaders[pairs[np.argsort(distances, kind="stable")]].reshape(-1, 2)
-        _join_alike(descriptions, pairs, is_mirrored, forest)
+    with ThreadPoolExecutor(workers) as pool:
+        leaders = _join_equal_hashes(descriptions, forest, pool)
+        hashes = descriptions.hashes[leaders]
+        for other_hashes, is_mirrored in (
+            (hashes, False),
+            (descriptions.mirrored_hashes[leaders], True),
+        ):
+            pairs, distances = near_pairs(
+                hashes, other_hashes, MAX_HASH_BITS, MAX_PARTNERS, workers
+            )
+            # The nearest first: most others are then in one group already.
+            pairs = leaders[pairs[np.argsort(distances, kind="stable")]].reshape(-1, 2)
+            _join_alike(descriptions, pairs, is_mirrored, forest, pool)
     return np.array([forest.find_root(index) for index in range(len(descriptions.hashes))], int)
 
 
@@ -117,15 +164,25 @@ def alike(one, two):
     Returns:
         bool.
     """
-    one, two = describe([one]), describe([two])
-    for hashes, picture in (
-        (two.hashes, two.pictures[0]),
-        (two.mirrored_hashes, cv2.flip(two.pictures[0], 1)),
-    ):
-        differing_bits = np.bitwise_count(one.hashes ^ hashes)[0]
-        if differing_bits <= MAX_HASH_BITS and show_the_same(one.pictures[0], picture):
-            return True
-    return False
+    return how_alike(one, two) is not None
+
+
+def how_alike(one, two):
+    """In which way two pictures show the same, without the help of a third.
+
+    Args:
+        one, two: uint8 (SIDE, SIDE, 3), RGB, from `decoding.load` with `PREPROCESSING`.
+
+    Returns:
+        "upright" or "mirrored", or None where they do not show the same.
+    """
+    descriptions = describe([one, two])
+    hash_of_one = descriptions.hashes[0]
+    for hashes, is_mirrored in ((descriptions.hashes, False), (descriptions.mirrored_hashes, True)):
+        is_near = np.bitwise_count(hash_of_one ^ hashes[1]) <= MAX_HASH_BITS
+        if is_near and _are_alike(descriptions, np.array([[0, 1]]), is_mirrored)[0]:
+            return "mirrored" if is_mirrored else "upright"
+    return None
 
 
 class _Forest:
@@ -145,57 +202,66 @@ class _Forest:
         self.parents[max(one_root, two_root)] = min(one_root, two_root)
 
 
-def _join_equal_hashes(descriptions, forest):
+def _join_equal_hashes(descriptions, forest, pool):
     """Joins pictures of equal hashes; returns int (M,), those that the others are compared with.
 
     Of each hash there are some leaders, pictures that do not show the same. A thousand pictures
     of one hash would make half a million pairs otherwise.
     """
-    members_by_hash = defaultdict(list)
-    for position, picture_hash in enumerate(descriptions.hashes.tolist()):
-        members_by_hash[picture_hash].append(position)
-    all_leaders = []
-    for members in members_by_hash.values():
-        leaders = []
-        for position in members:
-            picture = descriptions.pictures[position]
-            leader = next(
-                (one for one in leaders if show_the_same(descriptions.pictures[one], picture)), None
-            )
-            if leader is not None:
-                forest.join(leader, position)
-            elif len(leaders) < MAX_LEADERS:
-                leaders.append(position)
-        all_leaders += leaders
-    return np.array(sorted(all_leaders), int)
+    rest, all_leaders = np.arange(len(descriptions.hashes)), []
+    for _ in range(MAX_LEADERS):
+        _, first_positions, inverse = np.unique(
+            descriptions.hashes[rest], return_index=True, return_inverse=True
+        )
+        all_leaders.append(rest[first_positions])
+        pairs = np.stack([rest[first_positions[inverse]], rest], axis=1)
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+        are_alike = _compare(descriptions, pairs, False, pool)
+        for one, two in pairs[are_alike]:
+            forest.join(one, two)
+        rest = pairs[~are_alike, 1]
+    return np.sort(np.concatenate(all_leaders))
 
 
-def _join_alike(descriptions, pairs, is_mirrored, forest):
+def _join_alike(descriptions, pairs, is_mirrored, forest, pool):
     """Joins those of the pairs that show the same, the second mirrored or not."""
-    pictures = descriptions.pictures
     for start in range(0, len(pairs), BLOCK_SIZE):
         block = pairs[start : start + BLOCK_SIZE]
-        for one, two in block[_may_be_alike(pictures, block, is_mirrored)]:
-            if forest.find_root(one) == forest.find_root(two):
-                continue
-            second = cv2.flip(pictures[two], 1) if is_mirrored else pictures[two]
-            if show_the_same(pictures[one], second):
-                forest.join(one, two)
+        is_open = [forest.find_root(one) != forest.find_root(two) for one, two in block]
+        block = block[np.array(is_open, bool)]
+        for one, two in block[_compare(descriptions, block, is_mirrored, pool)]:
+            forest.join(one, two)
 
 
-def _may_be_alike(pictures, pairs, is_mirrored):
-    """bool (M,), whether pairs of pictures agree coarsely: most candidates do not."""
-    if not len(pairs):
-        return np.zeros(0, bool)
-    one, two = (_coarse(pictures[pairs[:, side]]) for side in (0, 1))
+def _compare(descriptions, pairs, is_mirrored, pool):
+    """bool (M,), whether pairs of pictures show the same."""
+
+    def compare(block):
+        return _are_alike(descriptions, block, is_mirrored)
+
+    blocks = [pairs[start : start + THREAD_BLOCK] for start in range(0, len(pairs), THREAD_BLOCK)]
+    return np.concatenate([np.zeros(0, bool), *pool.map(compare, blocks)])
+
+
+def _are_alike(descriptions, pairs, is_mirrored):
+    """bool (M,), the same without threads."""
+    one, two = descriptions.pictures[pairs[:, 0]], descriptions.pictures[pairs[:, 1]]
+    two_colors = descriptions.colors[pairs[:, 1]]
     if is_mirrored:
-        two = two[:, :, ::-1]
-    return np.einsum("nij,nij->n", one, two) >= MIN_COARSE_CORRELATION
+        two, two_colors = two[:, :, ::-1], two_colors[:, :, ::-1]
+    are_alike = np.einsum("nij,nij->n", _coarse(one), _coarse(two)) >= MIN_COARSE_CORRELATION
+    are_alike |= (one == two).all(axis=(1, 2))
+    are_alike[are_alike] = have_the_same_colors(
+        descriptions.colors[pairs[are_alike, 0]], two_colors[are_alike]
+    )
+    are_alike[are_alike] = show_the_same(one[are_alike], two[are_alike])
+    return are_alike
 
 
 def _coarse(pictures):
-    """float32 (N, 8, 8) means of areas, of mean 0 and length 1 (0 for a flat picture)."""
-    factor = SIDE // COARSE_SIDE
+    """float32 (N, 7, 7) means of areas, of mean 0 and length 1 (0 for a flat picture)."""
+    pictures = pictures[:, EDGE:-EDGE, EDGE:-EDGE]
+    factor = pictures.shape[1] // COARSE_SIDE
     shape = len(pictures), COARSE_SIDE, factor, COARSE_SIDE, factor
     coarse = pictures.reshape(shape).mean(axis=(2, 4), dtype=np.float32)
     coarse -= coarse.mean(axis=(1, 2), keepdims=True)

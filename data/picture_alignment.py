@@ -1,48 +1,30 @@
-"""Whether two small pictures show the same, cropped or turned a little, brighter or darker.
+"""Whether two small pictures show the same: brighter, recoloured, cropped or turned a little.
 
-Pictures are compared by the correlation of their grey values, which does not change with
-brightness and contrast: Lewis 1995, "Fast Normalized Cross-Correlation". One is moved over the
-other in a few steps of scale and angle; where they overlap counts.
+One picture is fitted to the other by least squares, once with a curve of its brightness, once with
+an affine move: Lucas and Kanade 1981, "An Iterative Image Registration Technique with an
+Application to Stereo Vision", section 4.5. What the better fit leaves unexplained decides.
 """
 
 import functools
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 SIDE = 32  # pixels of a picture
-MIN_CORRELATION = 0.95
-# The part of the variance that two copies may not share, as a fraction of what a small move of
-# the picture itself changes: a digit or an icon resembles others far more than photos do.
-MAX_RESIDUAL = 0.8
-ANGLES, SCALES = (-3, -2, -1, 1, 2, 3), (1.02, 1.04, 1.055, 1.08, 1.11)  # degrees, factors
-MOVES = ((0, 1), *((0, scale) for scale in SCALES)) + tuple(
-    (angle, scale) for angle in ANGLES for scale in (1, 1.04)
-)
-OWN_MOVES = ((3, 1), (-3, 1), (0, 1.08))
-DARKEST, BRIGHTEST = 8, 247  # beyond them brightness was cut off when it was changed
-MIN_SHARED = 0.4  # of the pixels that are not
-
-
-class _Warp(NamedTuple):
-    """A move of a picture: its matrix, and float32 (SIDE²,), 1 where a pixel is inside."""
-
-    matrix: np.ndarray
-    inside: np.ndarray
-
-
-@functools.cache
-def _warps(moves):
-    """A `_Warp` for each (angle, scale)."""
-    center = (SIDE - 1) / 2
-    full = np.full((SIDE, SIDE), 255, np.uint8)
-    warps = []
-    for angle, scale in moves:
-        matrix = cv2.getRotationMatrix2D((center, center), angle, scale)
-        inside = cv2.warpAffine(full, matrix, (SIDE, SIDE)) == 255
-        warps.append(_Warp(matrix, inside.ravel().astype(np.float32)))
-    return warps
+EDGE = 2  # pixels at the edge that are not compared
+COLOR_SIDE = 8  # pixels of the pictures whose colours are compared
+MIN_EXPLAINED = 0.95  # of the variance
+# What may be left, as a fraction of what a move by a pixel changes: two digits or icons resemble
+# each other far more than two photos do. A move has more ways to fit than a curve.
+MAX_LEFT_BY_CURVE, MAX_LEFT_BY_MOVE = 0.25, 0.12
+MIN_WORTH_MOVING = 0.8  # explained by the first step, for a second one to be tried
+MAX_MOVE = 4.0  # pixels, of the corners of a picture
+MIN_GAIN = 0.2  # of contrast; a negative is another picture
+BLUR = 1.0  # pixels, standard deviation: a move is linear over that distance
+MIN_VARIANCE = 1e-3
+MIN_COLORS_EXPLAINED = 0.8
+MAX_OWN_COLORS = 0.03  # not explained by green; a picture with less is grey or has one tint
+BLOCK_SIZE = 256  # pairs at a time
 
 
 def to_grey(picture):
@@ -57,66 +39,182 @@ def to_grey(picture):
     return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
 
 
-def show_the_same(one, two):
-    """Whether two pictures show the same.
+def show_the_same(ones, twos):
+    """Whether two pictures show the same, for N pairs.
 
     Args:
-        one, two: uint8 (SIDE, SIDE), grey, of two images that were stretched to a square.
+        ones, twos: uint8 (N, SIDE, SIDE), grey, of images that were stretched to a square.
 
     Returns:
-        bool: the variance that they do not share, at their best alignment, is small both by
-        itself and beside what a move by a pixel changes in either picture.
+        bool (N,).
 
     Example:
 
     ```python
-    show_the_same(picture, np.clip(picture * 1.3, 0, 255).astype(np.uint8))  # True
+    brighter_pictures = np.clip(pictures * 1.3, 0, 255).astype(np.uint8)
+    show_the_same(pictures, brighter_pictures)  # all True
     ```
     """
-    if np.array_equal(one, two):
-        return True
-    correlation = max(
-        _unclipped_correlation(one, two), _best_correlation(one, two), _best_correlation(two, one)
+    are_the_same = np.zeros(len(ones), bool)
+    for start in range(0, len(ones), BLOCK_SIZE):
+        block = slice(start, start + BLOCK_SIZE)
+        are_the_same[block] = _show_the_same(ones[block], twos[block])
+    return are_the_same
+
+
+def _show_the_same(ones, twos):
+    are_the_same = (ones == twos).all(axis=(1, 2))
+    ones, twos = _blurred(ones), _blurred(twos)
+    detail = np.minimum(_detail(ones), _detail(twos))
+    for fit, max_left in ((_fit_curve, MAX_LEFT_BY_CURVE), (_fit_move, MAX_LEFT_BY_MOVE)):
+        for moved, fixed in ((ones, twos), (twos, ones)):
+            rest = np.flatnonzero(~are_the_same)
+            if not len(rest):
+                return are_the_same
+            explained = fit(moved[rest], fixed[rest])
+            is_small = 1 - explained <= max_left * detail[rest]
+            are_the_same[rest] = is_small & (explained >= MIN_EXPLAINED)
+    return are_the_same
+
+
+def have_the_same_colors(ones, twos):
+    """Whether colours agree, for N pairs, whatever their brightness and white balance.
+
+    A picture that is grey or has one tint agrees with any other: it may be a copy without
+    colours.
+
+    Args:
+        ones, twos: uint8 (N, COLOR_SIDE, COLOR_SIDE, 3), RGB.
+
+    Returns:
+        bool (N,).
+    """
+    ones, twos = (
+        pictures.reshape(-1, COLOR_SIDE**2, 3).astype(np.float32) for pictures in (ones, twos)
     )
-    if correlation < MIN_CORRELATION:
-        return False
-    return 1 - correlation <= MAX_RESIDUAL * min(_own_residual(one), _own_residual(two))
+    ones, twos = (pictures - pictures.mean(axis=1, keepdims=True) for pictures in (ones, twos))
+    has_one_tint = (_own_colors(ones) <= MAX_OWN_COLORS) | (_own_colors(twos) <= MAX_OWN_COLORS)
+    return has_one_tint | (_explained_by_channel(ones, twos) >= MIN_COLORS_EXPLAINED)
 
 
-def _best_correlation(moved, fixed):
-    """The highest correlation of `fixed` with `moved` in any of `MOVES`."""
-    return float(_correlations(moved, fixed, _warps(MOVES)).max())
+def _own_colors(pictures):
+    """float (N,), the part of the variance of red and blue that green does not explain."""
+    green = np.repeat(pictures[:, :, 1:2], 2, axis=2)
+    return 1 - _explained_by_channel(green, pictures[:, :, ::2])
 
 
-def _own_residual(picture):
-    """The part of a picture's variance that a small move changes, in the mean over `OWN_MOVES`."""
-    return 1 - float(np.mean(_correlations(picture, picture, _warps(OWN_MOVES))))
+def _explained_by_channel(ones, twos):
+    """float (N,), the part of the variance of `twos` that a line per channel explains."""
+    variances = np.maximum((ones**2).sum(axis=1), MIN_VARIANCE)
+    covariances = np.maximum((ones * twos).sum(axis=1), 0)  # bright stays bright
+    explained = (covariances**2 / variances).sum(axis=1)
+    total = (twos**2).sum(axis=(1, 2))
+    return 1 - (total - explained) / np.maximum(total, MIN_VARIANCE)  # 1 for a flat picture
 
 
-def _correlations(moved, fixed, warps):
-    """float (W,), the correlation of `fixed` with each warp of `moved`, where they overlap."""
-    inside = np.stack([warp.inside for warp in warps])
-    pictures = np.stack(
-        [cv2.warpAffine(moved, warp.matrix, (SIDE, SIDE)).ravel() for warp in warps]
-    ).astype(np.float32)
-    fixed_pixels = np.broadcast_to(fixed.ravel().astype(np.float32), pictures.shape)
-    return _masked_correlation(pictures, fixed_pixels, inside)
+@functools.cache
+def _matrices():
+    """(blurring matrix, differentiating matrix, (3, P) of 1, x and y at the inner pixels)."""
+    positions = np.arange(SIDE)
+    weights = np.exp(-((positions[:, None] - positions) ** 2) / (2 * BLUR**2))
+    blurring = weights / weights.sum(axis=1, keepdims=True)
+    differentiating = np.gradient(np.eye(SIDE), axis=0)
+    y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
+    places = _inner(np.stack([np.ones_like(x), x, y]))
+    return tuple(matrix.astype(np.float32) for matrix in (blurring, differentiating, places))
 
 
-def _unclipped_correlation(one, two):
-    """The correlation of the pixels that are neither black nor white in both; -1 for few."""
-    is_shared = (one > DARKEST) & (one < BRIGHTEST) & (two > DARKEST) & (two < BRIGHTEST)
-    if is_shared.mean() < MIN_SHARED:
-        return -1.0
-    rows = (picture.ravel().astype(np.float32)[None] for picture in (one, two))
-    return float(_masked_correlation(*rows, is_shared.ravel().astype(np.float32)[None])[0])
+def _blurred(pictures):
+    blurring, _, _ = _matrices()
+    return blurring @ pictures.astype(np.float32) @ blurring.T
 
 
-def _masked_correlation(one, two, weights):
-    """Pearson's correlation per row of (N, P) pixels with weights 0 or 1; 0 where one is flat."""
-    counts = weights.sum(axis=1, keepdims=True)
-    one = (one - (one * weights).sum(axis=1, keepdims=True) / counts) * weights
-    two = (two - (two * weights).sum(axis=1, keepdims=True) / counts) * weights
-    variances = (one * one).sum(axis=1) * (two * two).sum(axis=1)
-    covariances = (one * two).sum(axis=1)
-    return np.where(variances > 1e-6, covariances / np.sqrt(np.maximum(variances, 1e-6)), 0.0)
+def _gradients(pictures):
+    """Derivatives along x and along y, two float32 (N, SIDE, SIDE)."""
+    _, differentiating, _ = _matrices()
+    return pictures @ differentiating.T, differentiating @ pictures
+
+
+def _inner(pictures):
+    """The pixels of (N, SIDE, SIDE) that are not at the edge, where a border may be, (N, P)."""
+    return pictures[:, EDGE:-EDGE, EDGE:-EDGE].reshape(len(pictures), -1)
+
+
+def _centered(pictures):
+    values = _inner(pictures)
+    return values - values.mean(axis=1, keepdims=True)
+
+
+def _detail(pictures):
+    """float (N,), what a move by a pixel changes, as a fraction of the variance."""
+    changes = sum((_inner(gradient) ** 2).sum(axis=1) for gradient in _gradients(pictures))
+    return changes / np.maximum((_centered(pictures) ** 2).sum(axis=1), MIN_VARIANCE)
+
+
+def _fit_curve(ones, twos):
+    """float (N,), the part of the variance of `twos` that a cubic curve of `ones` explains."""
+    values = _centered(ones)
+    scales = np.sqrt((values**2).mean(axis=1, keepdims=True) + MIN_VARIANCE)
+    units = values / scales
+    columns = np.empty((len(values), 4, values.shape[1]), np.float32)
+    columns[:, 0], columns[:, 1], columns[:, 2] = values, units**2, units**3
+    explained, weights = _least_squares(columns, twos)
+    return np.where(weights[:, 0] > 0, explained, 0)
+
+
+def _fit_move(ones, twos):
+    """float (N,), the part of the variance of `twos` that `ones` explain, moved a little."""
+    explained, weights = _fit_small_move(ones, twos)
+    moves = weights[:, 1:7].reshape(-1, 2, 3) / np.maximum(weights[:, :1, None], MIN_GAIN)
+    moved_ones = np.empty_like(ones)
+    sizes = np.abs(moves) @ [1, SIDE / 2, SIDE / 2]
+    can_move = (weights[:, 0] >= MIN_GAIN) & (sizes <= MAX_MOVE).all(axis=1)
+    explained[~can_move] = 0
+    again = np.flatnonzero(explained >= MIN_WORTH_MOVING)
+    for index in again:
+        moved_ones[index] = _moved(ones[index], moves[index])
+    if len(again):
+        second, weights = _fit_small_move(moved_ones[again], twos[again])
+        second[weights[:, 0] < MIN_GAIN] = 0
+        explained[again] = np.maximum(explained[again], second)
+    return explained
+
+
+def _fit_small_move(ones, twos):
+    """(explained part (N,); weights (N, 8): of the picture, its moves along x and y, 1)."""
+    _, _, places = _matrices()
+    columns = np.empty((len(ones), 8, places.shape[1]), np.float32)
+    columns[:, 0] = _centered(ones)
+    for start, gradient in zip((1, 4), _gradients(ones)):
+        np.multiply(_inner(gradient)[:, None], places, out=columns[:, start : start + 3])
+    return _least_squares(columns, twos)
+
+
+def _moved(picture, move):
+    """The picture, each pixel from (1, x, y) times `move` (2, 3) farther, from its centre."""
+    center = (SIDE - 1) / 2
+    matrix = np.eye(2, 3)
+    matrix[:, :2] += move[:, 1:]
+    matrix[:, 2] = move[:, 0] - center * move[:, 1:].sum(axis=1)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(
+        picture, matrix, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _least_squares(columns, pictures):
+    """Fits `pictures` (N, SIDE, SIDE) by `columns` (N, K, P), of which the last becomes 1.
+
+    Returns:
+        (float (N,), the part of the variance that is explained; float (N, K), the weights).
+    """
+    columns[:, -1] = 1
+    values = _centered(pictures)
+    transposed = columns.transpose(0, 2, 1)
+    products = (columns @ transposed).astype(np.float64)
+    projections = (columns @ values[:, :, None]).astype(np.float64)
+    diagonal = np.einsum("nkk->nk", products)  # a view: so that flat pictures can be solved, too
+    diagonal += 1e-6 * diagonal + MIN_VARIANCE
+    weights = np.linalg.solve(products, projections)
+    explained = (weights * projections).sum(axis=(1, 2))
+    return explained / np.maximum((values**2).sum(axis=1), MIN_VARIANCE), weights[:, :, 0]

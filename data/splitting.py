@@ -11,7 +11,7 @@ from common.errors import ImageError, InputError
 from data import near_duplicates
 from data.decoding import load
 
-MAX_COMPARED = 500_000  # images that are compared with each other: 0.5 GB of small pictures
+MAX_COMPARED = 500_000  # images that are compared with each other: 0.6 GB of small pictures
 BLANK = 2  # levels of 255 between the pixels of a picture that resembles every other blank one
 
 
@@ -117,26 +117,25 @@ def read_groups(image_paths, hash_part=0, workers=1, near=True):
             f"{MAX_COMPARED:,}): only equal files stay together, near copies may be on both sides"
         )
         near = False
-    side = near_duplicates.SIDE
     hashes = np.empty(image_count, np.uint64)
-    pictures = np.empty((image_count if near else 0, side, side), np.uint8)
+    descriptions = near_duplicates.empty_descriptions(image_count if near else 0)
     compared = []
     reads = _read_all(image_paths, hash_part, workers, near)
-    for index, (image_hash, picture) in enumerate(reads):
+    for index, (image_hash, description) in enumerate(reads):
         hashes[index] = image_hash
-        if picture is not None:
-            pictures[len(compared)] = picture
+        if description is not None:
+            near_duplicates.put(descriptions, len(compared), description)
             compared.append(index)
     groups = np.arange(image_count)
     if compared:
-        descriptions = near_duplicates.describe(pictures[: len(compared)])
         compared = np.array(compared)
+        descriptions = near_duplicates.first(descriptions, len(compared))
         groups[compared] = compared[near_duplicates.groups(descriptions, workers)]
     return hashes, _leaders(hashes, _join_equal(groups, hashes))
 
 
 def _read_all(image_paths, hash_part, workers, near):
-    """Yields (hash, small picture, or None if it is blank, not decodable or not wanted)."""
+    """Yields (hash, what the image is compared by: None if blank, broken or not wanted)."""
     from tqdm import tqdm
 
     def read(path):
@@ -145,15 +144,7 @@ def _read_all(image_paths, hash_part, workers, near):
                 data = image_file.read()
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
-        picture = None
-        if near:
-            try:
-                picture = load(data, near_duplicates.PREPROCESSING, path)
-            except ImageError:  # finding and removing it is the work of audit and clean
-                return content_hash(data, hash_part), None
-            is_blank = (np.ptp(picture, axis=(0, 1)) <= BLANK).all()
-            picture = None if is_blank else near_duplicates.to_grey(picture)
-        return content_hash(data, hash_part), picture
+        return content_hash(data, hash_part), _describe(data, path) if near else None
 
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -168,6 +159,16 @@ def _read_all(image_paths, hash_part, workers, near):
             )
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _describe(data, path):
+    """What an image is compared by, or None."""
+    try:
+        picture = load(data, near_duplicates.PREPROCESSING, path)
+    except ImageError:  # finding and removing it is the work of audit and clean
+        return None
+    is_blank = (np.ptp(picture, axis=(0, 1)) <= BLANK).all()
+    return None if is_blank else near_duplicates.describe_one(picture)
 
 
 def _join_equal(groups, hashes):
