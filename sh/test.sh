@@ -28,4 +28,4 @@ fi
 }
 # Tests of one file share what they have trained, so they stay in one process. A process that dies
 # ends the suite, which names the test; when it was restarted instead, the suite hung.
-.venv/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 "${selection[@]}" "$@"
+.venv/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 ${selection[@]+"${selection[@]}"} "$@"
