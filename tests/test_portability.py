@@ -265,6 +265,11 @@ def test_json_is_readable_whatever_the_terminal_shows(tmp_path):
         assert set(classes) == {"玻璃", "größe", "😀"}, encoding
 
 
+def test_the_server_waits_with_what_windows_has(tmp_path):
+    words = "from deployment import http_server; print(http_server._poll.__name__)"
+    assert finish(start(tmp_path, "-c", words))[:2] == (0, "poll\n")
+
+
 def test_several_server_processes_need_linux(monkeypatch):
     monkeypatch.setattr(server, "HAS_PROCESSES", False)
     with pytest.raises(InputError, match="--workers: 4 processes need Linux; this system allows 1"):
