@@ -1,4 +1,4 @@
-"""What Pillow's libtiff would write to standard error: nothing, or what a caller wants to hear.
+"""What Pillow and its libtiff would write to standard error: nothing, or what one wants to hear.
 
 A damaged TIFF of 2 MB makes it write 900,000 lines, which take seconds.
 """
@@ -6,6 +6,7 @@ A damaged TIFF of 2 MB makes it write 900,000 lines, which take seconds.
 import contextlib
 import ctypes
 import glob
+import logging
 import os
 import threading
 
@@ -21,11 +22,13 @@ _local = threading.local()
 
 
 def silence():
-    """Makes libtiff write nothing to standard error.
+    """Makes Pillow and libtiff write nothing to standard error.
 
-    Where it is not a file of its own, as in Pillow's wheels for Windows, it stays as it is.
+    Where libtiff is not a file of its own, as in Pillow's wheels for Windows, it stays as it is.
     """
     _set_handlers(None, None)
+    # Without a handler Python writes what Pillow logs as an error.
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
@@ -36,7 +39,7 @@ def hearing_libtiff():
     try:
         yield
     finally:
-        silence()
+        _set_handlers(None, None)
 
 
 @contextlib.contextmanager

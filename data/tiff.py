@@ -27,7 +27,8 @@ PACKING = (WIDTH, HEIGHT, COMPRESSION, 266, 278, 317, 322, 323)
 # All that is needed to decode; among them the colour map, and YCbCr's subsampling and reference
 DESCRIBING = {*PACKING, BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION, SAMPLES_PER_PIXEL, PLANAR}
 DESCRIBING |= {EXTRA_SAMPLES, SAMPLE_FORMAT, 320, 530, 532, *POSITIONS[0], *POSITIONS[1]}
-JPEG_TABLES = 347
+TILE_WIDTH, TILE_HEIGHT, JPEG_TABLES = 322, 323, 347
+LARGE_TILE = 1 << 20  # pixels; libtiff makes room for a whole tile, whatever the image's size
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5  # values of PHOTOMETRIC
 PLANES = 2  # a value of PLANAR
 ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: opacity, multiplied already or not
@@ -67,9 +68,14 @@ def decode_planes(data, preprocessing, name):
     problem = _problem(tags)
     if problem:
         raise ImageError(name, f"is a TIFF {problem}", "unsupported")
+    height, width = _first(tags, HEIGHT, 0), _first(tags, WIDTH, 0)
+    tile_width, tile_height = _first(tags, TILE_WIDTH, 0), _first(tags, TILE_HEIGHT, 0)
+    if tile_width * tile_height > max(4 * height * width, LARGE_TILE):
+        raise ImageError(
+            name, f"has tiles of {tile_width} x {tile_height} pixels, too many", "too_large"
+        )
     if not _is_planar(tags) and not _is_fine_white_is_zero(tags):
         return None
-    height, width = _first(tags, HEIGHT, 0), _first(tags, WIDTH, 0)
     check_pixels(height, width, PLANAR_TIFF, preprocessing, name)
     planes = [_decode_plane(data, index) for index in range(_color_count(tags))]
     opacity_kind = _first(tags, EXTRA_SAMPLES, 0)

@@ -58,7 +58,7 @@ def read_tags(data, max_values=MAX_VALUES):
             tags[tag] = struct.unpack_from(
                 f"{byte_order}{count}{value_format or 'B'}", data, position
             )
-        except struct.error:  # cut off: the decoder says so
+        except (struct.error, OverflowError):  # cut off: the decoder says so
             continue
     return tags
 

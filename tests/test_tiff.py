@@ -1,5 +1,6 @@
 """TIFFs in every layout: the right pixels, or a refusal under the right name."""
 
+import contextlib
 import struct
 import zlib
 
@@ -9,6 +10,7 @@ import pytest
 from common.errors import ImageError
 from data.decoding import decode
 from data.geometry import Preprocessing
+from data.tiff_tags import read_tags
 
 HEIGHT, WIDTH = 24, 32
 ROWS, COLUMNS = np.mgrid[:HEIGHT, :WIDTH]
@@ -50,7 +52,8 @@ def write_tiff(samples, order="<", big=False, planar=False, compression=NONE, ph
     if opacity:
         entries[338] = [opacity]
     if tile:
-        entries |= {322: [tile], 323: [tile], 324: positions, 325: list(map(len, packed))}
+        entries = {322: [tile], 323: [tile], **entries}
+        entries |= {324: positions, 325: list(map(len, packed))}
     else:
         entries |= {273: positions, 278: [10], 279: list(map(len, packed))}
     number, count, size = ("Q", "Q", 8) if big else ("I", "H", 4)
@@ -216,3 +219,30 @@ def test_a_planar_tiff_that_is_cut_off(size):
     data = write_tiff(to_samples(COLORS, "u2"), planar=True, compression=DEFLATE)
     with pytest.raises(ImageError):
         decode(data[:size], PREPROCESSING)
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_huge_tiles_are_refused(planar):
+    """libtiff would make room for one, however small the picture is."""
+    data = write_tiff(to_samples(COLORS, "u1"), planar=planar, compression=DEFLATE, tile=16,
+                      **{"323": [1 << 24]})
+    tags = read_tags(data)
+    assert tags[322] == (16,)
+    with pytest.raises(ImageError, match="has tiles of 16 x 16777216 pixels") as refusal:
+        decode(data, PREPROCESSING)
+    assert refusal.value.code == "too_large"
+
+
+def test_positions_beyond_what_the_system_can_count():
+    """A position of 64 bits is an error of the file, not of the program."""
+    data = bytearray(write_tiff(to_samples(COLORS, "u1"), ">", big=True))
+    data[8:16] = b"\xff" * 8
+    with pytest.raises(ImageError):
+        decode(bytes(data), PREPROCESSING)
+    data = bytearray(write_tiff(to_samples(COLORS, "u2"), ">", big=True, planar=True))
+    start = int.from_bytes(data[8:16], "big")
+    for entry in range(start + 8, len(data) - 20, 20):
+        changed = data.copy()
+        changed[entry + 12 : entry + 20] = b"\xff" * 8
+        with contextlib.suppress(ImageError):
+            decode(bytes(changed), PREPROCESSING)
