@@ -121,7 +121,8 @@ DATA_OPTIONS = (
         name="near_duplicates",
         type=YES_NO,
         default=True,
-        help="also look for near duplicates: the same picture in another size, format or quality",
+        help="also look for near duplicates: the same picture in another size, format, quality or "
+        "brightness, mirrored or cropped a little",
         group="Data",
     ),
     Option(

@@ -31,6 +31,8 @@ COARSE_SIDE = 7  # pixels of the pictures that are compared first
 MIN_COARSE_CORRELATION = 0.75
 BLOCK_SIZE = 4096  # pairs compared at a time
 THREAD_BLOCK = 256  # pairs that a thread compares at a time
+OTHER_BRIGHTNESS = 10  # levels of 255 from which on a difference is named
+GREY = 3  # levels of 255 between the channels of a grey picture
 
 
 class Descriptions(NamedTuple):
@@ -155,34 +157,45 @@ def groups(descriptions, workers=1):
     return np.array([forest.find_root(index) for index in range(len(descriptions.hashes))], int)
 
 
-def alike(one, two):
-    """Whether two pictures show the same, without the help of a third.
+def alike(descriptions, one, two):
+    """Whether two images show the same, without the help of a third.
 
     Args:
-        one, two: uint8 (SIDE, SIDE, 3), RGB, from `decoding.load` with `PREPROCESSING`.
+        descriptions: `Descriptions`.
+        one, two: int, positions of the images.
 
     Returns:
         bool.
     """
-    return how_alike(one, two) is not None
+    return _is_copy(descriptions, one, two, False) or _is_copy(descriptions, one, two, True)
 
 
-def how_alike(one, two):
-    """In which way two pictures show the same, without the help of a third.
+def differences(descriptions, one, two):
+    """What tells an image from another one that shows the same.
 
     Args:
-        one, two: uint8 (SIDE, SIDE, 3), RGB, from `decoding.load` with `PREPROCESSING`.
+        descriptions: `Descriptions`.
+        one, two: int, positions of the images.
 
     Returns:
-        "upright" or "mirrored", or None where they do not show the same.
+        list of str, any of "mirrored", "brighter" or "darker", and "without colours".
     """
-    descriptions = describe([one, two])
-    hash_of_one = descriptions.hashes[0]
-    for hashes, is_mirrored in ((descriptions.hashes, False), (descriptions.mirrored_hashes, True)):
-        is_near = np.bitwise_count(hash_of_one ^ hashes[1]) <= MAX_HASH_BITS
-        if is_near and _are_alike(descriptions, np.array([[0, 1]]), is_mirrored)[0]:
-            return "mirrored" if is_mirrored else "upright"
-    return None
+    words = [] if _is_copy(descriptions, one, two, False) else ["mirrored"]
+    brightness = [descriptions.pictures[index].mean() for index in (one, two)]
+    if abs(brightness[0] - brightness[1]) > OTHER_BRIGHTNESS:
+        words.append("brighter" if brightness[0] > brightness[1] else "darker")
+    spread = [np.ptp(descriptions.colors[index].astype(int), axis=-1).max() for index in (one, two)]
+    if spread[0] <= GREY < OTHER_BRIGHTNESS < spread[1]:
+        words.append("without colours")
+    return words
+
+
+def _is_copy(descriptions, one, two, is_mirrored):
+    other_hashes = descriptions.mirrored_hashes if is_mirrored else descriptions.hashes
+    differing_bits = np.bitwise_count(descriptions.hashes[one] ^ other_hashes[two])
+    if differing_bits > MAX_HASH_BITS:
+        return False
+    return bool(_are_alike(descriptions, np.array([[one, two]]), is_mirrored)[0])
 
 
 class _Forest:

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import cv2
-import numpy as np
 from tqdm import tqdm
 
 from common import console
@@ -131,8 +130,8 @@ def audit(folders, labels_path=None, near=True, workers=1):
         for index, part in enumerate(labelled)
         for name, label in zip(part.folder.images, part.image_classes)
     ]
-    images, compared, pictures = _look_at_all(image_files, near, workers, findings)
-    _find_duplicates(images, compared, pictures, findings)
+    images, compared, descriptions = _look_at_all(image_files, near, workers, findings)
+    _find_duplicates(images, compared, descriptions, findings, workers)
     decodable_paths = {image.path for image in images if image.look.digest}
     return findings, len(images), decodable_paths
 
@@ -142,11 +141,10 @@ def _look_at_all(image_files, near, workers, findings):
 
     Returns:
         (list of `duplicates.Image`, list of the indices of those M to compare with others,
-        uint8 (M, 32, 32, 3)).
+        their `near_duplicates.Descriptions`).
     """
     images, compared = [], []
-    side = near_duplicates.SIDE
-    pictures = np.empty((len(image_files) if near else 0, side, side, 3), np.uint8)
+    descriptions = near_duplicates.empty_descriptions(len(image_files) if near else 0)
     with image_checks.hearing_warnings(), ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda image_file: image_checks.look(image_file.path, near), image_files)
         bar = tqdm(looks, "looking", len(image_files), unit=" images", leave=False, disable=None)
@@ -157,28 +155,34 @@ def _look_at_all(image_files, near, workers, findings):
                     findings.add(kind, path, detail, label=label)
                 # A blank picture resembles every other one, and has a finding of its own.
                 if look.picture is not None and label is not None and not look.blank:
-                    pictures[len(compared)] = look.picture
+                    description = near_duplicates.describe_one(look.picture)
+                    near_duplicates.put(descriptions, len(compared), description)
                     compared.append(index)
                 images.append(duplicates.Image(path, label, part, look._replace(picture=None)))
         finally:
             pool.shutdown(cancel_futures=True)
-    return images, compared, pictures[: len(compared)]
+    return images, compared, near_duplicates.first(descriptions, len(compared))
 
 
-def _find_duplicates(images, compared, pictures, findings):
-    """Adds what images that show the same picture tell; parameters as `_look_at_all` returns."""
+def _find_duplicates(images, compared, descriptions, findings, workers):
+    """Adds what images that show the same tell; parameters as `_look_at_all` returns them."""
     groups = duplicates.exact_groups(images)
     if compared:
-        first_positions = near_duplicates.groups(near_duplicates.describe(pictures))
+        first_positions = near_duplicates.groups(descriptions, workers)
         groups.update(zip(compared, (compared[position] for position in first_positions)))
     positions = {images[index].path: position for position, index in enumerate(compared)}
 
     def alike(one, two):  # some images of a group are alike only through a third
         return one.look.digest == two.look.digest or near_duplicates.alike(
-            pictures[positions[one.path]], pictures[positions[two.path]]
+            descriptions, positions[one.path], positions[two.path]
         )
 
-    duplicates.judge(images, groups, findings, alike)
+    def differences(one, two):
+        if one.look.digest == two.look.digest:
+            return []
+        return near_duplicates.differences(descriptions, positions[one.path], positions[two.path])
+
+    duplicates.judge(images, groups, findings, alike, differences)
 
 
 def _result(options, finding_rows, image_count):

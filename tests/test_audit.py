@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import write_image
 from heic_files import HEIC
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageEnhance, ImageOps, PngImagePlugin
 
 import run as front_door
 from common.errors import InputError
@@ -497,6 +497,22 @@ def test_copies_of_one_class(source):
     ]
 
 
+def test_copies_that_were_changed_say_how(source):
+    with Image.open(source / "img_0.jpg") as image:
+        put(source, "mirrored.png", encode("PNG", image=ImageOps.mirror(image)))
+        darker = ImageEnhance.Brightness(image).enhance(0.7)
+        put(source, "mirrored_darker.png", encode("PNG", image=ImageOps.mirror(darker)))
+        put(source, "small_grey.png", encode("PNG", image=image.resize((48, 36)).convert("L")))
+    rows = [row for row in audit(source) if row["kind"] == "near_duplicate"]
+    kept = next(row["path"] for row in rows if not row["action"])
+    details = {os.path.basename(row["path"]): row["detail"] for row in rows}
+    assert details.pop(os.path.basename(kept)) == "is the one to keep of 4"
+    assert kept.endswith(".png") and "small" not in kept  # of the largest the one with most bytes
+    assert len(details) == 3 and len({row["group"] for row in rows}) == 1
+    assert all(detail.startswith(f"shows the same as {kept}") for detail in details.values())
+    assert ", mirrored" in details["img_0.jpg"] and ", without colours" in details["small_grey.png"]
+
+
 def test_a_copy_of_damaged_data_is_not_the_one_to_keep(source):
     """Though its file is larger."""
     data = (source / "img_0.jpg").read_bytes()
@@ -576,6 +592,15 @@ def test_leaks(source, validation):
     exact = next(row for row in rows if row["path"] == str(source / "img_0.jpg"))
     assert exact["detail"] == f"validation has it too: {validation}/exact.jpg"
     assert len({row["group"] for row in rows if row["kind"] == "leak"}) == 2
+
+
+def test_a_mirrored_copy_is_a_leak(source, validation):
+    with Image.open(source / "img_1.jpg") as image:
+        brighter = ImageEnhance.Brightness(image).enhance(1.2)
+        put(validation, "mirrored.jpg", encode(image=ImageOps.mirror(brighter)), 1)
+    assert sorted(short(audit(source, "--val_data", validation, status=3), "action")) == [
+        ("img_1.jpg", "leak", "remove"), ("mirrored.jpg", "leak", ""),
+    ]
 
 
 def test_validation_as_a_folder_a_class(source, tmp_path):

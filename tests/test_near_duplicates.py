@@ -166,12 +166,20 @@ def test_flat_pictures():
 
 
 def test_alike_agrees_with_groups():
-    one = photo(3)
-    for change in COPIES.values():
-        assert near_duplicates.alike(small(one), small(change(one)))
-    assert not near_duplicates.alike(small(one), small(photo(4)))
-    assert near_duplicates.how_alike(small(one), small(one[:, ::-1])) == "mirrored"
-    assert near_duplicates.how_alike(small(one), small(brighter(one, 0.8))) == "upright"
+    for kind, change in COPIES.items():
+        one, two = photo(3), photo(4)
+        described = near_duplicates.describe([small(image) for image in (one, change(one), two)])
+        assert near_duplicates.alike(described, 0, 1) and near_duplicates.alike(described, 1, 0)
+        assert not near_duplicates.alike(described, 1, 2)
+        words = near_duplicates.differences(described, 1, 0)
+        assert ("mirrored" in words) == ("mirrored" in kind)
+        assert ("without colours" in words) == (kind == "grey")
+        if kind in ("brighter", "darker"):
+            assert words == [kind]
+            opposite = {"brighter": "darker", "darker": "brighter"}[kind]
+            assert near_duplicates.differences(described, 0, 1) == [opposite]
+        if kind in ("half size", "JPEG", "cropped"):
+            assert words == []
 
 
 def test_no_images():

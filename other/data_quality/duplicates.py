@@ -42,7 +42,7 @@ def exact_groups(images):
     }
 
 
-def judge(images, groups, findings, alike):
+def judge(images, groups, findings, alike, differences=lambda one, two: []):
     """Adds the findings about images that show the same picture.
 
     Args:
@@ -52,6 +52,8 @@ def judge(images, groups, findings, alike):
         alike: function of two of `images`: whether these two show the same. Only an image that
             is like the one kept may be removed; of a series of photos all but the first would
             be removed otherwise.
+        differences: function of two of `images` that are alike: list of str, what tells the first
+            from the second, such as "mirrored".
     """
     members = defaultdict(list)
     for index, group in sorted(groups.items()):
@@ -66,8 +68,8 @@ def judge(images, groups, findings, alike):
         if training and validation:
             _add_leak(training, validation, findings, alike)
         else:
-            _add_duplicates(training, findings, alike)
-        _add_duplicates(validation, findings, alike)
+            _add_duplicates(training, findings, alike, differences)
+        _add_duplicates(validation, findings, alike, differences)
 
 
 def _add_conflict(group_images, findings):
@@ -93,20 +95,20 @@ def _add_leak(training, validation, findings, alike):
         findings.add("leak", image.path, detail, group, image.label, remove)
 
 
-def _add_duplicates(group_images, findings, alike):
+def _add_duplicates(group_images, findings, alike, differences):
     """Copies with one class in one folder: all but the best may be removed."""
     same_bytes = defaultdict(list)
     for image in group_images:
         same_bytes[image.look.digest].append(image)
     best_images = [
-        _keep_best("exact_duplicate", "has the bytes of", copies, findings, alike)
+        _keep_best("exact_duplicate", "has the bytes of", copies, findings, alike, differences)
         for copies in same_bytes.values()
     ]
     if best_images:
-        _keep_best("near_duplicate", "shows the same as", best_images, findings, alike)
+        _keep_best("near_duplicate", "shows the same as", best_images, findings, alike, differences)
 
 
-def _keep_best(kind, relation, copies, findings, alike):
+def _keep_best(kind, relation, copies, findings, alike, differences):
     """The best of `copies`; where there are others, adds findings about all."""
     best = max(
         copies,
@@ -123,9 +125,8 @@ def _keep_best(kind, relation, copies, findings, alike):
     for image in copies:
         is_like_best = alike(image, best)
         remove = image is not best and is_like_best and _can_remove(image, [best])
-        detail = f"{relation} {best.path}" + (
-            "" if is_like_best else ", through others: look at both"
-        )
+        notes = differences(image, best) if is_like_best else ["through others: look at both"]
+        detail = ", ".join([f"{relation} {best.path}", *notes])
         if image is best:
             detail = f"is the one to keep of {len(copies)}"
         findings.add(kind, image.path, detail, group, image.label, remove)

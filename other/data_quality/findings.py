@@ -52,7 +52,11 @@ KINDS = {
         "complete.",
     ),
     "exact_duplicate": ("warning", "The same file appears more than once."),
-    "near_duplicate": ("warning", "The same picture in another size, format or quality."),
+    "near_duplicate": (
+        "warning",
+        "The same picture in another size, format, quality or brightness, mirrored or cropped a "
+        "little.",
+    ),
     "animated": ("warning", "Only the first picture of the file is used."),
     "huge": ("warning", f"More than {HUGE // 10**6} million pixels: slow to read."),
     "tiny": ("warning", f"A side has fewer than {SMALLEST} pixels."),
