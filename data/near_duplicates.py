@@ -2,8 +2,7 @@
 mirrored ones, and those cropped or turned a little.
 
 Candidates are pairs whose perceptual hashes nearly agree, one of them mirrored or not. Those whose
-small pictures agree as well are near duplicates. Hashes and small pictures are all that is
-compared, so that 100,000 images need 130 MB.
+small pictures agree as well are near duplicates. 100,000 images need 130 MB.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -103,7 +102,14 @@ def describe_one(picture):
 
 
 def empty_descriptions(count):
-    """`Descriptions` of `count` images, with undefined content."""
+    """Arrays to `put` descriptions in.
+
+    Args:
+        count: int, the number of images.
+
+    Returns:
+        `Descriptions`, with undefined content.
+    """
     return Descriptions(
         np.empty(count, np.uint64),
         np.empty(count, np.uint64),
@@ -113,13 +119,27 @@ def empty_descriptions(count):
 
 
 def put(descriptions, position, row):
-    """Puts what `describe_one` returned into the arrays of `Descriptions`."""
+    """Puts the description of one image into arrays of several.
+
+    Args:
+        descriptions: `Descriptions`, which are changed.
+        position: int, the image's position.
+        row: tuple, from `describe_one`.
+    """
     for array, value in zip(descriptions, row):
         array[position] = value
 
 
 def first(descriptions, count):
-    """The `Descriptions` of the first `count` images."""
+    """The first of some descriptions.
+
+    Args:
+        descriptions: `Descriptions`.
+        count: int, the number of images.
+
+    Returns:
+        `Descriptions` of the first `count` images, views of the same arrays.
+    """
     return Descriptions(*(array[:count] for array in descriptions))
 
 
@@ -174,8 +194,7 @@ def differences(descriptions, one, two):
     """What tells an image from another one that shows the same.
 
     Args:
-        descriptions: `Descriptions`.
-        one, two: int, positions of the images.
+        descriptions, one, two: as in `alike`.
 
     Returns:
         list of str, any of "mirrored", "brighter" or "darker", and "without colours".
