@@ -125,7 +125,7 @@ def test_a_class_that_shows_one_picture_stays_in_training(tmp_path):
 
 def test_blank_pictures_are_no_copies_of_each_other_unless_equal(tmp_path):
     for number in range(6):
-        Image.new("RGB", (40 + number, 30), (number * 40,) * 3).save(tmp_path / f"0_{number}.png")
+        Image.new("RGB", (40 + number, 30), (120, 120, 120)).save(tmp_path / f"0_{number}.png")
     (tmp_path / "0_again.png").write_bytes((tmp_path / "0_0.png").read_bytes())
     (tmp_path / "0_no.png").write_bytes(b"no picture")
     (tmp_path / "0_no_either.png").write_bytes(b"no picture")
