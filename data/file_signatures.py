@@ -70,7 +70,7 @@ SIGNATURES = (
     ),
     (
         rb"(?i)(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?<(!DOCTYPE )?html\b",
-        "is a web page and no image, as a failed download leaves; download the image again",
+        "it is a web page, as a failed download leaves; download the image again",
         "undecodable",
     ),
 )

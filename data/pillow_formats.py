@@ -180,8 +180,11 @@ def explain(error, data):
     if compression_text:
         return compression_text, "unsupported"
     if isinstance(error, UnidentifiedImageError):
-        fallback = ("cannot be decoded: is none of " + ", ".join(ALL_FORMATS), "undecodable")
-        return unread_format(data) or fallback
+        text, code = unread_format(data) or ("", "undecodable")
+        if code == "undecodable":
+            none_text = "cannot be decoded: is none of " + ", ".join(ALL_FORMATS)
+            text = f"{none_text}; {text}" if text else none_text
+        return text, code
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, heif.OtherCodecError) or message.startswith("Unsupported feature"):
         return "is a HEIF file of a kind that is not read; convert it to JPEG", "unsupported"

@@ -1092,6 +1092,8 @@ def test_reasons_are_understandable(tmp_path):
         load(b"", Preprocessing(8))
     with pytest.raises(ImageError, match="is none of JPEG, PNG, BMP, WEBP, GIF, TIFF, HEIF, AVIF"):
         load(b"img_1.jpg, 0", Preprocessing(8), "page.jpg")
+    with pytest.raises(ImageError, match="is none of .*; it is a web page, as a failed download"):
+        load(b"\n<!-- x --><!doctype HTML><html></html>", Preprocessing(8), "page.jpg")
     with pytest.raises(ImageError, match="No such file"):
         load(tmp_path / "missing.jpg", Preprocessing(8))
     with pytest.raises(ImageError, match="directory"):
