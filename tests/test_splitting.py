@@ -193,6 +193,16 @@ def test_a_run_is_resumed_with_the_parts_it_has(data, tmp_path, monkeypatch, nea
         prepare("--resume", "one", "--save_dir", "runs")
 
 
+def test_a_class_without_validation_images_is_named(data, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(setup, "say", lines.append)
+    for name in os.listdir(data):
+        if name.startswith("1_") and not name.startswith("1_01"):
+            os.remove(os.path.join(data, name))
+    prepare("--train_data", data, "--save_dir", str(tmp_path))
+    assert f"note: no validation image has the class {list(COLORS)[1]}" in lines
+
+
 def test_classes_of_one_picture_leave_nothing_to_hold_out(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()

@@ -111,10 +111,11 @@ def _describe_data(training, validation, class_names, labels_path):
         f"{len(training.file_names):,} images to train on, {len(validation.file_names):,} to "
         f"validate on, {len(class_names)} classes named in {labels_path}"
     )
-    images_per_class = np.bincount(training.class_ids, minlength=len(class_names))
-    if not images_per_class.all():
-        empty = [class_names[class_id] for class_id in np.flatnonzero(images_per_class == 0)]
-        say(f"note: no training image has the class {first_ten(empty)}")
+    for part, samples in (("training", training), ("validation", validation)):
+        images_per_class = np.bincount(samples.class_ids, minlength=len(class_names))
+        if not images_per_class.all():
+            empty = [class_names[class_id] for class_id in np.flatnonzero(images_per_class == 0)]
+            say(f"note: no {part} image has the class {first_ten(empty)}")
 
 
 def _default_input_size(options):
