@@ -47,18 +47,22 @@ checkpoint.save = saved
 """
 # Reading one image never ends; where it is asked for, SIGTERM comes in the first step.
 HANGING = """
-load, end = data_gen_label.load, callbacks.EpochMonitor.on_train_batch_end
+end = callbacks.EpochMonitor.on_train_batch_end
 name, how = sys.argv.pop(1), sys.argv.pop(1)
-def hanging(path, *rest, **more):
-    if os.path.basename(path) == name:
-        threading.Event().wait()
-    return load(path, *rest, **more)
+def hanging(load):
+    def reading(path, *rest, **more):
+        if os.path.basename(path) == name:
+            threading.Event().wait()
+        return load(path, *rest, **more)
+    return reading
 def ended(self, batch, logs=None):
     end(self, batch, logs)
     if how == "signal":
         os.kill(os.getpid(), signal.SIGTERM)
     print("step", flush=True)
-data_gen_label.load, callbacks.EpochMonitor.on_train_batch_end = hanging, ended
+for reader in ("load", "load_augmented"):
+    setattr(data_gen_label, reader, hanging(getattr(data_gen_label, reader)))
+callbacks.EpochMonitor.on_train_batch_end = ended
 """
 
 
