@@ -200,7 +200,7 @@ def test_in_processes_of_their_own(tmp_path, monkeypatch, capsys):
                                             good["images_per_second_2"])
     assert result["undecodable"] == [
         f"{os.path.join('data', 'img_1_1.png')}: cannot be decoded: is none of "
-        "JPEG, PNG, BMP, WEBP, GIF, TIFF"]
+        "JPEG, PNG, BMP, WEBP, GIF, TIFF, HEIF, AVIF"]
     assert bad["problem"].startswith("failed: ") and "model.xml: cannot be opened" in bad["problem"]
     assert good["bytes"] == os.path.getsize(tmp_path / "model" / "model.onnx")
     assert bad["bytes"] == 12
