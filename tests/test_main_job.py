@@ -169,7 +169,7 @@ def true_label(name):
 
 def test_the_run_folder_is_complete(trained, data):
     assert sorted(os.listdir(trained.path)) == [
-        "best.weights.h5", "check", "checkpoint", "label.json", "last.weights.h5", "margins",
+        ".lock", "best.weights.h5", "check", "checkpoint", "label.json", "last.weights.h5", "margins",
         "metrics.json", "options.yaml", "results.csv",
     ]
     assert json.loads((trained.path / "label.json").read_text()) == {
