@@ -169,8 +169,8 @@ def true_label(name):
 
 def test_the_run_folder_is_complete(trained, data):
     assert sorted(os.listdir(trained.path)) == [
-        ".lock", "best.weights.h5", "check", "checkpoint", "label.json", "last.weights.h5", "margins",
-        "metrics.json", "options.yaml", "results.csv",
+        ".lock", "best.weights.h5", "check", "checkpoint", "label.json", "last.weights.h5",
+        "margins", "metrics.json", "options.yaml", "results.csv",
     ]
     assert json.loads((trained.path / "label.json").read_text()) == {
         "0": "red", "1": "green", "2": "blue"
