@@ -39,11 +39,22 @@ def near_pairs(hashes, other_hashes, max_bits, max_partners, workers=1):
     else:
         tasks = list(_buckets(hashes, other_hashes))
 
+    from tqdm import tqdm
+
     def search(task):
         return _search(hashes, other_hashes, *task, max_bits, max_partners)
 
     with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(search, tasks))
+        results = list(
+            tqdm(
+                pool.map(search, tasks),
+                "comparing hashes",
+                len(tasks),
+                leave=False,
+                disable=None,
+                delay=1,
+            )
+        )
     if not results:
         return np.empty((0, 2), int), np.empty(0, np.uint8)
     pairs = np.concatenate([pairs for pairs, _ in results])

@@ -257,7 +257,10 @@ def _join_equal_hashes(descriptions, forest, pool):
 
 def _join_alike(descriptions, pairs, is_mirrored, forest, pool):
     """Joins those of the pairs that show the same, the second mirrored or not."""
-    for start in range(0, len(pairs), BLOCK_SIZE):
+    from tqdm import tqdm
+
+    starts = range(0, len(pairs), BLOCK_SIZE)
+    for start in tqdm(starts, "comparing pictures", leave=False, disable=None, delay=1):
         block = pairs[start : start + BLOCK_SIZE]
         is_open = [forest.find_root(one) != forest.find_root(two) for one, two in block]
         block = block[np.array(is_open, bool)]
