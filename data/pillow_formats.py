@@ -34,7 +34,7 @@ from data.decoding_limits import (
 from data.file_signatures import HEAD_BYTES, unread_format
 from data.geometry import apply_orientation, swaps_sides, target_size
 from data.jpeg import ORIENTATION_TAG, orientation_and_cost
-from data.tiff import for_pillow, unread_compression
+from data.tiff import for_pillow, unread_compression, unread_kind
 from data.tiff_tags import is_big_endian_bigtiff, is_tiff
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")  # by Pillow's names
@@ -180,6 +180,8 @@ def explain(error, data):
     if compression_text:
         return compression_text, "unsupported"
     if isinstance(error, UnidentifiedImageError):
+        if tiff_text := unread_kind(data):
+            return tiff_text, "unsupported"
         text, code = unread_format(data) or ("", "undecodable")
         if code == "undecodable":
             none_text = "cannot be decoded: is none of " + ", ".join(ALL_FORMATS)

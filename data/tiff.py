@@ -37,12 +37,29 @@ NUMBERS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}  # of S
 # Of COMPRESSION; which of them can be decoded depends on how Pillow's libtiff was built.
 COMPRESSIONS = {
     6: "JPEG in the layout before 1995",
+    22610: "JPEG XR",
     34661: "JBIG",
     34712: "JPEG 2000",
     34887: "LERC",
+    34933: "PNG",
+    34934: "JPEG XR",
     50001: "WebP",
     50002: "JPEG XL",
     52546: "JPEG XL",
+}
+COLORS = {  # of PHOTOMETRIC
+    WHITE_IS_ZERO: "grey",
+    BLACK_IS_ZERO: "grey",
+    RGB: "RGB",
+    3: "palette",
+    4: "mask",
+    CMYK: "CMYK",
+    6: "YCbCr",
+    8: "CIELAB",
+    9: "CIELAB",
+    10: "CIELAB",
+    32844: "LogL",
+    32845: "LogLuv",
 }
 AS_PNG = "save it as PNG"
 
@@ -126,6 +143,34 @@ def unread_compression(data):
     return f"is a TIFF with {compression} inside, which is not read; save it without compression"
 
 
+def unread_kind(data):
+    """What a sound TIFF is that Pillow does not know.
+
+    Args:
+        data: bytes of the file.
+
+    Returns:
+        str, what it is and what to do; None where it is no TIFF, or its tags make no sense.
+    """
+    tags = read_tags(data)
+    bits, sample_count = tags.get(BITS_PER_SAMPLE) or (1,), _first(tags, SAMPLES_PER_PIXEL, 1)
+    color_name = COLORS.get(_first(tags, PHOTOMETRIC, None))
+    sides = _first(tags, WIDTH, 0), _first(tags, HEIGHT, 0)
+    if not color_name or not all(sides) or not 0 < max(bits) <= 64 or not _has_pixels(data, tags):
+        return None
+    text = f"{sample_count} x {max(bits)} bits per pixel ({color_name})"
+    return f"is a TIFF with {text}, which is not read; {AS_PNG}"
+
+
+def _has_pixels(data, tags):
+    """Whether the strips or tiles that the tags name lie in the file."""
+    for position_tag, size_tag in POSITIONS:
+        positions, sizes = tags.get(position_tag), tags.get(size_tag)
+        if positions and sizes and len(positions) == len(sizes):
+            return all(start + size <= len(data) for start, size in zip(positions, sizes))
+    return False
+
+
 def _first(tags, tag, default):
     return tags[tag][0] if tags.get(tag) else default
 
@@ -159,11 +204,15 @@ def _problem(tags):
     photometric = _first(tags, PHOTOMETRIC, BLACK_IS_ZERO)
     if _is_planar(tags):
         kinds = (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK)
-        has_all = _first(tags, SAMPLES_PER_PIXEL, 1) >= _color_count(tags)
-        if photometric in kinds and set(bits) in ({8}, {16}) and has_all:
+        sample_count = _first(tags, SAMPLES_PER_PIXEL, 1)
+        is_grey = photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+        is_known = sample_count <= 2 if is_grey else sample_count >= _color_count(tags)
+        if photometric in kinds and set(bits) in ({8}, {16}) and is_known:
             return None
-        return f"of planes of {max(bits)} bits of a kind that is not read; save it as PNG"
+        return f"of {sample_count} planes of {max(bits)} bits of a kind that is not read; {AS_PNG}"
     if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and _first(tags, SAMPLES_PER_PIXEL, 1) > 1:
+        if _first(tags, SAMPLES_PER_PIXEL, 1) > 2:
+            return f"of several grey values per pixel, which is not read; {AS_PNG}"
         if max(bits) > 8:
             return f"of grey values of {max(bits)} bits with opacity, which is not read; {AS_PNG}"
         if photometric == WHITE_IS_ZERO:

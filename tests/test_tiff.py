@@ -1,11 +1,13 @@
 """TIFFs in every layout: the right pixels, or a refusal under the right name."""
 
 import contextlib
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.errors import ImageError
 from data.decoding import decode
@@ -19,7 +21,25 @@ FILL = (10, 120, 250)
 PREPROCESSING = Preprocessing(4096, fill_color=FILL)  # nothing is reduced
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
-NONE, DEFLATE = 1, 8
+NONE, LZW, JPEG, DEFLATE = 1, 5, 7, 8
+
+
+def lzw(data):
+    """TIFF 6.0, section 13: codes of 9 bits, and the table cleared before they would need 10."""
+    codes = []
+    for start in range(0, len(data), 250):
+        codes += [256, *data[start : start + 250]]
+    bits = "".join(f"{code:09b}" for code in [*codes, 257])
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+def jpeg(piece):
+    """A whole JPEG of a strip or tile of 8 bits, in the colours that it has."""
+    image = Image.fromarray(piece[..., 0] if piece.shape[2] == 1 else piece)
+    options = {} if piece.shape[2] == 1 else {"keep_rgb": True}
+    image.save(buffer := io.BytesIO(), "JPEG", quality=100, **options)
+    return buffer.getvalue()
 
 
 def write_tiff(samples, order="<", big=False, planar=False, compression=NONE, photometric=RGB,
@@ -36,9 +56,8 @@ def write_tiff(samples, order="<", big=False, planar=False, compression=NONE, ph
                        for left in range(0, width, tile)]
         else:
             pieces += [plane[top:top + 10] for top in range(0, height, 10)]
-    packed = [piece.tobytes() for piece in pieces]
-    if compression == DEFLATE:
-        packed = list(map(zlib.compress, packed))
+    pack = {DEFLATE: zlib.compress, LZW: lzw}.get(compression, bytes)
+    packed = [jpeg(piece) if compression == JPEG else pack(piece.tobytes()) for piece in pieces]
     position, positions = 16, []
     for piece in packed:
         positions.append(position)
@@ -47,15 +66,15 @@ def write_tiff(samples, order="<", big=False, planar=False, compression=NONE, ph
     entries = {
         256: [width], 257: [height], 258: [bits] * channels, 259: [compression],
         262: [photometric], 277: [channels], 284: [2 if planar else 1],
-        339: [sample_format] * channels, **{int(tag): values for tag, values in tags.items()},
+        339: [sample_format] * channels,
     }
     if opacity:
         entries[338] = [opacity]
     if tile:
-        entries = {322: [tile], 323: [tile], **entries}
-        entries |= {324: positions, 325: list(map(len, packed))}
+        entries |= {322: [tile], 323: [tile], 324: positions, 325: list(map(len, packed))}
     else:
         entries |= {273: positions, 278: [10], 279: list(map(len, packed))}
+    entries |= {int(tag): values for tag, values in tags.items()}
     number, count, size = ("Q", "Q", 8) if big else ("I", "H", 4)
     values, directory = b"", struct.pack(order + count, len(entries))
     for tag, numbers in sorted(entries.items()):
@@ -102,7 +121,7 @@ def check(data, image):
 LAYOUTS = [
     pytest.param({"order": order, "big": big, "compression": compression, "tile": tile},
                  id=f"{order}-{'big' if big else 'classic'}-{compression}-{tile or 'strips'}")
-    for order in "<>" for big in (False, True) for compression in (NONE, DEFLATE)
+    for order in "<>" for big in (False, True) for compression in (NONE, LZW, DEFLATE)
     for tile in (None, 16)
 ]
 
@@ -145,6 +164,20 @@ def test_grey_with_opacity(layout, kind, planar, associated):
     data = write_tiff(samples, planar=planar, photometric=BLACK_IS_ZERO,
                       opacity=1 if associated else 2, **layout)
     check(data, expected(COLORS[..., :1], CORNER))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("tile", [None, 16])
+@pytest.mark.parametrize("photometric", [WHITE_IS_ZERO, BLACK_IS_ZERO, RGB])
+@pytest.mark.parametrize("planar", [False, True])
+def test_jpeg_inside(order, big, tile, photometric, planar):
+    """Smooth colours, without reduced resolution: rounding is all that differs."""
+    colors = COLORS if photometric == RGB else COLORS[..., :1]
+    samples = to_samples(1 - colors if photometric == WHITE_IS_ZERO else colors, "u1")
+    data = write_tiff(samples, order, big, planar, JPEG, photometric, tile=tile)
+    difference = np.abs(decode(data, PREPROCESSING) - expected(colors))
+    assert difference.mean() < 1 and difference.max() <= 8
 
 
 def test_half_opacity():
@@ -197,6 +230,41 @@ def test_other_grey_with_opacity_is_refused(kind, photometric, text):
     with pytest.raises(ImageError, match=text) as refusal:
         decode(write_tiff(samples, photometric=photometric, opacity=2), PREPROCESSING)
     assert refusal.value.code == "unsupported"
+
+
+def odd(channels, kind="u1", **more):
+    samples = to_samples(np.resize(COLORS, (HEIGHT, WIDTH, channels)), kind)
+    return write_tiff(samples, **more)
+
+
+@pytest.mark.parametrize("data, text", [
+    (odd(1, photometric=BLACK_IS_ZERO, **{"258": [6]}), r"with 1 x 6 bits per pixel \(grey\)"),
+    (odd(1, "u2", photometric=BLACK_IS_ZERO, **{"258": [10]}), r"1 x 10 bits per pixel \(grey\)"),
+    (odd(3, **{"258": [4, 4, 4]}), r"with 3 x 4 bits per pixel \(RGB\)"),
+    (odd(1, "u2", photometric=3), r"with 1 x 16 bits per pixel \(palette\)"),
+    (odd(1, photometric=4), r"with 1 x 8 bits per pixel \(mask\)"),
+    (odd(3, photometric=9), r"with 3 x 8 bits per pixel \(CIELAB\)"),
+    (odd(3, "u2", photometric=6), r"with 3 x 16 bits per pixel \(YCbCr\)"),
+    (odd(5, opacity=2), r"with 5 x 8 bits per pixel \(RGB\)"),
+    (odd(5, photometric=BLACK_IS_ZERO), "of several grey values per pixel"),
+    (odd(5, photometric=BLACK_IS_ZERO, planar=True), "of 5 planes of 8 bits"),
+    (odd(3, photometric=6, planar=True), "of 3 planes of 8 bits"),
+    (odd(3, compression=34933), "with PNG inside"),
+    (odd(3, compression=34934), "with JPEG XR inside"),
+])
+def test_sound_files_of_other_kinds_are_not_called_broken(data, text):
+    with pytest.raises(ImageError, match=text) as refusal:
+        decode(data, PREPROCESSING)
+    assert refusal.value.code == "unsupported"
+
+
+def test_a_broken_file_is_not_called_another_kind():
+    """The same kind, with its pixels missing or its sides 0."""
+    for tags in ({"273": [10**6] * 3}, {"256": [0]}, {"262": [99]}):
+        data = odd(3, **{"258": [4, 4, 4], **tags})
+        with pytest.raises(ImageError) as refusal:
+            decode(data, PREPROCESSING)
+        assert refusal.value.code != "unsupported", tags
 
 
 @pytest.mark.parametrize("compression, text", [(50001, "WebP inside"), (34712, "JPEG 2000 inside")])
