@@ -18,7 +18,8 @@ MAX_MEMORY = 450_000_000  # bytes that decoding may take
 PLAIN_JPEG, SEVERAL_SCANS, PILLOW, PILLOW_SEVERAL_SCANS, PILLOW_WEBP = 1, 6, 5, 13, 17
 PILLOW_HEIF, PILLOW_FINE_HEIF, PILLOW_FINE_HEIF_ALPHA, PILLOW_AVIF = 9, 16, 21, 16
 PILLOW_MASKED_BMP = 11  # the file's pixels, an array and Pillow's copy
-PLANAR_TIFF = 20  # the file once more, one plane as it is and all of them with 8 bits
+# The file twice comes on top; printing colours are converted at the end.
+PLANAR_TIFF, PLANAR_CMYK_TIFF = 14, 22
 
 
 def check_pixels(height, width, memory_per_pixel, preprocessing, name):

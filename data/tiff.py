@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import ImageError
-from data.decoding_limits import PLANAR_TIFF, check_pixels
+from data.decoding_limits import PLANAR_CMYK_TIFF, PLANAR_TIFF, check_pixels
 from data.geometry import apply_orientation, swaps_sides
 from data.tiff_tags import classic_tiff, is_big_endian_bigtiff, is_tiff, read_bytes, read_tags
 
@@ -93,7 +93,7 @@ def decode_planes(data, preprocessing, name):
         )
     if not _is_planar(tags) and not _is_fine_white_is_zero(tags):
         return None
-    check_pixels(height, width, PLANAR_TIFF, preprocessing, name)
+    check_pixels(height, width, _memory_per_pixel(data, tags), preprocessing, name)
     planes = [_decode_plane(data, index) for index in range(_color_count(tags))]
     opacity_kind = _first(tags, EXTRA_SAMPLES, 0)
     opacity = None
@@ -218,6 +218,14 @@ def _problem(tags):
         if photometric == WHITE_IS_ZERO:
             return f"whose 0 is white, with opacity, which is not read; {AS_PNG}"
     return None
+
+
+def _memory_per_pixel(data, tags):
+    """Bytes per pixel that decoding planes takes, with two copies of the file."""
+    pixel_count = max(1, _first(tags, WIDTH, 0) * _first(tags, HEIGHT, 0))
+    sample_bytes = sum(tags.get(BITS_PER_SAMPLE, (1,))) / 8
+    base_cost = PLANAR_CMYK_TIFF if _first(tags, PHOTOMETRIC, RGB) == CMYK else PLANAR_TIFF
+    return base_cost + 2 * min(sample_bytes, len(data) / pixel_count)
 
 
 def _decode_plane(data, index):

@@ -282,6 +282,18 @@ def test_limits_hold_before_planes_are_decoded():
         decode(data, PREPROCESSING)
 
 
+def test_printing_colours_in_planes_take_more_memory():
+    """450 MB at 22 bytes per pixel (14 for RGB) and twice the file, which is small here."""
+    sides = {"256": [5000], "257": [5000]}
+    samples = to_samples(np.resize(COLORS, (HEIGHT, WIDTH, 4)), "u1")
+    with pytest.raises(ImageError, match="has 5000 x 5000 pixels, more than the 20,4") as refusal:
+        decode(write_tiff(samples, planar=True, photometric=CMYK, **sides), PREPROCESSING)
+    assert refusal.value.code == "too_large"
+    with pytest.raises(ImageError) as refusal:  # its strips end too early
+        decode(write_tiff(samples[..., :3], planar=True, **sides), PREPROCESSING)
+    assert refusal.value.code != "too_large"
+
+
 @pytest.mark.parametrize("size", [9, 20, 200, 700, -200, -30])
 def test_a_planar_tiff_that_is_cut_off(size):
     data = write_tiff(to_samples(COLORS, "u2"), planar=True, compression=DEFLATE)
