@@ -403,7 +403,8 @@ def test_dir2txt(tmp_path, pools):
              "--how", "move", "--split", "0.5,0.25,0.25", "--workers", 3)
     would = done(*words, "--dry_run")
     assert not (tmp_path / "out").exists() and len(os.listdir(tmp_path / "source" / "a")) == 40
-    assert {len(threads) for threads in pools.values()} == {3}
+    # A pool of few tasks starts fewer threads.
+    assert max(len(threads) for threads in pools.values()) == 3
     assert done(*words) == would
     for part, count in (("train_datasets", 40), ("val_datasets", 20), ("test_datasets", 20)):
         images = list((tmp_path / "out" / part).glob("*.png"))
@@ -449,7 +450,7 @@ def test_labels_and_workers_of_statistics_and_audit(place, pools, tmp_path):
     result = go("--mode", "audit", "--source", "data", "--labels", "names.json", "--workers", 3,
                 "--json")
     assert result.status == 3 and json.loads(result.out)["counts"]["bad_label"] == 5
-    assert {len(threads) for threads in pools.values()} == {3}
+    assert max(len(threads) for threads in pools.values()) == 3
 
 
 def test_workers_of_preview(shown, pools):
