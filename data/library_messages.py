@@ -34,8 +34,7 @@ def silence():
 @contextlib.contextmanager
 def hearing_libtiff():
     """Context in which `messages` collects what libtiff says in the same thread."""
-    handlers = [_HANDLER(_keep_error), _HANDLER(_keep_warning)]
-    _set_handlers(*handlers)
+    _set_handlers(*_HANDLERS)
     try:
         yield
     finally:
@@ -71,6 +70,10 @@ def _keep(is_error, text_format, arguments):
     buffer = ctypes.create_string_buffer(MAX_LENGTH)
     _c_library().vsnprintf(buffer, MAX_LENGTH, text_format, ctypes.c_void_p(arguments))
     kept.append((is_error, buffer.value.decode("latin-1").strip()))
+
+
+# For good: a thread may be in libtiff, on its way to a handler, when it is taken off.
+_HANDLERS = (_HANDLER(_keep_error), _HANDLER(_keep_warning))
 
 
 def _c_library():

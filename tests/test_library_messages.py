@@ -1,10 +1,12 @@
 """libtiff writes nothing to standard error; the audit hears what it says."""
 
+import gc
 import os
 import struct
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 from conftest import ROOT
@@ -50,6 +52,17 @@ def test_nothing_is_written(noise):
         [sys.executable, "-c", CODE, noise], cwd=ROOT, capture_output=True, text=True
     )
     assert process.stderr == ""
+
+
+def test_handlers_outlive_their_context(monkeypatch):
+    """A thread that is in libtiff at its end may still call one: the process would die."""
+    handlers = []
+    monkeypatch.setattr(library_messages, "_set_handlers", lambda *some: handlers.extend(
+        weakref.ref(handler) for handler in some if handler))
+    with library_messages.hearing_libtiff():
+        pass
+    gc.collect()
+    assert len(handlers) == 2 and all(handler() for handler in handlers)
 
 
 def test_the_audit_hears_it(noise, capfd):
