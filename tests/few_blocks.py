@@ -36,18 +36,23 @@ def trace(path):
     import data_gen_label
     from training import run_recorder
 
-    load, end = data_gen_label.load, run_recorder.RunRecorder.on_epoch_end
+    end = run_recorder.RunRecorder.on_epoch_end
 
-    def traced_load(image, *rest, **more):
-        with open(path + ".read", "a") as file:
-            file.write(os.path.basename(image) + "\n")
-        return load(image, *rest, **more)
+    def traced(load):
+        def traced_load(image, *rest, **more):
+            with open(path + ".read", "a") as file:
+                file.write(os.path.basename(image) + "\n")
+            return load(image, *rest, **more)
+
+        return traced_load
 
     def traced_end(self, epoch, logs=None):
         end(self, epoch, logs)
         np.savez(path + ".npz", *[np.asarray(value) for value in self.full_model.variables])
 
-    data_gen_label.load, run_recorder.RunRecorder.on_epoch_end = traced_load, traced_end
+    data_gen_label.load = traced(data_gen_label.load)
+    data_gen_label.load_augmented = traced(data_gen_label.load_augmented)
+    run_recorder.RunRecorder.on_epoch_end = traced_end
 
 
 backend.import_keras = import_keras_small  # before the modules that take it by name
