@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -56,6 +57,18 @@ def gate_in_this_process():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verification, "run_in_subprocess", verification.predict_all)
         yield
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """Modes and servers set handlers: one that ignores SIGHUP would make the next test fail."""
+    handlers = {
+        number: signal.getsignal(number)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))
+    }
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
