@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import ImageError, InputError
 from common.files import flush, replacing_folder, write_text
 from data.decoding import load
-from data.labelled_data import list_labelled, match_classes
+from data.labelled_data import has_own_images, list_labelled, match_classes
 from data.samples import read_label, stem, text_file_name, write_sample
 from runs import run_folder
 from runs.margin_files import read_margins
@@ -210,9 +210,10 @@ def labels(run, image_paths):
 
 def _named_classes(run):
     """dict of real path -> class name of the validation images whose class is given by name."""
-    folder, file_names, image_classes = list_labelled(_validation_data(run))
-    if not image_classes or image_classes[0] is None:
+    data = _validation_data(run)
+    if os.path.isdir(data) and has_own_images(data):  # their text files say it, one by one
         return {}
+    folder, file_names, image_classes = list_labelled(data)
     return {
         os.path.realpath(os.path.join(folder, file_name)): class_name
         for file_name, class_name in zip(file_names, image_classes)

@@ -115,6 +115,18 @@ def test_validation_images_and_their_classes_are_known(place):
         assert reference_images.labels(loaded, paths).tolist() == expected
 
 
+def test_a_csv_says_the_class_where_a_text_file_says_another(place):
+    """Text files beside the images belong to another numbering of the classes."""
+    loaded = run_folder.read(str(place / "runs" / "csv"))
+    image = str(place / "val" / "green" / "0.png")
+    text = place / "val" / "green" / "0.txt"
+    text.write_text("0.png, 0\n")
+    try:
+        assert reference_images.labels(loaded, [image]).tolist() == [1]
+    finally:
+        text.unlink()
+
+
 @pytest.mark.parametrize("layout", ["val", "val.csv"])
 def test_every_mode_that_reads_labels(place, layout, tmp_path, monkeypatch):
     monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
