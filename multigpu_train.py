@@ -16,6 +16,7 @@ from compute.device_names import launcher, split_device_names
 from compute.devices import Devices, Sharding, tensorflow_strategy
 from config.mode_options import TrainOptions
 from config.modes import saved_options
+from efficientnet import lite_packages
 from modeling import backbones
 from training import option_checks
 from training.setup import fingerprint
@@ -122,7 +123,7 @@ def one_of_several(setup):
 
 def _fetch_in_turns(backbone, sharding):
     """Downloads the weights: two processes that share a cache would damage each other's file."""
-    if backbone.startswith(backbones.HUB):
+    if backbone.startswith(backbones.HUB) or lite_packages.is_lite(backbone):
         return
     from jax.experimental import multihost_utils
 

@@ -89,12 +89,13 @@ def build(name, size):
     """The backbone alone: uint8 (B, size, size, 3) to its last feature map."""
     import keras
 
+    from efficientnet import VARIANTS
     from efficientnet.model import efficientnet
     from other_model import other_model
 
     inputs = keras.Input((size, size, 3), dtype="uint8")
     family = backbones.TABLE[name].family
-    if family == "EfficientNet":
+    if name in VARIANTS:
         features = efficientnet(inputs, name, drop_connect=0.0)
     else:
         features = other_model(inputs, name, family, SQUEEZE_LAYERS, drop_connect=0.0)

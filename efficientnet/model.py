@@ -1,7 +1,8 @@
 """The EfficientNet graph, up to its last feature map.
 
 Layer order, layer names and weight shapes are those of the published models in
-`keras.applications`, so its weight files can be loaded. Differences, and why:
+`keras.applications`, so its weight files can be loaded; the Lite variants, which Keras does not
+publish, have the same names. Differences, and why:
 
 - Input scaling is one layer with fixed numbers, the same with and without pretrained weights.
   `keras.applications` has a Normalization layer (7 more values) and, with ImageNet weights
@@ -20,6 +21,7 @@ from efficientnet import VARIANTS
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB, pixels in 0-1
 STDDEV = (0.229, 0.224, 0.225)
+LITE_SCALING = ([1 / 128] * 3, [-127 / 128] * 3)  # (pixel - 127) / 128
 
 
 class Stage(NamedTuple):
@@ -68,14 +70,15 @@ def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9, scalin
             Stochastic Depth", section 3): the probability that a block is skipped grows from 0
             at the first block to nearly this at the last.
         attention: str, inside each block: "se" (squeeze-and-excitation, as published),
-            "cbam" or "none".
+            "cbam" or "none"; the Lite variants are published without and have none.
         momentum: float, of the moving statistics of every BatchNormalization.
-        scaling: (scale, offset) for pixels in 0-255, RGB, each three floats; None is
-            ImageNet's mean and deviation, with which the published weights were trained.
+        scaling: (scale, offset) for pixels in 0-255, RGB, each three floats; None is what the
+            published weights were trained with: ImageNet's mean and deviation, of the Lite
+            variants 127 and 128.
 
     Returns:
-        Keras tensor (B, S/32, S/32, channels), sides rounded up; B0 has 1280 channels, wider
-        variants more.
+        Keras tensor (B, S/32, S/32, channels), sides rounded up; B0 and the Lite variants have
+        1280 channels, wider variants more.
 
     Example:
         >>> inputs = keras.Input((224, 224, 3), dtype="uint8")
@@ -83,46 +86,57 @@ def efficientnet(x, name, drop_connect=0.2, attention="se", momentum=0.9, scalin
         (None, 7, 7, 1280)
     """
     variant = VARIANTS[name]
-
-    def scaled_filters(count):
-        return round_filters(count, variant.width)
+    activation, outer_width = ("relu6", 1.0) if variant.lite else ("silu", variant.width)
 
     def normalize(x, layer_name):
         return layers.BatchNormalization(momentum=momentum, name=layer_name)(x)
 
-    scale, offset = scaling or (
-        [1 / (255 * deviation) for deviation in STDDEV],
-        [-mean / deviation for mean, deviation in zip(MEAN, STDDEV)],
-    )
+    scale, offset = scaling or _published_scaling(variant)
     # In float32 under mixed precision too: half precision would round the pixels.
     x = layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
     x = layers.ZeroPadding2D(same_padding(x.shape, 3), name="stem_conv_pad")(x)
-    x = _conv(scaled_filters(32), 3, "stem_conv", strides=2, padding="valid")(x)
+    x = _conv(round_filters(32, outer_width), 3, "stem_conv", strides=2, padding="valid")(x)
     x = normalize(x, "stem_bn")
-    x = layers.Activation("silu", name="stem_activation")(x)
+    x = layers.Activation(activation, name="stem_activation")(x)
 
-    block_counts = [math.ceil(stage.repeats * variant.depth) for stage in STAGES]
+    block_counts = _block_counts(variant)
     block_index = 0
     for stage_number, (stage, block_count) in enumerate(zip(STAGES, block_counts), 1):
+        filters = round_filters(stage.filters, variant.width)
         for repeat in range(block_count):
             x = _block(
                 x,
                 f"block{stage_number}{chr(ord('a') + repeat)}_",
-                stage._replace(
-                    filters=scaled_filters(stage.filters), stride=1 if repeat else stage.stride
-                ),
+                stage._replace(filters=filters, stride=1 if repeat else stage.stride),
                 drop_connect * block_index / sum(block_counts),
-                attention,
+                "none" if variant.lite else attention,
+                activation,
                 normalize,
             )
             block_index += 1
 
-    x = _conv(scaled_filters(1280), 1, "top_conv")(x)
+    x = _conv(round_filters(1280, outer_width), 1, "top_conv")(x)
     x = normalize(x, "top_bn")
-    return layers.Activation("silu", name="top_activation")(x)
+    return layers.Activation(activation, name="top_activation")(x)
 
 
-def _block(x, prefix, stage, drop_rate, attention, normalize):
+def _published_scaling(variant):
+    if variant.lite:
+        return LITE_SCALING
+    return (
+        [1 / (255 * deviation) for deviation in STDDEV],
+        [-mean / deviation for mean, deviation in zip(MEAN, STDDEV)],
+    )
+
+
+def _block_counts(variant):
+    counts = [math.ceil(stage.repeats * variant.depth) for stage in STAGES]
+    if variant.lite:
+        counts[0], counts[-1] = STAGES[0].repeats, STAGES[-1].repeats
+    return counts
+
+
+def _block(x, prefix, stage, drop_rate, attention, activation, normalize):
     """Inverted residual block with attention (MBConv), whose layer names begin with `prefix`."""
     inputs = x
     channels = x.shape[-1]
@@ -130,7 +144,7 @@ def _block(x, prefix, stage, drop_rate, attention, normalize):
     if stage.expansion != 1:
         x = _conv(expanded_channels, 1, prefix + "expand_conv")(x)
         x = normalize(x, prefix + "expand_bn")
-        x = layers.Activation("silu", name=prefix + "expand_activation")(x)
+        x = layers.Activation(activation, name=prefix + "expand_activation")(x)
 
     padding = "same"
     if stage.stride == 2:
@@ -145,7 +159,7 @@ def _block(x, prefix, stage, drop_rate, attention, normalize):
         name=prefix + "dwconv",
     )(x)
     x = normalize(x, prefix + "bn")
-    x = layers.Activation("silu", name=prefix + "activation")(x)
+    x = layers.Activation(activation, name=prefix + "activation")(x)
 
     squeezed_channels = max(1, int(channels * SQUEEZE_RATIO))
     if attention == "se":

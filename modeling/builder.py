@@ -6,7 +6,7 @@ from keras import layers
 from bilinear_pooling import BilinearPooling, CompactBilinearPooling, GeMPooling
 from CBAM import CBAM
 from common.errors import InputError
-from efficientnet import VARIANTS
+from efficientnet import VARIANTS, lite_packages
 from efficientnet.model import efficientnet
 from Groupnormalization import to_group_normalization
 from modeling import backbones, weight_files
@@ -32,7 +32,8 @@ def build_model(architecture, classes, weights="none"):
         `layer_names.HEAD_LAYERS`, the last of them "predictions".
 
     Raises:
-        InputError: the weight file does not fit; the head has too many parameters.
+        InputError: the weight file does not fit; the package with the weights is not installed;
+            the head has too many parameters.
         RunError: the ImageNet weights cannot be downloaded.
 
     Example:
@@ -114,6 +115,10 @@ def _load_weights(model, backbone, weights):
     if weights == "imagenet":
         if backbone.startswith(backbones.HUB):
             return  # KerasHub has loaded them with the preset
+        if lite_packages.is_lite(backbone):
+            layer_arrays = lite_packages.layer_arrays(backbone)
+            weight_files.load_arrays(model, layer_arrays, f"the package of {backbone}", head=False)
+            return
         weights = weight_files.fetch(backbone, *imagenet_file(backbone))
     if weights != "none":
         weight_files.load(model, weights, head=False)

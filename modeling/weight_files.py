@@ -127,6 +127,22 @@ def load(model, path, head=True):
     if any(hasattr(layer, "layers") for layer in model.layers):
         return _load_nested(model, path, head)
     layer_arrays, published = _read(path)
+    load_arrays(model, layer_arrays, path, head, in_graph_order=published)
+
+
+def load_arrays(model, layer_arrays, path, head=True, in_graph_order=False):
+    """Loads arrays into a model as `load` does a file's.
+
+    Args:
+        model: `keras.Model`; its classification layer is named "predictions".
+        layer_arrays: dict of layer name -> list of arrays, as `read` returns it.
+        path: str, where the arrays come from, for the error message.
+        head: bool, as in `load`.
+        in_graph_order: bool, whether layers whose names differ are matched by their order.
+
+    Raises:
+        InputError: names the first layer that does not match, and both shapes.
+    """
     matched, mismatched = [], []
     for layer in model.layers:
         if not layer.weights:
@@ -136,7 +152,7 @@ def load(model, path, head=True):
             matched.append((layer, arrays))
         elif head or not _is_optional(layer.name):
             mismatched.append(layer)
-    if mismatched and published and not head:
+    if mismatched and in_graph_order and not head:
         matched = _match_in_order(model, layer_arrays, path, mismatched[0])
     elif mismatched:
         raise _mismatch_error(path, mismatched[0], layer_arrays.get(mismatched[0].name))

@@ -4,6 +4,7 @@ import os
 
 from common import console
 from config.mode_options import BackbonesOptions
+from efficientnet import lite_packages
 from modeling import backbones
 from modeling.imagenet_weights import cache_folder, imagenet_file
 
@@ -28,16 +29,19 @@ def rows():
     """One dict per backbone of `backbones.TABLE`, in its order.
 
     Keys: name, parameters (without head), gflops (10^9 multiply-adds of one image),
-    input_size (pixels), weights_here (bool: the file lies in Keras's cache folder).
+    input_size (pixels), weights_here (bool: the file lies in Keras's cache folder, or the
+    package that brings it is installed).
     """
-    folder = cache_folder()
+    folder, installed = cache_folder(), lite_packages.installed()
     return [
         {
             "name": name,
             "parameters": backbone.parameters,
             "gflops": backbone.gflops,
             "input_size": backbone.input_size,
-            "weights_here": os.path.isfile(os.path.join(folder, imagenet_file(name)[0])),
+            "weights_here": name in installed
+            if lite_packages.is_lite(name)
+            else os.path.isfile(os.path.join(folder, imagenet_file(name)[0])),
         }
         for name, backbone in backbones.TABLE.items()
     ]

@@ -4,6 +4,7 @@ from common import console
 from common.errors import InputError
 from compute.backend import import_keras
 from config.mode_options import FetchWeightsOptions
+from efficientnet import lite_packages
 from modeling import backbones
 from modeling.imagenet_weights import imagenet_file
 
@@ -16,11 +17,15 @@ def main(options: FetchWeightsOptions):
             f"--backbone: {name!r}: KerasHub brings its presets itself, at the start of "
             f"--mode train; allowed here: {', '.join(backbones.TABLE)}"
         )
-    from modeling import weight_files  # h5py and NumPy, which the refusal does not need
-
-    import_keras()
-    path = weight_files.fetch(name, *imagenet_file(name))
+    path = lite_packages.checked_file(name) if lite_packages.is_lite(name) else _download(name)
     result = {"backbone": name, "weights": str(path)}
     console.show(
         result, "the ImageNet weights of {backbone} are in {weights}".format_map, options.json
     )
+
+
+def _download(name):
+    from modeling import weight_files  # h5py and NumPy, which the refusal does not need
+
+    import_keras()
+    return weight_files.fetch(name, *imagenet_file(name))

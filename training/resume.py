@@ -7,6 +7,7 @@ from common.console import say
 from common.errors import InputError
 from config.modes import resumable_options, saved_options
 from config.parser import show
+from efficientnet import lite_packages
 from runs import checkpoint, run_folder
 from training.normalization import with_normalization
 
@@ -65,7 +66,7 @@ def find_resume_point(options):
         )
     else:
         say(f"{run_path} has no checkpoint yet: it starts from the beginning")
-        check_weights(resumed.weights)
+        check_weights(resumed.weights, resumed.backbone)
     return ResumePoint(resumed, run_path, newest)
 
 
@@ -96,12 +97,18 @@ def _check_best_weights(run_path, newest):
         raise InputError(f"{run_path}: is not a complete run: {run_folder.BEST} is missing")
 
 
-def check_weights(weights):
-    """Refuses a weights file that is not there.
+def check_weights(weights, backbone):
+    """Refuses a weights file, or a package with weights, that is not there.
 
     Args:
         weights: str, the value of --weights: "imagenet", "none" or a path.
+        backbone: str, the value of --backbone.
+
+    Raises:
+        InputError: what is missing and what to do.
     """
+    if weights == "imagenet" and lite_packages.is_lite(backbone):
+        lite_packages.checked_file(backbone)
     if weights not in ("imagenet", "none") and not os.path.isfile(weights):
         raise InputError(
             f"--weights: {weights}: no such file; allowed: imagenet, none or a weights file"

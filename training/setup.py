@@ -166,7 +166,7 @@ def resolve(options):
     Raises:
         InputError: options contradict each other, or a file that one names is missing.
     """
-    resume.check_weights(options.weights)
+    resume.check_weights(options.weights, options.backbone)
     for name, default in DEPENDENT_DEFAULTS.items():
         if getattr(options, name) is None:
             options = options._replace(**{name: default(options)})
