@@ -101,11 +101,26 @@ def synchronize_batch_norm(model):
     Args:
         model: `keras.Model`.
     """
+    for layer in batch_norm_layers(model):
+        layer.synchronized = True
+
+
+def batch_norm_layers(model):
+    """Every BatchNormalization of a model, those inside other layers as well.
+
+    Args:
+        model: `keras.Model`.
+
+    Returns:
+        list of `keras.layers.BatchNormalization`.
+    """
     import keras
 
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = True
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
 
 
 def with_learning_rate_factors(optimizer_class, factors):

@@ -31,8 +31,10 @@ class TrainOptions(NamedTuple):
     bilinear_dim: int | None
     norm: Literal["batch", "group"]
     normalize: str | tuple[float, ...] | None
+    recipe: Literal["auto", "fine_tuning", "linear", "scratch"]
+    minutes: float
     batch_size: int
-    epochs: int
+    epochs: int | None
     learning_rate: float | None
     optimizer: Literal[
         "adamw", "adam", "sgd", "rmsprop", "lion", "muon", "nadam", "lamb", "adafactor"
@@ -45,9 +47,11 @@ class TrainOptions(NamedTuple):
     class_weights: Literal["none", "balanced", "effective_number"]
     sampler: Literal["uniform", "balanced"]
     nan_policy: Literal["stop", "restore"]
+    linear_head: bool | None
+    freeze_batchnorm: bool | None
     freeze_epochs: int
     cache_features: bool
-    layer_decay: float
+    layer_decay: float | None
     clipnorm: float
     accumulate: int
     ema: float

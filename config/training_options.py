@@ -8,6 +8,26 @@ from config.value_types import YES_NO, choice, number, whole
 
 TRAINING_OPTIONS = (
     Option(
+        name="recipe",
+        type=choice("auto", "fine_tuning", "linear", "scratch"),
+        default="auto",
+        help="defaults of the other training options: from pretrained weights the linear head "
+        "first and then all layers (fine_tuning), that head alone (linear), or all from random "
+        "weights (scratch); auto chooses by --weights and the number of images",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="minutes",
+        type=number(0, 100000),
+        default=0.0,
+        unit="minutes",
+        help="time budget of the whole training: the number of epochs follows from the speed of "
+        "the first steps; 0 disables it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
         name="batch_size",
         type=whole(1, 65536),
         default=16,
@@ -19,7 +39,9 @@ TRAINING_OPTIONS = (
     Option(
         name="epochs",
         type=whole(1, 100000),
-        default=30,
+        default=None,
+        default_text="30 from scratch; from pretrained weights as many as see about 6,000 images, "
+        "5 to 30",
         unit="epochs",
         help="passes over the training data",
         group="Training",
@@ -29,8 +51,8 @@ TRAINING_OPTIONS = (
         name="learning_rate",
         type=number(0, 10, above=True),
         default=None,
-        default_text="5e-4 from pretrained weights; from scratch 1e-3 per 16 images of "
-        "--batch_size, at most 4e-3; 1e-2 with sgd",
+        default_text="1e-3 from pretrained weights, 5e-4 without --layer_decay; from scratch 1e-3 "
+        "per 16 images of --batch_size, at most 4e-3; 1e-2 with sgd",
         help="peak learning rate, after the warm-up",
         group="Training",
         saved=True,
@@ -119,6 +141,25 @@ TRAINING_OPTIONS = (
         resumable=True,
     ),
     Option(
+        name="linear_head",
+        type=YES_NO,
+        default=None,
+        default_text="yes from pretrained weights",
+        help="in the first epoch solve the head on the features of the frozen backbone (logistic "
+        "regression) instead of training it",
+        group="Training",
+        saved=True,
+    ),
+    Option(
+        name="freeze_batchnorm",
+        type=YES_NO,
+        default=None,
+        default_text="yes from pretrained weights",
+        help="keep the statistics, scale and offset of batch normalization as they are",
+        group="Training",
+        saved=True,
+    ),
+    Option(
         name="freeze_epochs",
         type=whole(0, 100000),
         default=0,
@@ -140,7 +181,8 @@ TRAINING_OPTIONS = (
     Option(
         name="layer_decay",
         type=number(0, 1, above=True),
-        default=1.0,
+        default=None,
+        default_text="0.8 from pretrained weights, else 1",
         help="layer-wise learning rate decay: factor from each twelfth of the backbone to the one "
         "before it; 1 disables it",
         group="Training",

@@ -5,11 +5,17 @@ import pytest
 from common.errors import InputError
 from config import parser
 from config.modes import AUGMENTATION as AUGMENTATION_OPTIONS
+from training import recipes
 from training.option_checks import AUGMENTATION, check
 
 
+def with_recipe(*words):
+    options = parser.parse("train", list(words))
+    return recipes.apply(options, recipes.choose(options))
+
+
 def checked(*words, size=224):
-    return check(parser.parse("train", list(words)), size)
+    return check(with_recipe(*words), size)
 
 
 @pytest.mark.parametrize("size, words, facts", [
@@ -30,6 +36,10 @@ def checked(*words, size=224):
     (224, ["--cutmix", "1", "--batch_size", "1"], ["--cutmix: 1", "--batch_size 1"]),
     (224, ["--freeze_epochs", "30", "--epochs", "30"], None),
     (224, ["--freeze_epochs", "31", "--epochs", "30"], ["--freeze_epochs: 31", "30 of --epochs"]),
+    (224, ["--minutes", "5", "--epochs", "3"], ["--minutes: 5", "--epochs 3"]),
+    (224, ["--linear_head", "--pooling", "gem"], ["--linear_head", "avg or max", "--pooling gem"]),
+    (224, ["--linear_head", "--attention", "cbam"], ["--linear_head", "--attention cbam"]),
+    (224, ["--pooling", "gem"], None),
     (224, ["--class_weights", "balanced", "--sampler", "balanced"],
      ["--class_weights: balanced", "--sampler balanced"]),
     (224, ["--cache_features"], ["--cache_features", "--freeze_epochs"]),
@@ -52,5 +62,4 @@ def test_cached_features_switch_augmentation_off():
     found = checked("--cache_features", "--freeze_epochs", "2")
     assert {name: getattr(found, name) for name in AUGMENTATION} == AUGMENTATION
     assert set(AUGMENTATION) == set(AUGMENTATION_OPTIONS)
-    plain = parser.parse("train", [])
-    assert checked() == plain
+    assert checked() == with_recipe()

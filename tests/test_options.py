@@ -180,7 +180,7 @@ def test_defaults_then_file_then_command_line(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("epochs: 7\nbatch_size: 5\n")
     defaults = parser.parse("train", [])
-    assert (defaults.epochs, defaults.batch_size, defaults.patience) == (30, 16, 0)
+    assert (defaults.epochs, defaults.batch_size, defaults.patience) == (None, 16, 0)
     assert defaults.given == frozenset()
     parsed = parser.parse("train", ["--batch_size", "9", "--config", str(file)])
     assert (parsed.epochs, parsed.batch_size, parsed.patience) == (7, 9, 0)

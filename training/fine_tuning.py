@@ -7,10 +7,34 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from compute.keras_patches import batch_norm_layers
 from data_gen_label import as_dataset
 from modeling.builder import backbone_layers
 
 BYTES_PER_FEATURE = 4  # float32
+
+
+class FrozenBatchNorm:
+    """A context in which a model's batch normalization computes with what it knows.
+
+    Its moving statistics, scale and offset stay as they are. A few images per step say little
+    about the statistics of a data set, and a step takes two thirds of the time. The model has to
+    be compiled inside, and again after it.
+
+    Args:
+        model: a Keras model of `build_model`.
+    """
+
+    def __init__(self, model):
+        self.layers = batch_norm_layers(model)
+
+    def __enter__(self):
+        for layer in self.layers:
+            layer.trainable = False
+
+    def __exit__(self, *error):
+        for layer in self.layers:
+            layer.trainable = True
 
 
 class FrozenBackbone:
@@ -72,20 +96,17 @@ class FeatureBatches(keras.utils.PyDataset):
         body: Keras model from images to features.
         image_batches: `ImageBatches`, neither shuffled nor augmented, for one device.
         ordered_batches: `ImageBatches` of the same samples, which say the order of each epoch.
-        folder: str, where the features are kept, in a file without a name.
+        folder: str, where the features are kept, in files without a name.
+        mirrored: bool, whether those of the mirrored images are computed as well, for `rows`.
     """
 
-    def __init__(self, body, image_batches, ordered_batches, folder):
+    def __init__(self, body, image_batches, ordered_batches, folder, mirrored=False):
         super().__init__(workers=1)
         self.ordered_batches = ordered_batches
         image_count = len(image_batches.samples.file_names)
         shape = (image_count, *body.output.shape[1:])
-        # Gone with the process, whatever happens
-        self._feature_file = tempfile.TemporaryFile(dir=folder)
-        if hasattr(os, "posix_fallocate"):  # or a full disk ends the process
-            byte_count = BYTES_PER_FEATURE * int(np.prod(shape))
-            os.posix_fallocate(self._feature_file.fileno(), 0, byte_count)
-        self._x = np.memmap(self._feature_file, np.float32, "w+", shape=shape)
+        self._x = _array_on_disk(shape, folder)
+        self._mirrored_x = _array_on_disk(shape, folder) if mirrored else None
         self._y = np.zeros((image_count, image_batches.classes), np.float32)
         self._sample_weight = np.zeros(image_count, np.float32)
         self._compute(body, image_batches)
@@ -101,6 +122,10 @@ class FeatureBatches(keras.utils.PyDataset):
             # Always of one shape: for another TensorFlow would trace the network again.
             full_batch = np.resize(x, (image_batches.batch_size, *x.shape[1:]))
             self._x[positions] = np.asarray(body.predict_on_batch(full_batch))[: len(x)]
+            if self._mirrored_x is not None:
+                mirrored_batch = np.ascontiguousarray(full_batch[:, :, ::-1])
+                mirrored_features = np.asarray(body.predict_on_batch(mirrored_batch))
+                self._mirrored_x[positions] = mirrored_features[: len(x)]
             self._y[positions], self._sample_weight[positions] = y, sample_weight
 
     def __len__(self):
@@ -114,3 +139,21 @@ class FeatureBatches(keras.utils.PyDataset):
     def dataset(self):
         """The batches as Keras's `fit` and `evaluate` should take them."""
         return as_dataset(self, self._x.shape[1:], "float32", self._y.shape[1])
+
+    def rows(self):
+        """All features in the order of the samples, then those of the mirrored images.
+
+        Returns:
+            (features, class_ids, sample_weight): float32 (N, D), int (N,) and float32 (N,).
+        """
+        parts = [self._x] if self._mirrored_x is None else [self._x, self._mirrored_x]
+        class_ids = np.tile(self._y.argmax(axis=1), len(parts))
+        return np.concatenate(parts), class_ids, np.tile(self._sample_weight, len(parts))
+
+
+def _array_on_disk(shape, folder):
+    """float32 array of a shape in a file that is gone with the process, whatever happens."""
+    feature_file = tempfile.TemporaryFile(dir=folder)
+    if hasattr(os, "posix_fallocate"):  # or a full disk ends the process
+        os.posix_fallocate(feature_file.fileno(), 0, BYTES_PER_FEATURE * int(np.prod(shape)))
+    return np.memmap(feature_file, np.float32, "w+", shape=shape)

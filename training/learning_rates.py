@@ -12,7 +12,9 @@ def default_learning_rate(options):
     """
     if options.optimizer == "sgd":
         return 1e-2
-    learning_rate = 5e-4 if options.weights != "none" else 1e-3
+    learning_rate = 1e-3
+    if options.weights != "none" and options.layer_decay == 1:
+        learning_rate = 5e-4  # at which all layers of a pretrained backbone may learn
     if options.weights == "none" and options.scale_lr == "none":
         learning_rate = min(4e-3, learning_rate * options.batch_size / RATE_IMAGES)
     # Lion's steps have the size of the rate whatever the gradients (Chen et al. 2023, section 5).

@@ -7,6 +7,7 @@ from config.options import FOCAL_GAMMA
 from data.augmentation import Augmentation
 from data.mixing import Mixing
 from modeling import backbones
+from training.recipes import SOLVABLE_POOLING, can_solve_head
 
 # Every option that changes training images, with the value that disables it
 AUGMENTATION = {**Augmentation()._asdict(), **Mixing()._asdict()}
@@ -29,6 +30,7 @@ def check(options, input_size):
     _check_head(options)
     _check_batches(options)
     _check_epochs(options)
+    _check_linear_head(options)
     return _check_cached_features(options) if options.cache_features else options
 
 
@@ -56,6 +58,11 @@ def check_place(options):
     if given_names and options.backend != "jax":
         raise InputError(f"--backend: several processes train with jax, not with {options.backend}")
     several_processes = given_names or (options.backend == "jax" and launcher())
+    if options.minutes and several_processes:
+        raise InputError(
+            f"--minutes: {options.minutes:g} is not possible with several processes, which would "
+            "measure different speeds; give --epochs"
+        )
     if options.cache_features and several_processes:
         raise InputError(
             "--cache_features: computes the features of all images in one process; leave it out "
@@ -113,10 +120,24 @@ def _check_batches(options):
 
 
 def _check_epochs(options):
+    if options.minutes and "epochs" in options.given:
+        raise InputError(
+            f"--minutes: {options.minutes:g} chooses the number of epochs itself; give it or "
+            f"--epochs {options.epochs}, not both"
+        )
     if options.freeze_epochs > options.epochs:
         raise InputError(
             f"--freeze_epochs: {options.freeze_epochs} is more than the {options.epochs} of "
             "--epochs, which include them"
+        )
+
+
+def _check_linear_head(options):
+    if options.linear_head and not can_solve_head(options):
+        raise InputError(
+            "--linear_head: yes needs --attention none, --pooling "
+            f"{' or '.join(SOLVABLE_POOLING)} and one process, not --attention "
+            f"{options.attention} with --pooling {options.pooling}; --freeze_epochs trains any head"
         )
 
 

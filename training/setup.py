@@ -19,9 +19,10 @@ from data.splitting import split
 from modeling import backbones
 from runs import run_folder
 from runs.checkpoint import Checkpoint
-from training import option_checks, resume
+from training import option_checks, recipes, resume
 from training.learning_rates import default_learning_rate
 from training.normalization import with_normalization
+from training.stages import count_frozen_epochs
 
 DEFAULT_TRAINING = "../datasets/train_datasets"
 DEFAULT_VALIDATION = "../datasets/val_datasets"
@@ -60,15 +61,17 @@ def prepare(options):
     Raises:
         InputError: the options contradict each other, or the data cannot be trained on.
     """
-    checkpoint = None
+    checkpoint, asked_options = None, options
     if options.resume is not None:
         point = resume.find_resume_point(options)
         options, run_path, checkpoint = point.options, point.run_path, point.checkpoint
     if options.resume is None:
-        options = resolve(options)
+        options = resolve(options)  # before the data are read, which may take long
         run_path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     option_checks.check_place(options)
     (_, class_names, names_from), training, validation = data = _read_data(options)
+    if options.resume is None:
+        options = resolve(asked_options._replace(run=options.run), len(training.file_names))
     setup = TrainingSetup(options, run_path, class_names, training, validation, checkpoint)
     if checkpoint and checkpoint.state.data != fingerprint(setup) and not options.val_data:
         # Earlier versions let near copies stand on both sides: their runs keep their parts.
@@ -129,7 +132,7 @@ def _default_dropout(options):
 
 
 def _default_warmup(options):
-    return min(3.0, (options.epochs - options.freeze_epochs) / 10)
+    return min(3.0, (options.epochs - count_frozen_epochs(options)) / 10)
 
 
 def _default_validation_folder(options):
@@ -154,19 +157,21 @@ DEPENDENT_DEFAULTS = {
 }
 
 
-def resolve(options):
+def resolve(options, photo_count=None):
     """Fills in the defaults that depend on other options, and checks all options together.
 
     Args:
         options: the options of `--mode train`.
+        photo_count: int, photos to train on; None where they have not been counted yet.
 
     Returns:
-        The options, with a value for every name in `DEPENDENT_DEFAULTS`.
+        The options, with a value for every name of the recipe and in `DEPENDENT_DEFAULTS`.
 
     Raises:
         InputError: options contradict each other, or a file that one names is missing.
     """
     resume.check_weights(options.weights, options.backbone)
+    options = recipes.apply(options, recipes.choose(options, photo_count))
     for name, default in DEPENDENT_DEFAULTS.items():
         if getattr(options, name) is None:
             options = options._replace(**{name: default(options)})
@@ -176,10 +181,23 @@ def resolve(options):
     return with_normalization(options)
 
 
+def with_epochs(options, epochs):
+    """The options with another number of epochs, and the warm-up that goes with it.
+
+    Args:
+        options: resolved options of `--mode train`.
+        epochs: int, 1 or more.
+    """
+    options = options._replace(epochs=epochs)
+    if "warmup_epochs" in options.given:
+        return options
+    return options._replace(warmup_epochs=_default_warmup(options))
+
+
 def _check_warmup(options):
-    trained_epochs = options.epochs - options.freeze_epochs
+    trained_epochs = options.epochs - count_frozen_epochs(options)
     if options.warmup_epochs > trained_epochs:
-        frozen = " that --freeze_epochs leaves" if options.freeze_epochs else ""
+        frozen = " that the frozen backbone leaves" if trained_epochs < options.epochs else ""
         raise InputError(
             f"--warmup_epochs: {options.warmup_epochs:g} is more than the {trained_epochs} of "
             f"--epochs{frozen}"

@@ -1,4 +1,4 @@
-"""The stages of a training: that of the frozen backbone, if wanted, and that of all weights."""
+"""The stages of a training: the solved head, the frozen backbone, if wanted, and all weights."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,14 @@ class Stage(NamedTuple):
         first: int, the first epoch, counted from 0.
         last: int, the epoch after the last one.
         frozen: bool, whether the backbone is frozen.
+        solved: bool, whether the head is solved instead of trained; the stage is one epoch, in
+            which nothing else changes.
     """
 
     first: int
     last: int
     frozen: bool
+    solved: bool = False
 
     def contains(self, checkpoint):
         """bool, whether a `Checkpoint` was written in this stage."""
@@ -24,11 +27,24 @@ class Stage(NamedTuple):
 
 
 def list_stages(options):
-    """list of `Stage`: that of the frozen backbone, if wanted, and that of all weights.
+    """list of `Stage`: the solved head, the frozen backbone, if wanted, and all weights.
 
     Args:
         options: the options of `--mode train`.
     """
-    frozen_epochs, epochs = options.freeze_epochs, options.epochs
-    both = (Stage(0, frozen_epochs, True), Stage(frozen_epochs, epochs, False))
-    return [stage for stage in both if stage.first < stage.last]
+    solved_epochs, frozen_epochs = int(bool(options.linear_head)), count_frozen_epochs(options)
+    stages = (
+        Stage(0, solved_epochs, True, solved=True),
+        Stage(solved_epochs, frozen_epochs, True),
+        Stage(frozen_epochs, options.epochs, False),
+    )
+    return [stage for stage in stages if stage.first < stage.last]
+
+
+def count_frozen_epochs(options):
+    """int, the first epochs, in which the backbone does not change.
+
+    Args:
+        options: the options of `--mode train`.
+    """
+    return max(options.freeze_epochs, int(bool(options.linear_head)))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import time
 from dataclasses import dataclass
 
 import keras
@@ -13,11 +14,12 @@ from common.errors import DivergedError, RunError
 from compute.backend import use_precision
 from compute.devices import SINGLE_DEVICE, Devices
 from compute.keras_patches import build_metrics
+from modeling.layer_names import PREDICTIONS
 from runs import checkpoint as checkpoints
 from runs import run_folder
 from runs.checkpoint import Checkpoint
 from runs.margin_files import write_trained_on
-from training import fine_tuning, preemption
+from training import fine_tuning, linear_head, preemption, recipes, time_budget
 from training.averaging import keeps_average
 from training.batches import make_batches
 from training.callbacks import EpochMonitor, ProgressBar
@@ -28,9 +30,10 @@ from training.label_margins import MarginWriter, make_margins
 from training.learning_rates import peak_learning_rate
 from training.patience import Patience
 from training.run_recorder import RunRecorder
-from training.setup import TrainingSetup, fingerprint
-from training.stages import Stage, list_stages
+from training.setup import TrainingSetup, fingerprint, with_epochs
+from training.stages import Stage, count_frozen_epochs, list_stages
 
+WHOLE_NETWORK = Stage(0, 100_000, frozen=False)  # what the steps are timed with
 MAX_LR_REDUCTIONS = 3  # halvings of the learning rate, until --nan_policy restore gives up
 
 
@@ -73,7 +76,7 @@ class Trainer:
             self.make_callbacks()
             with self.open_batches():
                 while stage := self.next_stage():
-                    with self.frozen_backbone(stage):
+                    with self.frozen_layers(stage):
                         self.compile(stage)
                         self.fit(stage)
             return self.finalize()
@@ -95,6 +98,30 @@ class Trainer:
         )
         with self.devices.scope():
             self.model = make_model(self.setup)
+        if options.minutes and not options.resume:
+            self._fit_into_minutes()
+
+    def _fit_into_minutes(self):
+        """Chooses the number of epochs that --minutes leaves time for."""
+        options, frozen_epochs = self.setup.options, count_frozen_epochs(self.setup.options)
+        with self.frozen_layers(WHOLE_NETWORK), self.devices.scope():
+            batch_counts = len(self.training_batches), len(self.validation_batches)
+            compile_model(self.model, self.setup, WHOLE_NETWORK, batch_counts[0], self.devices)
+            first_seconds, step_seconds = time_budget.time_steps(self.model, self.training_batches)
+        tuned_epochs = time_budget.count_epochs(
+            options.minutes * 60 - (time.monotonic() - self.started_at),
+            first_seconds,
+            step_seconds,
+            *batch_counts,
+            mirrored=options.horizontal_flip if options.linear_head else None,
+        )
+        epochs = max(1, frozen_epochs + tuned_epochs)
+        say(
+            f"--minutes {options.minutes:g}: {epochs} epochs, at {step_seconds:.2g} s per step"
+            + ("" if tuned_epochs else "; an epoch of all layers would take longer")
+        )
+        self.asked_options = with_epochs(self.asked_options, epochs)
+        self.setup = dataclasses.replace(self.setup, options=with_epochs(options, epochs))
 
     @contextlib.contextmanager
     def open_run_folder(self):
@@ -124,7 +151,8 @@ class Trainer:
     def make_callbacks(self):
         """Makes what accompanies the steps: recorder, monitor, margins, progress bar."""
         options, batches = self.setup.options, (self.training_batches, self.validation_batches)
-        frozen_epochs = options.freeze_epochs if options.freeze_epochs < options.epochs else 0
+        frozen_epochs = count_frozen_epochs(options)
+        frozen_epochs = frozen_epochs if frozen_epochs < options.epochs else 0
         self.recorder = RunRecorder(
             self.model,
             self.setup.run_path,
@@ -178,6 +206,7 @@ class Trainer:
         if self.recorder.is_finished(options.epochs):
             say(f"{run_path} has finished its {done_epochs} epochs already")
             return
+        say(recipes.describe(options, len(self.setup.training.file_names)))
         origin = options.weights
         if self.checkpoint:
             step = f", step {done_steps + 1}," if done_steps else ""
@@ -220,16 +249,18 @@ class Trainer:
         done_epochs = self.last_stage.last if self.last_stage else 0
         return next((stage for stage in stages if stage.first >= done_epochs), None)
 
-    def frozen_backbone(self, stage):
-        """A context in which the backbone is frozen, if the stage wants it so."""
+    def frozen_layers(self, stage):
+        """A context in which that is frozen which the stage does not train."""
         if stage.frozen:
             return fine_tuning.FrozenBackbone(self.model)
+        if self.setup.options.freeze_batchnorm:
+            return fine_tuning.FrozenBatchNorm(self.model)
         return contextlib.nullcontext()
 
     def compile(self, stage):
         """Compiles what the stage trains: the model, or the head behind cached features."""
         self.body, self.fitted_model = None, self.model
-        if stage.frozen and self.setup.options.cache_features:
+        if stage.solved or (stage.frozen and self.setup.options.cache_features):
             self.body, self.fitted_model = fine_tuning.split_model(self.model, self.devices)
         with self.devices.scope():
             compile_model(
@@ -262,7 +293,12 @@ class Trainer:
                     self.fitted_model.trainable_variables
                 )
                 return
-            self._fit_epochs(epochs_done, stage.last, checkpoint, metric_values)
+            training, validation = self._stage_batches(stage)
+            if stage.solved:
+                self._solve_head(training)
+            self._fit_epochs(
+                (training, validation), epochs_done, stage.last, checkpoint, metric_values
+            )
         except DivergedError as error:
             self.go_back(error)
 
@@ -287,10 +323,18 @@ class Trainer:
             build_metrics(model, len(self.setup.class_names))
         return metric_values
 
-    def _fit_epochs(self, first_epoch, last_epoch, checkpoint, metric_values):
+    def _solve_head(self, features):
+        """Sets the classification layer to the solution on `FeatureBatches`."""
+        options = self.setup.options
+        balanced = options.sampler == "balanced" or options.class_weights != "none"
+        solution = linear_head.solve(*features.rows(), len(self.setup.class_names), balanced)
+        if solution:
+            self.model.get_layer(PREDICTIONS).set_weights(solution)
+
+    def _fit_epochs(self, both, first_epoch, last_epoch, checkpoint, metric_values):
         """Keras's `fit`, from `first_epoch` to before `last_epoch`, both counted from 0."""
         model, options = self.fitted_model, self.setup.options
-        training, validation = self._stage_batches()
+        training, validation = both
         averaging = [keras.callbacks.SwapEMAWeights()] if keeps_average(model) else []
         charts = []
         if self.devices.is_chief:
@@ -309,16 +353,19 @@ class Trainer:
                 callbacks=[*self.callbacks, mid_epoch_checkpoints, *averaging, *charts],
             )
 
-    def _stage_batches(self):
+    def _stage_batches(self, stage):
         """The batches of training and validation: of images, or of their cached features."""
         ordered_batches = (self.training_batches, self.validation_batches)
         if self.body is None:
             return ordered_batches
         image_batches = make_batches(self.setup, SINGLE_DEVICE, augmented=False)
         try:
+            folder, mirrors = self.setup.run_path, self.setup.options.horizontal_flip
             return [
-                fine_tuning.FeatureBatches(self.body, images, ordered, self.setup.run_path)
-                for images, ordered in zip(image_batches, ordered_batches)
+                fine_tuning.FeatureBatches(self.body, images, ordered, folder, is_mirrored)
+                for images, ordered, is_mirrored in zip(
+                    image_batches, ordered_batches, (stage.solved and mirrors, False)
+                )
             ]
         finally:
             for batches in image_batches:
