@@ -44,6 +44,7 @@ def data(tmp_path_factory):
 def fit(data, place, *words, epochs=4, name="run"):
     return train.fit(parser.parse("train", [
         "--train_data", str(data / "train"), "--val_data", str(data / "val"), "--weights", "none",
+        "--recipe", "scratch",
         "--input_size", "32", "--batch_size", "6", "--epochs", str(epochs), "--workers", "2",
         "--save_dir", str(place / "runs"), "--log_dir", str(place / "logs"), "--run", name,
         *words,

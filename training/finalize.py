@@ -52,6 +52,12 @@ def finalize(setup, devices, model, state, undecodable_count):
     if state.lr_reductions:
         metrics["rate_halvings"] = state.lr_reductions
     run_folder.add_metrics(setup.run_path, metrics)
+    if setup.options.linear_head and best["epoch"] == 1 < len(state.history):
+        say(
+            f"note: in none of the {len(state.history) - 1} epochs after it were the layers better "
+            f"than the linear head on the {len(setup.validation.file_names)} validation images: "
+            "that head is kept"
+        )
     say(
         f"best: epoch {best['epoch']} with val_accuracy {best['val_accuracy']:.4f} and val_loss "
         f"{best['val_loss']:.4f}, after {format_duration(state.seconds)}; everything is in "
