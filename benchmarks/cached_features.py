@@ -63,6 +63,8 @@ def measure(source, scratch, epochs):
                     data,
                     "--weights",
                     start,
+                    "--recipe",
+                    "scratch",  # the head is trained, not solved
                     "--epochs",
                     str(epochs),
                     "--freeze_epochs",

@@ -50,6 +50,7 @@ def main(argv=None):
     parser.add_argument("--options", default="", help="further options of `train`")
     parser.add_argument("--judges", type=int, default=0, help="at most so many; 0: all others")
     parser.add_argument("--peers_python", default=sys.executable)
+    parser.add_argument("--picture", help="PNG to draw accuracy over photos per class to")
     asked = parser.parse_args(argv)
     photos = list_photos(asked.data)
     results = read_results(asked.out)
@@ -64,6 +65,8 @@ def main(argv=None):
                     out.write(json.dumps(result) + "\n")
                 print(*key, f"{result['accuracy']:.4f}", f"{result['seconds']:.0f} s", flush=True)
     show(results)
+    if asked.picture:
+        draw(results, asked.picture)
 
 
 def list_photos(folder):
@@ -283,6 +286,51 @@ def show(results):
             low, high = paired_difference((linear & ~own).sum(), (own & ~linear).sum(), len(own))
             line += f"  {own.mean() - linear.mean():+.4f} ({low:+.4f} to {high:+.4f})"
         print(f"{line}  {seconds:.0f} s")
+
+
+def draw(results, path):
+    """Accuracy over photos per class, a line per learner, with the spread over the seeds."""
+    from matplotlib.figure import Figure
+
+    from other.reporting.charts import drawing
+    from other.reporting.fonts import FALLBACK
+
+    accuracies = defaultdict(lambda: defaultdict(list))
+    for result in results:
+        if result["split"].endswith("per class"):
+            photo_count = int(result["split"].split()[0])
+            accuracies[result["learner"]][photo_count].append(100 * result["accuracy"])
+    with drawing(FALLBACK):
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for learner, points in sorted(accuracies.items()):
+            counts = sorted(points)
+            means = [np.mean(points[count]) for count in counts]
+            (line,) = axes.plot(counts, means, marker="o", label=LABELS.get(learner, learner))
+            for count in counts:
+                low, high = min(points[count]), max(points[count])
+                axes.plot([count, count], [low, high], color=line.get_color(), alpha=0.4)
+            axes.annotate(
+                f"{means[-1]:.0f} %",
+                (counts[-1], means[-1]),
+                (6, -3),
+                textcoords="offset points",
+                color=line.get_color(),
+            )
+        axes.set(xscale="log", xlabel="photos per class", ylabel="accuracy on other photos, %")
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.minorticks_off()
+        axes.grid(axis="y", alpha=0.3)
+        axes.legend(frameon=False, loc="lower right")
+        figure.savefig(path, dpi=150)
+
+
+LABELS = {
+    "default": "train (its defaults)",
+    "linear": "logistic regression on frozen features",
+    "prototypes": "nearest class mean of the features",
+    "default --weights none": "train from random weights",
+}
 
 
 if __name__ == "__main__":

@@ -91,6 +91,19 @@ def test_layer_factors_of_two_groups_of_six_layers_and_more():
     assert rates["dense_0/kernel"] == rates["dense_1/kernel"] == 0.5**12
 
 
+def test_layers_inside_others_have_factors_of_their_own():
+    inputs = x = keras.Input((1,))
+    for number in range(11):
+        x = keras.layers.Dense(1, name=f"inner_{number}")(x)
+    nested = keras.Model(inputs, x, name="nested")
+    last = keras.layers.Dense(1, name="last")
+    last.build((None, 1))
+    rates = layer_factors([nested, last], 0.5)
+    assert rates["last/kernel"] == 0.5
+    assert sorted({value for path, value in rates.items() if "inner_" in path}) == [
+        0.5**power for power in range(12, 1, -1)]
+
+
 @pytest.mark.parametrize("kind", ["adamw", "sgd", "lion"])
 def test_a_rate_of_its_own_scales_a_variables_step(kind):
     plain = step(linear(make_optimizer(kind, cosine(0.1, 1000))))

@@ -76,7 +76,7 @@ def layer_factors(layers, decay):
 
     The layers with weights, in the graph's order, form at most `GROUPS` groups of equal size;
     the last one has the rate times `decay`, the one before times `decay` squared, and so on to
-    the input.
+    the input. A layer inside another, as in KerasHub's backbones, counts by itself.
 
     Args:
         layers: list of Keras layers, built.
@@ -85,10 +85,11 @@ def layer_factors(layers, decay):
     Returns:
         dict of a variable's path -> factor on its learning rate.
     """
-    trainable_layers = [layer for layer in layers if layer.trainable_weights]
+    paths = [variable.path for layer in layers for variable in layer.trainable_weights]
+    # A variable's path begins with that of the layer that owns it.
+    layer_paths = list(dict.fromkeys(path.rpartition("/")[0] for path in paths))
     factors = {}
-    for index, layer in enumerate(trainable_layers):
-        group_index = index * GROUPS // len(trainable_layers)
-        for variable in layer.trainable_weights:
-            factors[variable.path] = decay ** (GROUPS - group_index)
+    for path in paths:
+        layer_index = layer_paths.index(path.rpartition("/")[0])
+        factors[path] = decay ** (GROUPS - layer_index * GROUPS // len(layer_paths))
     return factors
