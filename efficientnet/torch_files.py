@@ -21,6 +21,7 @@ from common.errors import InputError
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
+MAX_AXES = 8
 MAX_INSTRUCTIONS = 100_000  # of one pickle; that of EfficientNet-Lite2 has 16,000
 
 
@@ -89,7 +90,7 @@ def read_tensors(content, source):
         return _read(content)
     except (ValueError, TypeError, LookupError, OverflowError, struct.error) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{source}: is not a file of tensors alone: {reason}") from None
+        raise InputError(f"{source}: is damaged, or contains more than tensors: {reason}") from None
 
 
 def _read(content):
@@ -240,6 +241,8 @@ def _call(function, arguments):
     if not isinstance(storage, Storage) or not isinstance(offset, int) or offset < 0:
         raise ValueError("a tensor has no storage or no offset")
     for lengths in (shape, strides):
-        if not isinstance(lengths, tuple) or not _all(int, lengths) or min(lengths, default=0) < 0:
-            raise ValueError("a tensor's shape or strides are not numbers from 0 up")
+        if not isinstance(lengths, tuple) or len(lengths) > MAX_AXES or not _all(int, lengths):
+            raise ValueError(f"a tensor's shape or strides are not up to {MAX_AXES} integers")
+        if min(lengths, default=0) < 0:
+            raise ValueError("a tensor's shape or strides are negative")
     return Tensor(storage, offset, shape, strides)
