@@ -19,15 +19,15 @@ from runs import checkpoint as checkpoints
 from runs import run_folder
 from runs.checkpoint import Checkpoint
 from runs.margin_files import write_trained_on
-from training import fine_tuning, linear_head, preemption, recipes, time_budget
+from training import fine_tuning, linear_head, preemption, time_budget
+from training.announcements import announce, say_stopped
 from training.averaging import keeps_average
 from training.batches import make_batches
 from training.callbacks import EpochMonitor, ProgressBar
 from training.compilation import compile_model, make_model
-from training.device_checks import check_devices, describe_devices, synchronizes_batchnorm
+from training.device_checks import check_devices, synchronizes_batchnorm
 from training.finalize import finalize
 from training.label_margins import MarginWriter, make_margins
-from training.learning_rates import peak_learning_rate
 from training.patience import Patience
 from training.run_recorder import RunRecorder
 from training.setup import TrainingSetup, fingerprint, with_epochs
@@ -186,11 +186,13 @@ class Trainer:
         both = (self.training_batches, self.validation_batches)
         try:
             if self.devices.is_chief:
-                self._announce()
+                announce(
+                    self.setup, self.devices, self.model, self.recorder, self.checkpoint is not None
+                )
             yield
         except BaseException as error:
             if self.devices.is_chief:
-                self._say_stopped()
+                say_stopped(self.recorder)
             # Keras wraps an error of a data set beyond recognition.
             data_errors = [batches.error for batches in both if batches.error]
             if data_errors and isinstance(error, Exception):
@@ -199,42 +201,6 @@ class Trainer:
         finally:
             for batches in both:
                 batches.close()
-
-    def _announce(self):
-        options, run_path = self.setup.options, self.setup.run_path
-        done_epochs, done_steps = self.recorder.saved or (0, 0)
-        if self.recorder.is_finished(options.epochs):
-            say(f"{run_path} has finished its {done_epochs} epochs already")
-            return
-        say(recipes.describe(options, len(self.setup.training.file_names)))
-        origin = options.weights
-        if self.checkpoint:
-            step = f", step {done_steps + 1}," if done_steps else ""
-            origin = f"epoch {done_epochs + 1}{step} of {run_path}"
-        if self.devices.sharding.devices > 1:
-            say(describe_devices(options, self.devices))
-        say(
-            f"{options.backbone} ({self.model.count_params():,} parameters) at "
-            f"{options.input_size} x {options.input_size} pixels, start: {origin}; "
-            f"{len(self.training_batches)} steps of {options.batch_size} per epoch, "
-            f"{options.optimizer} at {peak_learning_rate(options):g}; run {run_path}"
-        )
-
-    def _say_stopped(self):
-        state, run_path = self.recorder.state, self.setup.run_path
-        epochs, steps = self.recorder.saved or (0, 0)
-        if not epochs and not steps:
-            return
-        best = ""
-        if state.history:
-            best = (
-                f"; best so far: epoch {state.best_row['epoch']} with val_accuracy "
-                f"{state.best_row['val_accuracy']:.4f}"
-            )
-        say(
-            f"stopped{best}; --resume {os.path.basename(run_path)} continues after epoch {epochs}"
-            + (f", step {steps}" if steps else "")
-        )
 
     def next_stage(self):
         """The `Stage` to train now, or None where nothing is left to train."""
