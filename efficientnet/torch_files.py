@@ -22,7 +22,7 @@ from common.errors import InputError
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
 MAX_AXES = 8
-MAX_INSTRUCTIONS = 100_000  # of one pickle; that of EfficientNet-Lite2 has 16,000
+MAX_INSTRUCTIONS = 50_000  # of one pickle; that of EfficientNet-Lite2 has 14,000
 
 
 class Name(enum.Enum):

@@ -12,6 +12,7 @@ from conftest import ROOT, command
 
 from benchmarks.backbones import build, classifier, export_difference, learn, multiply_adds
 from common.errors import InputError
+from efficientnet import lite_packages
 from modeling import backbones
 from modeling.imagenet_weights import cache_folder, imagenet_file
 from other import backbone_table, fetch_weights
@@ -19,7 +20,8 @@ from other import backbone_table, fetch_weights
 pytestmark = pytest.mark.training
 
 SMALLEST = {  # of each family
-    "EfficientNet": "EfficientNetB0", "EfficientNetV2B": "EfficientNetV2B0",
+    "EfficientNet": "EfficientNetB0", "EfficientNetLite": "EfficientNetLite0",
+    "EfficientNetV2B": "EfficientNetV2B0",
     "EfficientNetV2": "EfficientNetV2S", "ConvNeXt": "ConvNeXtTiny", "DenseNet": "DenseNet121",
     "Inception": "InceptionV3", "MobileNet": "MobileNet", "MobileNetV2": "MobileNetV2",
     "MobileNetV3": "MobileNetV3Small", "NASNet": "NASNetMobile", "ResNet": "ResNet50",
@@ -53,7 +55,8 @@ PAPERS = {"ResNet50": 3.8, "ResNet101": 7.6, "ResNet152": 11.3, "MobileNetV2": 0
 def test_every_classifier_of_keras_has_a_line_and_every_line_a_classifier():
     theirs = {name for name in dir(keras.applications) if name[0].isupper()}
     assert len(theirs) == 40
-    assert set(backbones.TABLE) == theirs | {"SEResNet50"}
+    lite = {f"EfficientNetLite{number}" for number in range(5)}
+    assert set(backbones.TABLE) == theirs | lite | {"SEResNet50"}
     assert {each.family for each in backbones.TABLE.values()} == set(SMALLEST)
 
 
@@ -150,7 +153,8 @@ def test_files_are_those_that_keras_asks_for(name, monkeypatch):
 
 
 def test_every_backbone_has_a_file():
-    files = [imagenet_file(name) for name in backbones.TABLE if name != "SEResNet50"]
+    files = [imagenet_file(name) for name in backbones.TABLE
+             if name != "SEResNet50" and not lite_packages.is_lite(name)]
     assert len({file for file, _, _ in files}) == len({address for _, address, _ in files}) == 40
     assert imagenet_file("SEResNet50") == imagenet_file("ResNet50")
 
@@ -164,10 +168,11 @@ def test_the_mode_lists_them_and_says_which_weights_are_here(tmp_path):
     assert list(rows) == list(backbones.TABLE)
     assert rows["VGG16"] == {"name": "VGG16", "parameters": 14_714_688, "gflops": 15.347,
                              "input_size": 224, "weights_here": True}
-    assert [name for name, row in rows.items() if row["weights_here"]] == ["VGG16"]
+    here = [*lite_packages.installed(), "VGG16"]
+    assert [name for name, row in rows.items() if row["weights_here"]] == here
     text = command("--mode", "backbones", KERAS_HOME=str(tmp_path)).stdout.splitlines()
     assert [line.split()[0] for line in text[1:]] == [*backbones.TABLE, "hub:PRESET"]
-    assert [line.split()[0] for line in text if line.endswith("yes")] == ["VGG16"]
+    assert [line.split()[0] for line in text if line.endswith("yes")] == here
 
 
 def test_the_mode_needs_no_keras():

@@ -84,9 +84,9 @@ def assert_same(found, expected):
 
 
 def test_every_backbone_is_an_option_and_stands_in_the_table():
-    assert list(VARIANTS) == list(PUBLISHED)
+    assert [name for name in VARIANTS if not VARIANTS[name].lite] == list(PUBLISHED)
     assert set(VARIANTS) <= set(backbones.TABLE)
-    for name in VARIANTS:
+    for name in PUBLISHED:
         assert callable(getattr(keras.applications, name))  # names are Keras's class names
 
 
@@ -146,7 +146,7 @@ def test_a_published_file_with_a_head_that_fits_gives_its_probabilities(tmp_path
     assert_same(ours(x), theirs(x.astype(np.float32)))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_imagenet_asks_for_the_file_that_keras_asks_for(name, monkeypatch):
     asked = []
 
