@@ -12,7 +12,7 @@ import lite_features
 import numpy as np
 import pytest
 from conftest import command
-from torch_old_format import HOSTILE, small_file
+from torch_old_format import HOSTILE, small_file, spoilt_file
 
 from common.errors import InputError
 from efficientnet import VARIANTS, lite_packages
@@ -208,6 +208,15 @@ def test_an_altered_file_is_refused_before_it_is_read(install, monkeypatch):
     for call in (lite_packages.read, lite_packages.checked_file):
         message = refusal(call)
         assert "small.pth: is not the published file of EfficientNetLite0: its SHA-256" in message
+
+
+def test_every_spoilt_file_is_refused(install, tmp_path):
+    install(SMALL)
+    spoilt = [content for _, content in map(spoilt_file, range(500)) if content != SMALL]
+    for content in spoilt:
+        (tmp_path / "lite_for_tests" / "small.pth").write_bytes(content)
+        refusal()
+    assert len(spoilt) > 490
 
 
 def test_code_is_refused_though_the_checksum_is_right(install, tmp_path, monkeypatch):

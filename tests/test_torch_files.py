@@ -25,7 +25,7 @@ from common.errors import InputError
 from efficientnet.torch_files import read_tensors
 
 COUNT = 5000
-SECONDS, MEMORY = 2, 30_000_000  # the most that one file may take; of the processor, bytes
+SECONDS, MEMORY = 2, 10_000_000  # the most that one file may take; of the processor, bytes
 
 
 def outcome(content):
