@@ -9,6 +9,7 @@ import numpy as np
 
 from common.errors import RunError
 from common.files import reserve
+from export.folding import fold
 from prediction import telemetry  # noqa: F401  before OpenVINO
 
 GRAPH_BYTES = 2_000_000  # of OpenVINO's .xml, which ONNX keeps in less
@@ -49,6 +50,7 @@ def to_onnx(model, path, input_name, output_name):
             opset=OPSET,
         )
     _replace_erfc(onnx_model.graph)
+    fold(onnx_model.graph)
     known_operations = {schema.name for schema in onnx.defs.get_all_schemas()}
     unsupported = sorted({node.op_type for node in onnx_model.graph.node} - known_operations)
     if unsupported:

@@ -2,17 +2,17 @@
 
 float16 halves the bits of each weight; the runtime still computes in float32. In int8, weights and
 activations have 8 bits, in ranges determined from some training images: post-training quantization
-(Jacob et al. 2018, section 3), by NNCF for ONNX Runtime and OpenVINO, which read the same file,
-and by TensorFlow's converter for LiteRT.
+(Jacob et al. 2018, section 3). ONNX Runtime and OpenVINO read the same file (`export.onnx_int8`);
+LiteRT's comes from TensorFlow's converter (`export.litert_int8`).
 """
 
 import contextlib
-import logging
 import sys
 
 import numpy as np
 
 from common.errors import RunError
+from export import litert_int8, onnx_int8
 from prediction.runtimes import one_line
 
 MIN_VALUES = 64  # a smaller weight is not worth the two conversions
@@ -60,28 +60,9 @@ def to_int8(source, path, input_name, images):
     """
     import onnx
 
-    with _quiet_nncf() as nncf:
-        dataset = nncf.Dataset([{input_name: image[None]} for image in images])
-        quantized_model = nncf.quantize(
-            onnx.load(source),
-            dataset,
-            subset_size=len(images),
-            # For activations that are not symmetric about zero, such as swish and GELU.
-            preset=nncf.QuantizationPreset.MIXED,
-            # The gates of swish and of squeeze-and-excitation lose most and hold no weights.
-            ignored_scope=nncf.IgnoredScope(types=["Mul"], validate=False),
-        )
-    onnx.save(quantized_model, path)
-
-
-@contextlib.contextmanager
-def _quiet_nncf():
-    """NNCF without its progress bars and notes."""
-    with contextlib.redirect_stdout(sys.stderr):
-        import nncf
-
-        nncf.set_log_level(logging.ERROR)
-        yield nncf
+    model = onnx.load(source)
+    onnx_int8.quantize(model, input_name, images)
+    onnx.save(model, path)
 
 
 def to_litert(folder, path, precision="float32", images=()):
@@ -99,15 +80,14 @@ def to_litert(folder, path, precision="float32", images=()):
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["serving_default"])
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8":
-        converter.representative_dataset = lambda: ([image[None]] for image in images)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             file_content = converter.convert()
+            if precision == "int8":
+                file_content = litert_int8.convert(converter, file_content, images)
     except Exception as error:  # the converter has no exceptions of its own
         reason = one_line(error)
         raise RunError(f"litert: the model cannot be converted: {reason}") from None
