@@ -40,7 +40,7 @@ TRAINING_OPTIONS = (
         name="epochs",
         type=whole(1, 100000),
         default=None,
-        default_text="30 from scratch; from pretrained weights as many as see about 6,000 images, "
+        default_text="30 from scratch; from pretrained weights as many as see about 5,000 images, "
         "5 to 30",
         unit="epochs",
         help="passes over the training data",

@@ -31,12 +31,12 @@ def resolved(*words, photo_count=None):
 
 @pytest.mark.parametrize("words, photo_count, expected", [
     (["--weights", "none"], 400, ("scratch", 30, 1.0, False, False, 1e-3)),
-    ([], 400, ("fine_tuning", 16, 0.8, True, True, 1e-3)),  # 1 + 6,000 / 400
-    ([], 100, ("fine_tuning", 31, 0.8, True, True, 1e-3)),  # not 60
+    ([], 400, ("fine_tuning", 13, 0.8, True, True, 1e-3)),  # 1 + 5,000 / 400, rounded
+    ([], 100, ("fine_tuning", 31, 0.8, True, True, 1e-3)),  # not 50
     ([], 5000, ("fine_tuning", 6, 0.8, True, True, 1e-3)),  # not 1
     ([], 20_001, ("fine_tuning", 5, 0.8, False, True, 1e-3)),
-    (["--pooling", "gem"], 400, ("fine_tuning", 15, 0.8, False, True, 1e-3)),
-    (["--attention", "cbam"], 400, ("fine_tuning", 15, 0.8, False, True, 1e-3)),
+    (["--pooling", "gem"], 400, ("fine_tuning", 12, 0.8, False, True, 1e-3)),
+    (["--attention", "cbam"], 400, ("fine_tuning", 12, 0.8, False, True, 1e-3)),
     (["--recipe", "scratch"], 400, ("scratch", 30, 1.0, False, False, 5e-4)),
     (["--recipe", "linear"], 400, ("linear", 1, 1.0, True, True, 5e-4)),
     (["--epochs", "3", "--layer_decay", "1", "--linear_head", "no", "--freeze_batchnorm", "no",

@@ -11,7 +11,7 @@ from training.stages import count_frozen_epochs
 
 SOLVABLE_POOLING = ("avg", "max")  # whose features are few enough to solve a head on
 MOST_SOLVED_PHOTOS = 20_000  # their features and mirrored ones take 0.2 GB
-IMAGES_TO_SEE = 6_000  # in fine-tuning, where that makes a number of epochs within the limits
+IMAGES_TO_SEE = 5_000  # in fine-tuning, where that makes a number of epochs within the limits
 FEWEST_EPOCHS, MOST_EPOCHS = 5, 30
 
 
