@@ -13,8 +13,10 @@ four things must differ:
 - Stochastic depth is an argument; Keras fixes it at 0.2 (EfficientNetV2) or 0 (ConvNeXt).
 """
 
+import functools
 import math
 import re
+import warnings
 
 import keras
 from keras import layers
@@ -52,6 +54,7 @@ BLUE_FIRST = ("ResNet", "VGG")  # their published weights are for BGR
 # Keras's models of these scale their input themselves, unless told not to
 OWN_SCALING = ("ConvNeXt", "EfficientNetV2B", "EfficientNetV2", "MobileNetV3")
 HUB_REQUIREMENTS = "pip install -r requirements/hub.txt"
+TOKENS_OF_SEVERAL = "sequence_output"  # KerasHub's key where an encoder has several outputs
 
 
 def other_model(x, name, family, squeeze_layers, drop_connect=0.2, scaling=None):
@@ -91,11 +94,11 @@ def other_model(x, name, family, squeeze_layers, drop_connect=0.2, scaling=None)
 
 
 def hub_model(x, name, prefix, load_weights, scaling=None):
-    """Adds the backbone of a KerasHub image classifier to a graph.
+    """Adds an image encoder of KerasHub to a graph.
 
     Args:
         x: Keras tensor (B, S, S, 3), RGB in 0-255, of any dtype.
-        name: str, `prefix` and the name or path of the preset.
+        name: str, `prefix` and the name, address or folder of the preset.
         prefix: str, what `name` has before the preset, "hub:" in `--backbone`.
         load_weights: bool, whether to load the preset's weights instead of random ones.
         scaling: (scale, offset) for pixels in 0-255, RGB, each a float or three; None is
@@ -103,11 +106,12 @@ def hub_model(x, name, prefix, load_weights, scaling=None):
 
     Returns:
         Keras tensor (B, h, w, channels). For a transformer these are the tokens of the
-        patches at their places in the image; the tokens before them (class, distillation)
-        are left out.
+        patches at their places in the image; the tokens before them (class, registers,
+        distillation) are left out. An encoder that ends with a pooling of its own, as SigLIP's
+        does, gives h = w = 1.
 
     Raises:
-        InputError: the preset is not an image backbone.
+        InputError: the preset is not an image encoder, or its weights are for another S.
         RunError: KerasHub is not installed, or it cannot load the preset.
 
     Example:
@@ -120,26 +124,83 @@ def hub_model(x, name, prefix, load_weights, scaling=None):
         import keras_hub
     except ImportError as error:
         raise RunError(f"--backbone {name}: needs KerasHub ({error}); {HUB_REQUIREMENTS}") from None
+    backbone_class, input_size = keras_hub.models.Backbone, x.shape[1]
     try:
-        network = keras_hub.models.Backbone.from_preset(
+        network = backbone_class.from_preset(
             preset, load_weights=load_weights, image_shape=tuple(x.shape[1:])
         )
-        converter = keras_hub.layers.ImageConverter.from_preset(preset)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RunError(f"--backbone {name}: KerasHub cannot load it: {reason}") from None
-    if isinstance(network.input, (dict, list)) or isinstance(network.output, (dict, list)):
-        raise InputError(f"--backbone {name}: is not the backbone of an image classifier")
-    x = _scale_pixels(x, scaling or _hub_scaling(converter))
+        own_size = _own_input_size(backbone_class, preset, error)
+        if own_size not in (None, input_size):
+            raise InputError(
+                f"--backbone {name}: cannot have --input_size {input_size} ({_in_line(error)}); "
+                f"allowed: --input_size {own_size}, the preset's own"
+            ) from None
+        raise RunError(f"--backbone {name}: KerasHub cannot load it: {_in_line(error)}") from None
+    _check_image_encoder(network, name)
+    _save_positions_as_they_are(network)
+    # DINO's token for hidden patches, which classifiers have none of
+    warnings.filterwarnings("ignore", r"Gradients do not exist for variables \['[^']*mask_token'\]")
+    x = _scale_pixels(x, scaling or _hub_scaling(keras_hub, network, preset, name))
+    if isinstance(network.input, dict):
+        x = dict.fromkeys(network.input, x)
     x = network(x)  # nested: layers of KerasHub need not be restorable from their settings
-    if len(x.shape) == 4:
-        return x
-    if len(x.shape) != 3 or x.shape[1] is None:
+    x = x[TOKENS_OF_SEVERAL] if isinstance(x, dict) else x
+    return x if len(x.shape) == 4 else _token_map(x, network, input_size)
+
+
+def _in_line(error):
+    return " ".join(str(error).split())[:300]
+
+
+def _own_input_size(backbone_class, preset, error):
+    """The side in pixels that a preset is made for, or None where that cannot be the trouble."""
+    if not isinstance(error, ValueError):  # of the shapes of weights, and of sizes not allowed
+        return None
+    try:
+        return backbone_class.from_preset(preset, load_weights=False).image_shape[0]
+    except Exception:
+        return None
+
+
+def _check_image_encoder(network, name):
+    """Raises InputError unless a network takes images alone and gives a map, tokens or a row."""
+    inputs, output = network.input, network.output
+    inputs = list(inputs.values()) if isinstance(inputs, dict) else inputs
+    inputs = inputs if isinstance(inputs, list) else [inputs]
+    if isinstance(output, dict):
+        output = output.get(TOKENS_OF_SEVERAL)
+    shape = getattr(output, "shape", ())  # a list of outputs has none
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(shape) < 2 or None in shape[1:]:
+        input_names = ", ".join(tensor.name for tensor in inputs)
         raise InputError(
-            f"--backbone {name}: its output has shape {x.shape}; allowed: a feature map "
-            "(batch, height, width, channels) or tokens (batch, tokens, channels)"
+            f"--backbone {name}: is a {type(network).__name__} with the input {input_names}; "
+            "allowed: the backbone of an image classifier, or an encoder whose one input is an "
+            "image, such as DINOv2, DINOv3 or the vision encoder of SigLIP or CLIP by itself"
         )
-    side = math.isqrt(x.shape[1])
+
+
+def _save_positions_as_they_are(network):
+    """Makes weight files keep the position embeddings that DINOv2 has interpolated.
+
+    KerasHub saves them interpolated back to the size of the preset, and not at all where their
+    changes add up to more than 0, so that a trained network would not come back from its file.
+    """
+    for layer in network.layers:
+        if hasattr(layer, "interpolated_position_embeddings"):
+            for method in ("save_own_variables", "load_own_variables"):
+                plain_method = getattr(layers.Layer, method)
+                setattr(layer, method, functools.partial(plain_method, layer))
+
+
+def _token_map(x, network, input_size):
+    """Tokens (B, tokens, channels), or one row (B, channels), as a map (B, h, w, channels)."""
+    if len(x.shape) == 2:
+        return layers.Reshape((1, 1, x.shape[1]), name="token_map")(x)
+    patch_size = getattr(network, "patch_size", 1)
+    patch_size = patch_size if isinstance(patch_size, int) else patch_size[0]
+    # Swin merges patches and has fewer; registers may be more than a row of patches.
+    side = min(input_size // patch_size, math.isqrt(x.shape[1]))
     return layers.Reshape((side, side, x.shape[2]), name="token_map")(x[:, -side * side :])
 
 
@@ -149,8 +210,20 @@ def _scale_pixels(x, scaling):
     return layers.Rescaling(scale, offset, dtype="float32", name="input_scaling")(x)
 
 
-def _hub_scaling(converter):
-    """(scale, offset) of a KerasHub `ImageConverter`, as plain numbers."""
+def _hub_scaling(keras_hub, network, preset, name):
+    """(scale, offset) of pixels in 0-255 that a preset is made for, as plain numbers."""
+
+    class Converter(keras_hub.layers.ImageConverter):
+        backbone_cls = type(network)  # SigLIP's and CLIP's know only their whole models
+
+    try:
+        converter = Converter.from_preset(preset)
+    except Exception as error:
+        raise RunError(f"--backbone {name}: KerasHub cannot load it: {_in_line(error)}") from None
+    if converter is None:
+        raise InputError(
+            f"--backbone {name}: does not say how its pixels are scaled; give --normalize"
+        )
     return (
         1.0 if converter.scale is None else _plain_floats(converter.scale),
         0.0 if converter.offset is None else _plain_floats(converter.offset),

@@ -1,5 +1,7 @@
 """`build_model`: the one place where backbone, attention, pooling and head meet."""
 
+import re
+
 import keras
 from keras import layers
 
@@ -54,7 +56,7 @@ def build_model(architecture, classes, weights="none"):
         x = layers.Dropout(architecture.dropout, name="top_dropout")(x)
     # float32 whatever the policy: probabilities that differ by less than 2^-8 must stay apart.
     outputs = layers.Dense(classes, activation="softmax", dtype="float32", name=PREDICTIONS)(x)
-    model_name = architecture.backbone.replace(":", "_").replace("/", "_")
+    model_name = re.sub("[^A-Za-z0-9]+", "_", architecture.backbone)  # a preset can be a path
     model = keras.Model(inputs, outputs, name=model_name)
     _load_weights(model, architecture.backbone, weights)
     return model

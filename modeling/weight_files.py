@@ -240,7 +240,7 @@ def _load_nested(model, path, head):
         target = keras.Model(model.inputs, model.layers[index + 1].input)
     try:
         with warnings.catch_warnings():  # it looks for the same layers a second way, in vain
-            warnings.filterwarnings("ignore", "Skipping nested container")
+            warnings.filterwarnings("ignore", "Skipping (nested container|variable loading)")
             target.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]

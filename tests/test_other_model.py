@@ -304,10 +304,14 @@ def hub(monkeypatch):
             x = keras.layers.Concatenate(axis=1)([x[:, :1] * 0, x])
         return keras.Model(inputs, x)
 
-    scaling = SimpleNamespace(scale=[1 / 50, 1 / 60, 1 / 70], offset=-1)
+    class ImageConverter:
+        @classmethod
+        def from_preset(cls, name):
+            return SimpleNamespace(scale=[1 / 50, 1 / 60, 1 / 70], offset=-1)
+
     monkeypatch.setitem(sys.modules, "keras_hub", SimpleNamespace(
         models=SimpleNamespace(Backbone=SimpleNamespace(from_preset=from_preset)),
-        layers=SimpleNamespace(ImageConverter=SimpleNamespace(from_preset=lambda name: scaling)),
+        layers=SimpleNamespace(ImageConverter=ImageConverter),
     ))
     return asked
 

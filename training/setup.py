@@ -6,6 +6,7 @@ imported, which takes seconds.
 
 import hashlib
 import os
+import re
 import time
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from common.console import say
 from common.errors import InputError, first_ten
+from common.file_names import FORBIDDEN
 from data.labelled_data import read_labelled
 from data.samples import Samples
 from data.splitting import split
@@ -142,7 +144,8 @@ def _default_validation_folder(options):
 
 
 def _default_run_name(options):
-    backbone_name = options.backbone.replace(":", "-").replace("/", "-")
+    # a preset can be an address or a folder: what no system forbids, and not too long for one
+    backbone_name = re.sub(f"[{re.escape(FORBIDDEN)}\\0-\\x1f-]+", "-", options.backbone)[:60]
     return f"{backbone_name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
