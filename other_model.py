@@ -54,6 +54,10 @@ BLUE_FIRST = ("ResNet", "VGG")  # their published weights are for BGR
 # Keras's models of these scale their input themselves, unless told not to
 OWN_SCALING = ("ConvNeXt", "EfficientNetV2B", "EfficientNetV2", "MobileNetV3")
 HUB_REQUIREMENTS = "pip install -r requirements/hub.txt"
+HARMLESS = (  # warnings of Keras
+    r"Gradients do not exist for variables \['[^']*mask_token'\]",  # DINO's, for hidden patches
+    "Skipping nested container",  # looks for the layers of a file a second way, in vain
+)
 TOKENS_OF_SEVERAL = "sequence_output"  # KerasHub's key where an encoder has several outputs
 
 
@@ -124,6 +128,8 @@ def hub_model(x, name, prefix, load_weights, scaling=None):
         import keras_hub
     except ImportError as error:
         raise RunError(f"--backbone {name}: needs KerasHub ({error}); {HUB_REQUIREMENTS}") from None
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message)
     backbone_class, input_size = keras_hub.models.Backbone, x.shape[1]
     try:
         network = backbone_class.from_preset(
@@ -133,14 +139,12 @@ def hub_model(x, name, prefix, load_weights, scaling=None):
         own_size = _own_input_size(backbone_class, preset, error)
         if own_size not in (None, input_size):
             raise InputError(
-                f"--backbone {name}: cannot have --input_size {input_size} ({_in_line(error)}); "
-                f"allowed: --input_size {own_size}, the preset's own"
+                f"--backbone {name}: cannot have --input_size {input_size}; allowed: --input_size "
+                f"{own_size}, the preset's own (KerasHub: {_in_line(error)})"
             ) from None
         raise RunError(f"--backbone {name}: KerasHub cannot load it: {_in_line(error)}") from None
     _check_image_encoder(network, name)
-    _save_positions_as_they_are(network)
-    # DINO's token for hidden patches, which classifiers have none of
-    warnings.filterwarnings("ignore", r"Gradients do not exist for variables \['[^']*mask_token'\]")
+    _mend_positions(network)
     x = _scale_pixels(x, scaling or _hub_scaling(keras_hub, network, preset, name))
     if isinstance(network.input, dict):
         x = dict.fromkeys(network.input, x)
@@ -155,7 +159,7 @@ def _in_line(error):
 
 def _own_input_size(backbone_class, preset, error):
     """The side in pixels that a preset is made for, or None where that cannot be the trouble."""
-    if not isinstance(error, ValueError):  # of the shapes of weights, and of sizes not allowed
+    if not re.search("shape|divisible", str(error)):  # do not ask a hub again that is away
         return None
     try:
         return backbone_class.from_preset(preset, load_weights=False).image_shape[0]
@@ -180,17 +184,20 @@ def _check_image_encoder(network, name):
         )
 
 
-def _save_positions_as_they_are(network):
-    """Makes weight files keep the position embeddings that DINOv2 has interpolated.
+def _mend_positions(network):
+    """Lets weight files and ONNX keep what DINOv2 and DINOv3 know of their patches' positions.
 
-    KerasHub saves them interpolated back to the size of the preset, and not at all where their
-    changes add up to more than 0, so that a trained network would not come back from its file.
+    KerasHub saves DINOv2's embeddings interpolated back to the size of the preset, and not at
+    all where their changes add up to more than 0, so that a trained network would not come back
+    from its file. DINOv3 captures a tensor, which becomes an input that no ONNX file gets.
     """
     for layer in network.layers:
         if hasattr(layer, "interpolated_position_embeddings"):
             for method in ("save_own_variables", "load_own_variables"):
                 plain_method = getattr(layers.Layer, method)
                 setattr(layer, method, functools.partial(plain_method, layer))
+        if hasattr(layer, "inv_freq"):
+            layer.inv_freq = keras.ops.convert_to_numpy(layer.inv_freq)
 
 
 def _token_map(x, network, input_size):

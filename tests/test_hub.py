@@ -3,6 +3,7 @@
 What needs KerasHub (requirements/hub.txt) is left out where it is not installed.
 """
 
+import contextlib
 import os
 import shutil
 import sys
@@ -88,7 +89,7 @@ def test_features_are_kerashubs_own(name, hub, presets):
     network = hub.models.Backbone.from_preset(presets[name], image_shape=(SIDE, SIDE, 3))
     scaled = (pixels() * SCALE - 1).astype("float32")
     named = network.input if isinstance(network.input, dict) else None
-    output = network({key: scaled for key in named} if named else scaled)
+    output = network(dict.fromkeys(named, scaled) if named else scaled)
     tokens = np.asarray(output["sequence_output"] if isinstance(output, dict) else output)
     side = ENCODERS[name][2]
     if name == "siglip":  # one row per image, from the pooling that it is trained with
@@ -134,6 +135,10 @@ def test_another_size_than_the_presets_is_one_line(name, presets):
     assert "--input_size 64" in str(error.value)
     assert f"allowed: --input_size {SIDE}" in str(error.value)
     assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=f"--input_size 30; allowed: .* {SIDE}") if (
+        name == "deit"
+    ) else contextlib.nullcontext():  # its patches have to cover the image
+        features_model(presets[name], 30, load_weights=False)
     assert features_model(presets[name], 64, load_weights=False).output_shape[-1] == 16
 
 
@@ -178,11 +183,15 @@ def test_kerashubs_error_is_one_line(preset, reason, hub, monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setitem(sys.modules, "modelscope", None)
+    from_preset, calls = hub.models.Backbone.from_preset, []
+    monkeypatch.setattr(hub.models.Backbone, "from_preset", lambda *words, **settings: (
+        calls.append(words), from_preset(*words, **settings))[1])
     with pytest.raises(RunError) as error:
         features_model(preset)
     assert str(error.value).startswith(f"--backbone hub:{preset}: KerasHub cannot load it: ")
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(calls) == 1  # a hub that is away is not waited for twice
 
 
 def test_presets_of_modelscope_and_kaggle_come_by_their_packages(hub, presets, monkeypatch):

@@ -11,8 +11,11 @@ from keras.src.legacy.saving import legacy_h5_format
 
 import other_model
 from common.errors import InputError, RunError
+from config import parser
 from Groupnormalization import to_group_normalization
 from modeling import backbones, weight_files
+from modeling.architecture import Architecture
+from modeling.builder import build_model
 from modeling.layer_names import SQUEEZE_LAYERS
 
 pytestmark = pytest.mark.training
@@ -344,6 +347,19 @@ def test_a_preset_is_scaled_and_gives_a_map(preset, hub, tmp_path):
     assert_same(features_of_other(x), features(x))
     with pytest.raises(InputError, match="does not fit"):
         weight_files.load(other, path)
+
+
+@pytest.mark.parametrize("preset", [
+    "modelscope://OWNER/NAME", "hf://OWNER/NAME", "kaggle://OWNER/MODEL/keras/VARIATION",
+    "/presets/my preset", r"C:\presets\tiny", "../tiny", "hub:twice",
+])
+def test_kerashub_gets_the_name_as_it_was_given(preset, hub):
+    options = parser.parse("train", ["--backbone", "hub:" + preset])
+    architecture = Architecture(options.backbone, 32)
+    assert build_model(architecture, 3, "imagenet").output_shape == (None, 3)
+    assert hub == [(preset, True, (32, 32, 3))]
+    build_model(architecture, 3)
+    assert hub[1:] == [(preset, False, (32, 32, 3))]
 
 
 def test_a_preset_that_is_not_there_is_one_line(hub):
