@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from common.errors import InputError, RunError
+from efficientnet import lite_packages
 from modeling.imagenet_weights import cache_folder
 from modeling.layer_names import BLOCK_ATTENTION_SUFFIX, HEAD_LAYERS
 
@@ -43,10 +44,17 @@ def fetch(backbone, file_name, address, checksum):
         reason = " ".join(str(error).split())[:200]
         raise RunError(
             f"--weights imagenet: the weights of {backbone} cannot be downloaded ({reason}). "
-            "Without a network: train from scratch with --weights none, or download "
+            f"Without a network: {_installed_start()}train from scratch with --weights none, "
+            "or download "
             f"{address} elsewhere and save it in {cache_folder()} as {file_name}, or give its "
             "path with --weights PATH"
         ) from None
+
+
+def _installed_start():
+    """The part of an error message that names a backbone whose weights are installed."""
+    names = lite_packages.installed()
+    return f"--backbone {names[0]} has its weights installed, or " if names else ""
 
 
 def read(path):

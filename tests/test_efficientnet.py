@@ -206,6 +206,20 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch):
         assert fact in message
 
 
+@pytest.mark.parametrize("names", [[], ["EfficientNetLite0"], ["EfficientNetLite0", "x"]])
+def test_without_a_network_the_error_names_an_installed_backbone(names, monkeypatch):
+    def get_file(*words, **settings):
+        raise Exception("unknown host")
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    monkeypatch.setattr(weight_files.lite_packages, "installed", lambda: names)
+    with pytest.raises(RunError) as error:
+        weight_files.fetch("EfficientNetB0", *imagenet_file("EfficientNetB0"))
+    way_out = "--backbone EfficientNetLite0 has its weights installed"
+    assert (way_out in str(error.value)) == bool(names)
+    assert "Without a network: " + (way_out if names else "train") in str(error.value)
+
+
 def randomize(network, seed):
     generator = np.random.default_rng(seed)
     network.set_weights([generator.uniform(0.1, 1, each.shape) for each in network.get_weights()])
