@@ -3,7 +3,7 @@
 # usage: bash sh/train.sh [more options of `run.py --mode train`]
 # Needs: TRAIN_DATA, one folder of photos per class, a CSV, or the sample format,
 #   and for other backbones than EfficientNetLite0 a network, to download ImageNet weights the first time.
-# Time: about five minutes for 500 photos with EfficientNetLite0 on two cores; less on a GPU.
+# Time: two to four minutes for 500 photos with EfficientNetLite0 on two cores; less on a GPU.
 # Expect: an accuracy of 0.85 to 0.95 on 500 photos of six classes, starting from ImageNet weights.
 set -euo pipefail
 cd "$(dirname "$0")/.."
