@@ -63,8 +63,8 @@ def made(tmp_path, folder):
 
 def make_run(tmp_path, folder, name="made", **changed):
     chosen = parser.parse("train", ["--train_data", folder, "--run", name])._replace(
-        input_size=32, learning_rate=0.001, warmup_epochs=1.0, save_dir=str(tmp_path / "runs"),
-        log_dir=str(tmp_path / "logs"), **changed,
+        input_size=32, epochs=30, learning_rate=0.001, warmup_epochs=1.0,
+        save_dir=str(tmp_path / "runs"), log_dir=str(tmp_path / "logs"), **changed,
     )
     path = tmp_path / "runs" / name
     run_folder.create(str(path), chosen, LABELS, False)
@@ -251,7 +251,7 @@ def test_eval_with_other_names(refused, folder, made):
 
 def test_options_that_do_not_fit_together(refused, folder, tmp_path):
     line = refused("train", "--train_data", folder, "--epochs", 8, "--warmup_epochs", 9)
-    assert_facts(line, "--warmup_epochs", "9", "8 of --epochs")
+    assert_facts(line, "--warmup_epochs", "9", "7 of --epochs")
     line = refused("train", "--train_data", folder, "--weights", tmp_path / "nowhere.h5")
     assert_facts(line, "--weights", tmp_path / "nowhere.h5", "imagenet, none")
     line = refused("train", "--train_data", folder, "--weights", "imagnet")
@@ -419,6 +419,12 @@ def test_resume_without_the_best_weights(refused, made):
 def test_resume_with_fewer_epochs(refused, made):
     line = refused("train", "--resume", "made", "--epochs", 29)
     assert_facts(line, "--epochs: 29", made, "30", "--force")
+
+
+def test_resume_of_a_run_without_its_number_of_epochs(refused, made):
+    change(made / "options.yaml", "epochs: 30", "epochs: null")
+    line = refused("train", "--resume", "made")
+    assert_facts(line, made / "options.yaml", "epochs is missing")
 
 
 def test_resume_as_another_run(refused, made):

@@ -37,6 +37,7 @@ def resolved(*words, photo_count=None):
     ([], 20_001, ("fine_tuning", 5, 0.8, False, True, 1e-3)),
     (["--pooling", "gem"], 400, ("fine_tuning", 12, 0.8, False, True, 1e-3)),
     (["--attention", "cbam"], 400, ("fine_tuning", 12, 0.8, False, True, 1e-3)),
+    (["--devices", "cpu:2"], 400, ("fine_tuning", 12, 0.8, False, True, 1e-3)),
     (["--recipe", "scratch"], 400, ("scratch", 30, 1.0, False, False, 5e-4)),
     (["--recipe", "linear"], 400, ("linear", 1, 1.0, True, True, 5e-4)),
     (["--epochs", "3", "--layer_decay", "1", "--linear_head", "no", "--freeze_batchnorm", "no",

@@ -84,7 +84,8 @@ def place(tmp_path_factory):
         "--mode", "train", "--train_data", place / "train", "--val_data", place / "val",
         "--weights", place / "start.weights.h5", "--input_size", 32, "--batch_size", 8,
         "--workers", 2, "--dropout", 0, "--drop_connect", 0, "--norm", "group",
-        "--optimizer", "sgd", "--save_dir", place / "runs", "--log_dir", place / "logs",
+        "--optimizer", "sgd", "--recipe", "scratch", "--save_dir", place / "runs",
+        "--log_dir", place / "logs",
     )
     return SimpleNamespace(path=place, words=words, runs=place / "runs")
 

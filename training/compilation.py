@@ -63,7 +63,8 @@ def compile_model(model, setup, stage, steps_per_epoch, devices, margins=(), lr_
 def _stage_optimizer(model, options, stage, steps_per_epoch, lr_reductions, several_devices):
     """The optimizer of a stage: its rate warms up and falls along a cosine within the stage."""
     if stage.solved:
-        return make_optimizer("sgd", 0.0)  # the steps only measure
+        # The steps only measure. A schedule, because a rate alone is one number per device.
+        return make_optimizer("sgd", WarmupCosineDecay(0.0, total_steps=1))
     warmup_epochs = 0 if stage.frozen else options.warmup_epochs
     schedule = WarmupCosineDecay(
         peak_learning_rate(options, stage.frozen, lr_reductions),

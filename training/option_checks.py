@@ -136,7 +136,7 @@ def _check_linear_head(options):
     if options.linear_head and not can_solve_head(options):
         raise InputError(
             "--linear_head: yes needs --attention none, --pooling "
-            f"{' or '.join(SOLVABLE_POOLING)} and one process, not --attention "
+            f"{' or '.join(SOLVABLE_POOLING)} and one device, not --attention "
             f"{options.attention} with --pooling {options.pooling}; --freeze_epochs trains any head"
         )
 

@@ -6,7 +6,7 @@ has the figures, and those of the one from scratch.
 
 from typing import Any, NamedTuple
 
-from compute.device_names import launcher
+from compute.device_names import uses_several_devices
 from training.stages import count_frozen_epochs
 
 SOLVABLE_POOLING = ("avg", "max")  # whose features are few enough to solve a head on
@@ -73,17 +73,16 @@ SETTINGS = {"fine_tuning": _fine_tuning, "linear": _linear, "scratch": _scratch}
 def can_solve_head(options):
     """bool, whether the head can be solved instead of trained.
 
-    Nothing between backbone and head may have weights of its own, and one process has to see
-    the features of all images.
+    Nothing between backbone and head may have weights of its own, and one device has to see the
+    features of all images.
 
     Args:
         options: the options of `--mode train`.
     """
-    several_processes = options.num_processes or (options.backend == "jax" and launcher())
     return (
         options.attention == "none"
         and options.pooling in SOLVABLE_POOLING
-        and not several_processes
+        and not uses_several_devices(options)
     )
 
 

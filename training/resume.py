@@ -51,6 +51,9 @@ def find_resume_point(options):
     if run_folder.is_exported(run_path):
         raise InputError(f"--resume: {run_path} is an exported model; a run is needed")
     stored = run_folder.read(run_path, weights=None).options
+    if stored.epochs is None:
+        options_path = os.path.join(run_path, run_folder.OPTIONS)
+        raise InputError(f"{options_path}: epochs is missing; it must be a whole number")
     run_folder.check_idle(run_path)
     options = with_normalization(options)
     changed = _changed_options(options, stored, run_path)
