@@ -10,7 +10,7 @@ and what is there already is not trained again. The table at the end compares ea
 `linear` on the same photos, with the 95 % interval of the difference. Run it alone.
 
 default     `train` as it is, in a process of its own, with a tenth of its photos held out
-default M   the same with --minutes M, for each M of --minutes
+budget      the same with --minutes
 linear      logistic regression on the frozen features of all its photos and their mirrored copies
 prototypes  the nearest class mean of these features, by cosine
 keras, timm, fastai

@@ -187,9 +187,8 @@ def read(name):
     """
     path = find(name)
     content = _content(name, path)
-    from efficientnet.torch_files import (
-        read_tensors,
-    )  # NumPy, which looking for a file does not need
+    # Here, because it imports NumPy, which looking for a file does not need.
+    from efficientnet.torch_files import read_tensors
 
     return read_tensors(content, path)
 

@@ -4,7 +4,7 @@
 # Needs: TRAIN_DATA, one folder of photos per class, a CSV, or the sample format,
 #   and for other backbones than EfficientNetLite0 a network, to download ImageNet weights the first time.
 # Time: two to four minutes for 500 photos with EfficientNetLite0 on two cores; less on a GPU.
-# Expect: an accuracy of 0.85 to 0.95 on 500 photos of six classes, starting from ImageNet weights.
+# Expect: an accuracy of about 0.8 with 480 photos of six kinds of waste (docs/benchmarks.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

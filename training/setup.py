@@ -173,7 +173,8 @@ def resolve(options, photo_count=None):
     Raises:
         InputError: options contradict each other, or a file that one names is missing.
     """
-    resume.check_weights(options.weights, options.backbone)
+    if photo_count is None:  # later they have been checked, and a checksum takes a whole file
+        resume.check_weights(options.weights, options.backbone)
     options = recipes.apply(options, recipes.choose(options, photo_count))
     for name, default in DEPENDENT_DEFAULTS.items():
         if getattr(options, name) is None:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 WARM_UP_STEPS, TIMED_STEPS = 2, 6
-# Computing features takes less than a third of a training step, on processors and GPUs alike.
+# Of a training step's time, what computing features takes at most; on a processor it is a quarter.
 FORWARD_FRACTION = 1 / 3
 
 
