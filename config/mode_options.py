@@ -59,6 +59,7 @@ class TrainOptions(NamedTuple):
     jit: Literal["auto", "on", "off"]
     scale_lr: Literal["none", "linear"]
     patience: int
+    select: Literal["best", "last"] | None
     seed: int
     horizontal_flip: bool
     vertical_flip: bool

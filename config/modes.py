@@ -104,6 +104,7 @@ MODES = {
             "jit",
             "scale_lr",
             "patience",
+            "select",
             "seed",
             *AUGMENTATION,
             "multigpu",

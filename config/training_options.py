@@ -251,6 +251,18 @@ TRAINING_OPTIONS = (
         saved=True,
     ),
     Option(
+        name="select",
+        type=choice("best", "last"),
+        default=None,
+        default_text="last from pretrained weights without --patience, else best",
+        help="which epoch the model is from: the one with the best validation score, or the last "
+        "one, unless an earlier one was better by more than the number of validation images can "
+        "leave to chance",
+        group="Training",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
         name="seed",
         type=whole(0, 2**31 - 1),
         default=0,

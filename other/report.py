@@ -128,7 +128,7 @@ def _page_values(report, options, table_path):
     measured = _measured(answers)
     return {
         **measured,
-        **_epochs(report.epoch_rows),
+        **_epochs(report.epoch_rows, run),
         "warnings": _warnings(answers, run, measured["scores"]["accuracy"], report.training.seen),
         "mistakes": mistakes,
         "explained": explained,
@@ -207,14 +207,17 @@ def _measured(answers):
     return page_values
 
 
-def _epochs(rows):
+def _epochs(rows, run):
     """The page's values about the epochs of the training, from the rows of results.csv."""
     if not rows:
         return {"epochs": 0, "curves": None}
-    best_index = best_epoch(rows)
+    kept_index = best_epoch(rows)
+    kept_number = run_folder.read_metrics(run.path).get("best_epoch")  # no metrics: not finished
+    if kept_number and kept_number <= len(rows):
+        kept_index = kept_number - 1
     with drawing(fonts.FALLBACK):
-        curves = report_charts.learning_curves(rows, best_index)
-    return {"epochs": len(rows), "best": rows[best_index], "curves": curves}
+        curves = report_charts.learning_curves(rows, kept_index)
+    return {"epochs": len(rows), "kept": rows[kept_index], "curves": curves}
 
 
 def with_intervals(measured, matrix, images, top_k):

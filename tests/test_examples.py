@@ -17,6 +17,7 @@ MODULES = [
     "evaluation.confusion", "evaluation.intervals", "evaluation.scores", "modeling.architecture",
     "modeling.backbones", "modeling.builder", "modeling.imagenet_weights", "other.focal_loss",
     "other_model", "prediction.calibration", "run", "runs.training_state", "training.callbacks",
+    "training.weights_selection",
     "warmup_cosine_decay_scheduler",
 ]
 NEEDS_DOWNLOAD = ("hub_model",)

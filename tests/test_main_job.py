@@ -36,6 +36,8 @@ from runs.margin_files import read_margins
 from training import callbacks, run_recorder
 from training.patience import Patience
 from training.run_recorder import RunRecorder
+from training.weights_selection import WeightsSelection
+from training.weights_writer import WeightsWriter
 
 pytestmark = pytest.mark.training
 
@@ -817,7 +819,8 @@ def write_epochs(path, patience, scores, start=None, unfreeze_epoch=0, **setting
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     recorder = RunRecorder(
-        model, str(path), "data", patience=Patience(patience, unfreeze_epoch), **settings
+        model, WeightsWriter(model, str(path)), "data",
+        patience=Patience(patience, unfreeze_epoch), **settings
     )
     if start:
         recorder.resume(start)
@@ -850,6 +853,31 @@ def test_the_best_epoch(tmp_path, scores, best):
     assert recorder.state.best_number == recorder.state.best_row["epoch"] == best
     assert epoch_of(tmp_path / "best.weights.h5") == best
     assert epoch_of(tmp_path / "last.weights.h5") == len(scores)
+
+
+@pytest.mark.parametrize("accuracies, images, kept", [
+    # By hand, Wilson's lower limit of 38 of 40 is 0.835, of 380 of 400 0.924, of 1 of 1 0.207.
+    ((0.95, 0.85), 40, 2), ((0.95, 0.825), 40, 1), ((0.95, 0.85), 400, 1), ((0.95, 0.925), 400, 2),
+    ((1.0, 0.925), 40, 2), ((1.0, 0.9), 40, 1),  # 0.912
+    ((0.5, 0.6), 40, 2), ((0.5, 0.5), 40, 2),
+    ((0.9, 0.6, 0.8), 40, 3), ((0.6, 0.9, 0.7), 40, 2),  # 36 of 40: 0.769
+    ((1.0, 0.0), 1, 1),
+])
+def test_the_last_epoch_is_taken_where_chance_explains_a_better_one(
+        tmp_path, accuracies, images, kept):
+    scores = [(accuracy, 1.0) for accuracy in accuracies]
+    selection = WeightsSelection("last", len(scores), images)
+    recorder, _ = write_epochs(tmp_path, 0, scores, selection=selection)
+    assert recorder.state.best_number == kept
+    assert epoch_of(tmp_path / "best.weights.h5") == kept
+
+
+@pytest.mark.parametrize("select, epochs", [("last", 4), ("best", 3), (None, 3)])
+def test_before_the_end_the_best_epoch_is_kept(tmp_path, select, epochs):
+    scores = [(0.5, 1.0), (0.9, 1.0), (0.85, 1.0)]
+    selection = WeightsSelection(select, epochs, 40)
+    recorder, _ = write_epochs(tmp_path, 0, scores, selection=selection)
+    assert recorder.state.best_number == epoch_of(tmp_path / "best.weights.h5") == 2
 
 
 WORSE = [(0.5, 1.0), (0.7, 1.0), (0.6, 1.0), (0.6, 1.0), (0.6, 1.0), (0.6, 1.0)]

@@ -14,7 +14,14 @@ from common.errors import InputError
 from config import parser
 from modeling import weight_files
 from runs.results import read_results
-from training import fine_tuning, linear_head, recipes, setup, time_budget
+from training import (
+    fine_tuning,
+    linear_head,
+    recipes,
+    setup,
+    time_budget,
+    weights_selection,
+)
 from training.stages import list_stages
 
 FEW_BLOCKS = (network.Stage(3, 1, 16, 1, 2), network.Stage(3, 2, 24, 6, 2))
@@ -278,3 +285,18 @@ def test_several_processes_cannot_measure(tmp_path):
         setup.prepare(parser.parse("train", [
             "--minutes", "5", "--backend", "jax", "--coordinator", "localhost:1", "--process_id",
             "0", "--num_processes", "2", "--weights", "none", "--save_dir", str(tmp_path)]))
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("words, select", [
+    ((), "last"), (("--select", "best"), "best"), (("--patience", "9"), "best"),
+    (("--recipe", "scratch"), "best"),
+])
+def test_which_epoch_is_kept_can_be_chosen(pretrained, monkeypatch, words, select):
+    kept = []
+    monkeypatch.setattr(weights_selection.WeightsSelection, "takes_last",
+                        lambda self, *accuracies: kept.append(self) or self.select == "last")
+    found, _ = pretrained("--epochs", "2", *words)
+    assert kept == [(select, 2, found["val_images"])]
+    if select == "last":
+        assert found["best_epoch"] == 2

@@ -226,7 +226,7 @@ def test_verdict_and_warnings(made):
 
 def test_best_epoch(made):
     """The lower loss of two with the highest accuracy."""
-    assert "best epoch is 2 of 3, with a validation accuracy of\n75.0%" in made.page.text
+    assert "those of epoch 2 of 3, which had a\nvalidation accuracy of 75.0%" in made.page.text
 
 
 def test_options_and_fingerprint(made):

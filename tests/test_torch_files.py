@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import tracemalloc
 
 import numpy as np
@@ -25,7 +24,7 @@ from common.errors import InputError
 from efficientnet.torch_files import read_tensors
 
 COUNT = 5000
-SECONDS, MEMORY = 2, 10_000_000  # the most that one file may take; of the processor, bytes
+MEMORY = 10_000_000  # bytes, the most that one file may take
 
 
 def outcome(content):
@@ -68,17 +67,16 @@ def test_a_damaged_file_is_refused(content):
 
 
 def bounded_outcomes(files):
-    """`outcome` of each (title, content), within SECONDS and MEMORY."""
+    """`outcome` of each (title, content), within MEMORY."""
     outcomes = {}
     tracemalloc.start()
     try:
         for title, content in files:
             tracemalloc.reset_peak()
-            before, started_at = tracemalloc.get_traced_memory()[0], time.process_time()
+            before = tracemalloc.get_traced_memory()[0]
             outcomes[title] = outcome(content)
-            taken = time.process_time() - started_at
             memory = tracemalloc.get_traced_memory()[1] - before
-            assert taken < SECONDS and memory < MEMORY, (title, taken, memory)
+            assert memory < MEMORY, (title, memory)
     finally:
         tracemalloc.stop()
     return outcomes

@@ -11,6 +11,7 @@ from compute.devices import leave_distribution
 from modeling import weight_files
 from runs import run_folder
 from runs.reference_images import write_check
+from runs.results import best_epoch
 from training.callbacks import format_duration
 from training.compilation import make_model
 
@@ -58,8 +59,16 @@ def finalize(setup, devices, model, state, undecodable_count):
             f"than the linear head on the {len(setup.validation.file_names)} validation images: "
             "that head is kept"
         )
+    highest = state.history[best_epoch(state.history)]
+    if highest["val_accuracy"] > best["val_accuracy"]:
+        say(
+            f"note: epoch {highest['epoch']} had val_accuracy {highest['val_accuracy']:.4f}; with "
+            f"{len(setup.validation.file_names)} validation images that can be chance, so the last "
+            "epoch is kept (--select best takes the other)"
+        )
     say(
-        f"best: epoch {best['epoch']} with val_accuracy {best['val_accuracy']:.4f} and val_loss "
+        f"{'best' if best == highest else 'last'}: epoch {best['epoch']} with val_accuracy "
+        f"{best['val_accuracy']:.4f} and val_loss "
         f"{best['val_loss']:.4f}, after {format_duration(state.seconds)}; everything is in "
         f"{setup.run_path}"
     )

@@ -48,7 +48,13 @@ def choose(options, photo_count=None):
 
 
 def _scratch(options, photo_count):
-    return {"epochs": 30, "layer_decay": 1.0, "linear_head": False, "freeze_batchnorm": False}
+    return {
+        "epochs": 30,
+        "layer_decay": 1.0,
+        "linear_head": False,
+        "freeze_batchnorm": False,
+        "select": "best",
+    }
 
 
 def _fine_tuning(options, photo_count):
@@ -60,11 +66,18 @@ def _fine_tuning(options, photo_count):
         "layer_decay": 0.8,
         "linear_head": solves_head,
         "freeze_batchnorm": True,
+        "select": "best" if options.patience else "last",
     }
 
 
 def _linear(options, photo_count):
-    return {"epochs": 1, "layer_decay": 1.0, "linear_head": True, "freeze_batchnorm": True}
+    return {
+        "epochs": 1,
+        "layer_decay": 1.0,
+        "linear_head": True,
+        "freeze_batchnorm": True,
+        "select": "best",
+    }
 
 
 SETTINGS = {"fine_tuning": _fine_tuning, "linear": _linear, "scratch": _scratch}

@@ -13,9 +13,10 @@ from runs.results import COLUMNS, results_are, write_results
 from runs.training_state import TrainingState
 from training.averaging import averaged_weights
 from training.patience import Patience
-from training.weights_writer import WeightsWriter
+from training.weights_selection import WeightsSelection
 
 NO_PATIENCE = Patience()
+BEST_EPOCH = WeightsSelection()
 
 
 class RunRecorder(keras.callbacks.Callback):
@@ -27,11 +28,11 @@ class RunRecorder(keras.callbacks.Callback):
 
     Args:
         full_model: the run's model; the one that is fitted may be a part of it.
-        run_path: str, the run's folder.
+        weights_writer: `WeightsWriter` of the run's folder.
         data_fingerprint: str, what a resumed training compares its data with.
         batches: `ImageBatches` whose undecodable images the checkpoint remembers.
         patience: `Patience`.
-        keep: int, how many epochs' weights to keep.
+        selection: `WeightsSelection`.
         is_chief: bool, whether this process writes; another only follows.
         started_at: float, when the training began, as `time.monotonic` gives it.
 
@@ -44,23 +45,24 @@ class RunRecorder(keras.callbacks.Callback):
     def __init__(
         self,
         full_model,
-        run_path,
+        weights_writer,
         data_fingerprint,
         batches=(),
         patience=NO_PATIENCE,
-        keep=1,
+        selection=BEST_EPOCH,
         is_chief=True,
         started_at=0.0,
     ):
         super().__init__()
         self.full_model = full_model
-        self.run_path = run_path
+        self.weights_writer = weights_writer
+        self.run_path = weights_writer.run_path
         self.data_fingerprint = data_fingerprint
         self.batches = batches
         self.patience = patience
+        self.selection = selection
         self.is_chief = is_chief
         self.started_at = started_at
-        self.weights_writer = WeightsWriter(full_model, run_path, keep)
         self.seconds_before = 0.0  # of training, in earlier starts of this run
         self.restore(None)
 
@@ -127,6 +129,7 @@ class RunRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         scores = {name: float(logs[name]) for name in COLUMNS[1:]}
         self.state.add_epoch({"epoch": epoch + 1, **scores})
+        self.selection.apply(self.state)
         self.save(self.model)
         self.publish(self.model)
         if self.patience.is_exhausted(self.state):

@@ -32,6 +32,8 @@ from training.patience import Patience
 from training.run_recorder import RunRecorder
 from training.setup import TrainingSetup, fingerprint, with_epochs
 from training.stages import Stage, count_frozen_epochs, list_stages
+from training.weights_selection import WeightsSelection
+from training.weights_writer import WeightsWriter
 
 WHOLE_NETWORK = Stage(0, 100_000, frozen=False)  # what the steps are timed with
 MAX_LR_REDUCTIONS = 3  # halvings of the learning rate, until --nan_policy restore gives up
@@ -155,11 +157,11 @@ class Trainer:
         frozen_epochs = frozen_epochs if frozen_epochs < options.epochs else 0
         self.recorder = RunRecorder(
             self.model,
-            self.setup.run_path,
+            WeightsWriter(self.model, self.setup.run_path, options.keep),
             fingerprint(self.setup),
             batches,
             Patience(options.patience, frozen_epochs),
-            options.keep,
+            WeightsSelection(options.select, options.epochs, len(self.setup.validation.file_names)),
             self.devices.is_chief,
             self.started_at,
         )

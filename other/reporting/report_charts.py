@@ -11,12 +11,12 @@ from other.reporting.confusion_charts import ANNOTATED, matrix_chart
 BLUE, ORANGE, GREY = "#1f6feb", "#d4781c", "#8a939c"
 
 
-def learning_curves(rows, best):
+def learning_curves(rows, kept):
     """Loss, accuracy and learning rate over the epochs.
 
     Args:
         rows: list of dict, column of results.csv -> float, one per epoch.
-        best: int, position of the epoch whose weights were kept.
+        kept: int, position of the epoch whose weights were kept.
 
     Returns:
         str, a data URL of an SVG.
@@ -40,7 +40,7 @@ def learning_curves(rows, best):
                     markersize=4,
                     label=words,
                 )
-        axes.axvline(epochs[best], color=GREY, linestyle=":", label="best epoch")
+        axes.axvline(epochs[kept], color=GREY, linestyle=":", label="epoch kept")
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
