@@ -24,7 +24,7 @@ class TrainOptions(NamedTuple):
     resize: Literal["letterbox", "crop", "stretch"]
     fill_color: tuple[int, int, int]
     dropout: float | None
-    drop_connect: float
+    drop_connect: float | None
     attention: Literal["none", "cbam"]
     block_attention: Literal["se", "cbam", "none"]
     pooling: Literal["avg", "max", "gem", "bilinear", "compact_bilinear"]

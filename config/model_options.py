@@ -63,7 +63,8 @@ MODEL_OPTIONS = (
     Option(
         name="drop_connect",
         type=number(0, 1, below=True),
-        default=0.2,
+        default=None,
+        default_text="0.2 from scratch, 0 from pretrained weights",
         unit="probability",
         help="stochastic depth: probability of skipping the last block in training, smaller for "
         "earlier blocks; 0 disables it",

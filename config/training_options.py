@@ -260,7 +260,6 @@ TRAINING_OPTIONS = (
         "leave to chance",
         group="Training",
         saved=True,
-        resumable=True,
     ),
     Option(
         name="seed",

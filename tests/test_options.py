@@ -135,7 +135,10 @@ def test_parsed_values_are_of_the_class_and_of_the_types_that_it_names(mode):
         elif typing.get_origin(wanted) in (tuple, frozenset):
             assert isinstance(value, (tuple, frozenset)), name
         else:
-            assert any(isinstance(value, typing.get_origin(part) or part) for part in allowed), name
+            literals = [part for part in allowed if typing.get_origin(part) is typing.Literal]
+            types = [typing.get_origin(part) or part for part in allowed if part not in literals]
+            assert isinstance(value, tuple(types)) or any(
+                value in typing.get_args(part) for part in literals), name
 
 
 def test_every_mode_is_whole():

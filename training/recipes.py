@@ -53,6 +53,7 @@ def _scratch(options, photo_count):
         "layer_decay": 1.0,
         "linear_head": False,
         "freeze_batchnorm": False,
+        "drop_connect": 0.2,
         "select": "best",
     }
 
@@ -66,6 +67,7 @@ def _fine_tuning(options, photo_count):
         "layer_decay": 0.8,
         "linear_head": solves_head,
         "freeze_batchnorm": True,
+        "drop_connect": 0.0,
         "select": "best" if options.patience else "last",
     }
 
@@ -76,6 +78,7 @@ def _linear(options, photo_count):
         "layer_decay": 1.0,
         "linear_head": True,
         "freeze_batchnorm": True,
+        "drop_connect": 0.0,
         "select": "best",
     }
 
