@@ -16,8 +16,7 @@ from compute.device_names import launcher, split_device_names
 from compute.devices import Devices, Sharding, tensorflow_strategy
 from config.mode_options import TrainOptions
 from config.modes import saved_options
-from efficientnet import lite_packages
-from modeling import backbones
+from modeling import weight_download
 from training import option_checks
 from training.setup import fingerprint
 
@@ -116,23 +115,18 @@ def one_of_several(setup):
     values["the images or labels"] = fingerprint(setup)
     values["the checkpoint"] = setup.checkpoint and setup.checkpoint[1:]  # its path may differ
     cluster.check_agreement(values, devices.sharding.process)
-    if not setup.checkpoint and options.weights == "imagenet":
-        _fetch_in_turns(options.backbone, devices.sharding)
+    if not setup.checkpoint and weight_download.is_needed(options.weights, options.backbone):
+        _fetch_in_turns(options, devices.sharding)
     return devices
 
 
-def _fetch_in_turns(backbone, sharding):
-    """Downloads the weights: two processes that share a cache would damage each other's file."""
-    if backbone.startswith(backbones.HUB) or lite_packages.is_lite(backbone):
-        return
+def _fetch_in_turns(options, sharding):
+    """Downloads the weights, once where processes share a cache."""
     from jax.experimental import multihost_utils
-
-    from modeling import weight_files
-    from modeling.imagenet_weights import imagenet_file
 
     for process in range(sharding.processes):
         if process == sharding.process:
-            weight_files.fetch(backbone, *imagenet_file(backbone))
+            weight_download.fetch(options.backbone, options.weights_url)
         multihost_utils.sync_global_devices(f"weights {process}")
 
 

@@ -10,7 +10,7 @@ from compute.device_names import launcher
 from compute.devices import Devices
 from config.mode_options import TrainOptions
 from training.failures import explain
-from training.setup import prepare
+from training.setup import fetch_weights, prepare
 
 
 def main(options: TrainOptions):
@@ -72,6 +72,7 @@ def fit(options: TrainOptions, setup_devices=one_device):
     """
     started_at = time.monotonic()
     setup = prepare(options)
+    fetch_weights(setup)
     say("starting Keras ...")
     devices = setup_devices(setup)
 

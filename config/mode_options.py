@@ -20,6 +20,7 @@ class TrainOptions(NamedTuple):
     data_time_limit: float
     backbone: str
     weights: str
+    weights_url: str | None
     input_size: int | None
     resize: Literal["letterbox", "crop", "stretch"]
     fill_color: tuple[int, int, int]
@@ -214,6 +215,7 @@ class FetchWeightsOptions(NamedTuple):
     """`--mode fetch_weights`: download the ImageNet weights of a backbone."""
 
     backbone: str
+    weights_url: str | None
     json: bool
     config: str | None
     debug: bool

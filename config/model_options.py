@@ -4,7 +4,7 @@
 """
 
 from config.options import Option
-from config.value_types import BACKBONE, COLOR, NORMALIZATION, WEIGHTS, choice, number, whole
+from config.value_types import BACKBONE, COLOR, NORMALIZATION, URL, WEIGHTS, choice, number, whole
 
 MODEL_OPTIONS = (
     Option(
@@ -25,6 +25,15 @@ MODEL_OPTIONS = (
         saved=True,
     ),
     Option(
+        name="weights_url",
+        type=URL,
+        default=None,
+        default_text="the environment variable WEIGHTS_URL, else Keras's own store",
+        help="mirror to download ImageNet weights from: Keras's files under their own paths",
+        group="Model",
+        resumable=True,
+    ),
+    Option(
         name="input_size",
         type=whole(32, 4096),
         default=None,
@@ -37,7 +46,7 @@ MODEL_OPTIONS = (
     Option(
         name="resize",
         type=choice("letterbox", "crop", "stretch"),
-        default="letterbox",
+        default="stretch",
         help="how an image becomes square: padded (letterbox), cropped to its centre, or stretched",
         group="Model",
         saved=True,

@@ -67,6 +67,7 @@ MODES = {
             "data_time_limit",
             "backbone",
             "weights",
+            "weights_url",
             "input_size",
             "resize",
             "fill_color",
@@ -263,7 +264,7 @@ MODES = {
     "fetch_weights": Mode(
         module="other.fetch_weights",
         summary="download the ImageNet weights of a backbone",
-        options=("backbone", *_COMMON),
+        options=("backbone", "weights_url", *_COMMON),
         overrides={"backbone": {"help": "backbone whose ImageNet weights are downloaded"}},
     ),
     "preview": Mode(

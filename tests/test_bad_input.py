@@ -358,7 +358,7 @@ def change(path, old, new):
     ("epochs: 30", "epoch: 30", ["'epoch'", "did you mean epochs?"]),
     ("input_size: 32", "input_size: null", ["input_size is missing"]),
     ("backbone: EfficientNetB0", "backbone: ResNet5", ["'ResNet5'", "did you mean ResNet50?"]),
-    ("resize: letterbox", "resize: [", []),
+    ("resize: stretch", "resize: [", []),
 ])
 def test_a_run_whose_options_are_damaged(refused, folder, made, old, new, facts):
     change(made / "options.yaml", old, new)

@@ -1,6 +1,5 @@
 """Own EfficientNet, its weight files and the classifier, held to `keras.applications`."""
 
-import hashlib
 
 import h5py
 import keras
@@ -9,12 +8,12 @@ import pytest
 from keras.src.applications import efficientnet as published
 from keras.src.legacy.saving import legacy_h5_format
 
+import efficientnet.weights as efficientnet_weights
 from common.errors import InputError, RunError
 from efficientnet import VARIANTS
 from efficientnet.model import efficientnet
 from efficientnet.weights import imagenet_file
-from modeling import backbones, weight_files
-from modeling import builder as model_module
+from modeling import backbones, weight_download, weight_files
 from modeling.architecture import Architecture
 from modeling.builder import build_model
 
@@ -147,74 +146,31 @@ def test_a_published_file_with_a_head_that_fits_gives_its_probabilities(tmp_path
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_imagenet_asks_for_the_file_that_keras_asks_for(name, monkeypatch):
-    asked = []
-
-    def get_file(fname=None, origin=None, cache_subdir="datasets", file_hash=None, **others):
-        asked.append((fname, origin, cache_subdir, file_hash, others))
-        return "/weights.h5"
-
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
-    assert weight_files.fetch(name, *imagenet_file(name)) == "/weights.h5"
+def test_imagenet_asks_for_the_file_that_keras_asks_for(name):
     short = name.removeprefix("EfficientNet").lower()
     file = f"efficientnet{short}_notop.h5"
-    assert asked == [
-        (file, published.BASE_WEIGHTS_PATH + file, "models", published.WEIGHTS_HASHES[short][1], {})
-    ]
+    assert imagenet_file(name) == (
+        file, published.BASE_WEIGHTS_PATH + file, published.WEIGHTS_HASHES[short][1])
 
 
 def test_imagenet_weights_are_loaded(tmp_path, monkeypatch):
     theirs = reference("EfficientNetB0", 64, seed=4)
     path = tmp_path / "imagenet.h5"
     write_published(theirs, path)
-    monkeypatch.setattr(keras.utils, "get_file", lambda *words, **settings: str(path))
+    monkeypatch.setattr(weight_download, "fetch", lambda name: str(path))
     ours = build_model(Architecture("EfficientNetB0", 64), 3, weights="imagenet")
     x = pixels(64)
     assert_same(features(ours)(x), theirs(x.astype(np.float32)))
 
 
-def test_a_download_writes_nothing_on_standard_output(tmp_path, monkeypatch, capsys):
-    """Keras's own get_file tells of its download there, where results belong."""
-    source = tmp_path / "imagenet.h5"
-    write_published(reference("EfficientNetB0", 32), source)
-    md5 = hashlib.md5(source.read_bytes()).hexdigest()
-    get_file = keras.utils.get_file
-    (tmp_path / "keras").mkdir()
-    monkeypatch.setattr(
-        keras.utils, "get_file",
-        lambda *words, **settings: get_file(*words, cache_dir=str(tmp_path / "keras"), **settings),
-    )
-    monkeypatch.setattr(
-        model_module, "imagenet_file", lambda name: ("copy.h5", source.as_uri(), md5)
-    )
-    build_model(Architecture("EfficientNetB0", 32), 3, weights="imagenet")
-    assert (tmp_path / "keras" / "models" / "copy.h5").exists()
-    assert capsys.readouterr().out == ""
-
-
-def test_without_a_network_the_error_says_what_to_do(monkeypatch):
-    def get_file(*words, **settings):
-        raise Exception("URL fetch failure on https://...: None --\n[Errno -2] unknown host")
-
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
+@pytest.mark.parametrize("names", [[], ["EfficientNetLite0"], ["EfficientNetLite0", "x"]])
+def test_without_a_network_the_error_names_an_installed_backbone(names, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("WEIGHTS_URL", raising=False)
+    monkeypatch.setattr(efficientnet_weights, "STORE", "http://127.0.0.1:9/keras-applications/")
+    monkeypatch.setattr(weight_download.lite_packages, "installed", lambda: names)
     with pytest.raises(RunError) as error:
         build_model(Architecture("EfficientNetB0", 32), 3, weights="imagenet")
-    message = str(error.value)
-    assert "\n" not in message
-    for fact in ("EfficientNetB0", "unknown host", "--weights none", "--weights PATH",
-                 published.BASE_WEIGHTS_PATH + "efficientnetb0_notop.h5"):
-        assert fact in message
-
-
-@pytest.mark.parametrize("names", [[], ["EfficientNetLite0"], ["EfficientNetLite0", "x"]])
-def test_without_a_network_the_error_names_an_installed_backbone(names, monkeypatch):
-    def get_file(*words, **settings):
-        raise Exception("unknown host")
-
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
-    monkeypatch.setattr(weight_files.lite_packages, "installed", lambda: names)
-    with pytest.raises(RunError) as error:
-        weight_files.fetch("EfficientNetB0", *imagenet_file("EfficientNetB0"))
     way_out = "--backbone EfficientNetLite0 has its weights installed"
     assert (way_out in str(error.value)) == bool(names)
     assert "Without a network: " + (way_out if names else "train") in str(error.value)

@@ -24,6 +24,7 @@ from conftest import command, write_image, write_samples
 from sklearn import metrics as sklearn_metrics
 
 import efficientnet.model as network
+import efficientnet.weights as efficientnet_weights
 import run
 from common.errors import RunError
 from data import decoding
@@ -427,7 +428,7 @@ def test_the_exported_model_serves_by_itself(copy, data, tmp_path):
     assert description["labels"] == LABELS
     settings = description["preprocessing"]
     assert (settings["size"], settings["resize"], settings["fill_color"]) == (
-        32, "letterbox", [255, 255, 255]
+        32, "stretch", [255, 255, 255]
     )
     there = {
         os.path.relpath(os.path.join(parent, name), elsewhere)
@@ -798,10 +799,9 @@ def test_overwrite_makes_a_new_run(copy, data, few_blocks, tmp_path):
 
 
 def test_no_network_ends_in_a_line_that_says_what_to_do(data, tmp_path, few_blocks, monkeypatch):
-    def get_file(*words, **settings):
-        raise Exception("URL fetch failure on ...: None -- [Errno -2] Name or service not known")
-
-    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.delenv("WEIGHTS_URL", raising=False)
+    monkeypatch.setattr(efficientnet_weights, "STORE", "http://127.0.0.1:9/keras-applications/")
     result = train_little(data, tmp_path, "--weights", "imagenet")
     assert (result.status, result.out) == (1, "")
     last = result.err.splitlines()[-1]

@@ -161,10 +161,11 @@ def test_what_a_run_keeps_and_what_resuming_may_change():
     place = {"multigpu", "devices", "coordinator", "num_processes", "process_id"}
     command = {"json", "debug", "config", "resume", "force"}
     everything = set(modes.MODES["train"].options)
-    assert everything - modes.saved_options("train") == {*place, *command, "overwrite"}
+    assert everything - modes.saved_options("train") == {
+        *place, *command, "overwrite", "weights_url"}
     assert modes.resumable_options("train") == {
         *place, *command, "save_dir", "workers", "data_time_limit", "nan_policy", "keep",
-        "checkpoint_minutes",
+        "checkpoint_minutes", "weights_url",
     }
 
 
@@ -202,7 +203,7 @@ def test_defaults_are_those_of_the_design():
     expected = {
         "train_data": "../datasets/train_datasets", "val_fraction": 0.1,
         "save_dir": "save_h5_model", "log_dir": "log_file", "backbone": "EfficientNetB0",
-        "weights": "imagenet", "max_bad": 0.01, "resize": "letterbox",
+        "weights": "imagenet", "max_bad": 0.01, "resize": "stretch",
         "fill_color": (255, 255, 255),
     }
     assert {name: getattr(parsed, name) for name in expected} == expected

@@ -41,6 +41,7 @@ from data.label_names import read_label_names, write_label_names
 from data.samples import write_sample
 from deployment import server
 from evaluation.runtime_speed import measure
+from modeling import weight_download
 from other import benchmark, demo, demo_data, doctor, preview
 from other.reporting import report_gallery
 from prediction import classifier
@@ -470,10 +471,9 @@ def test_demo_data(tmp_path, monkeypatch):
 
 
 def test_fetch_weights(monkeypatch):
-    monkeypatch.setattr(keras.utils, "get_file", lambda name, *words, **more: f"/cache/{name}")
-    found = done("--mode", "fetch_weights", "--backbone", "VGG16")
-    assert found == {"backbone": "VGG16",
-                     "weights": "/cache/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"}
+    monkeypatch.setattr(weight_download, "fetch", lambda name, url: f"{url}/{name}.h5")
+    found = done("--mode", "fetch_weights", "--backbone", "VGG16", "--weights_url", "http://a/b")
+    assert found == {"backbone": "VGG16", "weights": "http://a/b/VGG16.h5"}
 
 
 # --- the server -----------------------------------------------------------------------
@@ -541,7 +541,7 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
     monkeypatch.setattr(demo_data, "_write_digit", lambda *words: None)
     monkeypatch.setattr(demo, "run_all", lambda options: result)
     monkeypatch.setattr(doctor, "PARTS", {"toolkit": doctor.toolkit})
-    monkeypatch.setattr(keras.utils, "get_file", lambda name, *words, **more: name)
+    monkeypatch.setattr(weight_download, "fetch", lambda name, url: name)
     monkeypatch.setattr(server, "serve", lambda *words: words[-1](
         {"model": "m", "runtime": "onnx", "precision": "float32"}))
     monkeypatch.setattr(signal, "signal", lambda *words: None)

@@ -14,14 +14,7 @@ from common.errors import InputError
 from config import parser
 from modeling import weight_files
 from runs.results import read_results
-from training import (
-    fine_tuning,
-    linear_head,
-    recipes,
-    setup,
-    time_budget,
-    weights_selection,
-)
+from training import fine_tuning, linear_head, recipes, setup, time_budget, weights_selection
 from training.stages import list_stages
 
 FEW_BLOCKS = (network.Stage(3, 1, 16, 1, 2), network.Stage(3, 2, 24, 6, 2))

@@ -6,7 +6,7 @@ from config.modes import PROCESS_OPTIONS
 from config.options import FOCAL_GAMMA
 from data.augmentation import Augmentation
 from data.mixing import Mixing
-from modeling import backbones
+from modeling import backbones, weight_download
 from training.recipes import SOLVABLE_POOLING, can_solve_head
 
 # Every option that changes training images, with the value that disables it
@@ -31,7 +31,18 @@ def check(options, input_size):
     _check_batches(options)
     _check_epochs(options)
     _check_linear_head(options)
+    _check_mirror(options)
     return _check_cached_features(options) if options.cache_features else options
+
+
+def has_several_processes(options):
+    """bool, whether this is one of several processes that train together.
+
+    Args:
+        options: `TrainOptions`.
+    """
+    given = options.num_processes is not None
+    return given or (options.backend == "jax" and launcher() is not None)
 
 
 def check_place(options):
@@ -57,7 +68,7 @@ def check_place(options):
         )
     if given_names and options.backend != "jax":
         raise InputError(f"--backend: several processes train with jax, not with {options.backend}")
-    several_processes = given_names or (options.backend == "jax" and launcher())
+    several_processes = has_several_processes(options)
     if options.minutes and several_processes:
         raise InputError(
             f"--minutes: {options.minutes:g} is not possible with several processes, which would "
@@ -129,6 +140,14 @@ def _check_epochs(options):
         raise InputError(
             f"--freeze_epochs: {options.freeze_epochs} is more than the {options.epochs} of "
             "--epochs, which include them"
+        )
+
+
+def _check_mirror(options):
+    if options.weights_url and not weight_download.is_needed(options.weights, options.backbone):
+        raise InputError(
+            f"--weights_url: --backbone {options.backbone} with --weights {options.weights} "
+            "downloads nothing from there; leave it out"
         )
 
 

@@ -18,7 +18,7 @@ from common.file_names import FORBIDDEN
 from data.labelled_data import read_labelled
 from data.samples import Samples
 from data.splitting import split
-from modeling import backbones
+from modeling import backbones, weight_download
 from runs import run_folder
 from runs.checkpoint import Checkpoint
 from training import option_checks, recipes, resume
@@ -87,6 +87,23 @@ def prepare(options):
             "from what it learned"
         )
     return setup
+
+
+def fetch_weights(setup):
+    """Downloads the weights that a training starts from, unless they are there.
+
+    Of several processes that train together each does so in its turn, when they have joined.
+
+    Args:
+        setup: `TrainingSetup`.
+
+    Raises:
+        RunError: they cannot be had; says what to do.
+    """
+    options = setup.options
+    is_needed = weight_download.is_needed(options.weights, options.backbone)
+    if is_needed and not setup.checkpoint and not option_checks.has_several_processes(options):
+        weight_download.fetch(options.backbone, options.weights_url)
 
 
 def _read_data(options):
