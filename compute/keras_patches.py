@@ -92,6 +92,36 @@ def mean_over_devices(loss):
     return loss
 
 
+def build_from_one_device(model):
+    """Lets a model of several devices learn shapes from a batch that they share unevenly.
+
+    Before it trains or evaluates, Keras takes the mean of the first batch over the devices of a
+    `tf.distribute` strategy, which fails where one has fewer rows. The part of one device has
+    the same shapes.
+
+    Args:
+        model: `keras.Model`, made under the strategy.
+    """
+    import tensorflow as tf
+
+    build = model._maybe_symbolic_build
+
+    def build_from_part(iterator=None, data_batch=None):
+        if iterator is not None:
+            _, _, batches = next(iter(iterator))
+            data_batch = tf.nest.map_structure(_first_part, next(batches))
+        build(data_batch=data_batch)
+
+    model._maybe_symbolic_build = build_from_part
+
+
+def _first_part(value):
+    """The part of the first device, of a value that several have."""
+    import tensorflow as tf
+
+    return value.values[0] if isinstance(value, tf.distribute.DistributedValues) else value
+
+
 def synchronize_batch_norm(model):
     """Makes every BatchNormalization of a model use the statistics of the whole batch.
 

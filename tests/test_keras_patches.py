@@ -141,7 +141,7 @@ keras = import_keras("tensorflow")
 import numpy as np
 import tensorflow as tf
 from compute.devices import tensorflow_strategy
-from compute.keras_patches import mean_over_devices, with_clipping_of_the_sum
+from compute.keras_patches import build_from_one_device, mean_over_devices, with_clipping_of_the_sum
 
 names, strategy = tensorflow_strategy("cpu:2")
 column, row = tf.TensorSpec((None, 1)), tf.TensorSpec((None,))
@@ -161,7 +161,19 @@ def gradient_of(rows, patch_loss=lambda loss: loss, optimizer_class=keras.optimi
     model.fit(dataset, verbose=0)
     return -float(model.get_weights()[0][0, 0])
 
+def error_of(patch):
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mae")
+    patch(model)
+    x = np.ones((3, 1), np.float32)  # two rows for one device, one for the other
+    try:
+        model.evaluate(tf.data.Dataset.from_tensors((x, x)), verbose=0)
+    except tf.errors.InvalidArgumentError as error:
+        return str(error)
+
 print(json.dumps([
+    [error_of(lambda model: None), error_of(build_from_one_device)],
     gradient_of([1, 1, 4]),
     gradient_of([1, 1, 4], mean_over_devices),
     gradient_of([1, 3], global_clipnorm=1.0),
@@ -173,20 +185,25 @@ print(json.dumps([
 
 @pytest.fixture(scope="module")
 def gradients():
-    """Of two devices: a loss without the patch and with it, clipping without it and with it."""
+    """Of two devices: errors, losses and clipping, each without the patch and with it."""
     process = subprocess.run([sys.executable, "-c", TWO_DEVICES], cwd=ROOT, text=True,
                              capture_output=True, timeout=300)
     assert process.returncode == 0, process.stderr[-3000:]
     return json.loads(process.stdout.splitlines()[-1])
 
 
+def test_keras_cannot_begin_with_an_uneven_batch_and_the_patch_can(gradients):
+    unpatched, patched = gradients[0]
+    assert "must have the same size" in unpatched and patched is None
+
+
 def test_keras_averages_the_means_of_devices_and_the_patch_all_rows(gradients):
-    unpatched, patched, _, _ = gradients
+    _, unpatched, patched, _, _ = gradients
     assert unpatched == pytest.approx((1 + 4) / 2)
     assert patched == pytest.approx((1 + 1 + 4) / 3)
 
 
 def test_keras_clips_each_devices_gradient_and_the_patch_their_sum(gradients):
-    _, _, unpatched, patched = gradients
+    _, _, _, unpatched, patched = gradients
     assert unpatched == pytest.approx(1 / 2 + 1)  # of 1 / 2 and 3 / 2
     assert patched == pytest.approx(1)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from compute.backend import has_gpu
-from compute.keras_patches import mean_over_devices, synchronize_batch_norm
+from compute.keras_patches import build_from_one_device, mean_over_devices, synchronize_batch_norm
 from modeling.builder import backbone_layers, build_model
 from other.focal_loss import FocalLoss, class_weights
 from runs import run_folder
@@ -58,6 +58,8 @@ def compile_model(model, setup, stage, steps_per_epoch, devices, margins=(), lr_
         jit_compile=jit_compile(options.jit),
     )
     model.optimizer.build(model.trainable_variables)
+    if devices.strategy:
+        build_from_one_device(model)
 
 
 def _stage_optimizer(model, options, stage, steps_per_epoch, lr_reductions, several_devices):
