@@ -1,13 +1,11 @@
 """Keeps libraries from reporting usage to their makers; imported before any of them.
 
-ONNX Runtime reports from its first session on, OpenVINO when it is imported (from a fork of the
-process), and NNCF when it quantizes. Nothing here needs that, and a server's network is not
-theirs to use.
+ONNX Runtime reports from its first session on, and OpenVINO when it is imported (from a fork of
+the process). Nothing here needs that, and a server's network is not theirs to use.
 """
 
 import os
 import sys
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("NNCF_CI", "1")  # the mark of NNCF's own tests, which do not report
 sys.modules.setdefault("openvino_telemetry", None)  # OpenVINO works without this module
