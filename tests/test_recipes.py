@@ -32,7 +32,7 @@ def resolved(*words, photo_count=None):
 @pytest.mark.parametrize("words, photo_count, expected", [
     (["--weights", "none"], 400, ("scratch", 30, 1.0, False, False, 1e-3)),
     ([], 400, ("fine_tuning", 13, 0.8, True, True, 1e-3)),  # 1 + 5,000 / 400, rounded
-    ([], 100, ("fine_tuning", 31, 0.8, True, True, 1e-3)),  # not 50
+    ([], 100, ("fine_tuning", 31, 0.8, True, True, 2.5e-4)),  # not 50
     ([], 5000, ("fine_tuning", 6, 0.8, True, True, 1e-3)),  # not 1
     ([], 20_001, ("fine_tuning", 5, 0.8, False, True, 1e-3)),
     (["--pooling", "gem"], 400, ("fine_tuning", 12, 0.8, False, True, 1e-3)),
@@ -47,6 +47,28 @@ def test_weights_and_photos_choose_what_nobody_gave(words, photo_count, expected
     options = resolved(*words, photo_count=photo_count)
     assert (options.recipe, options.epochs, options.layer_decay, options.linear_head,
             options.freeze_batchnorm, options.learning_rate) == expected
+
+
+@pytest.mark.parametrize("words, photo_count, expected", [
+    ([], 350, 0.875e-3),  # of 400 photos; 14 epochs of 22 steps are enough
+    ([], 20, 1e-4),  # a twentieth of them, but not below a tenth
+    (["--epochs", "4"], 400, 0.25e-3),  # 3 x 25 of 300 steps, besides the solved head
+    (["--epochs", "4", "--batch_size", "8"], 400, 0.5e-3),
+    (["--optimizer", "sgd"], 200, 0.5e-2),
+    (["--layer_decay", "1"], 200, 0.25e-3),
+    (["--recipe", "scratch", "--weights", "none"], 20, 1e-3),
+    (["--learning_rate", "0.3"], 20, 0.3),
+])
+def test_few_photos_or_steps_have_a_smaller_rate(words, photo_count, expected):
+    assert resolved(*words, photo_count=photo_count).learning_rate == pytest.approx(expected)
+
+
+def test_a_number_of_epochs_that_is_measured_has_the_rate_of_one_that_is_given():
+    for words in ([], ["--warmup_epochs", "0.5"], ["--learning_rate", "0.3"]):
+        measured = setup.with_epochs(resolved(*words, photo_count=400), 4, 400)
+        given = resolved(*words, "--epochs", "4", photo_count=400)
+        assert (measured.learning_rate, measured.warmup_epochs, measured.epochs) == (
+            given.learning_rate, given.warmup_epochs, 4)
 
 
 def test_a_run_repeats_its_recipe():

@@ -171,7 +171,6 @@ DEPENDENT_DEFAULTS = {
     "input_size": _default_input_size,
     "dropout": _default_dropout,
     "warmup_epochs": _default_warmup,
-    "learning_rate": default_learning_rate,
     "val_data": _default_validation_folder,
     "run": _default_run_name,
 }
@@ -185,7 +184,8 @@ def resolve(options, photo_count=None):
         photo_count: int, photos to train on; None where they have not been counted yet.
 
     Returns:
-        The options, with a value for every name of the recipe and in `DEPENDENT_DEFAULTS`.
+        The options, with a value for every name of the recipe and in `DEPENDENT_DEFAULTS`, and a
+        learning rate.
 
     Raises:
         InputError: options contradict each other, or a file that one names is missing.
@@ -196,23 +196,28 @@ def resolve(options, photo_count=None):
     for name, default in DEPENDENT_DEFAULTS.items():
         if getattr(options, name) is None:
             options = options._replace(**{name: default(options)})
+    if options.learning_rate is None:
+        options = options._replace(learning_rate=default_learning_rate(options, photo_count))
     options = option_checks.check(options, options.input_size)
     _check_warmup(options)
     _check_validation_folder(options)
     return with_normalization(options)
 
 
-def with_epochs(options, epochs):
-    """The options with another number of epochs, and the warm-up that goes with it.
+def with_epochs(options, epochs, photo_count):
+    """The options with another number of epochs, and the warm-up and rate that go with it.
 
     Args:
         options: resolved options of `--mode train`.
         epochs: int, 1 or more.
+        photo_count: int, photos to train on.
     """
     options = options._replace(epochs=epochs)
-    if "warmup_epochs" in options.given:
-        return options
-    return options._replace(warmup_epochs=_default_warmup(options))
+    if "warmup_epochs" not in options.given:
+        options = options._replace(warmup_epochs=_default_warmup(options))
+    if "learning_rate" not in options.given:
+        options = options._replace(learning_rate=default_learning_rate(options, photo_count))
+    return options
 
 
 def _check_warmup(options):

@@ -122,8 +122,10 @@ class Trainer:
             f"--minutes {options.minutes:g}: {epochs} epochs, at {step_seconds:.2g} s per step"
             + ("" if tuned_epochs else "; an epoch of all layers would take longer")
         )
-        self.asked_options = with_epochs(self.asked_options, epochs)
-        self.setup = dataclasses.replace(self.setup, options=with_epochs(options, epochs))
+        photo_count = len(self.setup.training.file_names)
+        self.asked_options = with_epochs(self.asked_options, epochs, photo_count)
+        options = with_epochs(options, epochs, photo_count)
+        self.setup = dataclasses.replace(self.setup, options=options)
 
     @contextlib.contextmanager
     def open_run_folder(self):
