@@ -51,7 +51,7 @@ TRAINING_OPTIONS = (
         name="learning_rate",
         type=number(0, 10, above=True),
         default=None,
-        default_text="1e-3 from pretrained weights, less below 400 images or 300 steps, half "
+        default_text="1e-3 from pretrained weights, less below 800 images or 300 steps, half "
         "without --layer_decay; from scratch 1e-3 per 16 images of --batch_size, at most 4e-3; "
         "1e-2 with sgd",
         help="peak learning rate, after the warm-up",

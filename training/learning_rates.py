@@ -7,9 +7,9 @@ FROZEN_FACTOR = 10  # on the rate: a new head has farther to go than a trained b
 
 
 # Fine-tuning with fewer photos or steps than these has a smaller rate, in proportion, but not
-# below a tenth: what the first steps at a high rate destroy, these could not teach again.
-FULL_RATE_PHOTOS, FULL_RATE_STEPS = 400, 300
-SMALLEST_FACTOR = 0.1
+# below a fifth: what the first steps at a high rate destroy, these could not teach again.
+FULL_RATE_PHOTOS, FULL_RATE_STEPS = 800, 300
+SMALLEST_FACTOR = 0.2
 
 
 def default_learning_rate(options, photo_count=None):
