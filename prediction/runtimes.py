@@ -174,8 +174,8 @@ RUNTIMES = {
         "tensorflow", "tensorflow", {"float32": "saved_model.pb"}, open_savedmodel
     ),
 }
-# The fastest on a CPU first: docs/benchmarks.md. ONNX Runtime's int8 of most networks is slower than
-# all but the SavedModel, and is offered for its size; that of EfficientNet-Lite is faster.
+# The fastest on a CPU first: docs/benchmarks.md. ONNX Runtime's int8 of most networks is slower
+# than all but the SavedModel, and is offered for its size; that of EfficientNet-Lite is faster.
 FASTEST = (
     ("openvino", "int8"),
     ("openvino", "bfloat16"),
