@@ -291,7 +291,7 @@ def test_far_outside_is_the_border_or_the_bar():
     image = np.full((20, 40, 3), 100, np.uint8)
     out = np.empty((40, 40, 3), np.uint8)
     movement = Movement(warp=Warp(scale=0.1, shift_x=0.5))
-    move_to_square(image, Preprocessing(40, fill_color=FILL), movement, out)
+    move_to_square(image, Preprocessing(40, "letterbox", FILL), movement, out)
     # Bars above and below; the picture, two pixels high now, goes on to either side.
     assert (out[:18] == FILL).all() and (out[22:] == FILL).all()
     assert (np.abs(out[19:21].astype(int) - 100) < 60).all()
@@ -304,7 +304,7 @@ def test_a_bar_on_one_side_only():
     out = np.empty((41, 41, 3), np.uint8)
     for shift, expected in ((0.25, [100]), (-0.25, FILL)):
         movement = Movement(warp=Warp(shift_x=shift))
-        move_to_square(image, Preprocessing(41, fill_color=FILL), movement, out)
+        move_to_square(image, Preprocessing(41, "letterbox", FILL), movement, out)
         assert (out[:, :9] == 100).all() if shift > 0 else (out[:, -9:] == expected).all()
 
 
@@ -324,7 +324,7 @@ def test_a_photo_reduced_by_its_decoder_keeps_its_place():
     options = Augmentation(True, True, 0.2, 30.0, 0.2, 0.0)
     for seed in range(8):
         out = np.empty((200, 200, 3), np.uint8)
-        preprocessing = Preprocessing(200, fill_color=FILL)
+        preprocessing = Preprocessing(200, "letterbox", FILL)
         stream = np.random.default_rng(seed)
         load_augmented(file.getvalue(), preprocessing, options, stream, out)
         draws = np.random.default_rng(seed).random(7)

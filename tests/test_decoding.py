@@ -514,7 +514,7 @@ def test_orientation_in_xmp_alone_does_not_count(kind, mode, options):
 
 def test_orientation_and_reduced_scale_together():
     stored = smooth(400, 800)
-    image = load(encode(stored, "JPEG", exif=exif(6)), Preprocessing(40, fill_color=FILL))
+    image = load(encode(stored, "JPEG", exif=exif(6)), Preprocessing(40, "letterbox", FILL))
     upright = Image.fromarray(UPRIGHT[6](stored)).resize((20, 40), Image.Resampling.BOX)
     assert (image[:, :10] == FILL).all() and (image[:, 30:] == FILL).all()
     assert difference(image[:, 10:30], upright).mean() < 2
@@ -526,7 +526,7 @@ def test_orientation_and_reduced_scale_together():
 def test_letterbox_wide():
     # 10 x 4 into 20: scale 2, so 8 rows from (20 - 8) / 2 = 6 on.
     picture = np.full((4, 10, 3), 50, np.uint8)
-    image = resize_to_square(picture, Preprocessing(20, fill_color=FILL))
+    image = resize_to_square(picture, Preprocessing(20, "letterbox", FILL))
     assert (image[:6] == FILL).all() and (image[14:] == FILL).all()
     assert (image[6:14] == 50).all()
 
@@ -534,14 +534,14 @@ def test_letterbox_wide():
 def test_letterbox_tall_keeps_every_edge():
     # Already 12 high: 5 columns from (12 - 5) // 2 = 3 on, and no pixel is lost.
     picture = np.random.default_rng(0).integers(0, 256, (12, 5, 3), np.uint8)
-    image = resize_to_square(picture, Preprocessing(12, fill_color=FILL))
+    image = resize_to_square(picture, Preprocessing(12, "letterbox", FILL))
     assert np.array_equal(image[:, 3:8], picture)
     assert (image[:, :3] == FILL).all() and (image[:, 8:] == FILL).all()
 
 
 def test_letterbox_of_a_square_has_no_bars():
     picture = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
-    assert np.array_equal(resize_to_square(picture, Preprocessing(9, fill_color=FILL)), picture)
+    assert np.array_equal(resize_to_square(picture, Preprocessing(9, "letterbox", FILL)), picture)
 
 
 @pytest.mark.parametrize("resize, rows", [("letterbox", slice(4, 5)), ("stretch", slice(None))])
@@ -556,7 +556,7 @@ def test_one_pixel_high(resize, rows):
 
 def test_one_pixel_wide():
     picture = np.repeat(np.arange(10, dtype=np.uint8) * 20, 100)[:, None, None].repeat(3, axis=2)
-    image = resize_to_square(picture, Preprocessing(10, fill_color=FILL))
+    image = resize_to_square(picture, Preprocessing(10, "letterbox", FILL))
     assert (image[:, 4, 0] == np.arange(10) * 20).all()
     assert (np.delete(image, 4, axis=1) == FILL).all()
 
@@ -731,7 +731,7 @@ def test_large_images_are_averaged_by_area(monkeypatch, height, width, resize):
         top, left = (height - side) // 2, (width - side) // 2
         picture = picture[top : top + side, left : left + side]
     elif resize == "letterbox":
-        rows, columns = target_size(height, width, Preprocessing(size))
+        rows, columns = target_size(height, width, Preprocessing(size, resize))
         top, left = (size - rows) // 2, (size - columns) // 2
         image = image[top : top + rows, left : left + columns]
     assert np.abs(image - area_average(picture, *image.shape[:2])).max() <= 1.5

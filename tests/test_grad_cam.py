@@ -114,7 +114,7 @@ def test_of_a_runs_best_weights(monkeypatch, tmp_path):
     """Built again from what the run folder holds."""
     model, _ = make(monkeypatch, pooling="avg", attention="cbam")
     words = ["--input_size", "32", "--attention", "cbam"]
-    resolved = parser.parse("train", words)._replace(dropout=0.2)
+    resolved = parser.parse("train", words)._replace(dropout=0.2, drop_connect=0.2)
     run_folder.create(str(tmp_path / "run"), resolved, ("a", "b", "c"), False)
     model.save_weights(tmp_path / "run" / run_folder.BEST)
     found = heat_maps(run_folder.read(str(tmp_path / "run")), IMAGES[:2], ASKED[:2])
