@@ -52,8 +52,9 @@ def test_weights_and_photos_choose_what_nobody_gave(words, photo_count, expected
 @pytest.mark.parametrize("words, photo_count, expected", [
     ([], 600, 0.75e-3),  # of 800 photos; 8 epochs of 38 steps are enough
     ([], 20, 2e-4),  # a fortieth of them, but not below a fifth
-    (["--epochs", "4"], 400, 0.25e-3),  # 3 x 25 of 300 steps, besides the solved head
-    (["--epochs", "4", "--batch_size", "8"], 400, 0.5e-3),
+    (["--epochs", "4"], 1600, 1e-3),  # 3 x 100 steps, besides the solved head
+    (["--epochs", "4", "--batch_size", "8"], 400, 0.25e-3),  # half the photos, 3 x 50 steps
+    (["--epochs", "2"], 1600, 1e-3 / 3),
     (["--optimizer", "sgd"], 200, 0.25e-2),
     (["--layer_decay", "1"], 200, 0.125e-3),
     (["--recipe", "scratch", "--weights", "none"], 20, 1e-3),

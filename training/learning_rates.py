@@ -37,7 +37,7 @@ def _fine_tuning_factor(options, photo_count):
     """float, at most 1."""
     steps_per_epoch = -(-photo_count // options.batch_size)
     steps = (options.epochs - count_frozen_epochs(options)) * steps_per_epoch
-    factor = min(1.0, photo_count / FULL_RATE_PHOTOS, steps / FULL_RATE_STEPS)
+    factor = min(1.0, photo_count / FULL_RATE_PHOTOS) * min(1.0, steps / FULL_RATE_STEPS)
     return max(SMALLEST_FACTOR, factor)
 
 
