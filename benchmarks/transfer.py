@@ -291,6 +291,7 @@ def show(results):
 def draw(results, path):
     """Accuracy over photos per class, a line per learner, with the spread over the seeds."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator
 
     from other.reporting.charts import drawing
     from other.reporting.fonts import FALLBACK
@@ -320,8 +321,9 @@ def draw(results, path):
         axes.set(xscale="log", xlabel="photos per class", ylabel="accuracy on other photos, %")
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(MultipleLocator(5))
         axes.grid(axis="y", alpha=0.3)
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, loc="upper left")
         figure.savefig(path, dpi=150)
 
 
