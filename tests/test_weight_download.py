@@ -156,11 +156,16 @@ def redirect(target):
     return answer
 
 
+def begin(handler, content):
+    """Sends what comes before a body that has the length of `content`."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+
+
 def short(content):
     def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
+        begin(handler, content)
         handler.wfile.write(content[:-10])
 
     return answer
@@ -181,9 +186,7 @@ def silent(handler):
 
 def silent_after(content):
     def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
+        begin(handler, content)
         handler.wfile.write(content[:100])
         handler.server.finish.wait(20)
 
@@ -192,9 +195,7 @@ def silent_after(content):
 
 def dripping(content):
     def answer(handler):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
+        begin(handler, content)
         for byte in content:
             try:
                 handler.wfile.write(bytes([byte]))

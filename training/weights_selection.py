@@ -37,10 +37,10 @@ class WeightsSelection(NamedTuple):
             best_accuracy: float, from 0 to 1, on the validation images.
             last_accuracy: float, from 0 to 1, on the same ones.
         """
-        from scipy.stats import binomtest
-
         if self.select != "last" or not self.images:
             return False
+        from scipy.stats import binomtest  # half a second, which --select best does not need
+
         hits = binomtest(round(best_accuracy * self.images), self.images)
         return bool(last_accuracy >= hits.proportion_ci(CONFIDENCE, method="wilson").low)
 
