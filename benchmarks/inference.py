@@ -75,7 +75,7 @@ from modeling import backbones
 from runs import run_folder
 import_keras()
 from modeling.builder import build_model
-given = parse("train", ["--backbone", {backbone!r}, "--val_data", {place!r}])
+given = parse("train", ["--backbone", {backbone!r}, "--val_data", {place!r}, "--drop_connect", "0"])
 known = backbones.find({backbone!r})
 given = given._replace(input_size=known.input_size, dropout=known.dropout)
 path = os.path.join({place!r}, "run")

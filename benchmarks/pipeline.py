@@ -80,9 +80,11 @@ def measure(source, scratch, name, rounds):
     defaults = parser.parse("train", [])
     augmentation = Augmentation(*(getattr(defaults, field) for field in Augmentation._fields))
 
+    settings = Preprocessing(SIZE, "letterbox")
+
     def ours(variation):
         batches = ImageBatches(
-            samples, len(labels), BATCH, Preprocessing(SIZE), variation, reading=Reading(WORKERS)
+            samples, len(labels), BATCH, settings, variation, reading=Reading(WORKERS)
         )
         for index in range(len(batches)):
             batches[index]

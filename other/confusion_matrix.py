@@ -191,7 +191,7 @@ def _thumbnails(answers, true, predicted):
     thumbnails = []
     for position in chosen:
         try:
-            thumbnails.append(load(answers.paths[position], Preprocessing(THUMBNAIL)))
+            thumbnails.append(load(answers.paths[position], Preprocessing(THUMBNAIL, "letterbox")))
         except ImageError:  # moved or changed since it was evaluated
             thumbnails.append(np.full((THUMBNAIL, THUMBNAIL, 3), GREY, np.uint8))
     return thumbnails

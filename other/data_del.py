@@ -27,7 +27,7 @@ from other.reporting.charts import check_output_folder, output_folder
 PAGE, TABLE = FILES = ("index.html", "findings.csv")
 FOUND = 3  # exit status where there are errors or warnings
 SHOWN = 200  # files of a kind on the page
-THUMBNAIL = Preprocessing(144)
+THUMBNAIL = Preprocessing(144, "letterbox")
 
 
 class ImageFile(NamedTuple):

@@ -1,5 +1,6 @@
 """other/data_del.py and other/data_quality/: each fault is found, once, and nothing else."""
 
+import base64
 import csv
 import io
 import json
@@ -711,6 +712,12 @@ def test_page_shows_copies_side_by_side(source):
     rows = [re.findall(r"<code>\S*/(\S+)</code>", part)
             for part in page.split('<div class="cards"')[1:]]
     assert rows == [["copy_0.jpg", "img_0.jpg"], ["copy_1.jpg", "img_1.jpg"]]
+
+
+def test_thumbnails_keep_the_proportions(tmp_path):
+    Image.fromarray(texture(1, 100, 400)).save(tmp_path / "wide.png")
+    picture = base64.b64decode(data_del._thumbnail(str(tmp_path / "wide.png")).split(",")[1])
+    assert Image.open(io.BytesIO(picture)).size == (144, 36)
 
 
 def test_notes_alone_are_no_failure(source, capsys):

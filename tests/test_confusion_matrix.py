@@ -140,11 +140,12 @@ def test_samples_of_a_pair(run, tmp_path):
     write_image(tmp_path / "7.png", (0, 0, 255), (10, 30))
     (tmp_path / "5.png").write_bytes(b"no picture")
     main(run)
-    expected = [load(str(tmp_path / name), Preprocessing(96)) for name in ("7.png", "4.png")]
+    whole = Preprocessing(96, "letterbox")
+    expected = [load(str(tmp_path / name), whole) for name in ("7.png", "4.png")]
     with Image.open(run / "confusion_matrix" / "pairs.png") as file:
         picture = np.asarray(file.convert("RGB"))
     blue = np.argwhere((picture[:, :, 2] > 200) & (picture[:, :, 0] < 60))
-    assert len(blue) > 32 * 96 * 0.8  # a third of a thumbnail, drawn at its own size
+    assert 32 * 96 * 0.8 < len(blue) < 32 * 96 * 1.2  # a third of a thumbnail, drawn at its own size
     answers = tool._read(str(run), LABELS)
     found = tool._thumbnails(answers, 1, 0)
     assert len(found) == 3

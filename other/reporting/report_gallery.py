@@ -96,7 +96,7 @@ def doubtful(suspects, answers):
     samples, class_names, probabilities, *_ = answers
     cards = []
     for suspect in suspects[:MOST_SUSPECTS]:
-        image = _load(samples, suspect.position, Preprocessing(THUMBNAIL))
+        image = _load(samples, suspect.position, Preprocessing(THUMBNAIL, "letterbox"))
         class_id = samples.class_ids[suspect.position]
         cards.append(
             {
