@@ -26,9 +26,11 @@ fastai  Chapter 5 of "Deep Learning for Coders with fastai and PyTorch" and the 
         then one cycle. Resized to 300, not 460 as in the book, because a processor augments these
         in a third of the time; `to_channelslast` is faster, too. Tests on the center crop.
 keras   The guide "Transfer learning & fine-tuning" at keras.io: `image_dataset_from_directory`,
-        flips and rotations, dropout 0.2, the base model in inference mode; first its head with Adam
-        at 1e-3, then everything at 1e-5. The guide trains the head for twice as many epochs as
-        everything, which takes about as long: half of the minutes each.
+        flips and rotations, dropout 0.2, the base model in inference mode (its batch normalization
+        layers are frozen for that: `fit` passes training=True over the guide's training=False,
+        keras-team/keras#20285); first its head with Adam at 1e-3, then everything at 1e-5. The
+        guide trains the head for twice as many epochs as everything, which takes about as long:
+        half of the minutes each.
 
 Reading the weights, building the network, measuring how many epochs fit and training count towards
 the minutes; imports and the test photos don't. timm's epoch of warm-up is measured, fastai's first
@@ -349,6 +351,9 @@ def train_keras(split, options):
         began = time.perf_counter()
         for rate, part in ((1e-3, 0.5), (1e-5, 1.0)):
             base_model.trainable = part == 1.0
+            for layer in base_model.layers:  # `fit` overrules training=False (keras #20285)
+                if isinstance(layer, layers.BatchNormalization):
+                    layer.trainable = False
             model.compile(
                 optimizer=keras.optimizers.Adam(rate),
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -402,7 +407,7 @@ def keras_lite0(path):
     from efficientnet.torch_files import read_tensors
 
     inputs = keras.Input((SIZE, SIZE, 3))
-    model = keras.Model(inputs, efficientnet(inputs, "EfficientNetLite0"))
+    model = keras.Model(inputs, efficientnet(inputs, "EfficientNetLite0", drop_connect=0.0))
     with open(path, "rb") as file:
         tensors = read_tensors(file.read(), path)
     arrays = iter([tensors[name] for name in tensors if not name.endswith("num_batches_tracked")])

@@ -715,7 +715,7 @@ def test_page_shows_copies_side_by_side(source):
 
 
 def test_thumbnails_keep_the_proportions(tmp_path):
-    Image.fromarray(texture(1, 100, 400)).save(tmp_path / "wide.png")
+    Image.fromarray(texture(1, 400, 100)).save(tmp_path / "wide.png")
     picture = base64.b64decode(data_del._thumbnail(str(tmp_path / "wide.png")).split(",")[1])
     assert Image.open(io.BytesIO(picture)).size == (144, 36)
 
