@@ -13,6 +13,8 @@ default     `train` as it is, in a process of its own, with a tenth of its photo
 budget      the same with --minutes
 linear      logistic regression on the frozen features of all its photos and their mirrored copies
 prototypes  the nearest class mean of these features, by cosine
+head_linear, head_prototype, head_neighbours
+            what `train --head` solves on the same features, of all its photos
 keras, timm, fastai
             `benchmarks/transfer_peers.py` with the same weights, in --minutes; timm and fastai
             with the Python that has their packages
@@ -128,7 +130,7 @@ def name_of(learner, asked):
 
 def learn(learner, split, seed, asked):
     """Trains and judges: dict of accuracy, predictions, true class ids, seconds."""
-    if learner in ("linear", "prototypes"):
+    if learner in ("linear", "prototypes") or learner.startswith("head_"):
         result = judge_features(learner, split, asked)
     elif learner in ("default", "budget"):
         result = run_train(learner, split, seed, asked)
@@ -157,11 +159,37 @@ def judge_features(learner, split, asked):
             Cs=[0.03, 0.3], cv=3, scoring="accuracy", l1_ratios=(0,), use_legacy_attributes=False
         ).fit(learned, class_ids)
         predictions = regression.predict(judged)
+    elif learner.startswith("head_"):
+        predictions = solve_head(learner.removeprefix("head_"), split, judged)
     else:
         means = np.stack([learned[class_ids == one].mean(0) for one in np.unique(class_ids)])
         norms = [np.linalg.norm(rows, axis=1, keepdims=True) for rows in (means, judged)]
         predictions = (judged / norms[1] @ (means / norms[0]).T).argmax(1)
     return {"predictions": predictions.tolist(), "seconds": time.monotonic() - started_at}
+
+
+def solve_head(head, split, judged):
+    """int (M,), what a head of `train --head` predicts for rows of features."""
+    from scipy.special import softmax
+
+    from common.nearest import unit_rows
+    from config import parser
+    from training import solved_heads
+
+    rows = np.stack([FEATURES[path] for path, _ in split["train"]])
+    features = np.concatenate([rows[:, 0], rows[:, 1]])
+    class_ids = np.tile([class_id for _, class_id in split["train"]], 2)
+    options = parser.parse("train", ["--head", head])._replace(neighbour_count=len(features))
+    ones = np.ones(len(features), np.float32)
+    class_count = len(split["classes"])
+    solution = solved_heads.solve(options, (features, class_ids, ones), class_count)
+    if head != "linear":
+        judged = unit_rows(judged)
+    if head == "neighbours":
+        kernel, bias = solution["neighbours"]
+        return (softmax(judged @ kernel + bias, axis=1) @ solution["predictions"][0]).argmax(1)
+    kernel, bias = solution["predictions"]
+    return (judged @ kernel + bias).argmax(axis=1)
 
 
 def compute_features(paths, backbone):

@@ -147,6 +147,13 @@ DATA_OPTIONS = (
         group="Data",
     ),
     Option(
+        name="unit_length",
+        type=YES_NO,
+        default=False,
+        help="divide the features of each photo by their Euclidean length",
+        group="Data",
+    ),
+    Option(
         name="image",
         type=PATH,
         default=None,

@@ -30,9 +30,11 @@ class TrainOptions(NamedTuple):
     block_attention: Literal["se", "cbam", "none"]
     pooling: Literal["avg", "max", "gem", "bilinear", "compact_bilinear"]
     bilinear_dim: int | None
+    head: Literal["linear", "prototype", "neighbours"] | None
+    neighbour_count: int | None
     norm: Literal["batch", "group"]
     normalize: str | tuple[float, ...] | None
-    recipe: Literal["auto", "fine_tuning", "linear", "scratch"]
+    recipe: Literal["auto", "fine_tuning", "solved", "scratch"]
     minutes: float
     batch_size: int
     epochs: int | None
@@ -87,6 +89,25 @@ class TrainOptions(NamedTuple):
     force: bool
     checkpoint_minutes: float
     keep: int
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
+class AddClassOptions(NamedTuple):
+    """`--mode add_class`: add a class to a run, or remove one, and keep its network."""
+
+    run: str
+    save_dir: str
+    name: str
+    data: str | None
+    remove: bool
+    new_run: str | None
+    overwrite: bool
+    log_dir: str
+    batch_size: int
+    workers: int
     json: bool
     config: str | None
     debug: bool
@@ -216,6 +237,45 @@ class FetchWeightsOptions(NamedTuple):
 
     backbone: str
     weights_url: str | None
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
+class EmbedOptions(NamedTuple):
+    """`--mode embed`: write the features of photos to a file."""
+
+    data: str
+    backbone: str
+    weights: str
+    input_size: int | None
+    run: str | None
+    save_dir: str
+    batch_size: int
+    workers: int
+    unit_length: bool
+    target: str
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
+class SimilarOptions(NamedTuple):
+    """`--mode similar`: find the photos that look most like others."""
+
+    image: tuple[str, ...]
+    data: str
+    top_k: int | None
+    backbone: str
+    weights: str
+    input_size: int | None
+    run: str | None
+    save_dir: str
+    batch_size: int
+    workers: int
+    target: str
     json: bool
     config: str | None
     debug: bool
@@ -364,6 +424,7 @@ class ReportOptions(NamedTuple):
     batch_size: int
     run: str
     save_dir: str
+    robustness: bool
     target: str | None
     json: bool
     config: str | None
@@ -378,6 +439,21 @@ class RelabelOptions(NamedTuple):
     save_dir: str
     csv: str
     dry_run: bool
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
+class DriftOptions(NamedTuple):
+    """`--mode drift`: test whether new photos differ from those that a run was validated with."""
+
+    run: str
+    data: str
+    workers: int
+    batch_size: int
+    save_dir: str
+    target: str
     json: bool
     config: str | None
     debug: bool
@@ -451,6 +527,7 @@ class DemoDataOptions(NamedTuple):
 
 OPTION_CLASSES = {
     "train": TrainOptions,
+    "add_class": AddClassOptions,
     "eval": EvalOptions,
     "predict": PredictOptions,
     "save_pb": SavePbOptions,
@@ -459,6 +536,8 @@ OPTION_CLASSES = {
     "serve": ServeOptions,
     "backbones": BackbonesOptions,
     "fetch_weights": FetchWeightsOptions,
+    "embed": EmbedOptions,
+    "similar": SimilarOptions,
     "preview": PreviewOptions,
     "dir2txt": Dir2txtOptions,
     "txt2dir": Txt2dirOptions,
@@ -469,6 +548,7 @@ OPTION_CLASSES = {
     "clean": CleanOptions,
     "report": ReportOptions,
     "relabel": RelabelOptions,
+    "drift": DriftOptions,
     "compare": CompareOptions,
     "calibrate": CalibrateOptions,
     "doctor": DoctorOptions,

@@ -115,6 +115,27 @@ MODEL_OPTIONS = (
         saved=True,
     ),
     Option(
+        name="head",
+        type=choice("linear", "prototype", "neighbours"),
+        default=None,
+        default_text="a linear layer that learns with the network",
+        help="solve the head on the features of the frozen backbone, without gradient descent: "
+        "logistic regression (linear), or votes by the cosine to the mean of each class "
+        "(prototype) or to each training image (neighbours)",
+        group="Model",
+        saved=True,
+    ),
+    Option(
+        name="neighbour_count",
+        type=whole(1, 1_000_000),
+        default=None,
+        default_text="all training images and their mirror images, at most 20,000",
+        unit="images",
+        help="images that --head neighbours keeps in the model",
+        group="Model",
+        saved=True,
+    ),
+    Option(
         name="norm",
         type=choice("batch", "group"),
         default="batch",

@@ -50,6 +50,16 @@ _LABELLED_SOURCE = {
     "help": "labelled images: a folder with one subfolder per class, or of images with label "
     "files, or a CSV with the columns path and label",
 }
+_PHOTOS = {
+    "type": IMAGE_DATA,
+    "help": "photos: a folder with all folders in it, or a CSV with the columns path and label",
+}
+# Which network computes features, and how
+_FEATURES = (*("backbone", "weights", "input_size", "run", "save_dir", "batch_size", "workers"),)
+_FEATURE_OVERRIDES = {
+    "batch_size": _BATCH_OF_MODEL,
+    "run": {"help": "run whose network computes the features", "default_text": "--backbone"},
+}
 _WITHOUT_BACKBONE = {"default": 224, "default_text": ""}
 
 MODES = {
@@ -77,6 +87,8 @@ MODES = {
             "block_attention",
             "pooling",
             "bilinear_dim",
+            "head",
+            "neighbour_count",
             "norm",
             "normalize",
             "recipe",
@@ -130,6 +142,21 @@ MODES = {
                 "default_text": "BACKBONE-DATE-TIME",
             }
         },
+    ),
+    "add_class": Mode(
+        module="other.add_class",
+        summary="add a class to a run, or remove one, and keep its network",
+        options=(
+            *("run", "save_dir", "name", "data", "remove", "new_run", "overwrite", "log_dir"),
+            *("batch_size", "workers"),
+            *_COMMON,
+        ),
+        overrides={
+            "run": {"help": "run whose network is taken"},
+            "data": _PHOTOS,
+            "batch_size": _BATCH_OF_MODEL,
+        },
+        required=("run", "name"),
     ),
     "eval": Mode(
         module="eval",
@@ -267,6 +294,43 @@ MODES = {
         options=("backbone", "weights_url", *_COMMON),
         overrides={"backbone": {"help": "backbone whose ImageNet weights are downloaded"}},
     ),
+    "embed": Mode(
+        module="other.embed",
+        summary="write the features of photos to a file",
+        options=("data", *_FEATURES, "unit_length", "target", *_COMMON),
+        overrides={
+            "data": _PHOTOS,
+            **_FEATURE_OVERRIDES,
+            "target": {
+                "type": PATH,
+                "default": "features.npz",
+                "help": "file of features to write (.npz), with a table of the photos beside it; "
+                "one that exists is brought up to date",
+            },
+        },
+        required=("data",),
+    ),
+    "similar": Mode(
+        module="other.similar",
+        summary="find the photos that look most like others",
+        options=("image", "data", "top_k", *_FEATURES, "target", *_COMMON),
+        overrides={
+            "data": {
+                **_PHOTOS,
+                "help": _PHOTOS["help"] + ", or a file of features of --mode embed",
+            },
+            "top_k": {
+                "help": "number of photos to show for each image",
+                "default_text": "10, or all if there are fewer",
+            },
+            **_FEATURE_OVERRIDES,
+            "target": {
+                "default": "similar",
+                "help": "output folder for the page and the features of --data",
+            },
+        },
+        required=("data", "image"),
+    ),
     "preview": Mode(
         module="other.preview",
         summary="draw a batch of training images as the model sees them",
@@ -389,7 +453,10 @@ MODES = {
     "report": Mode(
         module="other.report",
         summary="write a page about a run: scores, errors, doubtful labels",
-        options=("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
+        options=(
+            *("data", "workers", "batch_size", "run", "save_dir", "robustness", "target"),
+            *_COMMON,
+        ),
         overrides={
             "batch_size": _BATCH_OF_MODEL,
             "target": {
@@ -411,6 +478,17 @@ MODES = {
             }
         },
         required=("run", "csv"),
+    ),
+    "drift": Mode(
+        module="other.drift",
+        summary="test whether new photos differ from those that a run was validated with",
+        options=("run", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
+        overrides={
+            "data": {**_PHOTOS, "help": "new " + _PHOTOS["help"]},
+            "batch_size": _BATCH_OF_MODEL,
+            "target": {"default": "drift", "help": "output folder for the page and the table"},
+        },
+        required=("run", "data"),
     ),
     "compare": Mode(
         module="other.compare",

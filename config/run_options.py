@@ -6,12 +6,14 @@
 from config.options import Option
 from config.value_types import (
     ADDRESS,
+    CLASS_NAME,
     DEVICES,
     FOLDER,
     FORMATS,
     PATH,
     QUANTIZE,
     RUN,
+    RUN_NAME,
     SCORE_NAME,
     YES_NO,
     choice,
@@ -86,6 +88,22 @@ DEVICE_OPTIONS = (
 
 
 RUN_OPTIONS = (
+    Option(name="name", type=CLASS_NAME, default=None, help="name of the class", group="Run"),
+    Option(
+        name="remove",
+        type=YES_NO,
+        default=False,
+        help="remove the class --name instead of adding it",
+        group="Run",
+    ),
+    Option(
+        name="new_run",
+        type=RUN_NAME,
+        default=None,
+        default_text="RUN-with-NAME, or RUN-without-NAME",
+        help="name of the new run",
+        group="Run",
+    ),
     Option(
         name="run", type=RUN, default=None, help="run or exported model", group="Run", saved=True
     ),
@@ -225,6 +243,14 @@ OUTPUT_OPTIONS = (
         default=0.95,
         unit="fraction",
         help="target precision: correct predictions among those that are not rejected as unknown",
+        group="Output",
+    ),
+    Option(
+        name="robustness",
+        type=YES_NO,
+        default=False,
+        help="measure the accuracy on blurred, noisy, dark, compressed and rotated photos, too, "
+        "which takes 25 times as long",
         group="Output",
     ),
     Option(

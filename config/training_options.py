@@ -9,11 +9,11 @@ from config.value_types import YES_NO, choice, number, whole
 TRAINING_OPTIONS = (
     Option(
         name="recipe",
-        type=choice("auto", "fine_tuning", "linear", "scratch"),
+        type=choice("auto", "fine_tuning", "solved", "scratch"),
         default="auto",
         help="defaults of the other training options: from pretrained weights the linear head "
-        "first and then all layers (fine_tuning), that head alone (linear), or all from random "
-        "weights (scratch); auto chooses by --weights and the number of images",
+        "first and then all layers (fine_tuning), all from random weights (scratch), or only the "
+        "head of a frozen backbone (solved), as --head does; auto chooses by --head and --weights",
         group="Training",
         saved=True,
     ),

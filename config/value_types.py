@@ -240,6 +240,9 @@ RUN_NAME = OptionType(
     metavar="NAME",
     allowed_in_help=False,
 )
+CLASS_NAME = OptionType(
+    convert=_not_empty, allowed="the name of a class", metavar="NAME", allowed_in_help=False
+)
 SCORE_NAME = OptionType(
     convert=_folder_name, allowed="a short name such as test", metavar="NAME", allowed_in_help=False
 )

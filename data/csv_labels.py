@@ -5,7 +5,7 @@ import io
 import os
 
 from common.errors import InputError
-from data.image_files import is_image
+from data.image_files import is_image, walk_images
 from data.samples import NamedImages
 
 COLUMNS = ["path", "label"]
@@ -47,6 +47,31 @@ def read_csv(path):
     if not images.file_names:
         raise InputError(f"{path}: has no line but the header")
     return images
+
+
+def list_photos(source, option="--source"):
+    """The paths of images, whatever their classes.
+
+    Args:
+        source: str, a folder with all folders in it, labelled or not, or a CSV.
+        option: str, what errors call it.
+
+    Returns:
+        list of str.
+
+    Raises:
+        InputError: as of `read_csv` and `walk_images`.
+
+    Example:
+
+    ```python
+    list_photos("photos.csv")  # ["photos/glass/1.jpg", "photos/metal/2.jpg"]
+    ```
+    """
+    if os.path.isfile(source):
+        folder, file_names, _ = read_csv(source)
+        return [os.path.join(folder, file_name) for file_name in file_names]
+    return walk_images(source, option)
 
 
 def _existing_file(folder, file_name, location):

@@ -28,6 +28,10 @@ class Architecture(NamedTuple):
         normalize: six floats in pixel values 0-255, the means and then the standard
             deviations of red, green and blue, which scale the input; None is the scaling
             that the backbone's published weights were trained with.
+        head: str, what turns features into probabilities: "linear" (None is the same) for a
+            linear layer, "prototype" for one behind features of unit length, "neighbours" for a
+            layer of photos behind these, whose votes the linear layer adds up.
+        neighbour_count: int, photos in the layer of "neighbours", else None.
 
     Example:
         >>> Architecture("EfficientNetB0", 224)._replace(pooling="gem").pooling
@@ -44,3 +48,5 @@ class Architecture(NamedTuple):
     bilinear_dim: int | None = None
     norm: str = "batch"
     normalize: tuple | None = None
+    head: str | None = None
+    neighbour_count: int | None = None

@@ -12,8 +12,9 @@ from efficientnet import VARIANTS, lite_packages
 from efficientnet.model import efficientnet
 from Groupnormalization import to_group_normalization
 from modeling import backbones, weight_download, weight_files
-from modeling.layer_names import HEAD_LAYERS, PREDICTIONS, SQUEEZE_LAYERS
+from modeling.layer_names import HEAD_LAYERS, NEIGHBOURS, PREDICTIONS, SQUEEZE_LAYERS, UNIT_LENGTH
 
+COSINE_HEADS = ("prototype", "neighbours")
 MAX_HEAD_PARAMETERS = 100_000_000  # a file of 400 MB for the head alone
 
 
@@ -53,8 +54,7 @@ def build_model(architecture, classes, weights="none"):
     x = _pool(x, architecture.pooling, architecture.bilinear_dim, classes)
     if architecture.dropout > 0:
         x = layers.Dropout(architecture.dropout, name="top_dropout")(x)
-    # float32 whatever the policy: probabilities that differ by less than 2^-8 must stay apart.
-    outputs = layers.Dense(classes, activation="softmax", dtype="float32", name=PREDICTIONS)(x)
+    outputs = _probabilities(x, architecture, classes)
     model_name = re.sub("[^A-Za-z0-9]+", "_", architecture.backbone)  # a preset can be a path
     model = keras.Model(inputs, outputs, name=model_name)
     _load_weights(model, architecture.backbone, weights)
@@ -148,6 +148,21 @@ def _pool(x, pooling, bilinear_dim, classes):
     if bilinear_dim:
         x = layers.Conv2D(bilinear_dim, 1, name="bilinear_conv")(x)
     return BilinearPooling(name="pool")(x)
+
+
+def _probabilities(x, architecture, classes):
+    """Features (B, D) as probabilities (B, C), by one of the heads."""
+    # float32 whatever the policy: probabilities that differ by less than 2^-8 must stay apart.
+    settings = {"dtype": "float32", "name": PREDICTIONS}
+    if architecture.head not in COSINE_HEADS:
+        return layers.Dense(classes, activation="softmax", **settings)(x)
+    x = layers.UnitNormalization(dtype="float32", name=UNIT_LENGTH)(x)
+    if architecture.head == "prototype":
+        return layers.Dense(classes, activation="softmax", **settings)(x)
+    votes = layers.Dense(
+        architecture.neighbour_count, activation="softmax", dtype="float32", name=NEIGHBOURS
+    )(x)
+    return layers.Dense(classes, use_bias=False, **settings)(votes)
 
 
 def _power_of_two_below(number):

@@ -14,10 +14,9 @@ from common.errors import ImageError, InputError, first_ten
 from common.files import write_text
 from common.write_errors import write_error
 from config.mode_options import MeanStdOptions
-from data.csv_labels import read_csv
+from data.csv_labels import list_photos
 from data.decoding import decode, load
 from data.geometry import Preprocessing
-from data.image_files import walk_images
 
 SLICE = 16  # images per task, so that handing them to a thread costs little
 FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded at their full size
@@ -25,7 +24,7 @@ FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded a
 
 def main(options: MeanStdOptions):
     """`--mode mean_std`."""
-    image_paths = _find_images(options.source)
+    image_paths = list_photos(options.source)
     _check_target(options.target)
     size = FULL_SIZE if options.original else options.input_size
     preprocessing = Preprocessing(size, options.resize, options.fill_color)
@@ -35,14 +34,6 @@ def main(options: MeanStdOptions):
     result = _result(moments, errors, len(image_paths), options)
     _write(options.target, result)
     console.show({**result, "target": options.target}, _text, options.json)
-
-
-def _find_images(source):
-    """The paths of the images of a folder, labelled or not, or of a CSV."""
-    if os.path.isfile(source):
-        folder, file_names, _ = read_csv(source)
-        return [os.path.join(folder, file_name) for file_name in file_names]
-    return walk_images(source)
 
 
 def _check_target(target):

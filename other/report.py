@@ -18,7 +18,7 @@ from config.mode_options import ReportOptions
 from data.labelled_data import read_labelled
 from data.samples import text_file_name
 from eval import TOP_K
-from evaluation import intervals, label_errors
+from evaluation import intervals, label_errors, robustness
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
 from evaluation.scores import measure
@@ -129,6 +129,7 @@ def _page_values(report, options, table_path):
     return {
         **measured,
         **_epochs(report.epoch_rows, run),
+        **_robustness(report, measured["scores"]["accuracy"].value, options),
         "warnings": _warnings(answers, run, measured["scores"]["accuracy"], report.training.seen),
         "mistakes": mistakes,
         "explained": explained,
@@ -148,6 +149,7 @@ def _page_values(report, options, table_path):
         "fingerprint": provenance.fingerprint(
             answers.samples, answers.class_names, options.workers
         ),
+        "strengths": robustness.STRENGTHS,
         "percent": "{:.1%}".format,
         "number": "{:,}".format,
     }
@@ -165,6 +167,7 @@ def _summary(report, page_values):
         "images": len(report.answers.samples.file_names),
         "scores": {name: score._asdict() for name, score in page_values["scores"].items()},
         "expected_calibration_error": page_values["ece"],
+        **({"robustness": page_values["robustness"]} if page_values["robustness"] else {}),
         "suspects": len(report.suspects),
         "undecodable": [str(error) for error in report.answers.errors.values()],
     }
@@ -218,6 +221,18 @@ def _epochs(rows, run):
     with drawing(fonts.FALLBACK):
         curves = report_charts.learning_curves(rows, kept_index)
     return {"epochs": len(rows), "kept": rows[kept_index], "curves": curves}
+
+
+def _robustness(report, accuracy, options):
+    """The page's values about images that are made worse."""
+    if not options.robustness:
+        return {"robustness": None, "robustness_chart": None}
+    table = robustness.measure(
+        report.classifier, report.answers.samples, options.batch_size, options.workers
+    )
+    with drawing(fonts.FALLBACK):
+        chart = report_charts.robustness(table, accuracy)
+    return {"robustness": table, "robustness_chart": chart}
 
 
 def with_intervals(measured, matrix, images, top_k):
@@ -364,6 +379,9 @@ def _text(result):
     if result["expected_calibration_error"] is not None:
         text_lines.append(f"{'calibration error':<20}  {result['expected_calibration_error']:.4f}")
     text_lines.append(f"{'doubtful labels':<20}  {result['suspects']:,}")
+    for kind, accuracies in result.get("robustness", {}).items():
+        numbers = "  ".join(f"{accuracy:.3f}" for accuracy in accuracies)
+        text_lines.append(f"accuracy with {kind:<9} {numbers}  (from weak to strong)")
     text_lines += [f"no answer, counts as wrong: {line}" for line in result["undecodable"]]
     text_lines += [f"page: {result['html']}", f"table of the doubtful labels: {result['csv']}"]
     return "\n".join(text_lines)

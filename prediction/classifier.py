@@ -2,13 +2,11 @@
 
 import contextlib
 import os
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from common.console import say
-from common.errors import ImageError, InputError
+from common.errors import InputError
 from common.files import checksum
 from compute.backend import import_keras
 from compute.devices import predict_over, tensorflow_strategy
@@ -16,11 +14,11 @@ from data.decoding import load
 from prediction import calibration
 from prediction.exported_model import check_files, open_model, parse_description, read_description
 from prediction.loading import best_model, run_calibration
+from prediction.streaming import stream
 from prediction.tta import views
 from runs import run_folder
 
 TOP_K = 3
-AHEAD = 3  # batches that decoding may be ahead of the model
 
 
 class Classifier:
@@ -213,34 +211,7 @@ class Classifier:
             (path, answer) in the order of `paths`: float32 (C,) probabilities, or the
             ImageError of an image that cannot be decoded.
         """
-        remaining = iter(paths)
-        pool = ThreadPoolExecutor(workers)
-        try:
-            waiting = deque()
-            while True:
-                for path in remaining:
-                    waiting.append((path, pool.submit(self._decode, path)))
-                    if len(waiting) >= AHEAD * batch_size:
-                        break
-                if not waiting:
-                    return
-                batch = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                answers = self._answer([future.result() for _, future in batch])
-                yield from zip([path for path, _ in batch], answers)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _decode(self, path):
-        try:
-            return load(path, self.preprocessing)
-        except ImageError as error:
-            return error
-
-    def _answer(self, decoded):
-        """Replaces images by their probabilities, and leaves errors as they are."""
-        images = [image for image in decoded if not isinstance(image, ImageError)]
-        rows = iter(self.probabilities(np.stack(images)) if images else ())
-        return [image if isinstance(image, ImageError) else next(rows) for image in decoded]
+        yield from stream(paths, self.preprocessing, self.probabilities, batch_size, workers)
 
 
 def check_top_k(top_k, classes, default):

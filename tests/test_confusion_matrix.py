@@ -145,7 +145,7 @@ def test_samples_of_a_pair(run, tmp_path):
     with Image.open(run / "confusion_matrix" / "pairs.png") as file:
         picture = np.asarray(file.convert("RGB"))
     blue = np.argwhere((picture[:, :, 2] > 200) & (picture[:, :, 0] < 60))
-    assert 32 * 96 * 0.8 < len(blue) < 32 * 96 * 1.2  # a third of a thumbnail, drawn at its own size
+    assert 32 * 96 * 0.8 < len(blue) < 32 * 96 * 1.2  # a third of it, at its own size
     answers = tool._read(str(run), LABELS)
     found = tool._thumbnails(answers, 1, 0)
     assert len(found) == 3

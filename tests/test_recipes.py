@@ -39,7 +39,8 @@ def resolved(*words, photo_count=None):
     (["--attention", "cbam"], 400, ("fine_tuning", 12, 0.8, False, True, 5e-4)),
     (["--devices", "cpu:2"], 400, ("fine_tuning", 12, 0.8, False, True, 5e-4)),
     (["--recipe", "scratch"], 400, ("scratch", 30, 1.0, False, False, 5e-4)),
-    (["--recipe", "linear"], 400, ("linear", 1, 1.0, True, True, 5e-4)),
+    (["--head", "linear"], 400, ("solved", 1, 1.0, True, True, 5e-4)),
+    (["--recipe", "solved"], 400, ("solved", 1, 1.0, True, True, 5e-4)),
     (["--epochs", "3", "--layer_decay", "1", "--linear_head", "no", "--freeze_batchnorm", "no",
       "--learning_rate", "0.1"], 400, ("fine_tuning", 3, 1.0, False, False, 0.1)),
 ])
@@ -85,7 +86,7 @@ def test_the_stages_of_a_recipe():
     both = resolved("--epochs", "4", "--freeze_epochs", "2")
     assert [tuple(stage) for stage in list_stages(both)] == [
         (0, 1, True, True), (1, 2, True, False), (2, 4, False, False)]
-    assert [tuple(stage) for stage in list_stages(resolved("--recipe", "linear"))] == [
+    assert [tuple(stage) for stage in list_stages(resolved("--head", "linear"))] == [
         (0, 1, True, True)]
 
 
@@ -219,7 +220,7 @@ def layer_arrays(run_path):
 @pytest.mark.training
 def test_the_first_epoch_is_the_linear_head(pretrained, tmp_path):
     """Only the head differs from the start, and it is the solution on the backbone's features."""
-    found, weights = pretrained("--recipe", "linear", "--horizontal_flip", "no")
+    found, weights = pretrained("--head", "linear", "--horizontal_flip", "no")
     before, after = weight_files.read(weights), layer_arrays(found["run"])
     for name in before.keys() - {"predictions"}:
         for one, two in zip(before[name], after[name]):
@@ -240,7 +241,9 @@ def test_the_first_epoch_is_the_linear_head(pretrained, tmp_path):
     class_ids = np.array([int((tmp_path / "train" / name).with_suffix(".txt").read_text()
                               .split(",")[1]) for name in names])
     features = body.predict(images, verbose=0)
-    expected = linear_head.solve(features, class_ids, np.ones(len(names), np.float32), 3)
+    penalty_c = linear_head.choose_penalty(features, class_ids)
+    ones = np.ones(len(names), np.float32)
+    expected = linear_head.solve(features, class_ids, ones, 3, penalty_c=penalty_c)
     for one, two in zip(after["predictions"], expected):
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
 
@@ -268,7 +271,7 @@ def test_mirrored_copies_are_features_too(few_blocks, pretrained, tmp_path, monk
 
     monkeypatch.setattr(fine_tuning.FeatureBatches, "rows", remember)
     for word in ("yes", "no"):
-        pretrained("--recipe", "linear", "--horizontal_flip", word, name=f"flip_{word}")
+        pretrained("--head", "linear", "--horizontal_flip", word, name=f"flip_{word}")
     (both, ids, weights), (plain, *_) = rows
     assert len(both) == len(ids) == len(weights) == 2 * len(plain) == 36
     np.testing.assert_array_equal(both[:18], plain)

@@ -20,7 +20,7 @@ from common.errors import ImageError, InputError
 from config import parser
 from data.geometry import Preprocessing
 from data.samples import read_samples, write_sample
-from evaluation import intervals, label_errors
+from evaluation import intervals, label_errors, robustness
 from evaluation.intervals import macro_precision
 from other.reporting import report_gallery
 from prediction.classifier import Classifier
@@ -418,3 +418,19 @@ def test_images_without_margins_are_named(tmp_path, monkeypatch):
     write_margins(str(path), 1, np.ones(4, np.float16))
     assert report(monkeypatch, path, data, answers(8)) == 0
     assert "Nothing is said of" not in " ".join((path / "report.html").read_text().split())
+
+
+# --- robustness -----------------------------------------------------------------------
+
+def test_robustness_on_request(made, tmp_path, monkeypatch, capfd):
+    found = {kind: [0.9 - 0.1 * position for position in range(5)]
+             for kind in robustness.STRENGTHS}
+    monkeypatch.setattr(robustness, "measure", lambda *arguments: found)
+    words = ("--robustness", "--target", tmp_path / "r.html", "--json")
+    assert report(monkeypatch, made.path, made.data, made.rows, *words) == 0
+    assert json.loads(capfd.readouterr().out)["robustness"] == found
+    header, *rows = Page(tmp_path / "r.html").tables["robustness"]
+    assert len(header) == 6 and [row[0] for row in rows] == list(found)
+    for row in rows:
+        assert percents(row[1:]) == [[0.9], [0.8], [0.7], [0.6], [0.5]]
+    assert "robustness" not in made.page.tables

@@ -28,9 +28,9 @@ def check(options, input_size):
     """
     _check_backbone(options, input_size)
     _check_head(options)
+    _check_solved_head(options)
     _check_batches(options)
     _check_epochs(options)
-    _check_linear_head(options)
     _check_mirror(options)
     return _check_cached_features(options) if options.cache_features else options
 
@@ -151,13 +151,31 @@ def _check_mirror(options):
         )
 
 
-def _check_linear_head(options):
+def _check_solved_head(options):
     if options.linear_head and not can_solve_head(options):
+        option = f"--head: {options.head}" if options.head else "--linear_head: yes"
         raise InputError(
-            "--linear_head: yes needs --attention none, --pooling "
+            f"{option} needs --attention none, --pooling "
             f"{' or '.join(SOLVABLE_POOLING)} and one device, not --attention "
             f"{options.attention} with --pooling {options.pooling}; --freeze_epochs trains any head"
         )
+    if options.neighbour_count and options.head != "neighbours":
+        raise InputError(
+            f"--neighbour_count: {options.neighbour_count} has no effect without --head neighbours"
+        )
+    if not options.head:
+        return
+    if options.recipe != "solved":
+        raise InputError(
+            f"--head: {options.head} is solved on a frozen backbone and not trained; leave out "
+            f"--recipe {options.recipe}"
+        )
+    for name in ("epochs", "minutes", "freeze_epochs"):
+        if name in options.given and getattr(options, name) > (1 if name == "epochs" else 0):
+            raise InputError(
+                f"--{name}: {getattr(options, name):g} has no effect with --head {options.head}, "
+                "which is solved in one pass over the images"
+            )
 
 
 def _check_cached_features(options):

@@ -19,7 +19,7 @@ class Recipe(NamedTuple):
     """Values for the options of `--mode train` that were not given.
 
     Attributes:
-        name: str, "fine_tuning", "linear" or "scratch".
+        name: str, "fine_tuning", "solved" or "scratch".
         settings: dict of option name -> value.
     """
 
@@ -44,6 +44,7 @@ def choose(options, photo_count=None):
     name = options.recipe
     if name == "auto":
         name = "scratch" if options.weights == "none" else "fine_tuning"
+        name = "solved" if options.head else name
     return Recipe(name, SETTINGS[name](options, photo_count))
 
 
@@ -72,8 +73,13 @@ def _fine_tuning(options, photo_count):
     }
 
 
-def _linear(options, photo_count):
+def _solved(options, photo_count):
+    places = (photo_count or 0) * (2 if options.horizontal_flip else 1)
+    has_places = options.head == "neighbours"
     return {
+        "head": "linear",
+        "neighbour_count": min(places, MOST_SOLVED_PHOTOS) if has_places else None,
+        "dropout": 0.0,
         "epochs": 1,
         "layer_decay": 1.0,
         "linear_head": True,
@@ -83,7 +89,7 @@ def _linear(options, photo_count):
     }
 
 
-SETTINGS = {"fine_tuning": _fine_tuning, "linear": _linear, "scratch": _scratch}
+SETTINGS = {"fine_tuning": _fine_tuning, "solved": _solved, "scratch": _scratch}
 
 
 def can_solve_head(options):

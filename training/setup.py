@@ -6,7 +6,6 @@ imported, which takes seconds.
 
 import hashlib
 import os
-import re
 import time
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from common.console import say
 from common.errors import InputError, first_ten
-from common.file_names import FORBIDDEN
+from common.file_names import replace_forbidden
 from data.labelled_data import read_labelled
 from data.samples import Samples
 from data.splitting import split
@@ -71,7 +70,7 @@ def prepare(options):
         options = resolve(options)  # before the data are read, which may take long
         run_path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     option_checks.check_place(options)
-    (_, class_names, names_from), training, validation = data = _read_data(options)
+    (_, class_names, names_from), training, validation = data = read_data(options)
     if options.resume is None:
         options = resolve(asked_options._replace(run=options.run), len(training.file_names))
     setup = TrainingSetup(options, run_path, class_names, training, validation, checkpoint)
@@ -106,8 +105,18 @@ def fetch_weights(setup):
         weight_download.fetch(options.backbone, options.weights_url)
 
 
-def _read_data(options):
-    """The `LabelledData` of --train_data, and the `Samples` to train and to validate on."""
+def read_data(options):
+    """Reads what a training learns from and what validates it.
+
+    Args:
+        options: the options of `--mode train`.
+
+    Returns:
+        (`LabelledData` of --train_data, `Samples` to train on, `Samples` to validate on).
+
+    Raises:
+        InputError: the data cannot be read, or are too few.
+    """
     data = read_labelled(options.train_data, labels_path=options.labels)
     _, class_names, names_from = data
     if len(class_names) < 2:
@@ -162,7 +171,7 @@ def _default_validation_folder(options):
 
 def _default_run_name(options):
     # a preset can be an address or a folder: what no system forbids, and not too long for one
-    backbone_name = re.sub(f"[{re.escape(FORBIDDEN)}\\0-\\x1f-]+", "-", options.backbone)[:60]
+    backbone_name = replace_forbidden(options.backbone)[:60]
     return f"{backbone_name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 

@@ -14,12 +14,11 @@ from common.errors import DivergedError, RunError
 from compute.backend import use_precision
 from compute.devices import SINGLE_DEVICE, Devices
 from compute.keras_patches import build_metrics
-from modeling.layer_names import PREDICTIONS
 from runs import checkpoint as checkpoints
 from runs import run_folder
 from runs.checkpoint import Checkpoint
 from runs.margin_files import write_trained_on
-from training import fine_tuning, linear_head, preemption, time_budget
+from training import fine_tuning, preemption, solved_heads, time_budget
 from training.announcements import announce, say_stopped
 from training.averaging import keeps_average
 from training.batches import make_batches
@@ -294,12 +293,11 @@ class Trainer:
         return metric_values
 
     def _solve_head(self, features):
-        """Sets the classification layer to the solution on `FeatureBatches`."""
-        options = self.setup.options
-        balanced = options.sampler == "balanced" or options.class_weights != "none"
-        solution = linear_head.solve(*features.rows(), len(self.setup.class_names), balanced)
-        if solution:
-            self.model.get_layer(PREDICTIONS).set_weights(solution)
+        """Sets the head to the solution on `FeatureBatches`."""
+        class_count = len(self.setup.class_names)
+        solution = solved_heads.solve(self.setup.options, features.rows(), class_count)
+        for layer_name, arrays in solution.items():
+            self.model.get_layer(layer_name).set_weights(arrays)
 
     def _fit_epochs(self, both, first_epoch, last_epoch, checkpoint, metric_values):
         """Keras's `fit`, from `first_epoch` to before `last_epoch`, both counted from 0."""

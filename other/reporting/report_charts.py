@@ -123,6 +123,30 @@ def reliability_diagram(bins):
     return _source(figure)
 
 
+def robustness(table, accuracy):
+    """Accuracy over the strength of each kind of corruption.
+
+    Args:
+        table: dict of kind -> list of five floats, from weak to strong.
+        accuracy: float, on the photos as they are.
+
+    Returns:
+        str, a data URL of an SVG.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((7, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for kind, accuracies in table.items():
+        axes.plot(range(len(accuracies) + 1), [accuracy, *accuracies], marker="o", label=kind)
+    axes.set_xlabel("strength (0: as they are)")
+    axes.set_ylabel("accuracy")
+    axes.set_ylim(0, 1.02)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize=8, loc="lower left")
+    return _source(figure)
+
+
 def _source(figure):
     """A figure as the `src` of an HTML image: an SVG, its letters drawn as shapes."""
     svg_buffer = io.BytesIO()

@@ -1,0 +1,217 @@
+"""A run that knows one class more, or one less, without training the network again.
+
+The network of the run stays as it is; the head is solved anew on the features of all photos
+(`train --head`), which takes seconds. The result is a run like any other, with tables of the
+photos that it learned from.
+"""
+
+import os
+import tempfile
+from typing import NamedTuple
+
+import numpy as np
+
+import train
+from common import console
+from common.errors import InputError, first_ten, nearest
+from common.file_names import replace_forbidden
+from common.tables import write_table
+from config import parser
+from config.mode_options import AddClassOptions
+from data.class_spelling import normalize
+from data.csv_labels import COLUMNS, list_photos
+from data.label_names import write_label_names
+from data.samples import Samples
+from data.splitting import split
+from prediction.batch import predict_samples
+from prediction.classifier import Classifier
+from runs import run_folder
+from training.setup import read_data
+
+TRAINING, VALIDATION = "training.csv", "validation.csv"  # in the new run
+# What the new run takes over from the old one, beside its weights
+KEPT = (
+    *("backbone", "input_size", "resize", "fill_color", "attention", "block_attention"),
+    *("pooling", "bilinear_dim", "norm", "normalize", "horizontal_flip", "sampler"),
+)
+
+
+class Parts(NamedTuple):
+    """The photos of the new run.
+
+    Attributes:
+        class_names: tuple of str, in the order of the new ids.
+        training, validation: lists of (path, class name).
+    """
+
+    class_names: tuple
+    training: list
+    validation: list
+
+
+def main(options: AddClassOptions):
+    """`--mode add_class`."""
+    run_path = run_folder.find(options.run, options.save_dir)
+    if run_folder.is_exported(run_path):
+        raise InputError(f"--run: {run_path} is an exported model already; a run is needed")
+    run = run_folder.read(run_path)
+    _check_name(options, run)
+    new_name = options.new_run or _default_run_name(run_path, options)
+    run_folder.check_new(options.save_dir, new_name, options.overwrite)
+    parts = _read_parts(options, run)
+    before = _recalls(run_path, parts, run.class_names, options)
+    new_path = _train(options, run, new_name, parts)
+    after = _recalls(new_path, parts, parts.class_names, options)
+    result = {
+        "run": new_path,
+        "classes": [
+            {
+                "class": class_name,
+                "train_images": sum(name == class_name for _, name in parts.training),
+                "val_images": sum(name == class_name for _, name in parts.validation),
+                "recall_before": before.get(class_name),
+                "recall": after.get(class_name),
+            }
+            for class_name in parts.class_names
+        ],
+    }
+    console.show(result, _text, options.json)
+
+
+def _check_name(options, run):
+    known = {normalize(class_name): class_name for class_name in run.class_names}
+    class_name = known.get(normalize(options.name))
+    if options.remove and not class_name:
+        hint = nearest(options.name, run.class_names)
+        raise InputError(
+            f"--name: {options.name!r} is not a class of {run.path}: "
+            f"{first_ten(run.class_names)}{hint}"
+        )
+    if options.remove and len(run.class_names) < 3:
+        raise InputError(
+            f"--remove: {run.path} has {len(run.class_names)} classes; a classifier needs at least "
+            "2 after it"
+        )
+    if options.remove and options.data:
+        raise InputError(f"--data: {options.data} has no effect with --remove; leave it out")
+    if not options.remove and class_name:
+        raise InputError(
+            f"--name: {class_name!r} is a class of {run.path} already; choose another name, or put "
+            "the photos with the others of the class and train again"
+        )
+    if not options.remove and not options.data:
+        raise InputError("--data: is missing: the folder with the photos of the new class")
+
+
+def _default_run_name(run_path, options):
+    word = "without" if options.remove else "with"
+    return replace_forbidden(f"{os.path.basename(run_path)}-{word}-{options.name}")
+
+
+def _read_parts(options, run):
+    """The run's photos, in the parts that it was trained with, and those of the new class."""
+    data, *samples = read_data(run.options._replace(workers=options.workers))
+    if set(data.class_names) != set(run.class_names):
+        raise InputError(
+            f"--run: the photos in {run.options.train_data} have other classes by now "
+            f"({first_ten(data.class_names)}) than {run.path} ({first_ten(run.class_names)})"
+        )
+    parts = [_named(part, data.class_names) for part in samples]
+    if options.remove:
+        removed = normalize(options.name)
+        parts = [[row for row in part if normalize(row[1]) != removed] for part in parts]
+        class_names = tuple(name for name in run.class_names if normalize(name) != removed)
+        return Parts(class_names, *parts)
+    class_name = normalize(options.name)
+    photo_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
+    known_paths = {os.path.realpath(path) for part in parts for path, _ in part}
+    doubled = [path for path in photo_paths if os.path.realpath(path) in known_paths]
+    if doubled:
+        raise InputError(
+            f"--data: {len(doubled)} photos are of other classes of {run.path} already: "
+            f"{first_ten(doubled)}"
+        )
+    samples = Samples(os.sep, photo_paths, np.zeros(len(photo_paths), np.int32))
+    new_parts = split(samples, run.options.val_fraction, options.workers)
+    if not new_parts[1].file_names:
+        raise InputError(
+            f"--data: {options.data}: {len(photo_paths)} photos that show the same are too few: "
+            "one is learned from and another validates"
+        )
+    for part, new_part in zip(parts, new_parts):
+        part += _named(new_part, [class_name])
+    return Parts((*run.class_names, class_name), *parts)
+
+
+def _named(samples, class_names):
+    """list of (path, class name) of some `Samples`."""
+    return [
+        (os.path.abspath(os.path.join(samples.folder, file_name)), class_names[class_id])
+        for file_name, class_id in zip(samples.file_names, samples.class_ids)
+    ]
+
+
+def _train(options, run, new_name, parts):
+    """Trains the new run; gives its path."""
+    with tempfile.TemporaryDirectory() as folder:
+        _write_tables(folder, parts)
+        write_label_names(folder, parts.class_names)
+        words = ["--train_data", os.path.join(folder, TRAINING)]
+        words += ["--val_data", os.path.join(folder, VALIDATION)]
+        words += ["--labels", os.path.join(folder, run_folder.LABELS)]
+        words += ["--weights", os.path.abspath(run.file(run_folder.BEST)), "--run", new_name]
+        words += ["--head", run.options.head or "linear", "--workers", str(options.workers)]
+        words += ["--save_dir", options.save_dir, "--log_dir", options.log_dir]
+        words += ["--overwrite"] if options.overwrite else []
+        asked = parser.parse("train", words)
+        kept = {name: getattr(run.options, name) for name in KEPT}
+        metrics = train.fit(asked._replace(**kept, given=asked.given | kept.keys()))
+    new_path = metrics["run"]
+    _write_tables(new_path, parts)
+    new_options = run_folder.read(new_path).options
+    run_folder.write_options(
+        new_path,
+        new_options._replace(
+            train_data=os.path.join(new_path, TRAINING),
+            val_data=os.path.join(new_path, VALIDATION),
+            labels=None,
+        ),
+    )
+    return new_path
+
+
+def _write_tables(folder, parts):
+    write_table(os.path.join(folder, TRAINING), COLUMNS, parts.training)
+    write_table(os.path.join(folder, VALIDATION), COLUMNS, parts.validation)
+
+
+def _recalls(run_path, parts, class_names, options):
+    """dict of class name -> fraction of its validation photos that a run names right."""
+    rows = [(path, name) for path, name in parts.validation if name in class_names]
+    class_ids = np.array([class_names.index(name) for _, name in rows], np.int32)
+    classifier = Classifier.load(run_path, calibrated=False)
+    samples = Samples(os.sep, [path for path, _ in rows], class_ids)
+    probabilities, errors = predict_samples(
+        classifier, samples, options.batch_size, options.workers
+    )
+    is_right = probabilities.argmax(axis=1) == class_ids
+    is_right[list(errors)] = False
+    return {
+        class_names[class_id]: float(is_right[class_ids == class_id].mean())
+        for class_id in np.unique(class_ids)
+    }
+
+
+def _text(result):
+    lines = [f"{result['run']}: {len(result['classes'])} classes", ""]
+    lines.append(f"{'learned from':>12}  {'validated by':>12}  {'before':>6}  {'now':>6}  class")
+    for row in result["classes"]:
+        before, now = (
+            "" if row[name] is None else f"{row[name]:.3f}" for name in ("recall_before", "recall")
+        )
+        lines.append(
+            f"{row['train_images']:>12,}  {row['val_images']:>12,}  {before:>6}  {now:>6}  "
+            f"{row['class']}"
+        )
+    lines += ["", "before and now: the fraction of a class's validation photos that is named right"]
+    return "\n".join(lines)

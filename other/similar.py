@@ -1,0 +1,160 @@
+"""The photos that look most like others, by the distance of their features."""
+
+import os
+
+from common import console
+from common.errors import ImageError, InputError
+from common.files import write_text
+from common.nearest import NearestRows
+from common.tables import write_table
+from common.write_errors import write_error
+from config.mode_options import SimilarOptions
+from data.csv_labels import list_photos
+from data.decoding import load
+from data.geometry import Preprocessing
+from data.image_files import find_images
+from other.embed import open_extractor, say_undecodable
+from other.reporting import html_pages
+from other.reporting.charts import check_output_folder
+from prediction import feature_files
+from prediction.embedding import embed
+from prediction.feature_extractor import FeatureExtractor
+
+PAGE, TABLE, FEATURES = "index.html", "similar.csv", "features.npz"
+FILES = (PAGE, TABLE, FEATURES, FEATURES + ".rows")
+COLUMNS = ("image", "rank", "path", "distance")
+NEIGHBOURS = 10
+SHOWN = 200  # images on the page; all are in the table
+THUMBNAIL = Preprocessing(144, "letterbox")
+
+
+def main(options: SimilarOptions):
+    """`--mode similar`."""
+    image_paths = find_images(options.image)
+    check_output_folder(options.target, FILES)
+    try:
+        extractor, content = _photo_features(options)
+        results, errors = find_similar(
+            content,
+            extractor.stream(image_paths, options.batch_size, options.workers),
+            options.top_k or NEIGHBOURS,
+        )
+        _write(options.target, results)
+    except OSError as error:
+        raise write_error(error, options.target, "--target") from None
+    console.show(results, _text, options.json)
+    if errors:
+        others = f"; {len(errors)} of {len(image_paths)} images failed" if errors[1:] else ""
+        raise InputError(f"{errors[0]}{others}")
+
+
+def _photo_features(options):
+    """The network, and the features of --data: read, or computed and kept in --target."""
+    if options.data.endswith(".npz"):
+        content = feature_files.read(options.data)
+        feature_files.check_finite(options.data, content)
+        gone = sum(not os.path.exists(path) for path in content.paths)
+        if gone:
+            console.say(f"{options.data}: {gone} of its {len(content.paths)} photos are gone")
+        return _extractor_of(options, content), content
+    photo_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
+    extractor = open_extractor(options)
+    os.makedirs(options.target, exist_ok=True)
+    target = os.path.join(options.target, FEATURES)
+    embedding = embed(
+        extractor, photo_paths, target, batch_size=options.batch_size, workers=options.workers
+    )
+    say_undecodable(embedding.errors, len(photo_paths))
+    return extractor, embedding.content
+
+
+def _extractor_of(options, content):
+    """The network that computed a file of features; refuses a file that another computed."""
+    if options.run or "backbone" in options.given:
+        extractor = open_extractor(options)
+    else:
+        extractor = FeatureExtractor.again(content.description, options.data)
+    if extractor.digest != content.description["digest"]:
+        raise InputError(
+            f"--data: {options.data}: its features are of "
+            f"{' '.join(content.description['source'].values())}, not of "
+            f"{' '.join(extractor.source.values())}; omit --backbone and --run"
+        )
+    return extractor
+
+
+def find_similar(content, answers, count):
+    """The nearest photos of images.
+
+    Args:
+        content: `FeatureFile` of the photos.
+        answers: iterable of (path, features or `ImageError`), as of `FeatureExtractor.stream`.
+        count: int, photos per image, 1 or more; fewer where there are no more. A photo is not
+            listed as similar to itself.
+
+    Returns:
+        (list of dict, one per image as `--json` shows it, list of `ImageError`).
+
+    Raises:
+        InputError: features are NaN or infinite.
+    """
+    search = NearestRows(content.features)
+    results, errors = [], []
+    for image_path, answer in answers:
+        result = {"image": image_path}
+        results.append(result)
+        if isinstance(answer, ImageError):
+            errors.append(answer)
+            result["error"] = answer.reason
+            continue
+        rows, distances = search.find(answer[None], min(count + 1, len(content.paths)))
+        own_path = os.path.abspath(image_path)
+        result["similar"] = [
+            {"path": str(content.paths[row]), "distance": round(float(distance), 6)}
+            for row, distance in zip(rows[0], distances[0])
+            if content.paths[row] != own_path
+        ][:count]
+    return results, errors
+
+
+def _write(target, results):
+    """Writes the page and the table."""
+    os.makedirs(target, exist_ok=True)
+    rows = (
+        (result["image"], rank, photo["path"], photo["distance"])
+        for result in results
+        for rank, photo in enumerate(result.get("similar", ()), 1)
+    )
+    write_table(os.path.join(target, TABLE), COLUMNS, rows)
+    cards = [
+        {
+            "error": None,
+            **result,
+            "picture": _thumbnail(result["image"]),
+            "similar": [
+                {**photo, "picture": _thumbnail(photo["path"])}
+                for photo in result.get("similar", ())
+            ],
+        }
+        for result in results[:SHOWN]
+    ]
+    page = html_pages.render("similar.html", cards=cards, more=max(0, len(results) - SHOWN))
+    write_text(os.path.join(target, PAGE), page)
+
+
+def _thumbnail(path):
+    try:
+        return html_pages.thumbnail(load(path, THUMBNAIL))
+    except ImageError:  # it cannot be decoded, or is gone
+        return None
+
+
+def _text(results):
+    lines = []
+    for result in results:
+        if "error" in result:
+            lines.append(f"{result['image']}: {result['error']}")
+            continue
+        lines.append(result["image"])
+        lines += [f"  {photo['distance']:.4f}  {photo['path']}" for photo in result["similar"]]
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""The features of any number of photos in a file, continued where it stopped."""
+
+import contextlib
+import hashlib
+import json
+import os
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from common.errors import ImageError, InputError
+from prediction import feature_files
+from prediction.feature_files import FeatureFile
+
+DIGEST_BYTES = 64  # before the rows of an unfinished file: what they are rows of
+BLOCK_ROWS = 4096
+
+
+class Embedding(NamedTuple):
+    """What `embed` did.
+
+    Attributes:
+        content: `FeatureFile`, as it is on disk.
+        computed: int, photos whose features were computed now.
+        errors: list of `ImageError`, photos that cannot be decoded and are left out.
+    """
+
+    content: FeatureFile
+    computed: int
+    errors: list
+
+
+def embed(extractor, paths, target, unit_length=False, batch_size=32, workers=1):
+    """Computes features into a file, beside which the unfinished rows lie until it is complete.
+
+    Features that `target` has from the same network are kept where the photo's file has the same
+    size and time of change. An interrupted call leaves `target` as it was and its rows beside it;
+    the same call continues there.
+
+    Args:
+        extractor: `FeatureExtractor`.
+        paths: list of str, the photos, each once.
+        target: str, the .npz to write or to bring up to date.
+        unit_length: bool, whether features are divided by their Euclidean length.
+        batch_size: int, images that the network takes at once.
+        workers: int, threads that decode.
+
+    Returns:
+        `Embedding`.
+
+    Raises:
+        InputError: `target` is something else; features are NaN or too large for float16; no photo
+            can be decoded.
+        OSError: the disk is full.
+
+    Example:
+        >>> extractor = FeatureExtractor.from_backbone("EfficientNetLite0")
+        >>> embed(extractor, ["glass.jpg", "metal.jpg"], "features.npz").content.features.shape
+        (2, 1280)
+    """
+    description = {**extractor.describe(), "unit_length": unit_length}
+    photos = FeatureFile(
+        None, np.array(paths, np.str_), *feature_files.stat_photos(paths), description
+    )
+    rows_path = f"{target}.rows"
+    rows = _open_rows(rows_path, photos, extractor.size)
+    _copy_known(rows, photos, target)
+    missing = np.flatnonzero(_is_missing(rows))
+    answers = extractor.stream([paths[row] for row in missing], batch_size, workers)
+    errors = _compute(rows, missing, answers, unit_length)
+    kept = np.flatnonzero(~_is_missing(rows))
+    if not len(kept):
+        os.remove(rows_path)
+        raise InputError(f"no photo can be decoded; {errors[0]}")
+    feature_files.write(target, photos._replace(features=rows), kept)
+    del rows  # Windows removes no file that is mapped
+    os.remove(rows_path)
+    return Embedding(feature_files.read(target), len(missing) - len(errors), errors)
+
+
+def _open_rows(rows_path, photos, size):
+    """float16 (N, D) on disk, rows of NaN where nothing has been computed yet."""
+    shape = (len(photos.paths), size)
+    identity = hashlib.sha256(json.dumps([photos.description, shape], sort_keys=True).encode())
+    for array in (photos.paths, photos.sizes, photos.modified):
+        identity.update(array.tobytes())
+    digest = identity.hexdigest().encode()
+    byte_count = DIGEST_BYTES + 2 * int(np.prod(shape))
+    with contextlib.suppress(OSError), open(rows_path, "rb") as rows_file:
+        if rows_file.read(DIGEST_BYTES) == digest and os.path.getsize(rows_path) == byte_count:
+            return np.memmap(rows_path, np.float16, "r+", DIGEST_BYTES, shape)
+    with open(rows_path, "wb") as rows_file:  # written in full: a full disk shows now
+        block = np.full((BLOCK_ROWS, size), np.nan, np.float16)
+        rows_file.write(bytes(DIGEST_BYTES))
+        for start in range(0, len(photos.paths), BLOCK_ROWS):
+            rows_file.write(block[: len(photos.paths) - start].tobytes())
+        rows_file.seek(0)
+        rows_file.write(digest)
+    return np.memmap(rows_path, np.float16, "r+", DIGEST_BYTES, shape)
+
+
+def _copy_known(rows, photos, target):
+    """Fills rows with those that `target` has of the same files from the same network."""
+    if not os.path.exists(target):
+        return
+    earlier = feature_files.read(target)
+    if earlier.description != photos.description or earlier.features.shape[1] != rows.shape[1]:
+        raise InputError(
+            f"{target}: has features of another network, size or length; name another file"
+        )
+    old_rows = {
+        identity: row
+        for row, identity in enumerate(zip(earlier.paths, earlier.sizes, earlier.modified))
+    }
+    for row, identity in enumerate(zip(photos.paths, photos.sizes, photos.modified)):
+        old_row = old_rows.get(identity)
+        if old_row is not None:
+            rows[row] = earlier.features[old_row]
+
+
+def _is_missing(rows):
+    """bool (N,), which rows have NaN in them."""
+    blocks = [
+        np.isnan(rows[start : start + BLOCK_ROWS]).any(axis=1)
+        for start in range(0, len(rows), BLOCK_ROWS)
+    ]
+    return np.concatenate(blocks)
+
+
+def _compute(rows, missing, answers, unit_length):
+    """Fills the missing rows from the answers of a network; gives the `ImageError`s."""
+    errors = []
+    bar = tqdm(
+        answers, "computing features", len(missing), unit=" images", leave=False, disable=None
+    )
+    for row, (path, answer) in zip(missing, bar):
+        if isinstance(answer, ImageError):
+            errors.append(answer)
+            continue
+        if unit_length:
+            answer = answer / max(np.linalg.norm(answer), np.finfo(np.float32).tiny)
+        with np.errstate(over="ignore"):
+            values = answer.astype(np.float16)
+        if not np.isfinite(values).all():
+            reason = "NaN or infinite" if not np.isfinite(answer).all() else "too large for float16"
+            raise InputError(f"{path}: its features are {reason}")
+        rows[row] = values
+    return errors
