@@ -7,7 +7,6 @@ plain TensorFlow opens the SavedModel without this project.
 
 import os
 import platform
-import tempfile
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from config.mode_options import ExportOptions, SavePbOptions
 from data.decoding import load
 from export import acceptance, formats, verification
 from export.acceptance import DEFAULT_LIMITS, Limits, prove
-from export.check_views import write_views
 from export.formats import Variant
 from prediction import calibration
 from prediction.exported_model import (
@@ -73,8 +71,8 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
         limits: `Limits`, acceptable differences to the trained model.
 
     Returns:
-        dict of model (path), checked_images, checked_views, formats and from_bytes as model.json
-        has them, and difference, the largest of a probability in float32, None without float32.
+        dict of model (path), checked_images, formats and from_bytes as model.json has them, and
+        difference, the largest of a probability in float32, None without float32.
 
     Raises:
         InputError: files of the run are missing or do not fit together.
@@ -95,17 +93,11 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
         write_self_test(partial_folder, load(image_paths[0], run.preprocessing), expected[0])
 
         image_paths, expected = _with_validation_images(run, model, image_paths, expected)
-        with tempfile.TemporaryDirectory() as view_folder:
-            view_paths = []
-            if precisions - {"float32"}:
-                view_paths, views = _views(run, image_paths, view_folder)
-                expected = np.concatenate([expected, _predict(model, views)]) if views else expected
-            proof = prove(partial_folder, run, variants, image_paths + view_paths, expected)
-        proof = proof._replace(image_count=len(image_paths), view_count=len(view_paths))
+        proof = prove(partial_folder, run, variants, image_paths, expected)
         proof, problems = proof.judge(limits)
         write_description(partial_folder, _description(run, fitted, proof))
         if problems:
-            _reject(run, partial_folder, problems, proof)
+            _reject(run, partial_folder, problems, proof.image_count)
     if precisions - {"float32"} and proof.image_count < acceptance.ENOUGH_IMAGES:
         say(
             f"note: {proof.image_count} images are too few to tell whether a lower precision "
@@ -120,12 +112,6 @@ def _with_validation_images(run, model, image_paths, expected):
     if not more_paths:
         return image_paths, expected
     return image_paths + more_paths, np.concatenate([expected, _predict(model, images)])
-
-
-def _views(run, image_paths, folder):
-    """Views of the images, where these are few, as files in a folder and decoded."""
-    class_ids = reference_images.labels(run, image_paths)
-    return write_views(image_paths, class_ids, run.preprocessing, folder)
 
 
 def _predict(model, images):
@@ -150,7 +136,6 @@ def _description(run, fitted, proof):
         "labels": list(run.class_names),
         "formats": proof.formats(),
         "checked_images": proof.image_count,
-        "checked_views": proof.view_count,
         "from_bytes": proof.from_bytes and proof.from_bytes.to_json(),
         "preprocessing": describe_preprocessing(run.preprocessing),
         "calibration": calibration.describe(fitted, run.class_names) if fitted else None,
@@ -163,20 +148,14 @@ def _description(run, fitted, proof):
     }
 
 
-def _reject(run, partial_folder, problems, proof):
+def _reject(run, partial_folder, problems, image_count):
     """Keeps what was made beside the previous export, and raises why it is not published."""
     rejected_folder = run.file(run_folder.MODEL) + ".rejected"
     replace_folder(partial_folder, rejected_folder)
     raise RunError(
         f"{rejected_folder}: not published: {'; '.join(problems)}; compared with the trained "
-        f"model on {_count_text(proof.image_count, proof.view_count)}, those in "
-        f"{run.file(run_folder.CHECK)} among them"
+        f"model on {image_count} images, those in {run.file(run_folder.CHECK)} among them"
     )
-
-
-def _count_text(image_count, view_count):
-    views = f" and {view_count:,} views of them" if view_count else ""
-    return f"{image_count:,} images{views}"
 
 
 def _result(model_folder, proof):
@@ -188,7 +167,6 @@ def _result(model_folder, proof):
     return {
         "model": model_folder,
         "checked_images": proof.image_count,
-        "checked_views": proof.view_count,
         "formats": proof.formats(),
         "from_bytes": proof.from_bytes and proof.from_bytes.to_json(),
         "difference": max(differences) if differences else None,
@@ -208,8 +186,7 @@ def text(result, where=""):
     closeness = "compared with the trained model"
     if result["difference"] is not None:
         closeness = f"within {result['difference']:.1e} of the trained model's probabilities"
-    count_text = _count_text(result["checked_images"], result.get("checked_views", 0))
-    lines = [f"{result['model']}: {closeness} on {count_text}{where}"]
+    lines = [f"{result['model']}: {closeness} on {result['checked_images']} images{where}"]
     for format_name, precisions in result["formats"].items():
         for precision, comparison in precisions.items():
             line = f"  {format_name:<10} {precision:<8} within {comparison['difference']:.1e}"
@@ -225,8 +202,7 @@ def text(result, where=""):
 
 def _bytes_text(result):
     """How the signature that takes image files answered, and how many files it refused."""
-    from_bytes = result["from_bytes"]
-    image_count = result["checked_images"] + result.get("checked_views", 0)
+    from_bytes, image_count = result["from_bytes"], result["checked_images"]
     if not from_bytes:
         return f"takes none of these {image_count} files; predict_image takes every image"
     refused_count = image_count - from_bytes["images"]

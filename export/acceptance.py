@@ -70,13 +70,11 @@ class Proof(NamedTuple):
         comparisons: dict of `Variant` -> `Comparison`.
         from_bytes: `Comparison` of the SavedModel's signature that takes image files, or None.
         image_count: int, number of images compared.
-        view_count: int, views of these that were compared as well.
     """
 
     comparisons: dict
     from_bytes: Comparison | None
     image_count: int
-    view_count: int = 0
 
     def formats(self):
         """dict of format -> dict of precision -> dict, as model.json and `--json` hold it."""
