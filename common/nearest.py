@@ -1,5 +1,7 @@
 """Exact nearest neighbours by cosine distance, in blocks of matrix products."""
 
+import mmap
+
 import numpy as np
 
 BLOCK_ROWS = 4096
@@ -22,6 +24,13 @@ def unit_rows(rows, dtype=np.float64):
     rows = np.asarray(rows, dtype)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     return rows / np.where(lengths > 0, lengths, 1)
+
+
+def _release_pages(rows):
+    """Lets go of the memory that a file's rows take once they were read; they stay in the file."""
+    mapped_file = getattr(rows, "_mmap", None)
+    if mapped_file is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        mapped_file.madvise(mmap.MADV_DONTNEED)
 
 
 class NearestRows:
@@ -47,6 +56,7 @@ class NearestRows:
             for start in range(0, len(rows), BLOCK_ROWS):
                 block = slice(start, start + BLOCK_ROWS)
                 self._unit_rows[block] = unit_rows(rows[block], np.float32)
+                _release_pages(rows)
 
     def find(self, queries, count):
         """The nearest rows of each query.
@@ -64,6 +74,7 @@ class NearestRows:
             self._find(queries[start : start + QUERY_ROWS], count)
             for start in range(0, len(queries), QUERY_ROWS)
         ]
+        _release_pages(self._rows)
         indices, distances = zip(*parts)
         return np.concatenate(indices), np.concatenate(distances)
 
@@ -83,6 +94,7 @@ class NearestRows:
         for start in range(0, len(self._rows), BLOCK_ROWS):
             block = slice(start, start + BLOCK_ROWS)
             similarities[:, block] = queries @ unit_rows(self._rows[block], np.float32).T
+            _release_pages(self._rows)
         return similarities
 
     def _sort(self, query, similarities, count):
