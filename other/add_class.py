@@ -32,7 +32,7 @@ TRAINING, VALIDATION = "training.csv", "validation.csv"  # in the new run
 # What the new run takes over from the old one, beside its weights
 KEPT = (
     *("backbone", "input_size", "resize", "fill_color", "attention", "block_attention"),
-    *("pooling", "bilinear_dim", "norm", "normalize", "horizontal_flip", "sampler"),
+    *("pooling", "bilinear_dim", "norm", "normalize", "horizontal_flip", "sampler", "max_bad"),
 )
 
 

@@ -29,6 +29,8 @@ CLASSES = dict(zip(("玻璃", "größe/rot", "blue"), COLORS.values()))
 TRAIN = ("train", "--train_data", "photos", "--val_fraction", "0.3", "--max_bad", "0.1", "--epochs",
          "1", "--weights", "none", "--input_size", "32", "--batch_size", "8")
 RUN, DATA = ("--run", "first"), ("--data", "new")
+WATCHED = ("train", "--train_data", "new", "--val_data", "photos", "--max_bad", "0.1", "--weights",
+           "none", "--input_size", "32")
 # One after the other in one process; several leave what the next ones need.
 COMMANDS = [
     (*TRAIN, "--run", "cached", "--cache_features", "--freeze_epochs", "1"),
@@ -43,6 +45,12 @@ COMMANDS = [
     ("confusion_matrix", *RUN),
     ("calibrate", *RUN, *DATA),
     ("compare", "first", "first", *DATA),
+    ("embed", *RUN, "--data", "photos", "--target", "features.npz"),
+    ("embed", *RUN, "--data", "new", "--target", "features.npz"),  # takes its place
+    ("similar", *RUN, "--data", "features.npz", "--image", "new"),
+    ("add_class", *RUN, "--name", "größer", "--data", "new/blue"),
+    (*WATCHED, "--head", "prototype", "--run", "watched"),
+    ("drift", "--run", "watched", "--data", "photos"),
     ("audit", "--source", "photos", "--val_data", "new"),
     ("clean", "--csv", "audit/findings.csv"),
     ("clean", "--undo", "quarantine/0001/manifest.csv"),
