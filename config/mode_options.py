@@ -95,25 +95,6 @@ class TrainOptions(NamedTuple):
     given: frozenset[str]
 
 
-class AddClassOptions(NamedTuple):
-    """`--mode add_class`: add a class to a run, or remove one, and keep its network."""
-
-    run: str
-    save_dir: str
-    name: str
-    data: str | None
-    remove: bool
-    new_run: str | None
-    overwrite: bool
-    log_dir: str
-    batch_size: int
-    workers: int
-    json: bool
-    config: str | None
-    debug: bool
-    given: frozenset[str]
-
-
 class EvalOptions(NamedTuple):
     """`--mode eval`: evaluate a run or an exported model on labelled images."""
 
@@ -237,6 +218,25 @@ class FetchWeightsOptions(NamedTuple):
 
     backbone: str
     weights_url: str | None
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
+class AddClassOptions(NamedTuple):
+    """`--mode add_class`: add a class to a run, or remove one, and keep its network."""
+
+    run: str
+    save_dir: str
+    name: str
+    data: str | None
+    remove: bool
+    new_run: str | None
+    overwrite: bool
+    log_dir: str
+    batch_size: int
+    workers: int
     json: bool
     config: str | None
     debug: bool
@@ -527,7 +527,6 @@ class DemoDataOptions(NamedTuple):
 
 OPTION_CLASSES = {
     "train": TrainOptions,
-    "add_class": AddClassOptions,
     "eval": EvalOptions,
     "predict": PredictOptions,
     "save_pb": SavePbOptions,
@@ -536,6 +535,7 @@ OPTION_CLASSES = {
     "serve": ServeOptions,
     "backbones": BackbonesOptions,
     "fetch_weights": FetchWeightsOptions,
+    "add_class": AddClassOptions,
     "embed": EmbedOptions,
     "similar": SimilarOptions,
     "preview": PreviewOptions,

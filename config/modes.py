@@ -143,21 +143,6 @@ MODES = {
             }
         },
     ),
-    "add_class": Mode(
-        module="other.add_class",
-        summary="add a class to a run, or remove one, and keep its network",
-        options=(
-            *("run", "save_dir", "name", "data", "remove", "new_run", "overwrite", "log_dir"),
-            *("batch_size", "workers"),
-            *_COMMON,
-        ),
-        overrides={
-            "run": {"help": "run whose network is taken"},
-            "data": _PHOTOS,
-            "batch_size": _BATCH_OF_MODEL,
-        },
-        required=("run", "name"),
-    ),
     "eval": Mode(
         module="eval",
         summary="evaluate a run or an exported model on labelled images",
@@ -294,6 +279,21 @@ MODES = {
         options=("backbone", "weights_url", *_COMMON),
         overrides={"backbone": {"help": "backbone whose ImageNet weights are downloaded"}},
     ),
+    "add_class": Mode(
+        module="other.add_class",
+        summary="add a class to a run, or remove one, and keep its network",
+        options=(
+            *("run", "save_dir", "name", "data", "remove", "new_run", "overwrite", "log_dir"),
+            *("batch_size", "workers"),
+            *_COMMON,
+        ),
+        overrides={
+            "run": {"help": "run whose network is taken"},
+            "data": _PHOTOS,
+            "batch_size": _BATCH_OF_MODEL,
+        },
+        required=("run", "name"),
+    ),
     "embed": Mode(
         module="other.embed",
         summary="write the features of photos to a file",
@@ -320,6 +320,7 @@ MODES = {
                 "help": _PHOTOS["help"] + ", or a file of features of --mode embed",
             },
             "top_k": {
+                "unit": "photos",
                 "help": "number of photos to show for each image",
                 "default_text": "10, or all if there are fewer",
             },
@@ -484,6 +485,7 @@ MODES = {
         summary="test whether new photos differ from those that a run was validated with",
         options=("run", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
         overrides={
+            "run": {"help": "run whose validation photos are compared with"},
             "data": {**_PHOTOS, "help": "new " + _PHOTOS["help"]},
             "batch_size": _BATCH_OF_MODEL,
             "target": {"default": "drift", "help": "output folder for the page and the table"},

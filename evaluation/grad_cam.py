@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from modeling import layer_names
 
+TINY = 1e-30  # below any vote that counts, within float32
 BATCH = 8  # images at once: large inputs need memory
 
 
@@ -44,7 +45,11 @@ def grad_cam(model, images, class_ids):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(features)
             pooled = tf.cast(pooling(features, training=False), tf.float32)
-            scores = tf.linalg.matmul(pooled, head.kernel) + head.bias
+            scores = tf.linalg.matmul(pooled, head.kernel)
+            if head.bias is None:  # votes of neighbours, which are probabilities already
+                scores = tf.math.log(tf.maximum(scores, TINY))
+            else:
+                scores += head.bias
             class_scores = tf.gather(scores, class_ids[part], axis=1, batch_dims=1)
         # An image's score depends on no other image, so the gradient of the sum is each image's.
         gradients = tape.gradient(class_scores, features)

@@ -27,16 +27,17 @@ def cut_head(model):
     return keras.Model(model.input, features), keras.Model(features, model.output)
 
 
-def weights_digest(model):
-    """What tells the weights of a model from all others.
+def weights_digest(model, graph):
+    """What tells a model from all others.
 
     Args:
         model: a Keras model.
+        graph: str, what its layers do that have no weights.
 
     Returns:
-        str, SHA-256 of all weights in their order, 64 hexadecimal digits.
+        str, SHA-256 of that and of all weights in their order, 64 hexadecimal digits.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(graph.encode())
     for variable in model.weights:
         digest.update(np.ascontiguousarray(np.asarray(variable.value)).tobytes())
     return digest.hexdigest()

@@ -13,8 +13,9 @@ import numpy as np
 
 import train
 from common import console
+from common.console import say
 from common.errors import InputError, first_ten, nearest
-from common.file_names import replace_forbidden
+from common.file_names import is_portable, replace_forbidden
 from common.tables import write_table
 from config import parser
 from config.mode_options import AddClassOptions
@@ -26,13 +27,16 @@ from data.splitting import split
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier
 from runs import run_folder
+from runs.margin_files import read_margins
+from training.recipes import SOLVABLE_POOLING
 from training.setup import read_data
 
 TRAINING, VALIDATION = "training.csv", "validation.csv"  # in the new run
 # What the new run takes over from the old one, beside its weights
 KEPT = (
     *("backbone", "input_size", "resize", "fill_color", "attention", "block_attention"),
-    *("pooling", "bilinear_dim", "norm", "normalize", "horizontal_flip", "sampler", "max_bad"),
+    *("pooling", "bilinear_dim", "norm", "normalize", "horizontal_flip", "sampler"),
+    *("class_weights", "max_bad"),
 )
 
 
@@ -51,15 +55,12 @@ class Parts(NamedTuple):
 
 def main(options: AddClassOptions):
     """`--mode add_class`."""
-    run_path = run_folder.find(options.run, options.save_dir)
-    if run_folder.is_exported(run_path):
-        raise InputError(f"--run: {run_path} is an exported model already; a run is needed")
-    run = run_folder.read(run_path)
+    run = run_folder.find_trained(options.run, options.save_dir)
     _check_name(options, run)
-    new_name = options.new_run or _default_run_name(run_path, options)
-    run_folder.check_new(options.save_dir, new_name, options.overwrite)
+    _check_head(run)
+    new_name = _new_run_name(run, options)
     parts = _read_parts(options, run)
-    before = _recalls(run_path, parts, run.class_names, options)
+    before = _recalls(run.path, parts, run.class_names, options)
     new_path = _train(options, run, new_name, parts)
     after = _recalls(new_path, parts, parts.class_names, options)
     result = {
@@ -103,9 +104,29 @@ def _check_name(options, run):
         raise InputError("--data: is missing: the folder with the photos of the new class")
 
 
-def _default_run_name(run_path, options):
+def _check_head(run):
+    options = run.options
+    if options.attention != "none" or options.pooling not in SOLVABLE_POOLING:
+        raise InputError(
+            f"--run: {run.path} has --attention {options.attention} and --pooling "
+            f"{options.pooling}; the head can be solved behind --attention none with --pooling "
+            f"{' or '.join(SOLVABLE_POOLING)}"
+        )
+
+
+def _new_run_name(run, options):
     word = "without" if options.remove else "with"
-    return replace_forbidden(f"{os.path.basename(run_path)}-{word}-{options.name}")
+    default_name = replace_forbidden(f"{os.path.basename(run.path)}-{word}-{options.name}")
+    new_name = options.new_run or default_name
+    if not is_portable(new_name) or new_name.startswith("."):
+        raise InputError(f"--new_run: is missing: {new_name!r} cannot be the name of a folder")
+    new_path = os.path.join(options.save_dir, new_name)
+    if os.path.lexists(new_path) and not options.overwrite:
+        raise InputError(
+            f"--new_run: {new_path} exists; choose another name, or --overwrite to replace it"
+        )
+    run_folder.check_new(options.save_dir, new_name, options.overwrite)
+    return new_name
 
 
 def _read_parts(options, run):
@@ -116,7 +137,8 @@ def _read_parts(options, run):
             f"--run: the photos in {run.options.train_data} have other classes by now "
             f"({first_ten(data.class_names)}) than {run.path} ({first_ten(run.class_names)})"
         )
-    parts = [_named(part, data.class_names) for part in samples]
+    parts = _as_trained(run, *(_named(part, data.class_names) for part in samples))
+    _check_table_names(path for part in parts for path, _ in part)
     if options.remove:
         removed = normalize(options.name)
         parts = [[row for row in part if normalize(row[1]) != removed] for part in parts]
@@ -131,6 +153,7 @@ def _read_parts(options, run):
             f"--data: {len(doubled)} photos are of other classes of {run.path} already: "
             f"{first_ten(doubled)}"
         )
+    _check_table_names(photo_paths)
     samples = Samples(os.sep, photo_paths, np.zeros(len(photo_paths), np.int32))
     new_parts = split(samples, run.options.val_fraction, options.workers)
     if not new_parts[1].file_names:
@@ -141,6 +164,28 @@ def _read_parts(options, run):
     for part, new_part in zip(parts, new_parts):
         part += _named(new_part, [class_name])
     return Parts((*run.class_names, class_name), *parts)
+
+
+def _as_trained(run, training, validation):
+    """Moves what the run was trained on out of its validation photos: later versions differ."""
+    trained_on = read_margins(run.path)[0]
+    was_trained_on = [os.path.realpath(path) in trained_on for path, _ in validation]
+    moved = [row for row, is_moved in zip(validation, was_trained_on) if is_moved]
+    if moved:
+        say(f"note: {len(moved)} photos of today's validation part were trained on by {run.path}")
+    kept = [row for row, is_moved in zip(validation, was_trained_on) if not is_moved]
+    return [training + moved, kept]
+
+
+def _check_table_names(paths):
+    """Refuses file names that the tables of the new run cannot hold."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{os.fsencode(path)!r}: the name is not UTF-8, as a table has to be; rename it"
+            ) from None
 
 
 def _named(samples, class_names):

@@ -11,8 +11,6 @@ from common.nearest import NearestRows, unit_rows
 from common.tables import write_table
 from config.mode_options import DriftOptions
 from data.csv_labels import list_photos
-from data.decoding import load
-from data.geometry import Preprocessing
 from evaluation.permutation_test import energy_test, holm
 from evaluation.photo_statistics import NAMES, photo_statistics
 from other.embed import say_undecodable
@@ -21,6 +19,7 @@ from other.reporting.charts import check_output_folder, output_folder
 from prediction.feature_extractor import FeatureExtractor
 from prediction.streaming import stream
 from runs import run_folder
+from runs.margin_files import read_margins
 from training.setup import read_data
 
 MOVED = 3  # exit status where something has changed
@@ -30,7 +29,6 @@ NEIGHBOURS = 5  # validation photos whose mean distance says how far a photo has
 SHOWN = 24
 PAGE, TABLE = FILES = ("index.html", "drift.csv")
 COLUMNS = ("path", "distance", "predicted", "probability", *NAMES)
-THUMBNAIL = Preprocessing(144, "letterbox")
 QUESTIONS = {
     "photos": "how they look: " + ", ".join(NAMES),
     "features": "what the network sees in them",
@@ -76,21 +74,15 @@ def main(options: DriftOptions):
         0 where nothing has changed, else `MOVED`.
     """
     check_output_folder(options.target, FILES)
-    run_path = run_folder.find(options.run, options.save_dir)
-    if run_folder.is_exported(run_path):
-        raise InputError(f"--run: {run_path} is an exported model; name its run")
-    run = run_folder.read(run_path)
+    run = run_folder.find_trained(options.run, options.save_dir)
     new_paths = _spread(list_photos(options.data, "--data"))
     old_paths = _spread(_validation_paths(run, options))
+    _check_counts(old_paths, new_paths, run, options)
     extractor = FeatureExtractor.from_run(run)
     before, now = (Group(paths, extractor, options) for paths in (old_paths, new_paths))
-    for group, name in ((before, "validation"), (now, "new")):
+    for group in (before, now):
         say_undecodable(group.errors, len(group.paths) + len(group.errors))
-        if len(group.paths) < FEWEST:
-            raise InputError(
-                f"{len(group.paths)} {name} photos are too few to compare; at least {FEWEST} are "
-                "needed"
-            )
+    _check_counts(before.paths, now.paths, run, options)
     result = measure(before, now, run.class_names)
     distances = _distances(before, now)
     _write(options.target, result, now, distances, run)
@@ -98,9 +90,32 @@ def main(options: DriftOptions):
     return MOVED if result["moved"] else 0
 
 
+def _check_counts(old_paths, new_paths, run, options):
+    if len(new_paths) < FEWEST:
+        raise InputError(
+            f"--data: {options.data}: {len(new_paths)} photos are too few to compare; at least "
+            f"{FEWEST} are needed"
+        )
+    if len(old_paths) < FEWEST:
+        raise InputError(
+            f"--run: {run.path}: {len(old_paths)} validation photos are too few to compare with; "
+            f"at least {FEWEST} are needed: train with a larger --val_fraction, or --val_data"
+        )
+
+
 def _validation_paths(run, options):
-    data, _, validation = read_data(run.options._replace(workers=options.workers))
-    return [os.path.join(validation.folder, name) for name in validation.file_names]
+    """Paths of the run's validation photos: of today's, those that it was not trained on."""
+    _, _, validation = read_data(run.options._replace(workers=options.workers))
+    paths = [os.path.join(validation.folder, name) for name in validation.file_names]
+    trained_on = read_margins(run.path)[0]
+    paths = [path for path in paths if os.path.realpath(path) not in trained_on]
+    known_count = run_folder.read_metrics(run.path).get("val_images", len(paths))
+    if len(paths) != known_count:
+        console.say(
+            f"note: {run.path} was validated with {known_count:,} photos; {len(paths):,} of "
+            "today's take their place"
+        )
+    return paths
 
 
 def _spread(paths):
@@ -121,7 +136,8 @@ def measure(before, now, class_names):
         dict: images of both; questions, a list of dict with name, distance, p_value (adjusted
         for their number) and moved; statistics and classes, what was before and is now; moved.
     """
-    scale = before.photos.std(axis=0) + 1e-6
+    # Of both together: the test is exact only if nothing tells which rows are the new ones.
+    scale = np.concatenate([before.photos, now.photos]).std(axis=0) + 1e-6
     pairs = {
         "photos": (before.photos / scale, now.photos / scale),
         "features": (before.features, now.features),
@@ -177,7 +193,7 @@ def _write(target, result, now, distances, run):
         )
         for position in order
     ]
-    cards = [dict(zip(COLUMNS, row), picture=_thumbnail(row[0])) for row in rows[:SHOWN]]
+    cards = [dict(zip(COLUMNS, row), picture=html_pages.photo(row[0])) for row in rows[:SHOWN]]
     page = html_pages.render(
         "drift.html",
         result=result,
@@ -189,13 +205,6 @@ def _write(target, result, now, distances, run):
     with output_folder(target, FILES) as folder:
         write_text(os.path.join(folder, PAGE), page)
         write_table(os.path.join(folder, TABLE), COLUMNS, rows)
-
-
-def _thumbnail(path):
-    try:
-        return html_pages.thumbnail(load(path, THUMBNAIL))
-    except ImageError:
-        return None
 
 
 def _text(result):

@@ -5,7 +5,7 @@ import os
 from common import console
 from common.errors import InputError, first_ten
 from common.files import check_writable
-from common.tables import write_table
+from common.tables import READING, write_table
 from common.write_errors import write_error
 from config.mode_options import EmbedOptions, SimilarOptions
 from data.csv_labels import list_photos
@@ -14,16 +14,17 @@ from modeling import backbones, weight_download
 from prediction.embedding import embed
 from prediction.feature_extractor import FeatureExtractor
 from runs import run_folder
+from training.resume import check_weights
 
+COLUMNS = ("row", "path")
 HUB_SIZE = 224  # of a KerasHub preset, about which nothing is known here
 
 
 def main(options: EmbedOptions):
     """`--mode embed`."""
     image_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
-    check_target(options.target)
+    csv_path = check_target(options.target)
     extractor = open_extractor(options)
-    csv_path = os.path.splitext(options.target)[0] + ".csv"
     try:
         embedding = embed(
             extractor,
@@ -34,7 +35,7 @@ def main(options: EmbedOptions):
             options.workers,
         )
         rows = ((row, str(path)) for row, path in enumerate(embedding.content.paths))
-        write_table(csv_path, ("row", "path"), rows)
+        write_table(csv_path, COLUMNS, rows)
     except OSError as error:
         raise write_error(error, options.target, "--target") from None
     result = {
@@ -55,12 +56,27 @@ def check_target(target):
     Args:
         target: str, value of `--target`.
 
+    Returns:
+        str, the path of the table beside it.
+
     Raises:
-        InputError: its folder does not exist, or its name does not end with .npz.
+        InputError: its folder does not exist, its name does not end with .npz, or the table would
+            replace another file.
     """
     if not target.endswith(".npz"):
         raise InputError(f"--target: {target}: the name of a file of features ends with .npz")
     check_writable(target, "--target")
+    csv_path = target.removesuffix(".npz") + ".csv"
+    check_writable(csv_path, "--target")
+    if os.path.exists(csv_path):
+        with open(csv_path, **READING) as csv_file:
+            header = csv_file.readline().strip()
+        if header != ",".join(COLUMNS):
+            raise InputError(
+                f"--target: {target}: the table beside it would replace {csv_path}, which is not "
+                "one of --mode embed; name another file"
+            )
+    return csv_path
 
 
 def open_extractor(options: EmbedOptions | SimilarOptions):
@@ -79,17 +95,17 @@ def open_extractor(options: EmbedOptions | SimilarOptions):
         given = [name for name in ("backbone", "weights", "input_size") if name in options.given]
         if given:
             raise InputError(f"--{given[0]}: has no effect with --run, whose network is taken")
-        run_path = run_folder.find(options.run, options.save_dir)
-        if run_folder.is_exported(run_path):
-            raise InputError(
-                f"--run: {run_path} is an exported model, which gives probabilities alone; name "
-                "its run"
-            )
-        return FeatureExtractor.from_run(run_folder.read(run_path))
-    if weight_download.is_needed(options.weights, options.backbone):
-        weight_download.fetch(options.backbone)
+        return FeatureExtractor.from_run(run_folder.find_trained(options.run, options.save_dir))
+    check_weights(options.weights, options.backbone)
     known = backbones.find(options.backbone)
     size = options.input_size or (known.input_size if known else HUB_SIZE)
+    if known and size < known.min_size:
+        raise InputError(
+            f"--input_size: {size} is too small for {options.backbone}; its minimum is "
+            f"{known.min_size}"
+        )
+    if weight_download.is_needed(options.weights, options.backbone):
+        weight_download.fetch(options.backbone)
     return FeatureExtractor.from_backbone(options.backbone, options.weights, Preprocessing(size))
 
 

@@ -10,8 +10,6 @@ from common.tables import write_table
 from common.write_errors import write_error
 from config.mode_options import SimilarOptions
 from data.csv_labels import list_photos
-from data.decoding import load
-from data.geometry import Preprocessing
 from data.image_files import find_images
 from other.embed import open_extractor, say_undecodable
 from other.reporting import html_pages
@@ -25,7 +23,6 @@ FILES = (PAGE, TABLE, FEATURES, FEATURES + ".rows")
 COLUMNS = ("image", "rank", "path", "distance")
 NEIGHBOURS = 10
 SHOWN = 200  # images on the page; all are in the table
-THUMBNAIL = Preprocessing(144, "letterbox")
 
 
 def main(options: SimilarOptions):
@@ -70,15 +67,17 @@ def _photo_features(options):
 
 def _extractor_of(options, content):
     """The network that computed a file of features; refuses a file that another computed."""
-    if options.run or "backbone" in options.given:
+    if options.run or options.given & {"backbone", "weights", "input_size"}:
         extractor = open_extractor(options)
     else:
         extractor = FeatureExtractor.again(content.description, options.data)
-    if extractor.digest != content.description["digest"]:
+    known, own = content.description, extractor.describe()
+    if any(known.get(name) != own[name] for name in ("digest", "preprocessing")):
         raise InputError(
-            f"--data: {options.data}: its features are of "
-            f"{' '.join(content.description['source'].values())}, not of "
-            f"{' '.join(extractor.source.values())}; omit --backbone and --run"
+            f"--data: {options.data}: its features were computed by "
+            f"{' '.join(known['source'].values())} with other weights or another input than those "
+            f"of {' '.join(extractor.source.values())} here; omit --backbone, --weights, "
+            "--input_size and --run, or compute them again with --mode embed"
         )
     return extractor
 
@@ -130,9 +129,9 @@ def _write(target, results):
         {
             "error": None,
             **result,
-            "picture": _thumbnail(result["image"]),
+            "picture": html_pages.photo(result["image"]),
             "similar": [
-                {**photo, "picture": _thumbnail(photo["path"])}
+                {**photo, "picture": html_pages.photo(photo["path"])}
                 for photo in result.get("similar", ())
             ],
         }
@@ -140,13 +139,6 @@ def _write(target, results):
     ]
     page = html_pages.render("similar.html", cards=cards, more=max(0, len(results) - SHOWN))
     write_text(os.path.join(target, PAGE), page)
-
-
-def _thumbnail(path):
-    try:
-        return html_pages.thumbnail(load(path, THUMBNAIL))
-    except ImageError:  # it cannot be decoded, or is gone
-        return None
 
 
 def _text(results):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from common.console import say
 from common.errors import ImageError, InputError
 from prediction import feature_files
 from prediction.feature_files import FeatureFile
@@ -63,18 +64,22 @@ def embed(extractor, paths, target, unit_length=False, batch_size=32, workers=1)
     photos = FeatureFile(
         None, np.array(paths, np.str_), *feature_files.stat_photos(paths), description
     )
+    earlier = _read_earlier(target, photos, extractor.size)
     rows_path = f"{target}.rows"
     rows = _open_rows(rows_path, photos, extractor.size)
-    _copy_known(rows, photos, target)
+    if earlier:
+        _copy_known(rows, photos, earlier)
+        del earlier  # Windows replaces no file that is mapped
     missing = np.flatnonzero(_is_missing(rows))
     answers = extractor.stream([paths[row] for row in missing], batch_size, workers)
     errors = _compute(rows, missing, answers, unit_length)
     kept = np.flatnonzero(~_is_missing(rows))
     if not len(kept):
+        del rows  # Windows removes no file that is mapped
         os.remove(rows_path)
         raise InputError(f"no photo can be decoded; {errors[0]}")
     feature_files.write(target, photos._replace(features=rows), kept)
-    del rows  # Windows removes no file that is mapped
+    del rows
     os.remove(rows_path)
     return Embedding(feature_files.read(target), len(missing) - len(errors), errors)
 
@@ -90,6 +95,8 @@ def _open_rows(rows_path, photos, size):
     with contextlib.suppress(OSError), open(rows_path, "rb") as rows_file:
         if rows_file.read(DIGEST_BYTES) == digest and os.path.getsize(rows_path) == byte_count:
             return np.memmap(rows_path, np.float16, "r+", DIGEST_BYTES, shape)
+    if os.path.exists(rows_path):
+        say(f"{rows_path}: unfinished features of other photos or another network are discarded")
     with open(rows_path, "wb") as rows_file:  # written in full: a full disk shows now
         block = np.full((BLOCK_ROWS, size), np.nan, np.float16)
         rows_file.write(bytes(DIGEST_BYTES))
@@ -100,15 +107,28 @@ def _open_rows(rows_path, photos, size):
     return np.memmap(rows_path, np.float16, "r+", DIGEST_BYTES, shape)
 
 
-def _copy_known(rows, photos, target):
-    """Fills rows with those that `target` has of the same files from the same network."""
+def _read_earlier(target, photos, size):
+    """The `FeatureFile` to bring up to date, or None; refuses one of something else."""
     if not os.path.exists(target):
-        return
+        return None
     earlier = feature_files.read(target)
-    if earlier.description != photos.description or earlier.features.shape[1] != rows.shape[1]:
+    if earlier.description != photos.description or earlier.features.shape[1] != size:
         raise InputError(
-            f"{target}: has features of another network, size or length; name another file"
+            f"{target}: has features of another network, input size or length; choose another "
+            "--target"
         )
+    dropped_count = len(np.setdiff1d(earlier.paths, photos.paths))
+    if dropped_count == len(earlier.paths):
+        raise InputError(
+            f"{target}: has the features of {dropped_count:,} other photos; choose another --target"
+        )
+    if dropped_count:
+        say(f"{target}: {dropped_count:,} of its photos are not in --data any more: left out")
+    return earlier
+
+
+def _copy_known(rows, photos, earlier):
+    """Fills rows with those that a `FeatureFile` has of the same files."""
     old_rows = {
         identity: row
         for row, identity in enumerate(zip(earlier.paths, earlier.sizes, earlier.modified))
@@ -144,6 +164,7 @@ def _compute(rows, missing, answers, unit_length):
             values = answer.astype(np.float16)
         if not np.isfinite(values).all():
             reason = "NaN or infinite" if not np.isfinite(answer).all() else "too large for float16"
-            raise InputError(f"{path}: its features are {reason}")
+            way_out = "" if unit_length else "; --unit_length yes makes all of them small"
+            raise InputError(f"{path}: its features are {reason}{way_out}")
         rows[row] = values
     return errors

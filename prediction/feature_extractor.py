@@ -15,17 +15,23 @@ from prediction.streaming import stream
 from runs import run_folder
 
 
+def _graph(architecture):
+    """str, what decides the features of an image beside the weights."""
+    return repr(architecture._replace(dropout=0, drop_connect=0, head=None, neighbour_count=None))
+
+
 class FeatureExtractor:
     """A network without its head, with everything it needs to turn image files into features.
 
     Attributes:
         source: dict, what it was made from: backbone and weights, or run, as str.
-        digest: str, SHA-256 of its weights, in hex.
+        digest: str, SHA-256 of its graph and weights, in hex.
         preprocessing: `geometry.Preprocessing` of its images.
         size: int, the number D of features of an image.
 
     Args:
         source: dict, as above.
+        architecture: `Architecture` of the classifier.
         model: Keras classifier of `build_model`.
         preprocessing: `geometry.Preprocessing`.
 
@@ -34,12 +40,12 @@ class FeatureExtractor:
         >>> features = [row for _, row in extractor.stream(["glass.jpg", "metal.jpg"])]
     """
 
-    def __init__(self, source, model, preprocessing):
+    def __init__(self, source, architecture, model, preprocessing):
         from modeling.feature_model import cut_head, weights_digest
 
         self._model, self._head = cut_head(model)
         self.source = source
-        self.digest = weights_digest(self._model)
+        self.digest = weights_digest(self._model, _graph(architecture))
         self.preprocessing = preprocessing
         self.size = self._model.output.shape[-1]
 
@@ -66,7 +72,7 @@ class FeatureExtractor:
             preprocessing = Preprocessing(backbones.find(backbone).input_size)
         architecture = Architecture(backbone, preprocessing.size, dropout=0.0)
         source = {"backbone": backbone, "weights": weights}
-        return cls(source, build_model(architecture, 1, weights), preprocessing)
+        return cls(source, architecture, build_model(architecture, 1, weights), preprocessing)
 
     @classmethod
     def from_run(cls, run):
@@ -83,7 +89,8 @@ class FeatureExtractor:
         """
         import_keras()
         source = {"run": os.path.abspath(run.path)}
-        return cls(source, best_model(run), run.preprocessing)
+        architecture = run_folder.architecture(run.options)
+        return cls(source, architecture, best_model(run), run.preprocessing)
 
     @classmethod
     def again(cls, description, path):

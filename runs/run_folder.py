@@ -295,6 +295,27 @@ def read(run_path, weights=BEST):
     return Run(run_path, options, read_label_names(os.path.join(run_path, LABELS)))
 
 
+def find_trained(name, save_dir):
+    """Finds a run, for what an exported model cannot do, and reads it.
+
+    Args:
+        name: str, the value of --run.
+        save_dir: str, the folder of all runs.
+
+    Returns:
+        `Run`.
+
+    Raises:
+        InputError: there is none, or it is an exported model.
+    """
+    run_path = find(name, save_dir)
+    if is_exported(run_path):
+        raise InputError(
+            f"--run: {run_path} is an exported model, which gives probabilities alone; name its run"
+        )
+    return read(run_path)
+
+
 def read_metrics(run_path):
     """Reads metrics.json.
 

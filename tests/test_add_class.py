@@ -121,7 +121,7 @@ def test_table_for_a_person(place, capsys):
     (["--name", "yellow", "--data", "nowhere"], "--data: nowhere: no such folder"),
     (["--name", "yellow", "--data", "data"], "--data: 30 photos are of other classes"),
     (["--name", "yellow", "--data", "one"], "--data: one: 1 photos that show the same"),
-    (["--name", "yellow", "--data", "yellow", "--new_run", "run"], "--run: "),
+    (["--name", "yellow", "--data", "yellow", "--new_run", "run"], "--new_run: "),
 ])
 def test_bad_input(place, monkeypatch, words, error):
     monkeypatch.chdir(place)
@@ -152,3 +152,21 @@ def test_photos_that_have_changed_their_classes(place, tmp_path):
         json.dump({"0": "red", "1": "green", "2": "violet"}, file)
     with pytest.raises(InputError, match="have other classes by now .*violet"):
         main(tmp_path, "--name", "yellow", "--data", place / "yellow")
+
+
+def test_names_and_runs_that_cannot_be(place, tmp_path):
+    with pytest.raises(InputError, match="--new_run: is missing: 'run-with-Mr.' cannot be the na"):
+        main(place, "--name", "Mr.", "--data", place / "yellow")
+    (tmp_path / "new").mkdir()
+    name = os.fsencode(str(tmp_path / "new")) + b"/\xff.png"
+    write_image(tmp_path / "a.png")
+    os.rename(tmp_path / "a.png", name)
+    with pytest.raises(InputError, match="the name is not UTF-8"):
+        main(place, "--name", "white", "--data", tmp_path / "new")
+    text = (place / "run" / "options.yaml").read_text(encoding="utf-8")
+    (tmp_path / "gem").mkdir()
+    for file_name in ("label.json", "best.weights.h5"):
+        os.link(place / "run" / file_name, tmp_path / "gem" / file_name)
+    (tmp_path / "gem" / "options.yaml").write_text(text.replace("pooling: avg", "pooling: gem"))
+    with pytest.raises(InputError, match="gem has --attention none and --pooling gem; the head"):
+        main(tmp_path, "--name", "white", "--data", place / "yellow", run="gem")

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -168,6 +169,21 @@ def test_other_classes_and_the_photos_that_moved_most(place, tmp_path, capsys):
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
 
 
+def test_it_does_not_matter_which_photos_are_the_new_ones():
+    """Or the test would not be exact."""
+    generator = np.random.default_rng(6)
+
+    def group(count, spread):
+        return SimpleNamespace(
+            paths=range(count), photos=generator.lognormal(0, spread, (count, 5)),
+            features=generator.normal(size=(count, 4)), predictions=np.eye(2)[[0] * count])
+
+    one, other = group(30, 2), group(50, 1)
+    first, second = tool.measure(one, other, ("a", "b")), tool.measure(other, one, ("a", "b"))
+    for row, again in zip(first["questions"], second["questions"]):
+        assert row["distance"] == pytest.approx(again["distance"], rel=1e-5, abs=1e-9)
+
+
 def test_many_photos_are_thinned_out(monkeypatch):
     monkeypatch.setattr(tool, "MOST", 5)
     assert tool._spread(list(range(101))) == [0, 25, 50, 75, 100]
@@ -175,7 +191,7 @@ def test_many_photos_are_thinned_out(monkeypatch):
 
 
 @pytest.mark.parametrize("words, error", [
-    (["--data", "few"], "5 new photos are too few to compare; at least 20"),
+    (["--data", "few"], "--data: few: 5 photos are too few to compare; at least 20"),
     (["--data", "nowhere"], "--data: nowhere: no such folder"),
     (["--target", "run"], "--target: run exists and is not an earlier output"),
 ])

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from conftest import write_image
+from tiny_backbone import few_blocks
 
 import run as front_door
 from common.errors import InputError
@@ -99,8 +100,10 @@ def test_unit_length(folder, tmp_path, extractor, one_network):
     rows = rows_of(extractor, paths_in(folder)).astype(np.float64)
     expected = rows / np.linalg.norm(rows, axis=1)[:, None]
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-5)
-    with pytest.raises(InputError, match="a.npz: has features of another network, size or length"):
-        tool.main(parser.parse("embed", ["--data", folder, "--target", str(tmp_path / "a.npz")]))
+    words = ["--data", folder, "--target", str(tmp_path / "a.npz")]
+    with pytest.raises(InputError, match="a.npz: has features of another network, input size or"):
+        tool.main(parser.parse("embed", words))
+    assert not (tmp_path / "a.npz.rows").exists()
 
 
 def test_an_interrupted_call_is_continued(folder, tmp_path, extractor, one_network, monkeypatch):
@@ -128,10 +131,12 @@ def test_an_interrupted_call_is_continued(folder, tmp_path, extractor, one_netwo
     assert not (tmp_path / "part.npz.rows").exists()
 
 
-def test_what_was_begun_for_other_photos_is_not_taken(folder, tmp_path, extractor, one_network):
+def test_what_was_begun_for_other_photos_is_not_taken(
+        folder, tmp_path, extractor, one_network, capsys):
     target = tmp_path / "features.npz"
     (tmp_path / "features.npz.rows").write_bytes(b"f" * 64 + bytes(12 * 2 * 1280))
     main(folder, target)
+    assert "unfinished features of other photos" in capsys.readouterr().err
     expected = rows_of(extractor, paths_in(folder))
     np.testing.assert_allclose(np.load(target)["features"], expected, rtol=1e-3, atol=1e-4)
 
@@ -145,13 +150,47 @@ def test_brought_up_to_date(folder, tmp_path, extractor, one_network, capsys):
     write_image(paths[1], (9, 9, 9), (50, 50))
     write_image(os.path.join(folder, "new.png"), (200, 9, 200))
     main(folder, target, "--json")
-    assert json.loads(capsys.readouterr().out)["computed"] == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["computed"] == 2
+    assert "1 of its photos are not in --data any more: left out" in captured.err
     paths = paths_in(folder)
     content = feature_files.read(str(target))
     assert content.paths.tolist() == paths
     np.testing.assert_allclose(content.features, rows_of(extractor, paths), rtol=1e-3, atol=1e-4)
     main(folder, target, "--json")
     assert json.loads(capsys.readouterr().out)["computed"] == 0
+
+
+def test_the_features_of_other_photos_are_not_replaced(folder, tmp_path, one_network):
+    main(folder, tmp_path / "f.npz")
+    before = (tmp_path / "f.npz").read_bytes()
+    (tmp_path / "others").mkdir()
+    write_image(tmp_path / "others" / "a.png")
+    words = ["--data", str(tmp_path / "others"), "--target", str(tmp_path / "f.npz")]
+    with pytest.raises(InputError, match="f.npz: has the features of 12 other photos; choose"):
+        tool.main(parser.parse("embed", words))
+    assert (tmp_path / "f.npz").read_bytes() == before
+
+
+def test_a_table_of_the_user_stays(folder, tmp_path, one_network):
+    (tmp_path / "f.csv").write_text("path,label\na.png,red\n")
+    with pytest.raises(InputError, match="would replace .*f.csv, which is not one of --mode embed"):
+        tool.main(parser.parse("embed", ["--data", folder, "--target", str(tmp_path / "f.npz")]))
+    assert (tmp_path / "f.csv").read_text() == "path,label\na.png,red\n"
+    assert sorted(os.listdir(tmp_path)) == ["data", "f.csv"]
+
+
+@pytest.mark.parametrize("change", [{"pooling": "max"}, {"normalize": (1, 2, 3, 4, 5, 6)}])
+def test_graphs_of_equal_weights_are_told_apart(change):
+    networks = [Architecture("EfficientNetB0", 32), Architecture("EfficientNetB0", 32, **change)]
+    with few_blocks():
+        models = [build_model(network, 2) for network in networks]
+        models[1].set_weights(models[0].get_weights())
+        one, other = (FeatureExtractor({}, network, model, Preprocessing(32))
+                      for network, model in zip(networks, models))
+        again = FeatureExtractor({}, networks[0]._replace(head="prototype"), models[0],
+                                 Preprocessing(32))
+    assert one.digest != other.digest and one.digest == again.digest
 
 
 def test_undecodable_photos_are_left_out_and_named(folder, tmp_path, one_network, capsys):
@@ -195,6 +234,8 @@ def test_features_that_cannot_be_kept(folder, tmp_path, extractor, one_network, 
     (["--run", "demo", "--backbone", "VGG16"], "--backbone: has no effect with --run"),
     (["--run", "demo", "--input_size", "64"], "--input_size: has no effect with --run"),
     (["--data", "nowhere"], "--data: nowhere: no such folder"),
+    (["--backbone", "InceptionV3", "--input_size", "64"], "--input_size: 64 is too small for Inc"),
+    (["--weights", "nowhere.h5"], "--weights: nowhere.h5: no such file"),
 ])
 def test_contradictions(folder, tmp_path, monkeypatch, words, error):
     monkeypatch.chdir(tmp_path)

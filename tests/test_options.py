@@ -32,6 +32,8 @@ REQUIRED = {
     "compare": ["a", "b", "--data", "d"], "calibrate": ["--run", "r", "--data", "d"],
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
     "doctor": [], "demo": [],
+    "add_class": ["--run", "r", "--name", "n"], "embed": ["--data", "d"],
+    "similar": ["--data", "d", "--image", "i"], "drift": ["--run", "r", "--data", "d"],
 }
 NUMBERS = [name for name, option in option_table.OPTIONS.items()
            if option.type.metavar in ("N", "X")]

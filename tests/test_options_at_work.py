@@ -42,7 +42,7 @@ from data.samples import write_sample
 from deployment import server
 from evaluation.runtime_speed import measure
 from modeling import weight_download
-from other import benchmark, demo, demo_data, doctor, preview
+from other import add_class, benchmark, demo, demo_data, doctor, drift, embed, preview, similar
 from other.reporting import report_gallery
 from prediction import classifier
 from prediction.classifier import Classifier
@@ -526,8 +526,28 @@ COMMANDS = {
     "relabel": ("--run", "runs/model", "--csv", "new.csv"),
     "compare": ("runs/model", "runs/model", *DATA), "calibrate": ("--run", "runs/model", *DATA),
     "benchmark": ("--model", "exported"), "serve": ("--model", "exported", "--port", 0),
-    "demo_data": (), "demo": (),
+    "demo_data": (), "demo": (), "embed": ("--data", "data"),
+    "similar": ("--data", "data", "--image", "data"), "drift": ("--run", "runs/model", *DATA),
+    "add_class": ("--run", "runs/model", "--name", "third", "--data", "data"),
 }
+
+
+class Extractor:
+    """Features of photos are how bright they are."""
+
+    size, preprocessing = 3, Preprocessing(32)
+
+    def describe(self):
+        return {"source": {"backbone": "B", "weights": "none"}, "digest": "d", "preprocessing": {}}
+
+    def stream(self, paths, *how):
+        return ((path, np.float32([1, index, 2])) for index, path in enumerate(paths))
+
+    def compute(self, images, batch_size):
+        return images.mean((1, 2))
+
+    def probabilities(self, features):
+        return np.full((len(features), 2), 0.5, np.float32)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -540,6 +560,15 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
         **{**task, "seconds": (0, 0)}))
     monkeypatch.setattr(demo_data, "_write_digit", lambda *words: None)
     monkeypatch.setattr(demo, "run_all", lambda options: result)
+    for module in (embed, similar):
+        monkeypatch.setattr(module, "open_extractor", lambda options: Extractor())
+    monkeypatch.setattr(drift.FeatureExtractor, "from_run", lambda run: Extractor())
+    monkeypatch.setattr(drift, "FEWEST", 2)
+    monkeypatch.setattr(drift, "_validation_paths", lambda run, options: ["data/00.png"] * 3)
+    parts = add_class.Parts(("first", "third"), [("a", "first")], [("b", "third")])
+    monkeypatch.setattr(add_class, "_read_parts", lambda options, run: parts)
+    monkeypatch.setattr(add_class, "_train", lambda *words: "runs/model-with-third")
+    monkeypatch.setattr(add_class, "_recalls", lambda *words: {"first": 0.5})
     monkeypatch.setattr(doctor, "PARTS", {"toolkit": doctor.toolkit})
     monkeypatch.setattr(weight_download, "fetch", lambda name, url: name)
     monkeypatch.setattr(server, "serve", lambda *words: words[-1](

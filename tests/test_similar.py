@@ -118,10 +118,25 @@ def test_features_of_another_network(photos, extractor, monkeypatch):
     write_image("blue.png", COLORS["blue"])
     main("--data", photos, "--image", "blue.png")
     words = ("--data", "similar/features.npz", "--image", "blue.png", "--target", "again")
-    monkeypatch.setattr(extractor, "digest", "0" * 64)
-    with pytest.raises(InputError, match="--data: similar/features.npz: its features are of "
-                                         "EfficientNetLite0 imagenet, not of"):
-        similar.main(options_of(*words))
+    for name, value in (("digest", "0" * 64), ("preprocessing", Preprocessing(64))):
+        with monkeypatch.context() as patch:
+            patch.setattr(extractor, name, value)
+            with pytest.raises(InputError, match="features.npz: its features were computed by "
+                                                 "EfficientNetLite0 imagenet with other weights"):
+                similar.main(options_of(*words))
+
+
+def test_a_network_that_is_named_is_compared(photos, monkeypatch):
+    """Whichever option names it."""
+    write_image("blue.png", COLORS["blue"])
+    main("--data", photos, "--image", "blue.png")
+    opened = []
+    monkeypatch.setattr(similar, "open_extractor", lambda options: opened.append(1) or 1 / 0)
+    known = ("--data", "similar/features.npz", "--image", "blue.png")
+    for words in (["--input_size", "64"], ["--weights", "none"], ["--backbone", "VGG16"]):
+        with pytest.raises(ZeroDivisionError):
+            similar.main(options_of(*known, *words))
+    assert len(opened) == 3
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -15,9 +15,11 @@ from sklearn.neighbors import NearestCentroid
 from tiny_backbone import SIZE, few_blocks, write_weights
 
 import eval as evaluation
+import run as front_door
 import train
 from common.errors import InputError
 from config import parser
+from evaluation.grad_cam import grad_cam
 from modeling.architecture import Architecture
 from modeling.builder import build_model
 from modeling.layer_names import PREDICTIONS
@@ -200,6 +202,25 @@ def test_a_run_like_any_other(trained, data, capsys):
         assert len(list(csv.DictReader(file))) == 1
 
 
+def test_a_report_explains_its_errors(trained, data, tmp_path):
+    """Also where votes take the place of a layer with a bias."""
+    status = front_door.main(["--mode", "report", "--run", trained[0], "--data", data,
+                              "--target", str(tmp_path / "r.html")])
+    assert status == 0 and "<html" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    run = run_folder.read(trained[0])
+    model = build_model(run_folder.architecture(run.options), 3)
+    model.load_weights(os.path.join(trained[0], run_folder.BEST))
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    maps = grad_cam(model, images, np.array([0, 1, 2]))
+    assert np.isfinite(maps).all() and maps.max() == 1
+
+
+def test_more_epochs_are_refused_when_it_resumes(trained):
+    place, name = os.path.split(trained[0])
+    with pytest.raises(InputError, match="--epochs: 6 is more than .* whose head is solved in"):
+        train.fit(parser.parse("train", ["--resume", name, "--save_dir", place, "--epochs", "6"]))
+
+
 def test_the_backbone_stays_as_it_was(trained):
     run = run_folder.read(trained[0])
     model = build_model(run_folder.architecture(run.options), 3)
@@ -242,6 +263,11 @@ def test_neighbours_that_cannot_be_decoded_have_no_vote(tmp_path):
     (["--freeze_epochs", "1"], "--freeze_epochs: 1 has no effect with --head prototype"),
     (["--pooling", "gem"], "--head: prototype needs --attention none"),
     (["--attention", "cbam"], "--head: prototype needs --attention none"),
+    (["--linear_head", "no"], "--linear_head: no contradicts --head prototype"),
+    (["--mixup", "0.5"], "--mixup: 0.5 has no effect with --head prototype"),
+    (["--optimizer", "lion"], "--optimizer: lion has no effect with --head prototype"),
+    (["--learning_rate", "0.1"], "--learning_rate: 0.1 has no effect with --head prototype"),
+    (["--sampler", "balanced"], "--sampler: balanced has no effect with --head prototype"),
     (["--neighbour_count", "9"], "--neighbour_count: 9 has no effect without --head neighbours"),
 ])
 def test_contradictions(data, tmp_path, words, error):

@@ -3,7 +3,9 @@
 from common.errors import InputError
 from compute.device_names import check_batch_size, launcher, split_device_names
 from config.modes import PROCESS_OPTIONS
+from config.option_table import OPTIONS
 from config.options import FOCAL_GAMMA
+from config.parser import show
 from data.augmentation import Augmentation
 from data.mixing import Mixing
 from modeling import backbones, weight_download
@@ -11,6 +13,13 @@ from training.recipes import SOLVABLE_POOLING, can_solve_head
 
 # Every option that changes training images, with the value that disables it
 AUGMENTATION = {**Augmentation()._asdict(), **Mixing()._asdict()}
+# Options that a head has no use for that is solved and not trained
+NOT_SOLVED = (AUGMENTATION.keys() - {"horizontal_flip"}) | {
+    *("epochs", "minutes", "freeze_epochs", "cache_features", "patience", "optimizer"),
+    *("learning_rate", "weight_decay", "warmup_epochs", "layer_decay", "clipnorm"),
+    *("accumulate", "ema", "label_smoothing", "loss"),
+}
+BALANCING = {"sampler", "class_weights"}  # which only logistic regression knows
 
 
 def check(options, input_size):
@@ -170,11 +179,15 @@ def _check_solved_head(options):
             f"--head: {options.head} is solved on a frozen backbone and not trained; leave out "
             f"--recipe {options.recipe}"
         )
-    for name in ("epochs", "minutes", "freeze_epochs"):
-        if name in options.given and getattr(options, name) > (1 if name == "epochs" else 0):
+    if not options.linear_head:
+        raise InputError(f"--linear_head: no contradicts --head {options.head}; leave one out")
+    unused_names = NOT_SOLVED if options.head == "linear" else NOT_SOLVED | BALANCING
+    for name in sorted(options.given & unused_names):
+        value = getattr(options, name)
+        if value != OPTIONS[name].default and not (name == "epochs" and value == 1):
             raise InputError(
-                f"--{name}: {getattr(options, name):g} has no effect with --head {options.head}, "
-                "which is solved in one pass over the images"
+                f"--{name}: {show(value)} has no effect with --head {options.head}, which is "
+                "solved in one pass over the images as they are; leave it out"
             )
 
 

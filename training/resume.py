@@ -55,6 +55,11 @@ def find_resume_point(options):
         options_path = os.path.join(run_path, run_folder.OPTIONS)
         raise InputError(f"{options_path}: epochs is missing; it must be a whole number")
     run_folder.check_idle(run_path)
+    if stored.head and "epochs" in options.given and options.epochs > stored.epochs:
+        raise InputError(
+            f"--epochs: {options.epochs} is more than {run_path} can use, whose head is solved in "
+            f"one epoch; start a new run with --weights {os.path.join(run_path, run_folder.BEST)}"
+        )
     options = with_normalization(options)
     changed = _changed_options(options, stored, run_path)
     new_names = (options.given & NEW_WHERE_GIVEN) | ALWAYS_NEW

@@ -5,6 +5,10 @@ import os
 
 import cv2
 
+from common.errors import ImageError
+from data.decoding import load
+from data.geometry import Preprocessing
+
 TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
 
 
@@ -31,6 +35,22 @@ def render(template, **values):
     )
     page_html = environment.get_template(template).render(values)
     return page_html.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def photo(path, side=144):
+    """The photo in a file as the `src` of an HTML image, whole, with bars.
+
+    Args:
+        path: str.
+        side: int, pixels.
+
+    Returns:
+        str, a data URL; None where the file is gone or cannot be decoded.
+    """
+    try:
+        return thumbnail(load(path, Preprocessing(side, "letterbox")))
+    except ImageError:
+        return None
 
 
 def thumbnail(image, quality=80):
