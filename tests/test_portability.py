@@ -46,7 +46,7 @@ COMMANDS = [
     ("calibrate", *RUN, *DATA),
     ("compare", "first", "first", *DATA),
     ("embed", *RUN, "--data", "photos", "--target", "features.npz"),
-    ("embed", *RUN, "--data", "new", "--target", "features.npz"),  # takes its place
+    ("embed", *RUN, "--data", "photos", "--target", "features.npz"),  # up to date: takes its place
     ("similar", *RUN, "--data", "features.npz", "--image", "new"),
     ("add_class", *RUN, "--name", "größer", "--data", "new/blue"),
     (*WATCHED, "--head", "prototype", "--run", "watched"),
