@@ -9,7 +9,7 @@ print(classifier.classify(["photo.jpg"]))
 from tqdm import tqdm
 
 from common.console import say, show
-from common.errors import ImageError, InputError
+from common.errors import ImageError, raise_first
 from common.files import check_writable
 from common.tables import write_table
 from common.write_errors import write_error
@@ -33,9 +33,7 @@ def main(options: PredictOptions):
     if options.csv:
         _write_csv(options.csv, results, top_k, classifier.calibration is not None)
     show(results, _text, options.json)
-    if errors:
-        others = f"; {len(errors)} of {len(image_paths)} images failed" if errors[1:] else ""
-        raise InputError(f"{errors[0]}{others}")
+    raise_first(errors, len(image_paths))
 
 
 def _collect(classifier, answers, count, top_k):

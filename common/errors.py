@@ -81,6 +81,21 @@ def first_ten(names):
     return ", ".join(names[:10]) + suffix
 
 
+def raise_first(errors, image_count):
+    """Ends a mode that has answered for the other images.
+
+    Args:
+        errors: list of `ImageError`.
+        image_count: int, images in all.
+
+    Raises:
+        InputError: the first of the errors, and how many there are; nothing where there is none.
+    """
+    if errors:
+        others = f"; {len(errors)} of {image_count} images failed" if errors[1:] else ""
+        raise InputError(f"{errors[0]}{others}")
+
+
 def nearest(word, known):
     """A suggestion for a misspelled name.
 

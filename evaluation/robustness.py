@@ -69,23 +69,23 @@ def measure(classifier, samples, batch_size=32, workers=1):
         dict of kind -> list of five floats, from weak to strong.
     """
     paths = [os.path.join(samples.folder, name) for name in samples.file_names]
-    table = {}
-    bar = tqdm(total=len(paths) * 25, desc="robustness", unit=" images", leave=False, disable=None)
-    with bar:
-        for kind, strengths in STRENGTHS.items():
-            table[kind] = []
-            for strength in strengths:
-                generator = np.random.default_rng(0)  # the same noise at every strength
+    pairs = [(kind, strength) for kind, strengths in STRENGTHS.items() for strength in strengths]
+    generators = [np.random.default_rng(0) for _ in pairs]  # the same noise at every strength
 
-                def compute(images, kind=kind, strength=strength, generator=generator):
-                    bar.update(len(images))
-                    worse = [corrupt(image, kind, strength, generator) for image in images]
-                    return classifier.probabilities(np.ascontiguousarray(np.stack(worse)))
+    def compute(images):
+        """int (B, 25), the class of each image made worse in each way."""
+        predicted = []
+        for (kind, strength), generator in zip(pairs, generators):
+            worse = [corrupt(image, kind, strength, generator) for image in images]
+            probabilities = classifier.probabilities(np.ascontiguousarray(np.stack(worse)))
+            predicted.append(probabilities.argmax(axis=1))
+        return np.stack(predicted, axis=1)
 
-                answers = stream(paths, classifier.preprocessing, compute, batch_size, workers)
-                right = [
-                    not isinstance(row, ImageError) and row.argmax() == class_id
-                    for (_, row), class_id in zip(answers, samples.class_ids)
-                ]
-                table[kind].append(float(np.mean(right)))
-    return table
+    answers = stream(paths, classifier.preprocessing, compute, batch_size, workers)
+    bar = tqdm(answers, "robustness", len(paths), unit=" images", leave=False, disable=None)
+    is_right = np.zeros((len(paths), len(pairs)), bool)
+    for position, (_, predicted) in enumerate(bar):
+        if not isinstance(predicted, ImageError):
+            is_right[position] = predicted == samples.class_ids[position]
+    accuracies = iter(is_right.mean(axis=0).tolist())
+    return {kind: [next(accuracies) for _ in strengths] for kind, strengths in STRENGTHS.items()}

@@ -28,7 +28,7 @@ from prediction.batch import predict_samples
 from prediction.classifier import Classifier
 from runs import run_folder
 from runs.margin_files import read_margins
-from training.recipes import SOLVABLE_POOLING
+from training.recipes import SOLVABLE_POOLING, can_solve_head
 from training.setup import read_data
 
 TRAINING, VALIDATION = "training.csv", "validation.csv"  # in the new run
@@ -106,7 +106,7 @@ def _check_name(options, run):
 
 def _check_head(run):
     options = run.options
-    if options.attention != "none" or options.pooling not in SOLVABLE_POOLING:
+    if not can_solve_head(options):
         raise InputError(
             f"--run: {run.path} has --attention {options.attention} and --pooling "
             f"{options.pooling}; the head can be solved behind --attention none with --pooling "

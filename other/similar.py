@@ -3,7 +3,7 @@
 import os
 
 from common import console
-from common.errors import ImageError, InputError
+from common.errors import ImageError, InputError, raise_first
 from common.files import write_text
 from common.nearest import NearestRows
 from common.tables import write_table
@@ -40,9 +40,7 @@ def main(options: SimilarOptions):
     except OSError as error:
         raise write_error(error, options.target, "--target") from None
     console.show(results, _text, options.json)
-    if errors:
-        others = f"; {len(errors)} of {len(image_paths)} images failed" if errors[1:] else ""
-        raise InputError(f"{errors[0]}{others}")
+    raise_first(errors, len(image_paths))
 
 
 def _photo_features(options):

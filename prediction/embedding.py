@@ -73,15 +73,15 @@ def embed(extractor, paths, target, unit_length=False, batch_size=32, workers=1)
     missing = np.flatnonzero(_is_missing(rows))
     answers = extractor.stream([paths[row] for row in missing], batch_size, workers)
     errors = _compute(rows, missing, answers, unit_length)
-    kept = np.flatnonzero(~_is_missing(rows))
-    if not len(kept):
+    if len(errors) == len(paths):
         del rows  # Windows removes no file that is mapped
         os.remove(rows_path)
-        raise InputError(f"no photo can be decoded; {errors[0]}")
+        raise InputError(f"no photo can be decoded; {next(iter(errors.values()))}")
+    kept = np.setdiff1d(np.arange(len(paths)), list(errors))
     feature_files.write(target, photos._replace(features=rows), kept)
     del rows
     os.remove(rows_path)
-    return Embedding(feature_files.read(target), len(missing) - len(errors), errors)
+    return Embedding(feature_files.read(target), len(missing) - len(errors), [*errors.values()])
 
 
 def _open_rows(rows_path, photos, size):
@@ -149,14 +149,14 @@ def _is_missing(rows):
 
 
 def _compute(rows, missing, answers, unit_length):
-    """Fills the missing rows from the answers of a network; gives the `ImageError`s."""
-    errors = []
+    """Fills the missing rows from the answers of a network; gives dict of row -> `ImageError`."""
+    errors = {}
     bar = tqdm(
         answers, "computing features", len(missing), unit=" images", leave=False, disable=None
     )
     for row, (path, answer) in zip(missing, bar):
         if isinstance(answer, ImageError):
-            errors.append(answer)
+            errors[int(row)] = answer
             continue
         if unit_length:
             answer = answer / max(np.linalg.norm(answer), np.finfo(np.float32).tiny)

@@ -241,9 +241,8 @@ def test_the_first_epoch_is_the_linear_head(pretrained, tmp_path):
     class_ids = np.array([int((tmp_path / "train" / name).with_suffix(".txt").read_text()
                               .split(",")[1]) for name in names])
     features = body.predict(images, verbose=0)
-    penalty_c = linear_head.choose_penalty(features, class_ids)
-    ones = np.ones(len(names), np.float32)
-    expected = linear_head.solve(features, class_ids, ones, 3, penalty_c=penalty_c)
+    ones, folds = np.ones(len(names), np.float32), linear_head.make_folds(class_ids)
+    expected = linear_head.solve(features, class_ids, ones, 3, folds=folds)
     for one, two in zip(after["predictions"], expected):
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
 

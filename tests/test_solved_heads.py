@@ -127,8 +127,10 @@ def test_fewer_places_than_photos_are_divided_among_the_classes():
     kernel, bias, votes = neighbours_head.solve(features, class_ids, 3, 10)
     assert kernel.shape == (12, 10) and not bias.any()
     assert votes.sum(0).tolist() == [6, 2, 2]
-    by_hand = unit(kernel.T)
-    assert all(np.isclose(by_hand @ row, 1).any() for row in by_hand)
+    for place, row in enumerate(unit(kernel.T)):  # each a photo, with the vote of its class
+        (photo,) = np.flatnonzero(np.isclose(unit(features) @ row, 1, atol=1e-5))
+        assert votes[place].argmax() == class_ids[photo]
+    assert len(np.unique(kernel.round(4), axis=1).T) == 10
 
 
 # --- linear ---------------------------------------------------------------------------------
@@ -136,12 +138,16 @@ def test_fewer_places_than_photos_are_divided_among_the_classes():
 @pytest.mark.parametrize("views, spread", [(1, 0.3), (1, 3.0), (2, 3.0)])
 def test_the_penalty_is_that_of_a_cross_validation(views, spread):
     features, class_ids = clusters((15, 15), spread=spread, views=views, size=40)
-    found = linear_head.choose_penalty(features, class_ids, views)
+    folds = linear_head.make_folds(class_ids, views)
+    ones = np.ones(len(class_ids), np.float32)
+    kernel, _ = linear_head.solve(features, class_ids, ones, 2, folds=folds)
     photo_count = len(class_ids) // views
     scaled = features / np.sqrt(np.mean(features.astype(np.float64) ** 2))
     groups = np.tile(np.arange(photo_count), views)
-    losses = []
+    losses, kernels = [], []
     for strength in linear_head.CHOICES_OF_C:
+        whole = LogisticRegression(C=strength, max_iter=500).fit(scaled, class_ids)
+        kernels.append(whole.coef_[0] / np.linalg.norm(features) * np.sqrt(features.size))
         loss = 0  # each photo alone left out: what few folds estimate
         for learned, judged in GroupKFold(photo_count).split(scaled, class_ids, groups):
             model = LogisticRegression(C=strength, max_iter=500)
@@ -149,15 +155,26 @@ def test_the_penalty_is_that_of_a_cross_validation(views, spread):
             rows = model.predict_proba(scaled[judged[:1]])
             loss += log_loss(class_ids[judged[:1]], rows, labels=[0, 1])
         losses.append(loss / photo_count)
-    chosen = losses[linear_head.CHOICES_OF_C.index(found)]
+    (position,) = [number for number, one in enumerate(kernels)
+                   if np.allclose(kernel[:, 1] - kernel[:, 0], one, rtol=0.02, atol=1e-3)]
+    chosen = losses[position]
     assert chosen < min(losses) * 1.15 + 1e-3
     assert max(losses) > chosen * 1.3
 
 
 def test_no_penalty_can_be_chosen_of_single_photos():
     features, class_ids = clusters((5, 1))
-    assert linear_head.choose_penalty(features, class_ids) == linear_head.PENALTY_C
-    assert linear_head.choose_penalty(features, np.zeros(6, int)) == linear_head.PENALTY_C
+    assert linear_head.make_folds(class_ids) is None
+    assert len(linear_head.make_folds(np.array([0, 0, 2, 2, 2]))) == 2
+
+
+def test_the_views_of_a_photo_are_never_on_both_sides():
+    class_ids = np.tile(np.repeat([0, 1], 7), 2)
+    folds = linear_head.make_folds(class_ids, views=2)
+    assert len(folds) == linear_head.FOLDS
+    for learned, judged in folds:
+        assert not set(learned % 14) & set(judged % 14) and judged.max() < 14
+        assert set(class_ids[judged]) == {0, 1} and len(learned) == 2 * (14 - len(judged))
 
 
 # --- runs -----------------------------------------------------------------------------------

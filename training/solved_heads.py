@@ -19,29 +19,20 @@ def solve(options, rows, classes):
         photos can be used.
     """
     features, class_ids, sample_weight = rows
-    views = 2 if options.horizontal_flip else 1
-    if options.head is None:  # the start of a fine-tuning, for which any penalty is as good
-        balanced = _balances(options)
-        solution = linear_head.solve(features, class_ids, sample_weight, classes, balanced)
-        return {PREDICTIONS: solution} if solution else {}
     counts = sample_weight > 0  # of a photo that cannot be decoded no view does
-    features, class_ids = features[counts], class_ids[counts]
+    features, class_ids, sample_weight = features[counts], class_ids[counts], sample_weight[counts]
     if len(np.unique(class_ids)) < 2:
         return {}
-    if options.head == "linear":
-        balanced = _balances(options)
-        penalty_c = linear_head.choose_penalty(features, class_ids, views, balanced)
-        ones = np.ones(len(class_ids), np.float32)
-        return {
-            PREDICTIONS: linear_head.solve(features, class_ids, ones, classes, balanced, penalty_c)
-        }
+    views = 2 if options.horizontal_flip else 1
+    if options.head in (None, "linear"):
+        # For the start of a fine-tuning any penalty is as good.
+        folds = linear_head.make_folds(class_ids, views) if options.head else None
+        balanced = options.sampler == "balanced" or options.class_weights != "none"
+        solution = linear_head.solve(features, class_ids, sample_weight, classes, balanced, folds)
+        return {PREDICTIONS: solution}
     if options.head == "prototype":
         return {PREDICTIONS: prototype_head.solve(features, class_ids, classes, views)}
     kernel, bias, votes = neighbours_head.solve(
         features, class_ids, classes, options.neighbour_count, views
     )
     return {NEIGHBOURS: [kernel, bias], PREDICTIONS: [votes]}
-
-
-def _balances(options):
-    return options.sampler == "balanced" or options.class_weights != "none"
