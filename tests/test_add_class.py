@@ -134,6 +134,16 @@ def test_bad_input(place, monkeypatch, words, error):
     assert sorted(os.listdir(place)) == before
 
 
+def test_a_photo_that_cannot_be_decoded_counts_as_wrong(monkeypatch):
+    """Of the first class, too, which a row of zeros would name."""
+    parts = tool.Parts(("a", "b"), [], [("1", "a"), ("2", "a"), ("3", "b")])
+    answers = np.float32([[0, 0], [0.9, 0.1], [0.2, 0.8]])
+    monkeypatch.setattr(Classifier, "load", lambda *words, **more: None)
+    monkeypatch.setattr(tool, "predict_samples", lambda *words: (answers, {0: "broken"}))
+    options = parser.parse("add_class", ["--run", "r", "--name", "n"])
+    assert tool._recalls("r", parts, ("a", "b"), options) == {"a": 0.5, "b": 1.0}
+
+
 def test_two_classes_are_the_fewest(tmp_path):
     data = write_samples(tmp_path / "data", 6, dict(list(COLORS.items())[:2]))
     train.fit(parser.parse("train", [

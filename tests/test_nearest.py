@@ -45,11 +45,25 @@ def test_rows_that_float32_cannot_tell_apart(memory):
     np.testing.assert_allclose(distances[0], angles[:-6:-1] ** 2 / 2, rtol=0.02)
 
 
+def test_rows_that_float32_puts_in_another_order(memory):
+    """Near copies in many dimensions, whose cosines differ by less than its rounding."""
+    generator = np.random.default_rng(1)
+    rows = generator.random(1280) + 1e-4 * generator.normal(size=(400, 1280))
+    rows, query = rows.astype(np.float32), rows[:1].astype(np.float32)
+    indices, distances = NearestRows(rows).find(query, 20)
+    expected_indices, expected_distances = expected(rows, query, 20)
+    assert np.array_equal(indices, expected_indices)
+    np.testing.assert_allclose(distances, expected_distances, atol=1e-12)
+
+
 def test_equal_rows_in_their_order(memory):
-    rows = np.tile(np.random.default_rng(0).random((1, 77), np.float32), (300, 1))
-    indices, distances = NearestRows(rows).find(rows[:2], 4)
-    assert indices.tolist() == [[0, 1, 2, 3]] * 2
-    assert distances.max() < 1e-9 and distances.min() >= 0
+    generator = np.random.default_rng(0)
+    for count, size in ((300, 77), (63, 129), (65, 1280)):  # some of which BLAS sums in two ways
+        rows = np.tile(generator.random((1, size), np.float32), (count, 1))
+        queries = np.concatenate([rows[:1], generator.random((4, size), np.float32)])
+        indices, distances = NearestRows(rows).find(queries, count)
+        assert np.array_equal(indices, np.tile(np.arange(count), (5, 1)))
+        assert distances[0].max() < 1e-9 and distances.min() >= 0
 
 
 def test_length_does_not_count_and_zeros_are_far(memory):
