@@ -160,7 +160,9 @@ class ImageBatches(keras.utils.PyDataset):
             raise IndexError(f"batch {index} of {len(self)}")
         last_key, last_batch = self._last_given
         if last_key == (self._epoch, index):
-            return last_batch  # Keras looks at the first batch before it begins
+            # Keras looks at the first batch before it begins, and a validation set of one batch
+            # is the same in each epoch.
+            return _copy_labels(last_batch)
         resume_epoch, resume_step = self.resume_position
         if self._epoch == resume_epoch and index < resume_step:
             return tuple(map(np.zeros_like, self._empty_arrays(len(self._rows(index)[0]))))
@@ -174,7 +176,7 @@ class ImageBatches(keras.utils.PyDataset):
         draw = (self.variation.seed, batch.epoch, index, self.sharding.process, MIX)
         mix(*result, self.variation.mixing, np.random.default_rng(draw))
         self._last_given = (batch.epoch, index), result
-        return result
+        return _copy_labels(result)
 
     def dataset(self):
         """The batches in the form that `fit` and `evaluate` should get: see `as_dataset`."""
@@ -275,6 +277,16 @@ class ImageBatches(keras.utils.PyDataset):
                     f"{self._max_undecodable:g} allows; the last: {error}"
                 )
         self._report(f"left out: {error}")
+
+
+def _copy_labels(batch):
+    """The batch with labels and weights of its own.
+
+    TensorFlow takes an aligned array over without copying it and may compute in its memory.
+    Images are safe: they are bytes, nothing is computed in those.
+    """
+    x, y, sample_weight = batch
+    return x, y.copy(), sample_weight.copy()
 
 
 def as_dataset(batches, shape, dtype, classes):

@@ -101,6 +101,15 @@ def test_one_hot_labels(folder, make):
     assert batches[0][1].tolist() == expected
 
 
+def test_what_is_computed_in_a_batch_does_not_come_back(folder, make):
+    """TensorFlow may reuse the memory of labels and weights that it was handed."""
+    batches = make(folder)
+    for _ in range(3):
+        _, labels, sample_weight = batches[0]
+        assert sample_weight.tolist() == [1] * len(labels) and (labels.sum(axis=1) == 1).all()
+        labels[:], sample_weight[:] = 7, 0.4
+
+
 def test_label_smoothing(folder, make):
     # 0.3 is spread over three classes, 0.1 each: 1 - 0.3 + 0.1 = 0.8 for the true one.
     labels = make(folder, batch_size=12, label_smoothing=0.3)[0][1]
