@@ -23,8 +23,9 @@ def main(options: EvalOptions):
     record_folder = _folder_to_record(path) if options.record else None
     class_names, samples = _read_samples(path, options.data)
     top_k = check_top_k(options.top_k, len(class_names), TOP_K)
-    classifier, probabilities, errors = _predict(path, samples, options)
-    scores = _measure(classifier, samples, probabilities, top_k)
+    classifier, predictions = _predict(path, samples, options)
+    probabilities, errors, _ = predictions
+    scores = _measure(classifier, samples, predictions, top_k)
     csv_path = _csv_path(options.csv, path)
     if csv_path:
         write_csv(csv_path, samples, probabilities, class_names, errors)
@@ -50,18 +51,22 @@ def _read_samples(path, data):
 
 
 def _predict(path, samples, options):
-    """(`Classifier`, float32 (N, C) probabilities, dict of position -> ImageError)."""
+    """(`Classifier`, `Predictions`)."""
     devices = options.devices or ("all" if options.multigpu else None)
     classifier = Classifier.load(path, devices, runtime=options.runtime)
     classifier.set_views(options.tta)
-    return classifier, *predict_samples(classifier, samples, options.batch_size, options.workers)
+    return classifier, predict_samples(classifier, samples, options.batch_size, options.workers)
 
 
-def _measure(classifier, samples, probabilities, top_k):
+def _measure(classifier, samples, predictions, top_k):
+    probabilities, _, similarities = predictions
     scores = measure(samples.class_ids, probabilities, classifier.class_names, top_k)
-    if classifier.calibration:
-        thresholds = classifier.calibration.thresholds
-        scores.update(measure_answered(samples.class_ids, probabilities, thresholds))
+    fitted = classifier.calibration
+    if fitted:
+        is_unknown = fitted.unknown(probabilities, similarities)
+        scores.update(measure_answered(samples.class_ids, probabilities, is_unknown))
+        if fitted.min_similarity is not None and similarities is not None:
+            scores["unlike_seen"] = float((similarities < fitted.min_similarity).mean())
     return scores
 
 
@@ -151,4 +156,7 @@ def answered_line(scores):
     """
     accuracy = scores["answered_accuracy"]
     accuracy_part = "" if accuracy is None else f" with accuracy {accuracy:.4f}"
-    return f"answered {scores['answered']:.4f}{accuracy_part}; the others are unknown"
+    unlike_part = ""
+    if scores.get("unlike_seen") is not None:
+        unlike_part = f", {scores['unlike_seen']:.4f} unlike anything seen"
+    return f"answered {scores['answered']:.4f}{accuracy_part}; the others are unknown{unlike_part}"

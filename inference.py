@@ -46,9 +46,7 @@ def _collect(classifier, answers, count, top_k):
             errors.append(answer)
             result["error"] = answer.reason
         else:
-            if classifier.calibration:
-                result["unknown"] = classifier.unknown(answer)
-            result["predictions"] = classifier.top(answer, top_k)
+            result.update(classifier.describe(answer, top_k))
         results.append(result)
     return results, errors
 
@@ -61,7 +59,7 @@ def _text(results):
             continue
         lines.append(result["image"])
         if result.get("unknown"):
-            lines.append("  unknown")
+            lines.append(f"  unknown: {result['reason']}")
         label_width = max(len(prediction["label"]) for prediction in result["predictions"])
         lines += [
             f"  {prediction['probability']:7.2%}  {prediction['label']:<{label_width}}  "
@@ -76,7 +74,7 @@ def _write_csv(csv_path, results, top_k, calibrated):
     answer_columns = [
         f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("label", "probability")
     ]
-    unknown_column = ["unknown"] if calibrated else []
+    unknown_columns = ["unknown", "reason"] if calibrated else []
     rows = []
     for result in results:
         cells = [""] * len(answer_columns)
@@ -87,10 +85,11 @@ def _write_csv(csv_path, results, top_k, calibrated):
                 for key in ("label", "probability")
             ]
         if calibrated:
-            cells.insert(0, parser.show(result["unknown"]) if "unknown" in result else "")
+            is_unknown = parser.show(result["unknown"]) if "unknown" in result else ""
+            cells = [is_unknown, result.get("reason", ""), *cells]
         rows.append([result["image"], *cells, result.get("error", "")])
     try:
-        write_table(csv_path, ["image", *unknown_column, *answer_columns, "error"], rows)
+        write_table(csv_path, ["image", *unknown_columns, *answer_columns, "error"], rows)
     except OSError as error:
         raise write_error(error, csv_path, "--csv") from None
     say(f"written: {csv_path}")

@@ -19,7 +19,7 @@ from data.decoding import load
 from export import acceptance, formats, verification
 from export.acceptance import DEFAULT_LIMITS, Limits, prove
 from export.formats import Variant
-from prediction import calibration
+from prediction import calibration, centers
 from prediction.exported_model import (
     FORMAT,
     describe_preprocessing,
@@ -27,6 +27,7 @@ from prediction.exported_model import (
     write_self_test,
 )
 from prediction.loading import best_model, run_calibration
+from prediction.runtimes import Answers
 from runs import reference_images, run_folder
 
 SAVED_MODEL = (Variant("savedmodel", "float32"),)
@@ -86,6 +87,8 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
     import_keras("tensorflow")  # whatever KERAS_BACKEND says: the formats come from its graph
     exact_float32()
     model = best_model(run)
+    if centers.find(run, model) is not None:
+        model = centers.best_model_with_similarity(run)
 
     model_folder = run.file(run_folder.MODEL)
     with replacing_folder(model_folder) as partial_folder:
@@ -107,21 +110,27 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
 
 
 def _with_validation_images(run, model, image_paths, expected):
-    """Adds validation images, with the model's probabilities, to those of check/."""
+    """Adds validation images to those of check/, and the model's `Answers`.
+
+    Probabilities of those of check/ stay those that the training wrote down.
+    """
     more_paths, images = reference_images.validation(run, image_paths)
-    if not more_paths:
-        return image_paths, expected
-    return image_paths + more_paths, np.concatenate([expected, _predict(model, images)])
+    check_images = [load(image_path, run.preprocessing) for image_path in image_paths]
+    answers = _predict(model, check_images + images)
+    answers.probabilities[: len(expected)] = expected
+    return image_paths + more_paths, answers
 
 
 def _predict(model, images):
-    """Probabilities of the Keras model, in batches of one shape, so that it is traced once."""
+    """`Answers` of the Keras model, in batches of one shape, so that it is traced once."""
     parts = []
     for start in range(0, len(images), verification.BATCH):
         batch = np.stack(images[start : start + verification.BATCH])
         full_batch = np.resize(batch, (verification.BATCH, *batch.shape[1:]))
-        parts.append(np.asarray(model.predict_on_batch(full_batch))[: len(batch)])
-    return np.concatenate(parts)
+        outputs = model.predict_on_batch(full_batch)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        parts.append(Answers.of_outputs(outputs).rows(slice(len(batch))))
+    return verification.join(parts)
 
 
 def _description(run, fitted, proof):

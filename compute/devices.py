@@ -150,11 +150,11 @@ def predict_over(model, strategy):
     """Makes a function that computes a model on several devices, each with a part of the rows.
 
     Args:
-        model: `keras.Model` created under `strategy`, (N, S, S, 3) to (N, C).
+        model: `keras.Model` created under `strategy`, from (N, S, S, 3) to one output or several.
         strategy: `tf.distribute.MirroredStrategy`.
 
     Returns:
-        Function from uint8 (N, S, S, 3) to float32 (N, C).
+        Function from uint8 (N, S, S, 3) to a list of the outputs, float32 (N, ...).
     """
     import tensorflow as tf
 
@@ -175,7 +175,12 @@ def predict_over(model, strategy):
 
         parts = strategy.experimental_distribute_values_from_function(part_of)
         results = strategy.experimental_local_results(run_parts(parts))
-        return np.concatenate([result.numpy() for result in results])[: len(x)]
+        if not isinstance(results[0], (list, tuple)):
+            results = [[result] for result in results]
+        return [
+            np.concatenate([part.numpy() for part in output_parts])[: len(x)]
+            for output_parts in zip(*results)
+        ]
 
     return predict
 

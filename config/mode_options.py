@@ -480,6 +480,7 @@ class CalibrateOptions(NamedTuple):
     run: str
     data: str
     precision: float
+    false_alarms: float
     workers: int
     batch_size: int
     save_dir: str

@@ -507,6 +507,7 @@ MODES = {
             "run",
             "data",
             "precision",
+            "false_alarms",
             "workers",
             "batch_size",
             "save_dir",

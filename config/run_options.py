@@ -246,6 +246,15 @@ OUTPUT_OPTIONS = (
         group="Output",
     ),
     Option(
+        name="false_alarms",
+        type=number(0, 0.5),
+        default=0.05,
+        unit="fraction",
+        help="fraction of these images that may be called unlike anything seen; fewer let more "
+        "of what was never seen pass, 0 calls nothing so",
+        group="Output",
+    ),
+    Option(
         name="robustness",
         type=YES_NO,
         default=False,

@@ -42,8 +42,7 @@ class Batcher:
 
     Args:
         decode: function from an image's bytes to uint8 (S, S, 3), which raises ImageError.
-        predict: function from uint8 (N, S, S, 3), whose memory it must not keep, to float32
-            (N, C).
+        predict: function from uint8 (N, S, S, 3), whose memory it must not keep, to N answers.
         max_batch: int, maximum number of images in a batch.
         max_wait: float, seconds that an image waits for others while the model is free.
         max_queue: int, maximum number of images that wait, undecoded ones included.
@@ -54,9 +53,9 @@ class Batcher:
         waiting: int, number of images that wait, undecoded ones included.
 
     Example:
-        >>> batcher = Batcher(decode, classifier.probabilities, 32, 0.005, 128)
+        >>> batcher = Batcher(decode, classifier.answers, 32, 0.005, 128)
         >>> [future] = batcher.submit([image_bytes])
-        >>> wait(future, time.monotonic() + 10)
+        >>> wait(future, time.monotonic() + 10).probabilities
         array([0.875 , 0.0625, 0.0625], dtype=float32)
         >>> batcher.close()
     """
@@ -162,13 +161,13 @@ class Batcher:
                 continue
             self._observe(len(batch_items), self.waiting)
             try:
-                probabilities = self._predict(self._stack([item.image for item in batch_items]))
+                answers = self._predict(self._stack([item.image for item in batch_items]))
             except Exception as error:
                 for item in batch_items:
                     item.future.set_exception(error)
             else:
-                for item, row in zip(batch_items, probabilities):
-                    item.future.set_result(row)
+                for item, answer in zip(batch_items, answers):
+                    item.future.set_result(answer)
 
     def _stack(self, images):
         """The images as one array, in memory that the next batch uses again.
@@ -210,14 +209,14 @@ class Batcher:
 
 
 def wait(future, deadline):
-    """Waits for the probabilities of one image.
+    """Waits for the answer to one image.
 
     Args:
         future: one that `Batcher.submit` returned.
         deadline: float, time to give up, on the clock of `time.monotonic`.
 
     Returns:
-        float32 (C,), one probability per class.
+        what `predict` gave for it.
 
     Raises:
         Overdue: the deadline has passed; the image does not go through the model any more.

@@ -379,7 +379,7 @@ def _text(image_path, answer):
     label_width = max((len(prediction["label"]) for prediction in predictions), default=0)
     text_lines = [image_path]
     if answer.get("unknown"):
-        text_lines.append("  unknown")
+        text_lines.append(f"  unknown: {answer['reason']}" if "reason" in answer else "  unknown")
     for prediction in predictions:
         text_lines.append(
             f"  {prediction['probability']:7.2%}  {prediction['label']:<{label_width}}  "

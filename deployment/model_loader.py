@@ -141,7 +141,7 @@ def load_model(options, model_path, metrics):
 
     batcher = Batcher(
         lambda source: load(source, preprocessing),
-        classifier.probabilities,
+        classifier.answers,
         options.max_batch,
         options.max_wait_ms / 1000,
         options.max_queue,

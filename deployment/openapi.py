@@ -1,5 +1,7 @@
 """The server's API as an OpenAPI 3.1 document, which client generators and testers read."""
 
+from prediction.calibration import REASONS
+
 DESCRIPTION = """\
 Names the classes of images.
 
@@ -179,9 +181,13 @@ def _schemas(classes):
     unknown = {
         "unknown": {
             "type": "boolean",
-            "description": "Whether the likeliest class is less probable than its threshold. "
-            "Calibrated models only.",
-        }
+            "description": "Whether no class is named with confidence. Calibrated models only.",
+        },
+        "reason": {
+            "enum": list(REASONS),
+            "description": "Why it is unknown: the likeliest class is less probable than its "
+            "threshold, or the image is unlike those that the model has learned from.",
+        },
     }
     about_request = {
         "model": {"type": "string", "description": "The model's name."},

@@ -103,15 +103,15 @@ class PredictionService:
         results, answered = [], []
         for source, future in zip(sources, futures):
             try:
-                probabilities = wait(future, deadline)
+                answer = wait(future, deadline)
             except ImageError as error:
                 self._metrics.images.labels("undecodable").inc()
                 results.append(_undecodable(error.reason))
             except Overdue:
                 self._give_up(futures)
             else:
-                results.append(_result(classifier, probabilities, top_k))
-                answered.append((source, probabilities))
+                results.append({"success": True, **classifier.describe(answer, top_k)})
+                answered.append((source, answer))
         self._record(answered, classifier.class_names, request_id)
         return served_model, results
 
@@ -140,18 +140,11 @@ class PredictionService:
     def _record(self, answered, class_names, request_id):
         """Counts the images that were answered, and keeps those that the model was unsure of."""
         keeper = self._state.keeper
-        for index, (source, probabilities) in enumerate(answered):
+        for index, (source, (probabilities, _)) in enumerate(answered):
             self._metrics.images.labels("answered").inc()
             self._metrics.predictions.labels(class_names[probabilities.argmax()]).inc()
             if keeper:
                 keeper.offer(source, probabilities, class_names, f"{request_id}-{index}")
-
-
-def _result(classifier, probabilities, top_k):
-    result = {"success": True, "predictions": classifier.top(probabilities, top_k)}
-    if classifier.calibration:
-        result["unknown"] = classifier.unknown(probabilities)
-    return result
 
 
 def _undecodable(reason):

@@ -65,7 +65,7 @@ def measure(folder, name, precision, batches, seconds, images, names, workers):
     figures["peak_memory"] = _peak_memory()
     classifier = Classifier(labels, preprocessing, predict)
     samples = Samples(images, names, None)
-    answers, errors = predict_samples(classifier, samples, batches[-1], workers)
+    answers, errors, _ = predict_samples(classifier, samples, batches[-1], workers)
     return figures, answers, {names[n]: error.reason for n, error in errors.items()}
 
 

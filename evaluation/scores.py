@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from prediction import calibration
-
 NO_ANSWER = -1  # in place of a class id
 
 
@@ -61,19 +59,19 @@ def _rank(true, probabilities):
     return (probabilities > own).sum(axis=1) + ((probabilities == own) & smaller_id).sum(axis=1)
 
 
-def measure_answered(true, probabilities, thresholds):
+def measure_answered(true, probabilities, is_unknown):
     """Scores of a calibrated classifier that may answer "unknown".
 
     Args:
         true: int (N,), class ids.
         probabilities: float (N, C), calibrated, a row of zeros for an image without an answer.
-        thresholds: float (C,), of `calibration.Calibration`.
+        is_unknown: bool (N,), of `calibration.Calibration.unknown`.
 
     Returns:
         dict of answered, the fraction of the images whose answer is not "unknown", and
         answered_accuracy, the fraction of right answers among those, None where there are none.
     """
-    answered = probabilities.any(axis=1) & ~calibration.unknown(probabilities, thresholds)
+    answered = probabilities.any(axis=1) & ~is_unknown
     is_right = probabilities.argmax(axis=1)[answered] == true[answered]
     return {
         "answered": float(answered.mean()),

@@ -19,7 +19,7 @@ class Limits(NamedTuple):
     """What differences to the trained model are acceptable.
 
     Attributes:
-        tolerance: float, maximum difference of a probability for float32.
+        tolerance: float, maximum difference of a probability, and of a similarity, for float32.
         min_agreement: float, minimum fraction of the images with the same most probable class,
             for lower precisions.
         max_drop: float, maximum loss of accuracy on the images with a known class, for lower
@@ -40,13 +40,14 @@ class Limits(NamedTuple):
         Returns:
             str, "" where nothing does.
         """
-        difference = comparison.difference
+        differences = [comparison.difference, comparison.similarity or 0.0]
+        difference = float(np.max(differences))  # NaN where one is
         if precision == "float32":
             if difference <= self.tolerance:  # False for NaN
                 return ""
             return f"differs by {difference:.1e}, allowed is {self.tolerance:g}"
         if not np.isfinite(difference):
-            return "gives probabilities that are NaN or infinite"
+            return "gives probabilities or similarities that are NaN or infinite"
         if comparison.agreement < self.min_agreement:
             return (
                 f"predicts the same class for {comparison.agreement:.2%} of the images, the "
@@ -113,7 +114,7 @@ def prove(folder, run, variants, image_paths, expected):
         run: `run_folder.Run`.
         variants: list of `Variant`.
         image_paths: list of N image files.
-        expected: float32 (N, C), the trained model's probabilities.
+        expected: `Answers` of the trained model.
 
     Returns:
         `Proof`.
@@ -130,13 +131,13 @@ def prove(folder, run, variants, image_paths, expected):
     class_ids = reference_images.labels(run, image_paths)
     answers = verification.run_in_subprocess(folder, pairs, image_paths, run.preprocessing)
     comparisons, from_bytes = {}, None
-    for variant, probabilities in zip(tasks, answers):
+    for variant, answer in zip(tasks, answers):
         if variant.precision != "bytes":
-            comparisons[variant] = verification.compare(expected, probabilities, class_ids)
+            comparisons[variant] = verification.compare(expected, answer, class_ids)
             continue
-        decoded = ~np.isnan(probabilities).all(axis=1)
+        decoded = ~np.isnan(answer.probabilities).all(axis=1)
         if decoded.any():
             from_bytes = verification.compare(
-                expected[decoded], probabilities[decoded], class_ids[decoded]
+                expected.rows(decoded), answer.rows(decoded), class_ids[decoded]
             )._replace(images=int(decoded.sum()))
     return Proof(comparisons, from_bytes, len(image_paths))

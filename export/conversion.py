@@ -16,14 +16,26 @@ GRAPH_BYTES = 2_000_000  # of OpenVINO's .xml, which ONNX keeps in less
 OPSET = 18  # of ONNX; the newest that tf2onnx writes
 
 
-def to_onnx(model, path, input_name, output_name):
+def named_outputs(model, images, names):
+    """dict of name -> output of a model, in the order of its outputs.
+
+    Args:
+        model: a Keras model with one output or several.
+        images: what it takes.
+        names: list of str, at least as many as it has outputs.
+    """
+    outputs = model(images, training=False)
+    return dict(zip(names, outputs if isinstance(outputs, (list, tuple)) else [outputs]))
+
+
+def to_onnx(model, path, input_name, output_names):
     """Writes a model as an ONNX file with a free batch dimension.
 
     Args:
-        model: a Keras model of the TensorFlow backend, uint8 (N, S, S, 3) to float32 (N, C).
+        model: a Keras model of the TensorFlow backend that takes uint8 (N, S, S, 3).
         path: str, the file to write.
         input_name: str, name of the file's input.
-        output_name: str, name of its output.
+        output_names: list of str, names for its outputs, at least one for each of the model's.
 
     Raises:
         RunError: the model has an operation that ONNX does not support; names it.
@@ -39,7 +51,7 @@ def to_onnx(model, path, input_name, output_name):
     tf.config.run_functions_eagerly(True)
     try:
         concrete_function = tf.compat.v1.wrap_function(
-            lambda images: {output_name: model(images, training=False)}, signature
+            lambda images: named_outputs(model, images, output_names), signature
         )
     finally:
         tf.config.run_functions_eagerly(was_eager)
@@ -58,7 +70,7 @@ def to_onnx(model, path, input_name, output_name):
             f"onnx: does not support {', '.join(unsupported)}, which this model needs; leave "
             "onnx and openvino out of --format"
         )
-    _rename(onnx_model.graph, input_name, output_name)
+    _rename_input(onnx_model.graph, input_name)
     onnx.save(onnx_model, path)
 
 
@@ -76,14 +88,12 @@ def _replace_erfc(graph):
         graph.node.remove(node)
 
 
-def _rename(graph, input_name, output_name):
-    """Names the graph's input, output and free dimension."""
-    new_names = {graph.input[0].name: input_name, graph.output[0].name: output_name}
+def _rename_input(graph, input_name):
+    """Names the graph's input, and the free dimension; the outputs have their names."""
+    old_name, graph.input[0].name = graph.input[0].name, input_name
     for node in graph.node:
-        for tensor_names in (node.input, node.output):
-            tensor_names[:] = [new_names.get(name, name) for name in tensor_names]
-    for tensor in (graph.input[0], graph.output[0]):
-        tensor.name = new_names[tensor.name]
+        node.input[:] = [input_name if name == old_name else name for name in node.input]
+    for tensor in (graph.input[0], *graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "images"
 
 

@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from common.errors import InputError
 from export import conversion, graph_preprocessing, quantization
+from export.conversion import named_outputs
 from prediction import runtimes
-from prediction.runtimes import BYTES, INPUT, OUTPUT
+from prediction.runtimes import BYTES, INPUT, OUTPUT, SIMILARITY
 
+OUTPUTS = (OUTPUT, SIMILARITY)
 SIGNATURES = ("serving_default", "predict_image")
 BYTES_SIGNATURE = "predict_bytes"
 PRECISIONS = {  # value of --quantize -> what is exported
@@ -125,7 +127,7 @@ def write(model, variants, folder, preprocessing, calibration_images):
     """Writes the files that the variants need into a folder.
 
     Args:
-        model: a Keras model, uint8 (N, S, S, 3) to float32 (N, C).
+        model: a Keras model, uint8 (N, S, S, 3) to float32 (N, C), or to that and float32 (N, 1).
         variants: list of `Variant`.
         folder: str, an existing folder.
         preprocessing: `geometry.Preprocessing` of the model.
@@ -146,7 +148,7 @@ def write(model, variants, folder, preprocessing, calibration_images):
     if formats & {"savedmodel", "litert"}:
         _write_saved_model(model, saved_model, preprocessing)
     if formats & {"onnx", "openvino"}:
-        conversion.to_onnx(model, onnx_path, INPUT, OUTPUT)
+        conversion.to_onnx(model, onnx_path, INPUT, OUTPUTS)
     images = calibration_images
     writers = {
         "model.xml": lambda path: conversion.to_openvino(onnx_path, path),
@@ -171,7 +173,7 @@ def _write_saved_model(model, folder, preprocessing):
     image_signature = [tf.TensorSpec((None, size, size, 3), tf.uint8, name=INPUT)]
     for signature_name in SIGNATURES:
         archive.add_endpoint(
-            signature_name, lambda images: {OUTPUT: model(images, training=False)}, image_signature
+            signature_name, lambda images: named_outputs(model, images, OUTPUTS), image_signature
         )
 
     def predict_bytes(contents):
@@ -180,7 +182,7 @@ def _write_saved_model(model, folder, preprocessing):
             contents,
             fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
         )
-        return {OUTPUT: model(images, training=False)}
+        return named_outputs(model, images, OUTPUTS)
 
     bytes_signature = [tf.TensorSpec((None,), tf.string, name=BYTES)]
     archive.add_endpoint(BYTES_SIGNATURE, predict_bytes, bytes_signature)

@@ -13,6 +13,7 @@ import numpy as np
 from common.cpu import usable_cores
 from export.onnx_int8 import BATCH, POSITIONS, first_convolutions, moment_images
 from export.rounding import InputMoments, patches
+from modeling.layer_names import SIMILARITY_LAYER
 
 FLOAT_OPERATIONS = ("ADD", "MUL", "SOFTMAX")
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
@@ -38,6 +39,7 @@ def convert(converter, float_content, images):
     converter.representative_dataset = lambda: ([image[None]] for image in images)
     names = float_file.outputs(CONVOLUTIONS)
     kept = float_file.outputs(FLOAT_OPERATIONS) + names[: first_convolutions(len(names))]
+    kept += [name for name in map(bytes.decode, float_file.operators) if SIMILARITY_LAYER in name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that its interpreter will move to another package
         debugger = tf.lite.experimental.QuantizationDebugger(

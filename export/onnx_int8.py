@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from export.rounding import InputMoments, patches, scales_of
+from modeling.layer_names import SIMILARITY_LAYER
 
 # The first ones see large even areas, such as white margins, where a rounding error is the same
 # everywhere and does not average out; they hold next to no weights.
@@ -184,6 +185,8 @@ class _Graph:
         layers = []
         for node in self.graph.node:
             if node.op_type not in ("Conv", "MatMul") or node.input[1] not in self.constants:
+                continue
+            if SIMILARITY_LAYER in node.name:
                 continue
             weights = numpy_helper.to_array(self.constants[node.input[1]])
             source = node.input[0]

@@ -19,6 +19,7 @@ from common.write_errors import write_error
 from data.decoding import load
 from prediction import runtimes
 from prediction.exported_model import describe_preprocessing, parse_preprocessing
+from prediction.runtimes import Answers
 
 BATCH = 16
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -33,6 +34,7 @@ class Comparison(NamedTuple):
         agreement: float, fraction of the images with the same most probable class, or None.
         accuracy: float, on the images with a known class; None where there are none.
         drop: float, by how much that is below the trained model's accuracy, or None.
+        similarity: float, the largest difference of a similarity, or None without those.
         images: int, number of images, where it is not that of the whole export, else None.
     """
 
@@ -40,6 +42,7 @@ class Comparison(NamedTuple):
     agreement: float | None = None
     accuracy: float | None = None
     drop: float | None = None
+    similarity: float | None = None
     images: int | None = None
 
     def to_json(self):
@@ -47,22 +50,26 @@ class Comparison(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
-def compare(expected, probabilities, class_ids=None):
+def compare(expected, answers, class_ids=None):
     """Compares answers with the trained model's.
 
     Args:
-        expected: float32 (N, C), the trained model's probabilities.
-        probabilities: float32 (N, C), those to compare.
+        expected: `Answers` of the trained model for N images.
+        answers: `Answers` to compare.
         class_ids: int (N,), the images' classes, -1 where unknown; None where all are.
 
     Returns:
         `Comparison`.
     """
-    predicted, expected_class = probabilities.argmax(axis=1), expected.argmax(axis=1)
+    predicted = answers.probabilities.argmax(axis=1)
+    expected_class = expected.probabilities.argmax(axis=1)
     comparison = Comparison(
-        difference=float(np.abs(probabilities - expected).max()),  # np.max keeps NaN
+        difference=_largest(answers.probabilities, expected.probabilities),
         agreement=float((predicted == expected_class).mean()),
     )
+    if expected.similarities is not None:
+        difference = _largest(answers.similarities, expected.similarities)
+        comparison = comparison._replace(similarity=difference)
     labelled = np.zeros(len(predicted), bool) if class_ids is None else class_ids >= 0
     if not labelled.any():
         return comparison
@@ -71,8 +78,12 @@ def compare(expected, probabilities, class_ids=None):
     return comparison._replace(accuracy=float(accuracy), drop=float(trained_accuracy - accuracy))
 
 
+def _largest(values, expected):
+    return float(np.abs(values - expected).max())  # np.max keeps NaN
+
+
 def predict_all(folder, pairs, image_paths, preprocessing):
-    """The probabilities of each way to compute an exported model.
+    """The answers of each way to compute an exported model.
 
     Args:
         folder: str, the folder of the exported model.
@@ -82,7 +93,8 @@ def predict_all(folder, pairs, image_paths, preprocessing):
         preprocessing: `Preprocessing` of the model.
 
     Returns:
-        float32 (P, N, C); for "bytes" NaN for images that TensorFlow cannot decode.
+        list of P `Answers` of the N images; for "bytes" NaN for images that TensorFlow cannot
+        decode.
 
     Raises:
         InputError: a format cannot be opened, or an image not decoded.
@@ -95,35 +107,45 @@ def predict_all(folder, pairs, image_paths, preprocessing):
     answers = []
     for name, precision in pairs:
         if precision == "bytes":
-            class_count = answers[-1].shape[1]
-            answers.append(_predict_files(signatures["predict_bytes"], image_paths, class_count))
+            answers.append(_predict_files(signatures["predict_bytes"], image_paths, answers[-1]))
         elif name == "savedmodel":
             answers.append(_predict_batches(signatures["serving_default"], images))
-            _check_signature(signatures["predict_image"], images[:BATCH], answers[-1][:BATCH])
+            _check_signature(signatures["predict_image"], images[:BATCH], answers[-1])
         else:
             predict = runtimes.open_model(folder, name, precision)
             answers.append(_predict_batches(predict, images))
-    return np.array(answers, np.float32)
+    return answers
 
 
 def _predict_batches(predict, images):
     starts = range(0, len(images), BATCH)
-    return np.concatenate([predict(images[start : start + BATCH]) for start in starts])
+    return join([predict(images[start : start + BATCH]) for start in starts])
+
+
+def join(parts):
+    """`Answers` of several batches together.
+
+    Args:
+        parts: list of `Answers`.
+    """
+    return Answers(*(each[0] if each[0] is None else np.concatenate(each) for each in zip(*parts)))
 
 
 def _check_signature(predict, images, expected):
-    difference = np.abs(predict(images) - expected).max()
+    difference = _largest(predict(images).probabilities, expected.probabilities[: len(images)])
     if not difference <= MAX_SIGNATURE_DIFFERENCE:
         raise RunError(f"its two signatures differ by {difference:.1e}")
 
 
-def _predict_files(predict, image_paths, class_count):
-    probabilities = np.full((len(image_paths), class_count), np.nan, np.float32)
+def _predict_files(predict, image_paths, like):
+    """`Answers` of the files as they are, in arrays like those of `like`."""
+    answers = Answers(*(each if each is None else np.full_like(each, np.nan) for each in like))
     for position, image_path in enumerate(image_paths):
         # TensorFlow has many exceptions for images that it cannot decode.
         with open(image_path, "rb") as image_file, contextlib.suppress(Exception):
-            probabilities[position] = predict([image_file.read()])[0]
-    return probabilities
+            for values, [value] in zip(answers, predict([image_file.read()])):
+                values[position] = value
+    return answers
 
 
 def run_in_subprocess(folder, pairs, image_paths, preprocessing):
@@ -136,13 +158,13 @@ def run_in_subprocess(folder, pairs, image_paths, preprocessing):
         preprocessing: `Preprocessing` of the model.
 
     Returns:
-        float32 (P, N, C).
+        list of P `Answers` of the N images.
 
     Raises:
         RunError: it fails there; with the error's last line.
     """
     with tempfile.TemporaryDirectory() as scratch_folder:
-        answers_path = os.path.join(scratch_folder, "answers.npy")
+        answers_path = os.path.join(scratch_folder, "answers.npz")
         task = {
             "folder": os.path.abspath(folder),
             "pairs": pairs,
@@ -156,7 +178,22 @@ def run_in_subprocess(folder, pairs, image_paths, preprocessing):
             raise RunError(
                 f"{folder}: not published: in a fresh process it fails: {error}"
             ) from None
-        return np.load(answers_path)
+        with np.load(answers_path) as arrays:
+            return [_unpack(arrays, number) for number in range(len(pairs))]
+
+
+def _pack(answers):
+    """dict of arrays, which `numpy.savez` takes, from a list of `Answers`."""
+    return {
+        f"{name}_{number}": values
+        for number, each in enumerate(answers)
+        for name, values in each._asdict().items()
+        if values is not None
+    }
+
+
+def _unpack(arrays, number):
+    return Answers(*(arrays.get(f"{name}_{number}") for name in Answers._fields))
 
 
 def run_task(words, task, folder=None):
@@ -197,7 +234,7 @@ def main():
             task["image_paths"],
             parse_preprocessing(task["preprocessing"]),
         )
-        np.save(task["answers_path"], answers)
+        np.savez(task["answers_path"], **_pack(answers))
     except (InputError, RunError) as error:
         sys.exit(" ".join(str(error).split()))
     except OSError as error:

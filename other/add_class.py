@@ -236,7 +236,7 @@ def _recalls(run_path, parts, class_names, options):
     class_ids = np.array([class_names.index(name) for _, name in rows], np.int32)
     classifier = Classifier.load(run_path, calibrated=False)
     samples = Samples(os.sep, [path for path, _ in rows], class_ids)
-    probabilities, errors = predict_samples(
+    probabilities, errors, _ = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
     is_right = probabilities.argmax(axis=1) == class_ids

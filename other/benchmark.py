@@ -31,6 +31,7 @@ from prediction.exported_model import (
     parse_description,
     read_description,
 )
+from prediction.runtimes import Answers
 from runs import reference_images, run_folder
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -310,5 +311,6 @@ def add_agreement(rows, answers, formats):
     answered = answers[original].any(axis=1)
     for row, row_answers in zip(rows, answers):
         if row_answers is not None:
-            row.update(compare(answers[original][answered], row_answers[answered]).to_json())
+            pair = (Answers(each[answered]) for each in (answers[original], row_answers))
+            row.update(compare(*pair).to_json())
     return name_of(rows[original])

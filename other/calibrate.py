@@ -1,5 +1,8 @@
 """Fits a temperature and thresholds, so that a model's probabilities are honest and it can pass.
 
+Pass it does where no class is probable enough, and where an image is less similar to what the model
+has learned than nearly all of the images here.
+
 All figures are measured on the images that the fit has seen, so they flatter a little; --mode
 eval on other images measures without that.
 """
@@ -13,16 +16,18 @@ from common.console import say
 from common.errors import InputError, first_ten
 from common.files import checksum
 from common.write_errors import write_error
+from compute.backend import import_keras
 from config.mode_options import CalibrateOptions
 from data.labelled_data import read_labelled
 from eval import answered_line
 from evaluation.calibration_error import expected_calibration_error
 from evaluation.label_errors import trained_on
 from evaluation.scores import measure_answered
-from prediction import calibration
+from prediction import calibration, centers
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
 from prediction.exported_model import read_description, update_description
+from prediction.loading import best_model
 from runs import run_folder
 
 FEW_IMAGES = 50  # images; with fewer the figures are shaky
@@ -37,26 +42,48 @@ def main(options: CalibrateOptions):
     names_from = f"the labels of {run_path}"
     samples = read_labelled(options.data, class_names, names_from).samples
     weights, run, exported = _places(run_path)
-    class_ids, before, errors = _predict(run_path, samples, options)
+    if options.false_alarms and run:
+        _find_centers(run, options)
+    class_ids, before, similarities, errors = _predict(run_path, samples, options)
     _say_notes(run, samples, class_ids, errors)
     fitted, after = _fit(class_ids, before, options.precision, weights)
+    if options.false_alarms:
+        fitted = _fit_similarity(fitted, similarities, options.false_alarms, run_path)
     _say_thresholds(class_names, fitted.thresholds, after, options.precision)
     written = [] if options.dry_run else _write(fitted, class_names, run, exported)
-    result = _result(class_ids, before, after, fitted, class_names)
+    is_unknown = fitted.unknown(after, similarities)
+    result = _result(class_ids, before, after, fitted, is_unknown)
+    result["classes"] = _classes(class_ids, after, fitted, is_unknown, class_names)
     undecodable = [str(error) for error in errors.values()]
     console.show({**result, "undecodable": undecodable, "written": written}, _text, options.json)
 
 
+def _find_centers(run_path, options):
+    """Finds the centers of a run's training photos, where it has none yet."""
+    run = run_folder.read(run_path)
+    weights = checksum(run.file(run_folder.BEST))
+    has_export = _is_export_of(run.file(run_folder.MODEL), weights)  # which answers in its place
+    if has_export or centers.read(run) is not None:
+        return
+    import_keras()
+    try:
+        centers.find(run, best_model(run), options.workers)
+    except OSError as error:
+        raise write_error(error, run.file(run_folder.CENTERS), "--run") from None
+
+
 def _predict(run_path, samples, options):
-    """(class ids (N,), probabilities (N, C), errors) of the images that can be decoded."""
+    """(class ids (N,), probabilities (N, C), similarities (N,) or None, errors), if decodable."""
     classifier = Classifier.load(run_path, calibrated=False)
-    probabilities, errors = predict_samples(
+    probabilities, errors, similarities = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
     decoded = np.setdiff1d(np.arange(len(samples.file_names)), list(errors))
     if not len(decoded):
         raise InputError(f"--data: {options.data}: none of its images can be decoded")
-    return samples.class_ids[decoded], probabilities[decoded], errors
+    if similarities is not None:
+        similarities = similarities[decoded]
+    return samples.class_ids[decoded], probabilities[decoded], similarities, errors
 
 
 def _fit(class_ids, probabilities, precision, weights):
@@ -70,12 +97,44 @@ def _fit(class_ids, probabilities, precision, weights):
     return calibration.Calibration(temperature, thresholds, precision, image_count, weights), scaled
 
 
-def _result(class_ids, before, after, fitted, class_names):
+def _fit_similarity(fitted, similarities, false_alarms, run_path):
+    """The `Calibration` with the similarity below which so few of the images are."""
+    if similarities is None:
+        say(
+            f"note: {run_path} does not compute how similar an image is to what was learned, as "
+            f"exports of earlier versions do not; nothing will be called {calibration.UNLIKE!r}"
+        )
+        return fitted
+    least = fit_min_similarity(similarities, false_alarms)
+    below = float((similarities < least).mean())
+    return fitted._replace(min_similarity=least, false_alarms=below)
+
+
+def fit_min_similarity(similarities, false_alarms):
+    """The similarity that no more than a fraction of the images are below.
+
+    Args:
+        similarities: float (N,), of images like those that will be asked.
+        false_alarms: float, the fraction, above 0 and below 1.
+
+    Returns:
+        float, that of one of the images.
+
+    Example:
+        >>> fit_min_similarity(np.array([0.9, 0.5, 0.8, 0.7]), 0.25)
+        0.7
+    """
+    return float(np.sort(similarities)[int(false_alarms * len(similarities))])
+
+
+def _result(class_ids, before, after, fitted, is_unknown):
     temperature = fitted.temperature
     return {
         "images": len(class_ids),
         "temperature": temperature,
         "precision": fitted.precision,
+        "min_similarity": fitted.min_similarity,
+        "false_alarms": fitted.false_alarms,
         "negative_log_likelihood": {
             "before": negative_log_likelihood(class_ids, before, 1.0),
             "after": negative_log_likelihood(class_ids, before, temperature),
@@ -85,8 +144,7 @@ def _result(class_ids, before, after, fitted, class_names):
             "after": expected_calibration_error(class_ids, after),
         },
         "accuracy": float((before.argmax(axis=1) == class_ids).mean()),
-        **measure_answered(class_ids, after, fitted.thresholds),
-        "classes": _classes(class_ids, after, fitted, class_names),
+        **measure_answered(class_ids, after, is_unknown),
     }
 
 
@@ -178,8 +236,11 @@ def _places(run_path):
         return weights, None, run_path
     weights = checksum(os.path.join(run_path, run_folder.BEST))
     exported = os.path.join(run_path, run_folder.MODEL)
-    fits = run_folder.is_exported(exported) and read_description(exported).get("weights") == weights
-    return weights, run_path, exported if fits else None
+    return weights, run_path, exported if _is_export_of(exported, weights) else None
+
+
+def _is_export_of(folder, weights):
+    return run_folder.is_exported(folder) and read_description(folder).get("weights") == weights
 
 
 def _write(fitted, class_names, run, exported):
@@ -228,15 +289,14 @@ def _say_thresholds(class_names, thresholds, probabilities, precision):
         )
 
 
-def _classes(true, probabilities, fitted, class_names):
+def _classes(true, probabilities, fitted, is_unknown, class_names):
     predicted = probabilities.argmax(axis=1)
-    known = ~calibration.unknown(probabilities, fitted.thresholds)
     class_rows = []
     for class_id, threshold in enumerate(
         calibration.describe(fitted, class_names)["thresholds"].values()
     ):
         chosen = predicted == class_id
-        right = true[chosen & known] == class_id
+        right = true[chosen & ~is_unknown] == class_id
         class_rows.append(
             {
                 "label": class_names[class_id],
@@ -247,6 +307,15 @@ def _classes(true, probabilities, fitted, class_names):
             }
         )
     return class_rows
+
+
+def _similarity_lines(result):
+    if result["min_similarity"] is None:
+        return []
+    return [
+        f"{calibration.UNLIKE} below a similarity of {result['min_similarity']:.4f}, as "
+        f"{result['false_alarms']:.4f} of these images are"
+    ]
 
 
 def _text(result):
@@ -261,6 +330,7 @@ def _text(result):
         "",
         f"accuracy {result['accuracy']:.4f}; precision wanted {result['precision']:g}",
         answered_line(result),
+        *_similarity_lines(result),
         "",
         f"{'class':<{width}}  threshold  predicted  answered   right",
     ]

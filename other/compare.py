@@ -125,7 +125,7 @@ def _common_class_names(paths, data):
 def _correct(path, samples, class_names, options):
     """(bool (N,), which images a model gets right; dict of position -> error where undecodable)."""
     classifier = Classifier.load(path, calibrated=False)  # calibration does not change the answers
-    probabilities, errors = predict_samples(
+    probabilities, errors, _ = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
     class_ids = np.array([class_names.index(name) for name in classifier.class_names])

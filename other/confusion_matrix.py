@@ -104,7 +104,7 @@ def _evaluate(options, run_path, class_names):
     """The `Answers` of the model about the images in --data."""
     samples = read_labelled(options.data, class_names, f"the labels of {run_path}").samples
     classifier = Classifier.load(run_path)
-    probabilities, errors = predict_samples(
+    probabilities, errors, _ = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
     predicted = probabilities.argmax(axis=1)

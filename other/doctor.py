@@ -377,7 +377,7 @@ def export(options):
                 variants = [formats.Variant(format_name, "float32") for format_name in names]
                 formats.write(model, variants, folder, Preprocessing(SIZE), [])
                 return "ok"
-            answers = runtimes.open_model(folder, name)(images)
+            answers = runtimes.open_model(folder, name)(images).probabilities
             difference = np.abs(answers - model.predict_on_batch(images)).max()
             if not difference <= TOLERANCE:
                 raise RunError(f"answers differ by {difference:.1e}, allowed is {TOLERANCE:g}")

@@ -108,7 +108,7 @@ def _gather(options, path):
     epoch_rows = read_results(path) if run else []
     training = label_errors.recall(path if run else None, samples)
     classifier = Classifier.load(path)
-    probabilities, errors = predict_samples(
+    probabilities, errors, _ = predict_samples(
         classifier, samples, options.batch_size, options.workers
     )
     predicted = probabilities.argmax(axis=1)

@@ -2,8 +2,9 @@
 
 Temperature scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
 The order of the classes stays; the model's confidence changes. A class's threshold is the minimum
-probability at which an image is assigned to it; below, the answer is unknown. `--mode calibrate`
-fits both.
+probability at which an image is assigned to it; below, the answer is unknown. So it is for an
+image that is less similar to what was learned than all but a few of the photos are that the
+calibration was fitted on. `--mode calibrate` fits all three.
 """
 
 import json
@@ -20,6 +21,8 @@ from common.files import write_text
 TINY = float(np.finfo(np.float32).tiny)
 APPLIED_BY = "the reader, not the graph"  # for those who read model.json without this project
 FIT_AGAIN = "--mode calibrate fits a new one"
+UNSURE, UNLIKE = "unsure", "unlike anything seen"  # why an image is unknown
+REASONS = (UNSURE, UNLIKE)
 
 
 class Calibration(NamedTuple):
@@ -31,6 +34,9 @@ class Calibration(NamedTuple):
         precision: float, fraction of right answers that was asked for, between 0 and 1.
         images: int, number of images it was fitted on.
         weights: str, SHA-256 of the weights it belongs to, in hex.
+        min_similarity: float, -1 to 1, below which an image is unlike anything seen; None where
+            the model has no similarity or it was not asked for.
+        false_alarms: float, fraction of the images it was fitted on that are below; None likewise.
     """
 
     temperature: float
@@ -38,6 +44,40 @@ class Calibration(NamedTuple):
     precision: float
     images: int
     weights: str
+    min_similarity: float | None = None
+    false_alarms: float | None = None
+
+    def reason(self, probabilities, similarity):
+        """Why an image is unknown.
+
+        Args:
+            probabilities: float32 (C,), calibrated.
+            similarity: float, or None for a model without.
+
+        Returns:
+            str, one of `REASONS`, or "" where it is known.
+
+        Example:
+            >>> fitted = Calibration(1.0, np.array([0.9, 0.5]), 0.95, 100, "")
+            >>> fitted.reason(np.array([0.8, 0.2]), None)
+            'unsure'
+        """
+        can_tell = similarity is not None and self.min_similarity is not None
+        if can_tell and similarity < self.min_similarity:
+            return UNLIKE
+        return UNSURE if unknown(probabilities, self.thresholds) else ""
+
+    def unknown(self, probabilities, similarities):
+        """bool (N,), which images are unknown.
+
+        Args:
+            probabilities: float32 (N, C), calibrated.
+            similarities: float32 (N,), or None for a model without.
+        """
+        is_unknown = unknown(probabilities, self.thresholds)
+        if similarities is None or self.min_similarity is None:
+            return is_unknown
+        return is_unknown | (similarities < self.min_similarity)
 
 
 def logarithms(probabilities, temperature=1.0):
@@ -172,6 +212,10 @@ def parse(content, class_names, weights, json_path):
     return calibration
 
 
+def _optional_number(value):
+    return None if value is None else float(value)
+
+
 def _convert(content, class_names):
     """The `Calibration` in JSON content; any of `parse`'s exceptions where it is damaged."""
     thresholds = content["thresholds"]
@@ -192,9 +236,13 @@ def _convert(content, class_names):
         float(content["precision"]),
         int(content["images"]),
         str(content["weights"]),
+        *(_optional_number(content.get(name)) for name in ("min_similarity", "false_alarms")),
     )
     if not 0 < calibration.temperature < math.inf:
         raise ValueError(f"the temperature is {calibration.temperature}; it must be above 0")
+    least = calibration.min_similarity
+    if least is not None and not -1 <= least <= 1:
+        raise ValueError(f"the minimum similarity is {least}; it must be from -1 to 1")
     if not 0 < calibration.precision < 1:
         raise ValueError(
             f"the precision is {calibration.precision}; it must be above 0 and below 1"

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,13 +13,28 @@ from compute.backend import import_keras
 from compute.devices import predict_over, tensorflow_strategy
 from data.decoding import load
 from prediction import calibration
+from prediction.centers import best_model_with_similarity
 from prediction.exported_model import check_files, open_model, parse_description, read_description
-from prediction.loading import best_model, run_calibration
+from prediction.loading import run_calibration
+from prediction.runtimes import Answers
 from prediction.streaming import stream
 from prediction.tta import views
 from runs import run_folder
 
 TOP_K = 3
+
+
+class Answer(NamedTuple):
+    """What a model says of one image.
+
+    Attributes:
+        probabilities: float32 (C,), averaged over views and calibrated.
+        similarity: float, the largest cosine to a center of what was learned, -1 to 1; None for a
+            model without centers.
+    """
+
+    probabilities: np.ndarray
+    similarity: float | None = None
 
 
 class Classifier:
@@ -34,7 +50,7 @@ class Classifier:
     Args:
         class_names: tuple of str, in the order of their ids.
         preprocessing: `geometry.Preprocessing` of its images.
-        predict: function from uint8 (N, S, S, 3) to float32 (N, C).
+        predict: function from uint8 (N, S, S, 3) to `runtimes.Answers`.
 
     Example:
         >>> from inference import Classifier
@@ -121,8 +137,13 @@ class Classifier:
         import_keras()
         strategy = tensorflow_strategy(devices)[1] if devices else None
         with strategy.scope() if strategy else contextlib.nullcontext():
-            model = best_model(run)
-        predict = predict_over(model, strategy) if strategy else model.predict_on_batch
+            model = best_model_with_similarity(run)
+        compute = predict_over(model, strategy) if strategy else model.predict_on_batch
+
+        def predict(images):
+            outputs = compute(images)
+            return Answers.of_outputs(outputs if isinstance(outputs, list) else [outputs])
+
         return cls(run.class_names, run.preprocessing, predict)
 
     def set_views(self, tta):
@@ -147,24 +168,61 @@ class Classifier:
         Returns:
             float32 (N, C).
         """
-        per_view = [np.asarray(self._predict(view)) for view in views(images, self.tta)]
-        mean = per_view[0] if len(per_view) == 1 else np.mean(per_view, axis=0)
-        if self.calibration is None:
-            return mean
-        return calibration.scale(mean, self.calibration.temperature)
+        return self._answers(images).probabilities
 
-    def unknown(self, row):
-        """Whether the most probable class is below its threshold.
+    def answers(self, images):
+        """What the model says of decoded images.
 
         Args:
-            row: float32 (C,), the probabilities of one image.
+            images: uint8 (N, S, S, 3), RGB, preprocessed by `decoding.load`.
 
         Returns:
-            bool, False for a model without a calibration.
+            list of N `Answer`.
+        """
+        probabilities, similarities = self._answers(images)
+        if similarities is None:
+            return [Answer(row) for row in probabilities]
+        return [Answer(row, float(value)) for row, value in zip(probabilities, similarities)]
+
+    def _answers(self, images):
+        per_view = [self._predict(view) for view in views(images, self.tta)]
+        means = per_view[0]
+        if len(per_view) > 1:
+            means = Answers(*(_mean(each) for each in zip(*per_view)))
+        if self.calibration is None:
+            return means
+        scaled = calibration.scale(means.probabilities, self.calibration.temperature)
+        return means._replace(probabilities=scaled)
+
+    def unknown(self, answer):
+        """Why an image is unknown.
+
+        Args:
+            answer: `Answer`.
+
+        Returns:
+            str, one of `calibration.REASONS`; "" where it is known, or the model not calibrated.
         """
         if self.calibration is None:
-            return False
-        return bool(calibration.unknown(row, self.calibration.thresholds))
+            return ""
+        return self.calibration.reason(answer.probabilities, answer.similarity)
+
+    def describe(self, answer, top_k):
+        """An answer as JSON has it.
+
+        Args:
+            answer: `Answer`.
+            top_k: int, predictions to name.
+
+        Returns:
+            dict of predictions, see `top`, and, where the model is calibrated, unknown, whether it
+            is, and, where it is, reason.
+        """
+        result = {}
+        if self.calibration:
+            reason = self.unknown(answer)
+            result = {"unknown": bool(reason), **({"reason": reason} if reason else {})}
+        return {**result, "predictions": self.top(answer.probabilities, top_k)}
 
     def classify(self, images, top_k=TOP_K):
         """Predicts the classes of some images.
@@ -208,10 +266,14 @@ class Classifier:
             workers: int, threads that decode.
 
         Yields:
-            (path, answer) in the order of `paths`: float32 (C,) probabilities, or the
-            ImageError of an image that cannot be decoded.
+            (path, answer) in the order of `paths`: an `Answer`, or the ImageError of an image that
+            cannot be decoded.
         """
-        yield from stream(paths, self.preprocessing, self.probabilities, batch_size, workers)
+        yield from stream(paths, self.preprocessing, self.answers, batch_size, workers)
+
+
+def _mean(per_view):
+    return None if per_view[0] is None else np.mean(per_view, axis=0)
 
 
 def check_top_k(top_k, classes, default):

@@ -184,7 +184,7 @@ def open_model(folder, description, wanted, allow_low_precision):
             higher precision was exported as well.
 
     Returns:
-        ((runtime, precision), function from uint8 (N, S, S, 3) to float32 (N, C)).
+        ((runtime, precision), function from uint8 (N, S, S, 3) to `runtimes.Answers`).
 
     Raises:
         InputError: there is no such format, or none passes.
@@ -277,7 +277,7 @@ def _self_test(folder, description, predict, precision, tolerance):
     class_count = len(description["labels"])
     image, expected = _read_self_test(folder, description["preprocessing"]["size"])
     try:
-        probabilities = np.asarray(predict(image[None]))[0]
+        probabilities = predict(image[None]).probabilities[0]
     except Exception as error:  # every runtime has errors of its own
         reason = runtimes.one_line(error)
         raise InputError(f"{folder}: fails its self-test in {precision}: {reason}") from None

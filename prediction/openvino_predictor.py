@@ -1,4 +1,4 @@
-"""OpenVINO as a function from images to probabilities."""
+"""OpenVINO as a function from images to a model's outputs."""
 
 import functools
 import threading
@@ -59,14 +59,17 @@ class OpenVINOPredictor:
 
     Args:
         model_path: str, an OpenVINO or ONNX file.
+        names: tuple of str, the outputs to give, as far as the model has them.
         in_bfloat16: bool, whether to compute a float32 model in bfloat16.
 
     Call:
-        images: uint8 (N, S, S, 3); returns float32 (N, C).
+        images: uint8 (N, S, S, 3); returns a list with float32 (N, ...) for each output.
     """
 
-    def __init__(self, model_path, in_bfloat16=False):
+    def __init__(self, model_path, names, in_bfloat16=False):
         self.model = core().read_model(model_path)
+        known_names = [output.any_name for output in self.model.outputs]
+        self._outputs = [known_names.index(name) for name in names if name in known_names]
         # OpenVINO would choose bfloat16 by itself where the CPU has it.
         precision_hint = "bf16" if in_bfloat16 else "f32"
         self._settings = {"INFERENCE_PRECISION_HINT": precision_hint}
@@ -80,7 +83,7 @@ class OpenVINOPredictor:
             self._predict_batch(images[start : start + largest_size])
             for start in range(0, len(images), largest_size)
         ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else [np.concatenate(outputs) for outputs in zip(*parts)]
 
     def _predict_batch(self, images):
         count = len(images)
@@ -91,12 +94,16 @@ class OpenVINOPredictor:
         images = np.ascontiguousarray(images)
         requests = self._requests(batch_size)
         if batch_size == 1:  # faster in this thread
-            return requests[0].infer({0: images}, share_inputs=True)[0]
+            values = requests[0].infer({0: images}, share_inputs=True)
+            return [values[output] for output in self._outputs]
         for request, part in zip(requests, np.split(images, len(requests))):
             request.start_async({0: part}, share_inputs=True)
         for request in requests:
             request.wait()
-        return np.concatenate([request.get_output_tensor().data for request in requests])[:count]
+        return [
+            np.concatenate([request.get_output_tensor(output).data for request in requests])[:count]
+            for output in self._outputs
+        ]
 
     def _requests(self, batch_size):
         """This thread's requests for a batch, one for each of its parts."""

@@ -1,8 +1,7 @@
 """The runtimes that compute an exported model: TensorFlow, ONNX Runtime, OpenVINO and LiteRT.
 
-Each opens its own file of the exported folder and returns a function from uint8
-(N, S, S, 3) to float32 (N, C) that several threads may call at once. Only the SavedModel's
-imports TensorFlow.
+Each opens its own file of the exported folder and returns a function from uint8 (N, S, S, 3) to
+`Answers` that several threads may call at once. Only the SavedModel's imports TensorFlow.
 """
 
 import functools
@@ -11,13 +10,46 @@ import os
 import threading
 from typing import NamedTuple
 
+import numpy as np
+
 from common.cpu import usable_cores
 from common.errors import InputError
 from prediction import telemetry  # noqa: F401  before any runtime
 from prediction.openvino_predictor import OpenVINOPredictor, core
 
-INPUT, OUTPUT = "input_img", "output_score"
+INPUT, OUTPUT, SIMILARITY = "input_img", "output_score", "output_similarity"
 BYTES = "image_bytes"  # input of the SavedModel's signature that takes files as they are
+
+
+class Answers(NamedTuple):
+    """What a model computes of a batch.
+
+    Attributes:
+        probabilities: float32 (N, C), rows sum to 1.
+        similarities: float32 (N,), the largest cosine to a center of what was learned, -1 to 1;
+            None for a model without centers.
+    """
+
+    probabilities: np.ndarray
+    similarities: np.ndarray | None = None
+
+    def rows(self, chosen):
+        """`Answers` of some of the images.
+
+        Args:
+            chosen: what indexes an array's rows.
+        """
+        return Answers(*(each if each is None else each[chosen] for each in self))
+
+    @classmethod
+    def of_outputs(cls, outputs):
+        """`Answers` of a model's one or two outputs, float32 (N, C) and (N, 1).
+
+        Args:
+            outputs: list of arrays.
+        """
+        probabilities, *others = map(np.asarray, outputs)
+        return cls(probabilities, *[similarity[:, 0] for similarity in others])
 
 
 class Runtime(NamedTuple):
@@ -45,7 +77,7 @@ def open_savedmodel(folder, precision="float32"):
         precision: "float32", the only one.
 
     Returns:
-        function from uint8 (N, S, S, 3) to float32 (N, C).
+        function from uint8 (N, S, S, 3) to `Answers`.
     """
     return signatures(folder)["serving_default"]
 
@@ -57,8 +89,9 @@ def signatures(folder):
         folder: str, the folder of the exported model.
 
     Returns:
-        dict of signature -> function. Those of "serving_default" and "predict_image" take uint8
-        (N, S, S, 3), that of "predict_bytes" takes a list of the bytes of image files.
+        dict of signature -> function that returns `Answers`. Those of "serving_default" and
+        "predict_image" take uint8 (N, S, S, 3), that of "predict_bytes" takes a list of the bytes
+        of image files.
     """
     from compute.backend import import_keras
 
@@ -70,7 +103,10 @@ def signatures(folder):
 
     # The signature alone does not keep the variables alive, so the function holds the model.
     def predict(signature, input_name, images, keep_alive=loaded_model):
-        return signature(**{input_name: tf.constant(images)})[OUTPUT].numpy()
+        outputs = signature(**{input_name: tf.constant(images)})
+        return Answers.of_outputs(
+            outputs[name].numpy() for name in (OUTPUT, SIMILARITY) if name in outputs
+        )
 
     return {
         signature_name: functools.partial(
@@ -88,7 +124,7 @@ def open_onnx(folder, precision="float32"):
         precision: "float32", "float16" or "int8".
 
     Returns:
-        function from uint8 (N, S, S, 3) to float32 (N, C).
+        function from uint8 (N, S, S, 3) to `Answers`.
     """
     import onnxruntime
 
@@ -97,7 +133,9 @@ def open_onnx(folder, precision="float32"):
     session = onnxruntime.InferenceSession(
         path_of(folder, "onnx", precision), session_options, providers=["CPUExecutionProvider"]
     )
-    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+    known_names = {output.name for output in session.get_outputs()}
+    names = [name for name in (OUTPUT, SIMILARITY) if name in known_names]
+    return lambda images: Answers.of_outputs(session.run(names, {INPUT: images}))
 
 
 def open_openvino(folder, precision="float32"):
@@ -108,9 +146,12 @@ def open_openvino(folder, precision="float32"):
         precision: "float32", "bfloat16", "float16" or "int8".
 
     Returns:
-        function from uint8 (N, S, S, 3) to float32 (N, C).
+        function from uint8 (N, S, S, 3) to `Answers`.
     """
-    return OpenVINOPredictor(path_of(folder, "openvino", precision), precision == "bfloat16")
+    predict = OpenVINOPredictor(
+        path_of(folder, "openvino", precision), (OUTPUT, SIMILARITY), precision == "bfloat16"
+    )
+    return lambda images: Answers.of_outputs(predict(images))
 
 
 class LiteRTPredictor:
@@ -121,7 +162,7 @@ class LiteRTPredictor:
         precision: "float32", "float16" or "int8".
 
     Call:
-        images: uint8 (N, S, S, 3); returns float32 (N, C).
+        images: uint8 (N, S, S, 3); returns `Answers`.
     """
 
     def __init__(self, folder, precision="float32"):
@@ -131,7 +172,10 @@ class LiteRTPredictor:
             path_of(folder, "litert", precision), num_threads=usable_cores()
         )
         self._input_index = self._interpreter.get_input_details()[0]["index"]
-        self._output_index = self._interpreter.get_output_details()[0]["index"]
+        outputs = self._interpreter.get_signature_runner().get_output_details()
+        self._output_indices = [
+            outputs[name]["index"] for name in (OUTPUT, SIMILARITY) if name in outputs
+        ]
         self._input_shape = None
         self._lock = threading.Lock()
 
@@ -143,7 +187,7 @@ class LiteRTPredictor:
                 self._input_shape = images.shape
             self._interpreter.set_tensor(self._input_index, images)
             self._interpreter.invoke()
-            return self._interpreter.get_tensor(self._output_index)
+            return Answers.of_outputs(map(self._interpreter.get_tensor, self._output_indices))
 
 
 RUNTIMES = {
@@ -250,14 +294,14 @@ def open_model(folder, name, precision="float32"):
         precision: str, one of the runtime's.
 
     Returns:
-        function from uint8 (N, S, S, 3) to float32 (N, C).
+        function from uint8 (N, S, S, 3) to `Answers`.
 
     Raises:
         InputError: the runtime is not installed, or its file cannot be opened.
 
     Example:
         >>> predict = open_model("save_h5_model/demo/model", "onnx")
-        >>> predict(np.zeros((1, 32, 32, 3), np.uint8)).shape
+        >>> predict(np.zeros((1, 32, 32, 3), np.uint8)).probabilities.shape
         (1, 10)
     """
     runtime = RUNTIMES[name]

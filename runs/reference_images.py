@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import ImageError, InputError
 from common.files import flush, replacing_folder, write_text
 from data.decoding import load
-from data.labelled_data import has_own_images, list_labelled, match_classes
+from data.labelled_data import has_own_images, list_labelled, match_classes, read_labelled
 from data.samples import read_label, stem, text_file_name, write_sample
 from runs import run_folder
 from runs.margin_files import read_margins
@@ -166,10 +166,9 @@ def training(run):
     Raises:
         InputError: none is left.
     """
-    image_paths = sorted(_trained_on(run))
-    if not image_paths and run.options.val_data:  # else some are for validation
-        folder, file_names, _ = list_labelled(run.options.train_data)
-        image_paths = [os.path.join(folder, file_name) for file_name in file_names]
+    image_paths = []
+    with contextlib.suppress(InputError):
+        image_paths, _ = training_photos(run)
     _, images = _load_spread(image_paths, run.preprocessing)
     if not images:
         raise InputError(
@@ -177,6 +176,29 @@ def training(run):
             f"{run.options.train_data}"
         )
     return np.stack(images)
+
+
+def training_photos(run):
+    """Image files that the run was trained on, whether they are still there or not.
+
+    Args:
+        run: `Run`.
+
+    Returns:
+        (list of N paths; int (N,) class ids), both empty where nothing says which.
+
+    Raises:
+        InputError: its data set is gone, or has other classes now.
+    """
+    trained_on = _trained_on(run)
+    if trained_on:
+        paths = sorted(trained_on)
+        return paths, np.array([trained_on[path][1] for path in paths])
+    if not run.options.val_data:  # some of the images are for validation
+        return [], np.zeros(0, int)
+    samples = read_labelled(run.options.train_data, run.class_names, run.path).samples
+    paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
+    return paths, samples.class_ids
 
 
 def labels(run, image_paths):

@@ -10,6 +10,7 @@
       checkpoint/        the last two checkpoints, from which training resumes
       metrics.json       the scores
       calibration.json   temperature and thresholds, where --mode calibrate has fitted them
+      centers.npz        what the features of the training photos are like, class by class
       margins/           the images trained on, and how sure the model was of each label
       check/             some validation images with the best weights' probabilities
       model/             the exported model
@@ -37,7 +38,7 @@ from modeling.architecture import Architecture
 
 OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
-CALIBRATION = "calibration.json"
+CALIBRATION, CENTERS = "calibration.json", "centers.npz"
 CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
 KEPT = "best"  # folder of the weights that --keep keeps
 CHECK_FILE = "probabilities.json"  # in CHECK: image file -> its probabilities

@@ -139,7 +139,7 @@ def test_a_photo_that_cannot_be_decoded_counts_as_wrong(monkeypatch):
     parts = tool.Parts(("a", "b"), [], [("1", "a"), ("2", "a"), ("3", "b")])
     answers = np.float32([[0, 0], [0.9, 0.1], [0.2, 0.8]])
     monkeypatch.setattr(Classifier, "load", lambda *words, **more: None)
-    monkeypatch.setattr(tool, "predict_samples", lambda *words: (answers, {0: "broken"}))
+    monkeypatch.setattr(tool, "predict_samples", lambda *words: (answers, {0: "broken"}, None))
     options = parser.parse("add_class", ["--run", "r", "--name", "n"])
     assert tool._recalls("r", parts, ("a", "b"), options) == {"a": 0.5, "b": 1.0}
 

@@ -27,9 +27,11 @@ from other import calibrate
 from prediction import calibration, exported_model
 from prediction.classifier import Classifier, known_calibration, known_labels
 from prediction.loading import run_calibration
+from prediction.runtimes import Answers
 from runs import run_folder
 from runs.margin_files import write_trained_on
 
+SIMILARITIES = np.random.default_rng(1).permutation(np.linspace(-0.5, 1, 301)[:300])
 LABELS = ("猫", "a name, with a comma", 'so-called "dog"')
 
 
@@ -67,16 +69,22 @@ def make_exported(path, labels=LABELS, weights=b"weights"):
 
 @pytest.fixture
 def tables(monkeypatch):
-    """Run or exported model -> the table that it answers from, (N, C); filled by the tests."""
+    """Run or exported model -> the table that it answers from, (N, C); filled by the tests.
+
+    Or that and the similarities, (N,).
+    """
     found = {}
 
     def load(cls, path, *rest):
         def predict(x):
-            return found[path][x[:, 16, 16, 0] + 256 * x[:, 16, 16, 1].astype(int)]
+            rows = x[:, 16, 16, 0] + 256 * x[:, 16, 16, 1].astype(int)
+            tables = found[path] if isinstance(found[path], tuple) else (found[path],)
+            return Answers(*(table[rows] for table in tables))
 
         return Classifier(known_labels(path), Preprocessing(32), predict)
 
     monkeypatch.setattr(Classifier, "_load", classmethod(load))
+    monkeypatch.setattr(calibrate, "_find_centers", lambda *words: None)  # no network to ask
     return found
 
 
@@ -214,11 +222,11 @@ def test_thresholds_by_hand():
 def test_measure_answered_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0, 0]], np.float32)
     true = np.array([0, 0, 0, 0])  # the last has no answer, whatever the threshold
-    found = measure_answered(true, probabilities, np.array([0, 0.7]))
+    found = measure_answered(true, probabilities, np.array([False, False, True, False]))
     assert found == {"answered": 0.5, "answered_accuracy": 1}
-    found = measure_answered(true, probabilities, np.array([0.7, 0.6]))
+    found = measure_answered(true, probabilities, np.array([False, True, False, True]))
     assert found == {"answered": 0.5, "answered_accuracy": 0.5}
-    found = measure_answered(true, probabilities, np.array([np.inf, np.inf]))
+    found = measure_answered(true, probabilities, np.ones(4, bool))
     assert found == {"answered": 0, "answered_accuracy": None}
 
 
@@ -230,7 +238,7 @@ def fitted(tmp_path, tables, capsys):
     true, table = answers(300)
     path = make_run(tmp_path / "runs" / "run")
     exported = make_exported(tmp_path / "runs" / "run" / "model")
-    tables[path] = tables[exported] = table
+    tables[path] = tables[exported] = table, SIMILARITIES
     data = write_images(tmp_path / "data", true)
     result, err = done(capsys, "--mode", "calibrate", "--run", path, "--data", data,
                        "--precision", 0.8)
@@ -252,9 +260,12 @@ def test_calibrate(fitted, tables, tmp_path, capsys):
     assert 0.05 < result["answered"] < 0.95 and result["answered_accuracy"] >= 0.8
     assert result["accuracy"] == accuracy_score(true, table.argmax(axis=1)) < 0.75
     assert [each["label"] for each in result["classes"]] == list(LABELS)
+    unlike = np.argsort(np.argsort(SIMILARITIES)) < 15  # of 300, 5 %
+    assert result["min_similarity"] == np.float32(np.sort(SIMILARITIES)[15])
+    assert result["false_alarms"] == 0.05
     for number, each in enumerate(result["classes"]):
         chosen = table.argmax(axis=1) == number
-        known = chosen & (powers.max(axis=1) >= each["threshold"] - 1e-6)
+        known = chosen & (powers.max(axis=1) >= each["threshold"] - 1e-6) & ~unlike
         assert each["predicted"] == chosen.sum() and each["answered"] == known.sum()
         assert each["answered_accuracy"] == (true[known] == number).mean() >= 0.8
     assert result["answered"] == sum(each["answered"] for each in result["classes"]) / 300
@@ -266,6 +277,7 @@ def test_calibrate(fitted, tables, tmp_path, capsys):
         "temperature": result["temperature"], "precision": 0.8, "images": 300,
         "thresholds": {each["label"]: each["threshold"] for each in result["classes"]},
         "weights": checksum(os.path.join(path, run_folder.BEST)),
+        "min_similarity": result["min_similarity"], "false_alarms": 0.05,
         "applied_by": "the reader, not the graph",
     }
     description = read(os.path.join(exported, "model.json"))
@@ -288,6 +300,7 @@ def test_as_text_and_without_writing(tmp_path, tables, capsys):
     assert lines[-1] == "nothing written: --dry_run"
     assert any(line.startswith(LABELS[1]) and " never " in line for line in lines)
     notes = err.splitlines()
+    assert "does not compute how similar" in notes.pop(2)
     assert len(notes) == 4 and all(note.startswith("note: ") for note in notes)
     assert "3 images are few" in notes[0] and "one class" in notes[1]
     assert notes[2].endswith(f"always unknown: {LABELS[1]}")
@@ -356,18 +369,22 @@ def calibrated(fitted):
     powers = table.astype(float) ** (1 / result["temperature"])
     powers /= powers.sum(axis=1, keepdims=True)
     thresholds = np.array([each["threshold"] for each in result["classes"]])
-    return powers, powers.max(axis=1) < thresholds[powers.argmax(axis=1)] - 1e-6
+    unsure = powers.max(axis=1) < thresholds[powers.argmax(axis=1)] - 1e-6
+    unlike = SIMILARITIES.astype(np.float32) < result["min_similarity"]
+    return powers, np.where(unlike, "unlike anything seen", np.where(unsure, "unsure", ""))
 
 
 def test_predict(fitted, tmp_path, capsys):
     path, exported, data, *_ = fitted
-    powers, unknown = calibrated(fitted)
-    first_unknown, first_known = int(np.argmax(unknown)), int(np.argmin(unknown))
-    images = [os.path.join(data, f"{n:04}.png") for n in (first_unknown, first_known)]
+    powers, reasons = calibrated(fitted)
+    wanted = ["unsure", "unlike anything seen", ""]
+    first = [int(np.argmax(reasons == reason)) for reason in wanted]
+    images = [os.path.join(data, f"{n:04}.png") for n in first]
     for name in (path, exported):
         found, _ = done(capsys, "--mode", "predict", "--run", name, "--image", *images)
-        assert [each["unknown"] for each in found] == [True, False]
-        for each, row in zip(found, powers[[first_unknown, first_known]]):
+        assert [each["unknown"] for each in found] == [True, True, False]
+        assert [each.get("reason", "") for each in found] == wanted
+        for each, row in zip(found, powers[first]):
             assert [one["id"] for one in each["predictions"]] == np.argsort(-row).tolist()
             np.testing.assert_allclose(
                 [one["probability"] for one in each["predictions"]], np.sort(row)[::-1], rtol=1e-4)
@@ -375,12 +392,14 @@ def test_predict(fitted, tmp_path, capsys):
     status, out, _ = go(capsys, "--mode", "predict", "--run", path, "--image", *images,
                         "--csv", table)
     lines = out.splitlines()
-    assert status == 0 and lines[0] == images[0] and lines[1] == "  unknown" and "%" in lines[2]
-    assert lines[5] == images[1] and "%" in lines[6]
+    assert status == 0 and lines[:2] == [images[0], "  unknown: unsure"] and "%" in lines[2]
+    assert lines[5:7] == [images[1], "  unknown: unlike anything seen"] and "%" in lines[7]
+    assert lines[10] == images[2] and "%" in lines[11]
     with open(table, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["unknown"] for row in rows] == ["yes", "no"]
-    assert rows[0]["label_1"] == LABELS[powers[first_unknown].argmax()]
+    assert [row["unknown"] for row in rows] == ["yes", "yes", "no"]
+    assert [row["reason"] for row in rows] == wanted
+    assert rows[0]["label_1"] == LABELS[powers[first[0]].argmax()]
 
 
 def test_predict_of_a_model_that_is_not_calibrated(tmp_path, tables, capsys):
@@ -396,15 +415,45 @@ def test_predict_of_a_model_that_is_not_calibrated(tmp_path, tables, capsys):
 
 def test_eval(fitted, capsys):
     path, exported, data, true, table, result, _ = fitted
-    _, unknown = calibrated(fitted)
+    _, reasons = calibrated(fitted)
+    unknown = reasons != ""
     for name in (path, exported):
         scores, _ = done(capsys, "--mode", "eval", "--run", name, "--data", data)
         assert scores["accuracy"] == accuracy_score(true, table.argmax(axis=1))
         assert scores["answered"] == (~unknown).mean()
         right = accuracy_score(true[~unknown], table.argmax(axis=1)[~unknown])
         assert scores["answered_accuracy"] == pytest.approx(right)
+        assert scores["unlike_seen"] == 0.05
     _, out, _ = go(capsys, "--mode", "eval", "--run", path, "--data", data)
     assert f"answered {scores['answered']:.4f} with accuracy {right:.4f}" in out
+
+
+def test_without_false_alarms_nothing_is_unlike(fitted, capsys):
+    path, exported, data, *_ = fitted
+    result, err = done(capsys, "--mode", "calibrate", "--run", path, "--data", data,
+                       "--precision", 0.8, "--false_alarms", 0)
+    assert result["min_similarity"] is None and result["false_alarms"] is None and "note" not in err
+    found, _ = done(capsys, "--mode", "predict", "--run", exported, "--image", data)
+    assert {each.get("reason") for each in found} == {None, "unsure"}
+
+
+def test_a_calibration_of_an_earlier_version(fitted, capsys):
+    """It has no similarity, and works as before."""
+    path, exported, data, *_ = fitted
+    description = read(os.path.join(exported, "model.json"))
+    for name in ("min_similarity", "false_alarms"):
+        del description["calibration"][name]
+    write_text(os.path.join(exported, "model.json"), json.dumps(description))
+    found, _ = done(capsys, "--mode", "predict", "--run", exported, "--image", data)
+    assert {each.get("reason") for each in found} == {None, "unsure"}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.5, 0.009, 0.33])
+def test_no_more_false_alarms_than_allowed(share):
+    similarities = np.random.default_rng(0).permutation(np.arange(100) / 100)
+    least = calibrate.fit_min_similarity(similarities, share)
+    assert (similarities < least).sum() == int(share * 100)  # and one more would be too many
+    assert calibrate.fit_min_similarity(np.full(10, 0.5), share) == 0.5  # none is below its equals
 
 
 def test_a_calibration_of_other_weights_is_ignored(fitted, capsys):
@@ -420,6 +469,10 @@ def test_a_calibration_of_other_weights_is_ignored(fitted, capsys):
 @pytest.mark.parametrize("change, said", [
     ({"temperature": 0}, "temperature is 0"),
     ({"temperature": math.nan}, "temperature is nan"),
+    ({"min_similarity": 1.5}, "minimum similarity is 1.5"),
+    ({"min_similarity": math.nan}, "minimum similarity is nan"),
+    ({"min_similarity": "near"}, "near"),
+    ({"false_alarms": [1]}, "list"),
     ({"temperature": "hot"}, "hot"),
     ({"temperature": None}, "NoneType"),
     ({"precision": 2}, "precision is 2"),

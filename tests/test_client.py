@@ -120,14 +120,15 @@ def run(capsys, *words):
 
 
 def test_text_of_a_folder(serve, photos, capsys):
-    server = serve((200, GOOD), (200, {**GOOD, "unknown": True}), (422, refusal("x", "no image")))
+    unsure = {**GOOD, "unknown": True, "reason": "unsure"}
+    server = serve((200, GOOD), (200, unsure), (422, refusal("x", "no image")))
     status, out, err = run(capsys, photos, "--url", server.url)
     assert out == (
         f"{photos}/a.PNG\n"
         "   87.50%  glass      (class 1)\n"
         "    6.25%  cardboard  (class 0)\n"
         f"{photos}/b.jpg\n"
-        "  unknown\n"
+        "  unknown: unsure\n"
         "   87.50%  glass      (class 1)\n"
         "    6.25%  cardboard  (class 0)\n"
         f"{photos}/c.webp: no image\n"

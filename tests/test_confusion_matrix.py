@@ -16,7 +16,7 @@ from data.geometry import Preprocessing
 from evaluation.confusion import confused_pairs, confusion, confusion_order
 from other import confusion_matrix as tool
 from other.reporting import confusion_charts, fonts
-from prediction.classifier import Classifier
+from prediction.classifier import Answer, Classifier
 from prediction.exported_model import FORMAT
 from runs import run_folder
 
@@ -165,7 +165,8 @@ class Stub:
     def stream(self, paths, batch_size, workers):
         for path in paths:
             broken = path.endswith("img_1_1.png")
-            yield path, ImageError(path, "is broken") if broken else np.float32([0.6, 0.3, 0.1])
+            row = np.float32([0.6, 0.3, 0.1])
+            yield path, ImageError(path, "is broken") if broken else Answer(row)
 
 
 def test_evaluates(tmp_path, monkeypatch, capsys):

@@ -288,7 +288,7 @@ def test_export(monkeypatch):
 
     def open_model(folder, name):
         assert os.listdir(folder) == ["model"]
-        return lambda images: np.float32([answers[name]])
+        return lambda images: runtimes.Answers(np.float32([answers[name]]))
 
     monkeypatch.setitem(sys.modules, "openvino_telemetry", None)  # afterwards as it was
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")

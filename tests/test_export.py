@@ -23,11 +23,12 @@ from common.files import checksum
 from data import decoding
 from data.geometry import Preprocessing
 from export import acceptance, conversion, verification
-from export.acceptance import Proof
+from export.acceptance import DEFAULT_LIMITS, Proof
 from export.formats import Variant
 from export.verification import Comparison
 from prediction import exported_model, openvino_predictor, runtimes
 from prediction.classifier import Classifier
+from prediction.runtimes import Answers
 from runs import run_folder
 
 pytestmark = pytest.mark.training
@@ -90,12 +91,24 @@ def val_images(made):
 # --- conversion -----------------------------------------------------------------------
 
 
+def shifted(predict, difference):
+    """What answers like `predict`, but with probabilities that differ."""
+
+    def answer(x):
+        answers = predict(x)
+        return answers._replace(probabilities=answers.probabilities + np.float32(difference))
+
+    return answer
+
+
 def convert(model, folder):
     """The answers of ONNX Runtime and OpenVINO to five random images, and the model's own."""
     x = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
-    conversion.to_onnx(model, str(folder / "model.onnx"), runtimes.INPUT, runtimes.OUTPUT)
+    conversion.to_onnx(model, str(folder / "model.onnx"), runtimes.INPUT, [runtimes.OUTPUT])
     conversion.to_openvino(str(folder / "model.onnx"), str(folder / "model.xml"))
-    answers = [runtimes.open_model(str(folder), name)(x) for name in ("onnx", "openvino")]
+    answers = [
+        runtimes.open_model(str(folder), name)(x).probabilities for name in ("onnx", "openvino")
+    ]
     return answers, np.asarray(model.predict_on_batch(x))
 
 
@@ -122,7 +135,8 @@ def test_the_onnx_file_names_its_input_and_output(made):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(made.model / "model.onnx"))
-    [taken], [given] = session.get_inputs(), session.get_outputs()
+    [taken], [given, similarity] = session.get_inputs(), session.get_outputs()
+    assert (similarity.name, similarity.shape) == ("output_similarity", ["images", 1])
     assert (taken.name, taken.type, taken.shape) == ("input_img", "tensor(uint8)",
                                                      ["images", 32, 32, 3])
     assert (given.name, given.shape) == ("output_score", ["images", 3])
@@ -144,7 +158,10 @@ def test_what_onnx_lacks_is_named(tmp_path):
 def test_batches_of_any_size(made, count):
     """OpenVINO fills up and splits them; ONNX Runtime takes them as they are."""
     x = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), np.uint8)
-    one, two = (runtimes.open_model(str(made.model), name)(x) for name in ("openvino", "onnx"))
+    one, two = (
+        runtimes.open_model(str(made.model), name)(x).probabilities
+        for name in ("openvino", "onnx")
+    )
     assert one.shape == two.shape == (count, 3)
     assert np.abs(one - two).max() < 1e-5
 
@@ -154,14 +171,15 @@ def test_batches_of_any_size(made, count):
 def test_threads_get_their_own_answers(made, name, count):
     predict = runtimes.open_model(str(made.model), name)
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
-    expected = predict(images)
+    expected = predict(images).probabilities
     found, failed = {}, []
 
     def work(number):
         try:
             for turn in range(20):
                 position = (number + turn) % (17 - count)
-                found[number, turn] = position, predict(images[position : position + count])
+                rows = predict(images[position : position + count]).probabilities
+                found[number, turn] = position, rows
         except Exception as error:
             failed.append(error)
 
@@ -195,8 +213,7 @@ def test_signals_still_arrive_when_models_have_gone(made):
         "signal.signal(signal.SIGUSR1, lambda *_: print('arrived', len(cores)))\n"
         "models = [runtimes.open_model(sys.argv[1], 'openvino') for _ in range(2)]\n"
         "for model in models:\n"
-        "    _, *shape = model.model.input(0).partial_shape\n"
-        "    model(numpy.zeros((2, *(each.get_length() for each in shape)), 'uint8'))\n"
+        "    model(numpy.zeros((2, 32, 32, 3), 'uint8'))\n"
         "del model, models[0], models[0]\n"
         "os.kill(os.getpid(), signal.SIGUSR1)\n"
     )
@@ -228,19 +245,34 @@ def test_every_format_is_close_to_the_trained_model(made):
 def test_judging():
     expected = np.array([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])
     found = np.array([[0.6, 0.1, 0.3], [0.55, 0.35, 0.1], [0.9, 0.0, 0.1], [0.2, 0.5, 0.3]])
-    assert verification.compare(expected, found).to_json() == {
+    assert verification.compare(Answers(expected), Answers(found)).to_json() == {
         "difference": pytest.approx(0.2), "agreement": 0.75,
     }
     broken = found * [[np.nan], [1], [1], [1]]
-    assert np.isnan(verification.compare(expected, broken).difference)
+    assert np.isnan(verification.compare(Answers(expected), Answers(broken)).difference)
+
+
+def test_similarities_are_judged_too():
+    same = np.array([[0.7, 0.3], [0.4, 0.6]])
+    one, two, three = (np.float32(each) for each in ([0.9, 0.5], [0.9, 0.7], [0.9, np.nan]))
+    found = verification.compare(Answers(same, one), Answers(same, two))
+    assert found.to_json() == {
+        "difference": 0.0, "agreement": 1.0, "similarity": pytest.approx(0.2),
+    }
+    assert "differs by 2.0e-01" in DEFAULT_LIMITS.problem("float32", found)
+    assert DEFAULT_LIMITS.problem("int8", found) == ""
+    broken = verification.compare(Answers(same, one), Answers(same, three))
+    assert "differs by nan" in DEFAULT_LIMITS.problem("float32", broken)
+    assert "NaN" in DEFAULT_LIMITS.problem("int8", broken)
 
 
 def test_answers_stay_when_others_are_asked_for(made):
     x = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     predict = runtimes.open_model(str(made.model), "openvino")
-    first = predict(x[:1])
+    first = predict(x[:1]).probabilities
     before = first.copy()
-    assert not np.array_equal(predict(x[1:]), before) and np.array_equal(first, before)
+    assert not np.array_equal(predict(x[1:]).probabilities, before)
+    assert np.array_equal(first, before)
 
 
 def test_half_precision_that_is_no_number_is_not_offered(made, tmp_path, monkeypatch):
@@ -263,13 +295,17 @@ def test_in_a_process_of_its_own_the_answers_are_the_same(made):
     what, settings = [("onnx", "float32"), ("openvino", "float32")], Preprocessing(32)
     assert verification.run_in_subprocess is verification.predict_all  # the stand-in
     task = {"folder": str(made.model), "pairs": what, "image_paths": files,
-            "preprocessing": settings._asdict(), "answers_path": str(made.run / "answers.npy")}
+            "preprocessing": settings._asdict(), "answers_path": str(made.run / "answers.npz")}
     process = subprocess.run([sys.executable, "-m", "export.verification"], cwd=ROOT, text=True,
                              input=json.dumps(task), capture_output=True)
     assert process.returncode == 0, process.stderr
-    found = np.load(made.run / "answers.npy")
-    os.unlink(made.run / "answers.npy")
-    assert np.array_equal(found, verification.predict_all(str(made.model), what, files, settings))
+    with np.load(made.run / "answers.npz") as arrays:
+        found = [verification._unpack(arrays, number) for number in range(2)]
+    os.unlink(made.run / "answers.npz")
+    expected = verification.predict_all(str(made.model), what, files, settings)
+    for one, two in zip(found, expected, strict=True):
+        assert np.array_equal(one.probabilities, two.probabilities)
+        assert np.array_equal(one.similarities, two.similarities)
     task["image_paths"] = [str(made.run / "gone.png")]
     process = subprocess.run([sys.executable, "-m", "export.verification"], cwd=ROOT, text=True,
                              input=json.dumps(task), capture_output=True)
@@ -284,7 +320,7 @@ def test_what_answers_otherwise_is_not_published(made, tmp_path, monkeypatch, wr
 
     def answers(folder, what, *task):
         found = right(folder, what, *task)
-        found[what.index(("onnx", "float32")), 3] += wrong
+        found[what.index(("onnx", "float32"))].probabilities[3] += wrong
         return found
 
     right = verification.predict_all
@@ -303,7 +339,8 @@ def test_half_precision_that_changes_answers_is_not_offered(made, tmp_path, monk
     def answers(folder, what, *task):
         found = right(folder, [(name, "float32") for name, _ in what], *task)
         number = what.index(("openvino", "bfloat16"))
-        found[number, 0] = np.roll(found[number, 0], 1)
+        rows = found[number].probabilities
+        rows[0] = np.roll(rows[0], 1)
         return found
 
     right = verification.predict_all
@@ -378,8 +415,7 @@ def test_auto_goes_on_to_the_next_and_says_so(copy, capsys):
 def test_the_self_test_finds_another_answer(copy, monkeypatch, wrong):
     """Of each runtime: there is none left to take."""
     opened = runtimes.open_model
-    monkeypatch.setattr(runtimes, "open_model",
-                        lambda *task: lambda x: opened(*task)(x) + np.float32(wrong))
+    monkeypatch.setattr(runtimes, "open_model", lambda *task: shifted(opened(*task), wrong))
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
     with pytest.raises(InputError, match="fails its self-test in float32"):
         Classifier.load(str(copy))
@@ -391,8 +427,7 @@ def test_fewer_bits_may_be_as_far_off_as_the_export_saw(copy, monkeypatch, wrong
     shutil.copy(copy / "model.onnx", copy / "model.int8.onnx")
     describe(copy, formats={"onnx": {"int8": {"difference": 0.5, "agreement": 1.0}}})
     opened = runtimes.open_model
-    monkeypatch.setattr(runtimes, "open_model",
-                        lambda *task: lambda x: opened(*task)(x) + np.float32(wrong))
+    monkeypatch.setattr(runtimes, "open_model", lambda *task: shifted(opened(*task), wrong))
     if passes:
         assert Classifier.load(str(copy)).runtime == ("onnx", "int8")
     else:
@@ -459,7 +494,8 @@ def test_two_signatures_that_differ_are_not_published(made, monkeypatch):
     def other(folder):
         found = opened(folder)
         assert set(found) == {"serving_default", "predict_image", "predict_bytes"}
-        return {**found, "predict_image": lambda x: found["predict_image"](x) + np.float32(0.01)}
+
+        return {**found, "predict_image": shifted(found["predict_image"], 0.01)}
 
     monkeypatch.setattr(runtimes, "signatures", other)
     files = [os.path.join(made.val, "img_0_0.png")]

@@ -3,7 +3,6 @@
 import json
 import re
 from concurrent.futures import Future
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,8 @@ from deployment import metrics, openapi
 from deployment.application import create_application
 from deployment.batching import QueueFull
 from deployment.prediction_service import ServedModel, Settings, State
+from prediction.calibration import Calibration
+from prediction.classifier import Answer, Classifier
 
 LIMITS = {"classes": 3, "top_k": 2, "max_images": 4, "max_bytes": 5000}
 TOKEN = {"Authorization": "Bearer right token"}
@@ -190,15 +191,15 @@ class Batcher:
             elif source == b"failure":
                 future.set_exception(RuntimeError("of the model"))
             elif source != b"slow":
-                future.set_result(np.array([0.25, 0.75, 0.0], np.float32))
+                future.set_result(Answer(np.array([0.25, 0.75, 0.0], np.float32), 0.5))
         return futures
 
 
 def client(ready=True, calibrated=False):
     state = State()
-    classifier = SimpleNamespace(
-        class_names=("cat", "dog", "狐狸"), calibration=calibrated, unknown=lambda row: True,
-        top=lambda row, count: [{"label": "dog", "id": 1, "probability": 0.75}] * count)
+    classifier = Classifier(("cat", "dog", "狐狸"), None, None)
+    if calibrated:
+        classifier.calibration = Calibration(1.0, np.full(3, 0.9), 0.95, 10, "")
     if ready:
         state.served_model = ServedModel("animals", classifier, Batcher())
     settings = Settings(LIMITS["top_k"], LIMITS["max_images"], LIMITS["max_bytes"], 0.05,

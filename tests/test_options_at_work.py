@@ -42,10 +42,22 @@ from data.samples import write_sample
 from deployment import server
 from evaluation.runtime_speed import measure
 from modeling import weight_download
-from other import add_class, benchmark, demo, demo_data, doctor, drift, embed, preview, similar
+from other import (
+    add_class,
+    benchmark,
+    calibrate,
+    demo,
+    demo_data,
+    doctor,
+    drift,
+    embed,
+    preview,
+    similar,
+)
 from other.reporting import report_gallery
 from prediction import classifier
 from prediction.classifier import Classifier
+from prediction.runtimes import Answers
 from runs import run_folder
 from training import setup
 from training.run_recorder import RunRecorder
@@ -269,12 +281,13 @@ def place(tmp_path, monkeypatch):
         def predict(x):
             found.sizes.append(len(x))
             halves = np.stack([x[:, :, :16].mean((1, 2, 3)), x[:, :, 16:].mean((1, 2, 3))], 1)
-            return (halves / halves.sum(1, keepdims=True)).astype(np.float32)
+            return Answers((halves / halves.sum(1, keepdims=True)).astype(np.float32))
 
         found.loaded.append((path, *how))
         return cls(("first", "second"), Preprocessing(32), predict)
 
     monkeypatch.setattr(Classifier, "_load", classmethod(load))
+    monkeypatch.setattr(calibrate, "_find_centers", lambda *words: None)  # no network to ask
     monkeypatch.setattr(report_gallery, "heat_maps", lambda run, images, classes: np.zeros(
         (len(images), 3, 3), np.float32))
     half = np.zeros((32, 16, 3), np.uint8)

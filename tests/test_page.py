@@ -295,10 +295,15 @@ def test_unknown(tab, stub):
     finished(tab)
     assert texts(tab, ".unknown strong") == ["Unknown"] and len(texts(tab, ".label")) == 3
     assert texts(tab, "[role=status]") == ["a.png: unknown"]
+    assert "not sure enough" in texts(tab, ".unknown span")[0]
     stub.replies.append(answer(unknown=False))
     give(tab, "drop", ("b.png", PICTURE))
     finished(tab, 2)
     assert len(texts(tab, ".unknown")) == 1
+    stub.replies.append(answer(unknown=True, reason="unlike anything seen"))
+    give(tab, "drop", ("c.png", PICTURE))
+    finished(tab, 3)
+    assert "unlike those that the model has learned from" in texts(tab, ".unknown span")[0]
 
 
 @needs_chromium

@@ -23,6 +23,7 @@ from export.formats import Variant
 from export.verification import Comparison
 from prediction import exported_model, runtimes
 from prediction.classifier import Classifier
+from prediction.runtimes import Answers
 from runs import reference_images, run_folder
 
 pytestmark = pytest.mark.training
@@ -50,7 +51,7 @@ def small(made, tmp_path_factory):  # noqa: F811
 def test_every_precision_answers_nearly_the_same(small, made, name, precision):  # noqa: F811
     x = val_images(made)
     expected = Classifier.load(str(made.model), runtime="onnx").probabilities(x)
-    found = runtimes.open_model(str(small.model), name, precision)(x)
+    found = runtimes.open_model(str(small.model), name, precision)(x).probabilities
     assert found.dtype == np.float32 and np.abs(found - expected).max() < CLOSE[precision]
 
 
@@ -118,12 +119,12 @@ def test_size_counts_all_that_a_runtime_needs(small, name, file):
 def test_litert_serves_threads_and_batches_of_any_size(small):
     predict = runtimes.open_model(str(small.model), "litert")
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
-    expected = runtimes.open_model(str(small.model), "onnx")(images)
+    expected = runtimes.open_model(str(small.model), "onnx")(images).probabilities
     found = {}
 
     def work(count):
         for _ in range(10):
-            found.setdefault(count, []).append(predict(images[:count]))
+            found.setdefault(count, []).append(predict(images[:count]).probabilities)
 
     threads = [threading.Thread(target=work, args=(count,)) for count in (1, 4, 7)]
     for thread in threads:
@@ -153,7 +154,12 @@ def test_int8_alone_is_a_model_too(small, made, tmp_path, monkeypatch):  # noqa:
     # An answer that changed keeps it from being published; the one before stays.
     right = verification.predict_all
     monkeypatch.setattr(
-        verification, "run_in_subprocess", lambda *task: np.roll(right(*task), 1, axis=2)
+        verification,
+        "run_in_subprocess",
+        lambda *task: [
+            each._replace(probabilities=np.roll(each.probabilities, 1, axis=1))
+            for each in right(*task)
+        ],
     )
     result = go(*words, "--min_agreement", 0.9)
     assert result.status == 1
@@ -230,7 +236,8 @@ def test_what_no_format_can_do(monkeypatch, given, quantize, message):
     (Comparison(1.1e-4), "float32", "differs by 1.1e-04, allowed is 0.0001"),
     (Comparison(np.nan), "float32", "differs by nan, allowed is 0.0001"),
     (Comparison(0.4, 0.995, 0.9, 0.01), "int8", ""),
-    (Comparison(np.nan, 1.0), "int8", "gives probabilities that are NaN or infinite"),
+    (Comparison(np.nan, 1.0), "int8",
+     "gives probabilities or similarities that are NaN or infinite"),
     (Comparison(0.4, 0.99), "float16", "predicts the same class for 99.00% of the images, the "
      "minimum is 99.50% (--min_agreement)"),
     (Comparison(0.4, 0.996, 0.9, 0.0101), "int8",
@@ -243,11 +250,11 @@ def test_what_keeps_a_precision_from_being_published(found, precision, problem):
 def test_accuracy_is_judged_where_a_label_is_known():
     expected = np.array([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [0.2, 0.8]])
     found = np.array([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.9, 0.1]])
-    judged = verification.compare(expected, found, np.array([0, 1, 1, -1]))
+    judged = verification.compare(Answers(expected), Answers(found), np.array([0, 1, 1, -1]))
     # Of the three with a label two were right, and one is: image 1 has changed.
     assert judged.accuracy == pytest.approx(1 / 3)
     assert judged.drop == pytest.approx(1 / 3)
-    assert verification.compare(expected, found, np.full(4, -1)).drop is None
+    assert verification.compare(Answers(expected), Answers(found), np.full(4, -1)).drop is None
 
 
 @pytest.mark.parametrize("half, expected", [
@@ -343,7 +350,7 @@ def test_the_savedmodel_takes_files(small, made):  # noqa: F811
     data = [open(os.path.join(made.val, name), "rb").read() for name in names]
     serve = tf.saved_model.load(str(small.model)).signatures["predict_bytes"]
     found = serve(image_bytes=tf.constant(data))["output_score"].numpy()
-    expected = runtimes.open_model(str(small.model), "onnx")(val_images(made)[:5])
+    expected = runtimes.open_model(str(small.model), "onnx")(val_images(made)[:5]).probabilities
     assert np.abs(found - expected).max() < 0.02
     assert small.result["from_bytes"]["images"] == 18
 
@@ -356,9 +363,11 @@ def test_files_that_tensorflow_cannot_decode_count_for_nothing(small, made, tmp_
     Image.fromarray(one).save(tmp_path / "one.tiff")
     Image.fromarray(one).save(tmp_path / "animated.webp", save_all=True, lossless=True,
                               append_images=[Image.fromarray(other)])
-    rows = verification.run_in_subprocess(
+    one, two = verification.run_in_subprocess(
         str(small.model), [("savedmodel", "float32"), ("savedmodel", "bytes")],
         [good, *map(str, sorted(tmp_path.iterdir()))], Preprocessing(32),
     )
-    assert np.isnan(rows[1, 1:]).all() and not np.isnan(rows[0]).any()
-    assert np.abs(rows[1, 0] - rows[0, 0]).max() < 0.02
+    assert np.isnan(two.probabilities[1:]).all() and not np.isnan(one.probabilities).any()
+    assert np.isnan(two.similarities[1:]).all() and not np.isnan(one.similarities).any()
+    assert np.abs(two.probabilities[0] - one.probabilities[0]).max() < 0.02
+    assert abs(two.similarities[0] - one.similarities[0]) < 0.02

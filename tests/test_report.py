@@ -23,7 +23,7 @@ from data.samples import read_samples, write_sample
 from evaluation import intervals, label_errors, robustness
 from evaluation.intervals import macro_precision
 from other.reporting import report_gallery
-from prediction.classifier import Classifier
+from prediction.classifier import Answer, Classifier
 from prediction.exported_model import FORMAT
 from runs import run_folder
 from runs.margin_files import write_margins, write_trained_on
@@ -59,7 +59,7 @@ class Stub:
     def stream(self, paths, batch_size, workers):
         for path, row in zip(paths, self.rows):
             broken = os.path.basename(path) == BROKEN
-            yield path, ImageError(path, "is broken") if broken else row
+            yield path, ImageError(path, "is broken") if broken else Answer(row)
 
 
 def make_run(path, labels, results=RESULTS):

@@ -12,6 +12,7 @@ from data.samples import read_samples
 from evaluation import robustness
 from evaluation.robustness import STRENGTHS, corrupt
 from prediction.classifier import Classifier
+from prediction.runtimes import Answers
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_accuracy_of_each_kind_and_strength(tmp_path):
 
     def predict(images):
         is_bright = images.mean((1, 2, 3)) > 100
-        return np.stack([1.0 - is_bright, is_bright], 1).astype(np.float32)
+        return Answers(np.stack([1.0 - is_bright, is_bright], 1).astype(np.float32))
 
     classifier = Classifier(("dark", "bright"), Preprocessing(32), predict)
     table = robustness.measure(classifier, read_samples(folder, ("dark", "bright")), 3)

@@ -42,7 +42,7 @@ from deployment.prediction_service import ServedModel, Settings, State
 from deployment.uncertain_images import Keeper
 from export import conversion
 from prediction import calibration
-from prediction.classifier import Classifier
+from prediction.classifier import Answer, Classifier
 
 LABELS = ["top left", "top right", "bottom left", "下右"]
 SIZE = 32
@@ -192,7 +192,7 @@ def application(folder):
         state, app_metrics = State(), metrics.create()
         batchers.append(Batcher(
             lambda source: decoding.load(source, classifier.preprocessing),
-            predict or classifier.probabilities, 4, 0, max_queue,
+            predict or classifier.answers, 4, 0, max_queue,
             observe=lambda size, waiting: app_metrics.batch.observe(size),
         ))
         state.served_model = ServedModel("quarters", classifier, batchers[-1])
@@ -532,7 +532,7 @@ def test_a_full_queue_and_what_is_overdue(application):
         entered.set()
         batch_sizes.append(len(x))
         assert may_answer.wait(10)
-        return np.full((len(x), 4), 0.25, np.float32)
+        return [Answer(np.full(4, 0.25, np.float32))] * len(x)
 
     batch_sizes = []
     test_app = application(predict=slow, max_queue=2, time_limit=0.5)
@@ -579,7 +579,7 @@ def test_a_model_that_fails_tells_the_log_alone(application, capsys):
 
 
 def test_probabilities_that_are_no_numbers_are_no_answer(application):
-    client = application(predict=lambda x: np.full((len(x), 4), np.nan, np.float32)).client
+    client = application(predict=lambda x: [Answer(np.full(4, np.nan, np.float32))] * len(x)).client
     refused(client.post("/predict", data=PNG), 500, "internal")
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from data.geometry import Preprocessing
 from prediction.classifier import Classifier
+from prediction.runtimes import Answers
 from prediction.tta import views
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
@@ -35,7 +36,8 @@ def test_the_answer_is_the_mean_over_the_views(kind, count):
     def predict(x):
         seen.append(x)
         share = len(seen) / 10
-        return np.tile(np.float32([share, 1 - share]), (len(x), 1))
+        similarities = np.full(len(x), share, np.float32)
+        return Answers(np.tile(np.float32([share, 1 - share]), (len(x), 1)), similarities)
 
     classifier = Classifier(("a", "b"), Preprocessing(16), predict)
     classifier.tta = kind
@@ -43,3 +45,7 @@ def test_the_answer_is_the_mean_over_the_views(kind, count):
     assert len(seen) == count
     expected = np.mean(np.arange(1, count + 1) / 10)
     np.testing.assert_allclose(found, [[expected, 1 - expected]] * 2, rtol=1e-6)
+    seen.clear()
+    assert [answer.similarity for answer in classifier.answers(IMAGES)] == [
+        pytest.approx(expected)
+    ] * 2
