@@ -60,6 +60,13 @@ def create():
         queue=Gauge(
             "queue_images", "Images that wait", registry=registry, multiprocess_mode="livesum"
         ),
+        drift=Gauge(
+            "drift_distance",
+            "Kolmogorov-Smirnov distance of the last 1,000 images to those calibrated on",
+            ("of",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        ),
         model=Gauge(
             "model_info",
             "Processes that answer with this model",

@@ -10,6 +10,7 @@ from common.cpu import usable_cores
 from data.decoding import load
 from deployment.application import log
 from deployment.batching import Batcher
+from deployment.drift_window import DriftWindow
 from deployment.prediction_service import ServedModel
 from deployment.uncertain_images import Keeper
 from prediction.classifier import TOP_K, Classifier, check_top_k
@@ -148,7 +149,11 @@ def load_model(options, model_path, metrics):
         usable_cores(),
         observe,
     )
-    return ServedModel(model_name, classifier, batcher)
+    fitted = classifier.calibration
+    has_quantiles = fitted is not None and fitted.probability_quantiles is not None
+    return ServedModel(
+        model_name, classifier, batcher, DriftWindow(fitted) if has_quantiles else None
+    )
 
 
 def warm(served_model):

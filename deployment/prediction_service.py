@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from common.errors import ImageError
 from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
+from deployment.drift_window import DriftWindow
 from deployment.http_errors import RETRY_SOON, Refused
 from prediction.classifier import TOP_K, Classifier
 
@@ -16,11 +17,13 @@ class ServedModel(NamedTuple):
         name: str, what answers call it.
         classifier: `Classifier` with its class names, preprocessing and calibration.
         batcher: `Batcher` that decodes images for it and calls it.
+        drift_window: `DriftWindow` of its answers, or None where it is not calibrated.
     """
 
     name: str
     classifier: Classifier
     batcher: Batcher
+    drift_window: DriftWindow | None = None
 
 
 class State:
@@ -112,7 +115,7 @@ class PredictionService:
             else:
                 results.append({"success": True, **classifier.describe(answer, top_k)})
                 answered.append((source, answer))
-        self._record(answered, classifier.class_names, request_id)
+        self._record(answered, served_model, request_id)
         return served_model, results
 
     def _submit(self, sources, requested_top_k):
@@ -137,12 +140,16 @@ class PredictionService:
             "overdue", f"no answer within the {self._settings.time_limit:g} seconds allowed"
         ) from None
 
-    def _record(self, answered, class_names, request_id):
+    def _record(self, answered, served_model, request_id):
         """Counts the images that were answered, and keeps those that the model was unsure of."""
-        keeper = self._state.keeper
-        for index, (source, (probabilities, _)) in enumerate(answered):
+        keeper, class_names = self._state.keeper, served_model.classifier.class_names
+        for index, (source, answer) in enumerate(answered):
+            probabilities = answer.probabilities
             self._metrics.images.labels("answered").inc()
             self._metrics.predictions.labels(class_names[probabilities.argmax()]).inc()
+            if served_model.drift_window:
+                for name, distance in served_model.drift_window.add(answer).items():
+                    self._metrics.drift.labels(name).set(distance)
             if keeper:
                 keeper.offer(source, probabilities, class_names, f"{request_id}-{index}")
 

@@ -47,6 +47,7 @@ def main(options: CalibrateOptions):
     class_ids, before, similarities, errors = _predict(run_path, samples, options)
     _say_notes(run, samples, class_ids, errors)
     fitted, after = _fit(class_ids, before, options.precision, weights)
+    fitted = fitted._replace(probability_quantiles=calibration.quantiles(after.max(axis=1)))
     if options.false_alarms:
         fitted = _fit_similarity(fitted, similarities, options.false_alarms, run_path)
     _say_thresholds(class_names, fitted.thresholds, after, options.precision)
@@ -107,7 +108,11 @@ def _fit_similarity(fitted, similarities, false_alarms, run_path):
         return fitted
     least = fit_min_similarity(similarities, false_alarms)
     below = float((similarities < least).mean())
-    return fitted._replace(min_similarity=least, false_alarms=below)
+    return fitted._replace(
+        min_similarity=least,
+        false_alarms=below,
+        similarity_quantiles=calibration.quantiles(similarities),
+    )
 
 
 def fit_min_similarity(similarities, false_alarms):

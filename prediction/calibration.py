@@ -23,6 +23,7 @@ APPLIED_BY = "the reader, not the graph"  # for those who read model.json withou
 FIT_AGAIN = "--mode calibrate fits a new one"
 UNSURE, UNLIKE = "unsure", "unlike anything seen"  # why an image is unknown
 REASONS = (UNSURE, UNLIKE)
+QUANTILES = 50  # that sum up the images it was fitted on
 
 
 class Calibration(NamedTuple):
@@ -37,6 +38,9 @@ class Calibration(NamedTuple):
         min_similarity: float, -1 to 1, below which an image is unlike anything seen; None where
             the model has no similarity or it was not asked for.
         false_alarms: float, fraction of the images it was fitted on that are below; None likewise.
+        probability_quantiles: float (`QUANTILES`,), sorted, the largest probabilities of the images
+            it was fitted on; None in calibrations of earlier versions.
+        similarity_quantiles: the same of their similarities; None where the model has none.
     """
 
     temperature: float
@@ -46,6 +50,8 @@ class Calibration(NamedTuple):
     weights: str
     min_similarity: float | None = None
     false_alarms: float | None = None
+    probability_quantiles: np.ndarray | None = None
+    similarity_quantiles: np.ndarray | None = None
 
     def reason(self, probabilities, similarity):
         """Why an image is unknown.
@@ -125,6 +131,9 @@ def unknown(probabilities, thresholds):
     return probabilities.max(axis=-1) < thresholds[probabilities.argmax(axis=-1)]
 
 
+QUANTILE_FIELDS = ("probability_quantiles", "similarity_quantiles")
+
+
 def describe(calibration, class_names):
     """A calibration as JSON holds it, null for the threshold of a class that never answers.
 
@@ -142,6 +151,7 @@ def describe(calibration, class_names):
     return {
         **calibration._asdict(),
         "thresholds": dict(zip(class_names, thresholds)),
+        **{name: _list(getattr(calibration, name)) for name in QUANTILE_FIELDS},
         "applied_by": APPLIED_BY,
     }
 
@@ -212,6 +222,32 @@ def parse(content, class_names, weights, json_path):
     return calibration
 
 
+def quantiles(values):
+    """The middles of equal parts of some values.
+
+    Args:
+        values: float (N,).
+
+    Returns:
+        float (`QUANTILES`,), sorted, to five digits.
+    """
+    levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    return np.quantile(np.asarray(values, np.float64), levels).round(5)
+
+
+def _list(values):
+    return None if values is None else values.tolist()
+
+
+def _quantiles(name, values):
+    if values is None:
+        return None
+    numbers = np.array(values, np.float64)
+    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} are not a list of numbers")
+    return np.sort(numbers)
+
+
 def _optional_number(value):
     return None if value is None else float(value)
 
@@ -237,6 +273,7 @@ def _convert(content, class_names):
         int(content["images"]),
         str(content["weights"]),
         *(_optional_number(content.get(name)) for name in ("min_similarity", "false_alarms")),
+        *(_quantiles(name, content.get(name)) for name in QUANTILE_FIELDS),
     )
     if not 0 < calibration.temperature < math.inf:
         raise ValueError(f"the temperature is {calibration.temperature}; it must be above 0")

@@ -245,6 +245,12 @@ def fitted(tmp_path, tables, capsys):
     return path, exported, data, true, table, result, err
 
 
+def middles(values):
+    """Of 50 parts of 300 sorted values, by linear interpolation; to what a file rounds them."""
+    places = (np.arange(50) + 0.5) / 50 * 299
+    return pytest.approx(np.interp(places, np.arange(300), np.sort(values)), abs=1e-5)
+
+
 def test_calibrate(fitted, tables, tmp_path, capsys):
     path, exported, data, true, table, result, err = fitted
     temperature = 1 / _TemperatureScaling().fit(np.log(table.astype(float)), true).beta_
@@ -278,6 +284,8 @@ def test_calibrate(fitted, tables, tmp_path, capsys):
         "thresholds": {each["label"]: each["threshold"] for each in result["classes"]},
         "weights": checksum(os.path.join(path, run_folder.BEST)),
         "min_similarity": result["min_similarity"], "false_alarms": 0.05,
+        "probability_quantiles": middles(powers.max(axis=1)),
+        "similarity_quantiles": middles(SIMILARITIES),
         "applied_by": "the reader, not the graph",
     }
     description = read(os.path.join(exported, "model.json"))
@@ -441,7 +449,7 @@ def test_a_calibration_of_an_earlier_version(fitted, capsys):
     """It has no similarity, and works as before."""
     path, exported, data, *_ = fitted
     description = read(os.path.join(exported, "model.json"))
-    for name in ("min_similarity", "false_alarms"):
+    for name in ("min_similarity", "false_alarms", *calibration.QUANTILE_FIELDS):
         del description["calibration"][name]
     write_text(os.path.join(exported, "model.json"), json.dumps(description))
     found, _ = done(capsys, "--mode", "predict", "--run", exported, "--image", data)
@@ -473,6 +481,10 @@ def test_a_calibration_of_other_weights_is_ignored(fitted, capsys):
     ({"min_similarity": math.nan}, "minimum similarity is nan"),
     ({"min_similarity": "near"}, "near"),
     ({"false_alarms": [1]}, "list"),
+    ({"probability_quantiles": [0.5, math.nan]}, "probability_quantiles are not"),
+    ({"similarity_quantiles": []}, "similarity_quantiles are not"),
+    ({"similarity_quantiles": 0.5}, "similarity_quantiles are not"),
+    ({"similarity_quantiles": ["a"]}, "could not convert"),
     ({"temperature": "hot"}, "hot"),
     ({"temperature": None}, "NoneType"),
     ({"precision": 2}, "precision is 2"),

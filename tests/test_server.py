@@ -33,7 +33,7 @@ from data import decoding
 from data.geometry import Preprocessing
 from data.label_names import read_label_names
 from data.samples import read_samples
-from deployment import metrics, openapi, page
+from deployment import drift_window, metrics, model_loader, openapi, page
 from deployment.application import create_application
 from deployment.batching import Batcher, Closed
 from deployment.model_loader import ModelLoader
@@ -43,6 +43,7 @@ from deployment.uncertain_images import Keeper
 from export import conversion
 from prediction import calibration
 from prediction.classifier import Answer, Classifier
+from prediction.exported_model import read_description, update_description
 
 LABELS = ["top left", "top right", "bottom left", "下右"]
 SIZE = 32
@@ -622,6 +623,41 @@ def test_metrics(application):
         "batch_images_sum 5.0", "queue_images 0.0",
     } <= lines
     assert not any("client" in line or "BREW" in line for line in lines)
+
+
+def test_the_gauge_of_drift(application, monkeypatch):
+    monkeypatch.setattr(drift_window, "EVERY", 2)
+    fitted = calibration.Calibration(
+        1.0, np.zeros(4), 0.9, 10, "0", probability_quantiles=np.full(50, 0.3)
+    )
+    test_app = application(calibrated=fitted)
+    served_model = test_app.state.served_model
+    test_app.state.served_model = served_model._replace(
+        drift_window=drift_window.DriftWindow(fitted)
+    )
+    post = test_app.client.post
+    post("/predict", data=PNG)
+    assert "drift_distance{" not in test_app.client.get("/metrics").text
+    post("/predict", data=PNG)  # surer than any image that it was calibrated on
+    assert 'drift_distance{of="probability"} 1.0' in test_app.client.get("/metrics").text
+
+
+def test_a_calibrated_model_is_watched(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "model")
+    options = parser.parse("serve", ["--model", str(copy), "--runtime", "onnx"])
+    served_model = model_loader.load_model(options, str(copy), metrics.create())
+    served_model.batcher.close()
+    assert served_model.drift_window is None
+    fitted = calibration.Calibration(
+        1.0, np.zeros(4), 0.9, 10, read_description(copy)["weights"],
+        probability_quantiles=np.full(50, 0.3),
+    )
+    update_description(copy, calibration=calibration.describe(fitted, LABELS))
+    served_model = model_loader.load_model(options, str(copy), metrics.create())
+    served_model.batcher.close()
+    [answer] = served_model.classifier.answers(np.zeros((1, 32, 32, 3), np.uint8))
+    distances = [served_model.drift_window.add(answer) for _ in range(100)]
+    assert distances[-1] == {"probability": 1.0}
 
 
 # --- kept images ----------------------------------------------------------------------
