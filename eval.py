@@ -6,7 +6,7 @@ from common.console import show
 from common.errors import InputError
 from common.files import check_writable
 from config.mode_options import EvalOptions
-from data.labelled_data import read_labelled
+from data.parts import read_part
 from evaluation.scores import measure, measure_answered
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
@@ -21,7 +21,7 @@ def main(options: EvalOptions):
     path = run_folder.find(options.run, options.save_dir)
     check_writable(options.csv, "--csv")
     record_folder = _folder_to_record(path) if options.record else None
-    class_names, samples = _read_samples(path, options.data)
+    class_names, samples = _read_samples(path, options)
     top_k = check_top_k(options.top_k, len(class_names), TOP_K)
     classifier, predictions = _predict(path, samples, options)
     probabilities, errors, _ = predictions
@@ -44,10 +44,10 @@ def _folder_to_record(path):
     raise InputError(f"--record: {path} is not in a run, so there is no metrics.json to add to")
 
 
-def _read_samples(path, data):
-    """(class names of the model, `Samples` in `data`)."""
+def _read_samples(path, options):
+    """(class names of the model, `Samples` to measure it on)."""
     class_names, origin = known_labels(path), f"the labels of {path}"
-    return class_names, read_labelled(data, class_names, origin).samples
+    return class_names, read_part(options.data, options.part, class_names, origin, options.workers)
 
 
 def _predict(path, samples, options):

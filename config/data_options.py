@@ -111,6 +111,23 @@ DATA_OPTIONS = (
         group="Data",
     ),
     Option(
+        name="shares",
+        type=SPLIT,
+        default=None,
+        default_text="those of the photos that have a part already; else 0.8,0.1,0.1",
+        unit="fractions",
+        help="shares of the parts train, val and, optionally, test in each class",
+        group="Data",
+    ),
+    Option(
+        name="part",
+        type=choice("train", "val", "test", "all"),
+        default=None,
+        default_text="test where the data have a splits.csv, else all",
+        help="part of the data to measure on, of those that --mode split assigns",
+        group="Data",
+    ),
+    Option(
         name="dry_run",
         type=YES_NO,
         default=False,

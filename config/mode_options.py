@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 class TrainOptions(NamedTuple):
     """`--mode train`: train a classifier on labelled images."""
 
+    data: str | None
     train_data: str
     val_data: str | None
     val_fraction: float
@@ -99,6 +100,7 @@ class EvalOptions(NamedTuple):
     """`--mode eval`: evaluate a run or an exported model on labelled images."""
 
     data: str
+    part: Literal["train", "val", "test", "all"] | None
     workers: int
     batch_size: int
     tta: Literal["none", "flip", "five_crop"]
@@ -387,6 +389,19 @@ class ConfusionMatrixOptions(NamedTuple):
     given: frozenset[str]
 
 
+class SplitOptions(NamedTuple):
+    """`--mode split`: assign photos to training, validation and test; they stay where they are."""
+
+    data: str
+    shares: tuple[float, ...] | None
+    workers: int
+    dry_run: bool
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
 class AuditOptions(NamedTuple):
     """`--mode audit`: find broken files, wrong labels, duplicates and leaks."""
 
@@ -420,6 +435,7 @@ class ReportOptions(NamedTuple):
     """`--mode report`: write a page about a run: scores, errors, doubtful labels."""
 
     data: str
+    part: Literal["train", "val", "test", "all"] | None
     workers: int
     batch_size: int
     run: str
@@ -465,6 +481,7 @@ class CompareOptions(NamedTuple):
 
     runs: tuple[str, ...]
     data: str
+    part: Literal["train", "val", "test", "all"] | None
     workers: int
     batch_size: int
     save_dir: str
@@ -479,6 +496,7 @@ class CalibrateOptions(NamedTuple):
 
     run: str
     data: str
+    part: Literal["train", "val", "test", "all"] | None
     precision: float
     false_alarms: float
     workers: int
@@ -545,6 +563,7 @@ OPTION_CLASSES = {
     "mean_std": MeanStdOptions,
     "statistics": StatisticsOptions,
     "confusion_matrix": ConfusionMatrixOptions,
+    "split": SplitOptions,
     "audit": AuditOptions,
     "clean": CleanOptions,
     "report": ReportOptions,

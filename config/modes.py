@@ -68,6 +68,7 @@ MODES = {
         distributed_module="multigpu_train",
         summary="train a classifier on labelled images",
         options=(
+            "data",
             "train_data",
             "val_data",
             "val_fraction",
@@ -140,7 +141,11 @@ MODES = {
                 "type": RUN_NAME,
                 "help": "name of the new run",
                 "default_text": "BACKBONE-DATE-TIME",
-            }
+            },
+            "data": {
+                "help": "labelled images whose splits.csv says which train and which validate; it "
+                "is made where there is none. In place of --train_data and --val_data"
+            },
         },
     ),
     "eval": Mode(
@@ -148,6 +153,7 @@ MODES = {
         summary="evaluate a run or an exported model on labelled images",
         options=(
             "data",
+            "part",
             "workers",
             "batch_size",
             "tta",
@@ -428,6 +434,13 @@ MODES = {
         },
         required=("run",),
     ),
+    "split": Mode(
+        module="other.split",
+        summary="assign photos to training, validation and test; they stay where they are",
+        options=("data", "shares", "workers", "dry_run", *_COMMON),
+        overrides={"data": _LABELLED_SOURCE},
+        required=("data",),
+    ),
     "audit": Mode(
         module="other.data_del",
         summary="find broken files, wrong labels, duplicates and leaks",
@@ -455,7 +468,7 @@ MODES = {
         module="other.report",
         summary="write a page about a run: scores, errors, doubtful labels",
         options=(
-            *("data", "workers", "batch_size", "run", "save_dir", "robustness", "target"),
+            *("data", "part", "workers", "batch_size", "run", "save_dir", "robustness", "target"),
             *_COMMON,
         ),
         overrides={
@@ -495,7 +508,7 @@ MODES = {
     "compare": Mode(
         module="other.compare",
         summary="test whether one run is better than another",
-        options=("runs", "data", "workers", "batch_size", "save_dir", *_COMMON),
+        options=("runs", "data", "part", "workers", "batch_size", "save_dir", *_COMMON),
         overrides={"batch_size": _BATCH_OF_MODEL},
         required=("runs", "data"),
         positional="runs",
@@ -506,6 +519,7 @@ MODES = {
         options=(
             "run",
             "data",
+            "part",
             "precision",
             "false_alarms",
             "workers",
@@ -516,6 +530,11 @@ MODES = {
         ),
         overrides={
             "data": {"help": "labelled images that training has not seen"},
+            "part": {
+                "default_text": "val where the data have a splits.csv, so that test stays new; "
+                "else all",
+                "help": "part of the data to fit on, of those that --mode split assigns",
+            },
             "batch_size": _BATCH_OF_MODEL,
         },
         required=("run", "data"),

@@ -21,6 +21,8 @@ SYSTEM_FOLDERS = frozenset(
     + ("$recycle.bin", "system volume information", "lost+found")
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini"))
+# What this project itself writes beside photos: class names, their parts
+OWN_FILES = frozenset(("label.json", "splits.csv"))
 # Names of kinds of files that are not read, for the line that counts what is left out
 OTHER_KINDS = {
     "video": (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts", ".wmv"),
@@ -258,7 +260,7 @@ def walk_images(folder, option="--source"):
     left_out = describe_left_out(
         name
         for name in contents.others
-        if not name.endswith(".txt") and os.path.basename(name) != "label.json"
+        if not name.endswith(".txt") and os.path.basename(name) not in OWN_FILES
     )
     if left_out:
         say(f"{folder}: {left_out}")

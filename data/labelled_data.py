@@ -20,6 +20,7 @@ from common.errors import InputError, first_ten, nearest
 from data import csv_labels
 from data.class_spelling import describe_variants, natural_key, normalize, spelling_variants
 from data.image_files import (
+    OWN_FILES,
     check_folder,
     check_images,
     check_line_breaks,
@@ -87,7 +88,7 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None):
     images = name_by_folders(path, contents.images)
     layout = "one folder per class"
     if contents.others:
-        layout += f", {describe_left_out(_without_label_json(contents.others))}".rstrip(", ")
+        layout += f", {describe_left_out(set(contents.others) - OWN_FILES)}".rstrip(", ")
     if contents.links:
         layout += f", {len(contents.links)} links to folders not followed"
     if class_names is None:
@@ -163,10 +164,6 @@ def name_by_folders(path, image_names):
     """
     image_classes = [os.path.dirname(name).replace(os.sep, "/") for name in image_names]
     return NamedImages(path, image_names, image_classes)
-
-
-def _without_label_json(names):
-    return [name for name in names if name != "label.json"]
 
 
 def _refuse_parts(path, image_classes):

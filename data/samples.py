@@ -16,6 +16,7 @@ import numpy as np
 from common.errors import InputError, first_ten
 from data.image_files import (
     EXTENSIONS,
+    OWN_FILES,
     check_folder,
     check_line_breaks,
     describe_left_out,
@@ -259,7 +260,7 @@ def _list_folder(folder):
                 image_names.append(entry.name)
             elif is_text(entry.name):
                 text_count += 1
-            elif entry.name != "label.json":
+            elif entry.name not in OWN_FILES:
                 others.append(entry.name)
     if not image_names:
         raise InputError(

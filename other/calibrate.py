@@ -18,7 +18,7 @@ from common.files import checksum
 from common.write_errors import write_error
 from compute.backend import import_keras
 from config.mode_options import CalibrateOptions
-from data.labelled_data import read_labelled
+from data.parts import read_part
 from eval import answered_line
 from evaluation.calibration_error import expected_calibration_error
 from evaluation.label_errors import trained_on
@@ -40,7 +40,9 @@ def main(options: CalibrateOptions):
     run_path = run_folder.find(options.run, options.save_dir)
     class_names = known_labels(run_path)
     names_from = f"the labels of {run_path}"
-    samples = read_labelled(options.data, class_names, names_from).samples
+    samples = read_part(
+        options.data, options.part, class_names, names_from, options.workers, default="val"
+    )
     weights, run, exported = _places(run_path)
     if options.false_alarms and run:
         _find_centers(run, options)

@@ -10,7 +10,8 @@ from common import console
 from common.console import say
 from common.errors import InputError, first_ten
 from config.mode_options import CompareOptions
-from data.labelled_data import has_own_images, read_labelled
+from data.labelled_data import has_own_images
+from data.parts import read_part
 from evaluation.intervals import mcnemar, paired_difference, proportion
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
@@ -25,7 +26,8 @@ def main(options: CompareOptions):
     """`--mode compare`."""
     paths = _find_two(options.runs, options.save_dir)
     class_names = _common_class_names(paths, options.data)
-    samples = read_labelled(options.data, class_names, f"the labels of {paths[0]}").samples
+    names_from = f"the labels of {paths[0]}"
+    samples = read_part(options.data, options.part, class_names, names_from, options.workers)
     right, undecodable = [], {}
     for path in paths:  # in turn, so that only one model is in memory
         is_correct, errors = _correct(path, samples, class_names, options)

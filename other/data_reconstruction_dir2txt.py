@@ -13,7 +13,7 @@ from common.write_errors import is_disk_full, write_error
 from config.mode_options import Dir2txtOptions
 from data.class_spelling import natural_key, normalize
 from data.file_transfer import Transfer
-from data.image_files import check_images, list_folder
+from data.image_files import OWN_FILES, check_images, list_folder
 from data.label_names import write_label_names
 from data.labelled_data import name_by_folders
 from data.samples import write_sample
@@ -187,7 +187,7 @@ def _find_images(source):
             f"--source: {source}: {len(outside)} images are not in the folder of a class: "
             f"{first_ten(outside)}; move them into one"
         )
-    left_out = [name for name in contents.others if name != "label.json"]
+    left_out = [name for name in contents.others if name not in OWN_FILES]
     left_out += [f"{name} (a link)" for name in contents.links]
     return [
         (os.path.join(source, name), normalize(class_name))

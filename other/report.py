@@ -15,7 +15,7 @@ from common.errors import InputError, first_ten
 from common.files import write_text
 from common.write_errors import write_error
 from config.mode_options import ReportOptions
-from data.labelled_data import read_labelled
+from data.parts import read_part
 from data.samples import text_file_name
 from eval import TOP_K
 from evaluation import intervals, label_errors, robustness
@@ -104,7 +104,8 @@ def _gather(options, path):
     """Lets the model answer and collects what its run tells: a `Report`."""
     class_names = known_labels(path)
     run = None if run_folder.is_exported(path) else run_folder.read(path)
-    samples = read_labelled(options.data, class_names, f"the labels of {path}").samples
+    names_from = f"the labels of {path}"
+    samples = read_part(options.data, options.part, class_names, names_from, options.workers)
     epoch_rows = read_results(path) if run else []
     training = label_errors.recall(path if run else None, samples)
     classifier = Classifier.load(path)

@@ -33,7 +33,7 @@ REQUIRED = {
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
     "doctor": [], "demo": [],
     "add_class": ["--run", "r", "--name", "n"], "embed": ["--data", "d"],
-    "similar": ["--data", "d", "--image", "i"], "drift": ["--run", "r", "--data", "d"],
+    "split": ["--data", "d"], "similar": ["--data", "d", "--image", "i"], "drift": ["--run", "r", "--data", "d"],
 }
 NUMBERS = [name for name, option in option_table.OPTIONS.items()
            if option.type.metavar in ("N", "X")]
@@ -164,7 +164,7 @@ def test_what_a_run_keeps_and_what_resuming_may_change():
     command = {"json", "debug", "config", "resume", "force"}
     everything = set(modes.MODES["train"].options)
     assert everything - modes.saved_options("train") == {
-        *place, *command, "overwrite", "weights_url"}
+        *place, *command, "overwrite", "weights_url", "data"}  # data is kept as train_data
     assert modes.resumable_options("train") == {
         *place, *command, "save_dir", "workers", "data_time_limit", "nan_policy", "keep",
         "checkpoint_minutes", "weights_url",
@@ -371,7 +371,7 @@ def test_wrong_words(capsys, words, facts):
 
 @pytest.mark.parametrize("text, facts", [
     ("epoch: 3\n", ["'epoch'", "--mode train", "did you mean epochs?"]),
-    ("data: x\n", ["'data' is not an option of --mode train"]),
+    ("csv: x\n", ["'csv' is not an option of --mode train"]),
     ("config: x.yaml\n", ["'config'"]),
     ("mode: train\n", ["'mode'"]),
     ("3: 4\n", ["3"]),

@@ -542,6 +542,7 @@ COMMANDS = {
     "demo_data": (), "demo": (), "embed": ("--data", "data"),
     "similar": ("--data", "data", "--image", "data"), "drift": ("--run", "runs/model", *DATA),
     "add_class": ("--run", "runs/model", "--name", "third", "--data", "data"),
+    "split": ("--data", "data"),
 }
 
 

@@ -60,6 +60,7 @@ COMMANDS = [
     ("dir2txt", "--source", "photos", "--target", "samples", "--split", "0.5,0.25,0.25"),
     ("txt2dir", "--source", "samples/train_datasets", "--target", "folders", "--how", "move"),
     ("txt2dir", "--source", "samples/val_datasets", "--csv", "table.csv"),
+    ("split", "--data", "photos"),
     ("demo_data", "--target", "digits"),
 ]
 

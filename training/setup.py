@@ -14,6 +14,7 @@ import numpy as np
 from common.console import say
 from common.errors import InputError, first_ten
 from common.file_names import replace_forbidden
+from data import parts
 from data.labelled_data import read_labelled
 from data.samples import Samples
 from data.splitting import split
@@ -62,6 +63,7 @@ def prepare(options):
     Raises:
         InputError: the options contradict each other, or the data cannot be trained on.
     """
+    options = _from_parts(options)
     checkpoint, asked_options = None, options
     if options.resume is not None:
         point = resume.find_resume_point(options)
@@ -74,10 +76,8 @@ def prepare(options):
     if options.resume is None:
         options = resolve(asked_options._replace(run=options.run), len(training.file_names))
     setup = TrainingSetup(options, run_path, class_names, training, validation, checkpoint)
-    if checkpoint and checkpoint.state.data != fingerprint(setup) and not options.val_data:
-        # Earlier versions let near copies stand on both sides: their runs keep their parts.
-        training, validation = _hold_out(data[0], options, near=False)
-        setup = replace(setup, training=training, validation=validation)
+    if checkpoint and not options.val_data:
+        setup = _as_it_began(setup, data[0])
     _describe_data(setup.training, setup.validation, class_names, names_from)
     if checkpoint and checkpoint.state.data != fingerprint(setup):
         raise InputError(
@@ -85,6 +85,34 @@ def prepare(options):
             f"new run on them, with --weights {os.path.join(run_path, run_folder.BEST)} to start "
             "from what it learned"
         )
+    return setup
+
+
+def _from_parts(options):
+    """--data as --train_data, whose parts are made where there are none."""
+    if options.data is None:
+        return options
+    for name in ("train_data", "val_data"):
+        if name in options.given:
+            raise InputError(f"--data, --{name}: one of the two is allowed, not both")
+    if not parts.exists(options.data):
+        data = read_labelled(options.data, labels_path=options.labels)
+        assignment = parts.update(options.data, data.samples, workers=options.workers)
+        parts.describe_gaps(assignment, data.samples.class_ids, data.class_names)
+    return options._replace(train_data=options.data, data=None)
+
+
+def _as_it_began(setup, data):
+    """The setup with the parts that its run began with.
+
+    A run may be older than the data's table of parts; and earlier versions let near copies stand
+    on both sides.
+    """
+    for near in (True, False):
+        if setup.checkpoint.state.data == fingerprint(setup):
+            break
+        training, validation = _hold_out(data, setup.options, near)
+        setup = replace(setup, training=training, validation=validation)
     return setup
 
 
@@ -123,7 +151,22 @@ def read_data(options):
         raise InputError(f"{names_from}: has one class; a classifier needs at least 2")
     if options.val_data:
         return data, data.samples, read_labelled(options.val_data, class_names, names_from).samples
+    if parts.exists(options.train_data):
+        return data, *_of_parts(data, options)
     return data, *_hold_out(data, options)
+
+
+def _of_parts(data, options):
+    """The samples to train and to validate on, by the table of parts of --train_data."""
+    assignment = parts.update(options.train_data, data.samples, workers=options.workers)
+    if assignment.added:
+        say(f"note: {assignment.path}: {assignment.added} photos are new and got a part")
+    counts = np.bincount(assignment.parts, minlength=len(parts.PARTS))
+    say(
+        f"{assignment.path}: {counts[0]:,} to train, {counts[1]:,} to validate, {counts[2]:,} "
+        "kept for the test"
+    )
+    return tuple(parts.select(data.samples, assignment, name) for name in ("train", "val"))
 
 
 def _hold_out(data, options, near=True):

@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 from common.errors import InputError
 from data import csv_labels, samples
-from data.image_files import check_images, has_line_break, is_image, is_system_name, list_folder
+from data.image_files import (
+    OWN_FILES,
+    check_images,
+    has_line_break,
+    is_image,
+    is_system_name,
+    list_folder,
+)
 from data.labelled_data import has_own_images, name_by_folders
 
 
@@ -68,7 +75,7 @@ def read_folder(path, option="--source"):
     except InputError as error:
         raise InputError(f"{option}: {error}") from None
     image_classes = name_by_folders(path, contents.images).image_classes
-    others = sorted({*contents.others, *contents.links} - {"label.json"})
+    others = sorted({*contents.others, *contents.links} - OWN_FILES)
     return Folder(
         path,
         path,
@@ -89,7 +96,7 @@ def _read_sample_format(path):
         for file_name in file_names
         if not is_image(file_name) and samples.is_text(file_name)
     ]
-    others = sorted({*file_names} - {*images, *texts, "label.json"})
+    others = sorted({*file_names} - {*images, *texts} - OWN_FILES)
     return Folder(path, path, images, None, texts, others, [], [])
 
 
