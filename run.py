@@ -12,30 +12,40 @@ import sys
 import threading
 import traceback
 
+if sys.version_info < (3, 11):  # noqa: UP036  before the imports, which older ones cannot read
+    sys.exit(
+        "run.py: Python {}.{} is too old; 3.11, 3.12 or 3.13 is needed: bash sh/setup.sh finds it "
+        "and installs into .venv, then: .venv/bin/python run.py".format(*sys.version_info)
+    )
+
 from common import console
+from common.commands import command_line
 from common.errors import InputError, RunError, nearest
 from common.write_errors import is_disk_full, write_error
 from compute.device_names import uses_several_devices
 from config import parser
-from config.modes import MODES
+from config.modes import MODES, MODES_BY_PURPOSE
+from config.next_steps import next_step
 
 LONGEST_MESSAGE = 2000  # characters
+ROOT = os.path.dirname(os.path.abspath(__file__))
 
 
 def table_of_modes():
     """The text that `run.py --help` prints.
 
     Returns:
-        str, one line per mode.
+        str, one line per mode, by what one wants to do.
     """
-    lines = ["usage: python run.py --mode MODE [options]", "", "modes:"]
-    lines += [f"  {name:<17} {mode.summary}" for name, mode in MODES.items() if not mode.hidden]
-    lines += ["", "python run.py --mode MODE --help lists the options of a mode."]
+    lines = ["usage: python run.py MODE [options]"]
+    for purpose, names in MODES_BY_PURPOSE.items():
+        lines += ["", f"{purpose}:", *(f"  {name:<17} {MODES[name].summary}" for name in names)]
+    lines += ["", "python run.py MODE --help lists the options of a mode."]
     return "\n".join(lines)
 
 
 def split_mode(argv):
-    """Takes `--mode X` out of the arguments.
+    """Takes `--mode X`, or X where it comes first, out of the arguments.
 
     Args:
         argv: list of str, the arguments of `run.py`.
@@ -46,7 +56,11 @@ def split_mode(argv):
     Example:
         >>> split_mode(["--mode", "train", "--epochs", "5"])
         ('train', ['--epochs', '5'])
+        >>> split_mode(["train", "--epochs", "5"])
+        ('train', ['--epochs', '5'])
     """
+    if argv and not argv[0].startswith("-"):
+        return argv[0], argv[1:]
     mode, other_arguments, words = None, [], iter(argv)
     for word in words:
         if word == "--mode":
@@ -75,11 +89,16 @@ def main(argv):
         if mode is None and (not arguments or arguments in (["--help"], ["-h"])):
             print(table_of_modes())
             return 0
+        if mode is None and arguments == ["--version"]:
+            return _print_version()
         _check_mode(mode)
         options = parser.parse(mode, arguments)
         debug = options.debug
         _prepare_process(debug)
-        return _task_module(mode, options).main(options) or 0
+        status = _task_module(mode, options).main(options) or 0
+        if not (status or options.json):
+            _say_next_step(mode, options)
+        return status
     except (InputError, RunError) as error:
         return _report(str(error), error.status, debug)
     except KeyboardInterrupt:
@@ -87,11 +106,40 @@ def main(argv):
     except BrokenPipeError:  # the reader of the output, `head` for example, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        if os.path.exists(os.path.join(ROOT, *error.name.split(".")[:1])):  # a fault of ours
+            raise
+        return _report(_missing_module(error.name), 1, debug)
     except Exception as error:
         if is_disk_full(error):
             return _report(str(write_error(error, "a file")), 1, debug)
         message = f"failed: {type(error).__name__}: {error} (--debug shows where)"
         return _report(message, 1, debug)
+
+
+def _print_version():
+    from other.doctor import toolkit
+
+    rows = toolkit(None)
+    print(f"{rows['version']} ({rows['commit'][:12]}), Python {rows['Python']}")
+    return 0
+
+
+def _say_next_step(mode, options):
+    words = next_step(mode, options)
+    if words:
+        console.say(f"next: {command_line(*words)}")
+
+
+def _missing_module(name):
+    """What to do where a package of the toolkit is not installed."""
+    own_python = os.path.join(ROOT, ".venv", *_PYTHON_OF_ENVIRONMENT)
+    if os.path.exists(own_python) and not os.path.samefile(sys.prefix, os.path.join(ROOT, ".venv")):
+        return f"{name} is not installed for {sys.executable}; use {own_python} run.py"
+    return f"{name} is not installed for {sys.executable}; bash sh/setup.sh installs everything"
+
+
+_PYTHON_OF_ENVIRONMENT = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
 
 
 def _check_mode(mode):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.option_table import OPTIONS
+from config.run_options import NAMES_OF_A_RUN
 from config.training_options import AUGMENTATION_OPTIONS
 from config.value_types import IMAGE_DATA, PATH, RUN_NAME
 
@@ -58,7 +59,11 @@ _PHOTOS = {
 _FEATURES = (*("backbone", "weights", "input_size", "run", "save_dir", "batch_size", "workers"),)
 _FEATURE_OVERRIDES = {
     "batch_size": _BATCH_OF_MODEL,
-    "run": {"help": "run whose network computes the features", "default_text": "--backbone"},
+    "run": {
+        "help": "run whose network computes the features",
+        "default": None,
+        "default_text": "--backbone",
+    },
 }
 _WITHOUT_BACKBONE = {"default": 224, "default_text": ""}
 
@@ -140,6 +145,7 @@ MODES = {
             "run": {
                 "type": RUN_NAME,
                 "help": "name of the new run",
+                "default": None,
                 "default_text": "BACKBONE-DATE-TIME",
             },
             "data": {
@@ -175,7 +181,7 @@ MODES = {
                 "default_text": "eval.csv in the folder of the run",
             },
         },
-        required=("run", "data"),
+        required=("data",),
     ),
     "predict": Mode(
         module="inference",
@@ -199,7 +205,7 @@ MODES = {
                 "default_text": "3, or all if there are fewer",
             },
         },
-        required=("run", "image"),
+        required=("image",),
     ),
     "save_pb": Mode(
         module="save_model",
@@ -207,20 +213,18 @@ MODES = {
         summary="export a run as a SavedModel that serves by itself",
         options=("run", "save_dir", "multigpu", *_COMMON),
         overrides={
-            "run": {"help": "run to export"},
+            "run": {"help": "run to export: " + NAMES_OF_A_RUN},
             "multigpu": {
                 "help": "for a run trained on several devices: verify, in a separate process "
                 "with one device, that the exported model predicts the same there"
             },
         },
-        required=("run",),
     ),
     "export": Mode(
         module="save_model",
         summary="export a run for TensorFlow, ONNX Runtime and OpenVINO",
         options=("run", "save_dir", "format", "quantize", "min_agreement", "max_drop", *_COMMON),
-        overrides={"run": {"help": "run to export"}},
-        required=("run",),
+        overrides={"run": {"help": "run to export: " + NAMES_OF_A_RUN}},
     ),
     "benchmark": Mode(
         module="other.benchmark",
@@ -231,7 +235,6 @@ MODES = {
             "batch_size": {"default": 32, "help": "largest batch size to measure"},
             "target": {"default": "benchmark", "help": "output folder for the table and the chart"},
         },
-        required=("model",),
     ),
     "serve": Mode(
         module="deployment.server",
@@ -272,7 +275,6 @@ MODES = {
                 "default_text": "3, or all if there are fewer",
             },
         },
-        required=("model",),
     ),
     "backbones": Mode(
         module="other.backbone_table",
@@ -294,11 +296,11 @@ MODES = {
             *_COMMON,
         ),
         overrides={
-            "run": {"help": "run whose network is taken"},
+            "run": {"help": "run whose network is taken: " + NAMES_OF_A_RUN},
             "data": _PHOTOS,
             "batch_size": _BATCH_OF_MODEL,
         },
-        required=("run", "name"),
+        required=("name",),
     ),
     "embed": Mode(
         module="other.embed",
@@ -432,7 +434,6 @@ MODES = {
                 "default_text": "confusion_matrix in the folder of the run",
             },
         },
-        required=("run",),
     ),
     "split": Mode(
         module="other.split",
@@ -479,7 +480,7 @@ MODES = {
                 "default_text": "report.html in the folder of the run",
             },
         },
-        required=("run", "data"),
+        required=("data",),
     ),
     "relabel": Mode(
         module="other.relabel",
@@ -491,19 +492,19 @@ MODES = {
                 "file"
             }
         },
-        required=("run", "csv"),
+        required=("csv",),
     ),
     "drift": Mode(
         module="other.drift",
         summary="test whether new photos differ from those that a run was validated with",
         options=("run", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
         overrides={
-            "run": {"help": "run whose validation photos are compared with"},
+            "run": {"help": "run whose validation photos are compared with: " + NAMES_OF_A_RUN},
             "data": {**_PHOTOS, "help": "new " + _PHOTOS["help"]},
             "batch_size": _BATCH_OF_MODEL,
             "target": {"default": "drift", "help": "output folder for the page and the table"},
         },
-        required=("run", "data"),
+        required=("data",),
     ),
     "compare": Mode(
         module="other.compare",
@@ -537,7 +538,7 @@ MODES = {
             },
             "batch_size": _BATCH_OF_MODEL,
         },
-        required=("run", "data"),
+        required=("data",),
     ),
     "doctor": Mode(
         module="other.doctor",
@@ -566,6 +567,21 @@ MODES = {
             "seed": {"help": "seed of the split into training, validation and test data"},
         },
     ),
+}
+
+# As `run.py` lists them: by what one wants to do, and what most people need first
+MODES_BY_PURPOSE = {
+    "what most people need": ("split", "train", "eval", "predict", "serve"),
+    "look at data, and put them right": (
+        *("audit", "clean", "statistics", "preview", "mean_std", "embed", "similar"),
+        *("dir2txt", "txt2dir"),
+    ),
+    "train": ("add_class", "backbones", "fetch_weights"),
+    "measure and understand": (
+        *("report", "relabel", "calibrate", "compare", "confusion_matrix", "drift"),
+    ),
+    "deliver": ("export", "save_pb", "benchmark"),
+    "keep it running": ("doctor", "demo"),
 }
 
 

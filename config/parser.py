@@ -86,6 +86,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _read_command_line(mode, known_options, argv, prog):
     """dict of option name -> str, or list of str, as typed; prints the help on --help."""
+    argv = [_with_underscores(word, known_options) for word in argv]
     parsed, unknown_words = _make_parser(mode, known_options, prog).parse_known_args(argv)
     raw_values = vars(parsed)
     if not unknown_words:
@@ -103,6 +104,15 @@ def _read_command_line(mode, known_options, argv, prog):
     raise InputError(
         f"{word} is not an option of --mode {mode}{suggestion or '; --help lists them'}"
     )
+
+
+def _with_underscores(word, known_options):
+    """`--train-data` as `--train_data`, which is what it means."""
+    name, equals, value = word.partition("=")
+    option_name = name[2:].replace("-", "_")
+    if name.startswith("--") and option_name in known_options:
+        return f"--{option_name}{equals}{value}"
+    return word
 
 
 def _make_parser(mode, known_options, prog):

@@ -21,6 +21,9 @@ from config.value_types import (
     whole,
 )
 
+# What --run and --model take
+NAMES_OF_A_RUN = "a name, the beginning of one, a path, or last"
+
 # Where a training runs is not part of the run: a run may resume elsewhere.
 DEVICE_OPTIONS = (
     Option(
@@ -105,7 +108,13 @@ RUN_OPTIONS = (
         group="Run",
     ),
     Option(
-        name="run", type=RUN, default=None, help="run or exported model", group="Run", saved=True
+        name="run",
+        type=RUN,
+        default="last",
+        default_text="last, the newest run",
+        help="run or exported model: " + NAMES_OF_A_RUN,
+        group="Run",
+        saved=True,
     ),
     Option(
         name="runs",
@@ -118,8 +127,9 @@ RUN_OPTIONS = (
     Option(
         name="model",
         type=RUN,
-        default=None,
-        help="exported model, or a run that has one",
+        default="last",
+        default_text="last, the newest run",
+        help="exported model, or a run that has one: " + NAMES_OF_A_RUN,
         group="Run",
     ),
     Option(

@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 import yaml
 
-from common.errors import InputError, nearest
+from common.console import say
+from common.errors import InputError, first_ten, nearest
 from common.files import flush, replacing_folder, write_text
 from common.write_errors import write_error
 from config import parser
@@ -43,6 +44,7 @@ CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
 KEPT = "best"  # folder of the weights that --keep keeps
 CHECK_FILE = "probabilities.json"  # in CHECK: image file -> its probabilities
 MODEL_FILE = "model.json"  # what makes a folder an exported model
+LAST_RUN = "last"  # in place of a name
 LOCK = ".lock"  # a file of its own: on Windows nobody else can read one that is locked
 LOCK_SECONDS = 1.0  # in which another process that only looks lets go of the lock
 
@@ -224,10 +226,10 @@ def check_idle(run_path):
 
 
 def find(name, save_dir, option="--run"):
-    """Finds a run or an exported model.
+    """Finds a run or an exported model; a line says which, where the name does not.
 
     Args:
-        name: str, a name below `save_dir`, or a path.
+        name: str, a name below `save_dir`, the beginning of one, a path, or "last" for the newest.
         save_dir: str, the folder of all runs.
         option: str, what errors call the name's origin.
 
@@ -235,7 +237,7 @@ def find(name, save_dir, option="--run"):
         str, its path, whose last part names the run.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or several begin so.
     """
     for run_path in (name, os.path.join(save_dir, name)):
         if any(os.path.exists(os.path.join(run_path, part)) for part in (OPTIONS, MODEL_FILE)):
@@ -243,20 +245,37 @@ def find(name, save_dir, option="--run"):
             if os.path.basename(run_path) in ("", ".", ".."):
                 run_path = os.path.abspath(run_path)
             return os.path.normpath(run_path)
-    run_names = []
-    if os.path.isdir(save_dir):
-        run_names = [
-            entry
-            for entry in sorted(os.listdir(save_dir))
-            if os.path.exists(os.path.join(save_dir, entry, OPTIONS))
-        ]
+    created_at = _creation_times(save_dir)
+    if name == LAST_RUN and created_at:
+        candidates = [max(created_at, key=lambda run_name: (created_at[run_name], run_name))]
+    else:
+        candidates = [run_name for run_name in created_at if name and run_name.startswith(name)]
+    if len(candidates) == 1:
+        say(f"{option} {name} is {candidates[0]}")
+        return os.path.normpath(os.path.join(save_dir, candidates[0]))
+    if candidates:
+        raise InputError(
+            f"{option}: {name!r} is the beginning of {len(candidates)} runs in {save_dir}: "
+            f"{first_ten(candidates)}; type more of the name"
+        )
     hint = "; there are no runs yet"
-    if run_names:
-        hint = nearest(name, run_names) or f"; runs there: {', '.join(run_names[:10])}"
+    if created_at:
+        hint = nearest(name, created_at) or f"; runs there: {first_ten(created_at)}"
     raise InputError(
         f"{option}: {name!r} is neither a run or exported model nor the name of a run in "
         f"{save_dir}{hint}"
     )
+
+
+def _creation_times(save_dir):
+    """dict of the name of each run in a folder -> when it was created, in the order of names."""
+    if not os.path.isdir(save_dir):
+        return {}
+    times = {}
+    for run_name in sorted(os.listdir(save_dir)):
+        with contextlib.suppress(OSError):
+            times[run_name] = os.stat(os.path.join(save_dir, run_name, OPTIONS)).st_mtime_ns
+    return times
 
 
 def is_exported(path):

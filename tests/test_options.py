@@ -7,15 +7,18 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import typing
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, command
 
 import run
+from common import commands
 from common.errors import InputError, RunError
 from config import mode_options, modes, option_table, options, parser
 from other import demo_data
@@ -33,7 +36,8 @@ REQUIRED = {
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
     "doctor": [], "demo": [],
     "add_class": ["--run", "r", "--name", "n"], "embed": ["--data", "d"],
-    "split": ["--data", "d"], "similar": ["--data", "d", "--image", "i"], "drift": ["--run", "r", "--data", "d"],
+    "split": ["--data", "d"], "similar": ["--data", "d", "--image", "i"],
+    "drift": ["--run", "r", "--data", "d"],
 }
 NUMBERS = [name for name, option in option_table.OPTIONS.items()
            if option.type.metavar in ("N", "X")]
@@ -109,7 +113,7 @@ def test_help_tells_defaults_units_and_what_is_required():
     ):
         assert piece in text
     _, _, text = probe("--mode", "eval", "--help")
-    assert text.count("[required]") == 2
+    assert text.count("[required]") == 1  # --data; --run is the last one
 
 
 # --- the table ------------------------------------------------------------------------
@@ -408,7 +412,7 @@ def test_files_that_cannot_be_read(capsys, tmp_path):
     (["--mode"], ["--mode '' is not a mode"]),
     (["--mode="], ["--mode '' is not a mode"]),
     (["--epochs", "3"], ["--mode is missing", "train, eval"]),
-    (["train"], ["--mode is missing"]),
+    (["trian"], ["'trian' is not a mode", "did you mean train?"]),
 ])
 def test_wrong_modes(capsys, words, facts):
     line = refusal(capsys, *words)
@@ -417,7 +421,7 @@ def test_wrong_modes(capsys, words, facts):
 
 
 @pytest.mark.parametrize("mode, name", [
-    ("eval", "run"), ("eval", "data"), ("predict", "run"), ("predict", "image"), ("save_pb", "run"),
+    ("eval", "data"), ("predict", "image"), ("relabel", "csv"), ("compare", "data"),
     ("dir2txt", "source"), ("dir2txt", "target"),
 ])
 def test_required_options(capsys, mode, name):
@@ -426,6 +430,94 @@ def test_required_options(capsys, mode, name):
     del words[position : position + 2]
     line = refusal(capsys, "--mode", mode, *words)
     assert f"--{name} is missing" in line and f"--mode {mode}" in line
+
+
+def test_the_mode_may_come_first_and_names_may_have_hyphens(capsys):
+    long, short = (
+        refusal(capsys, *words, "nowhere")
+        for words in (["--mode", "train", "--train_data"], ["train", "--train-data"])
+    )
+    assert long == short == "run.py: nowhere: no such folder\n"
+    assert parser.parse("train", ["--batch-size=4", "--drop-connect", "0.5"]).batch_size == 4
+    # What is no option of the mode stays as it was typed
+    assert "--no-such is not" in refusal(capsys, "train", "--no-such", "x")
+
+
+def test_every_mode_is_listed_once():
+    listed = [name for names in modes.MODES_BY_PURPOSE.values() for name in names]
+    assert sorted(listed) == sorted(
+        name for name, mode in modes.MODES.items() if not mode.hidden
+    )
+    _, _, text = probe()
+    assert text.index("\n  split ") < text.index("\n  train ") < text.index("\n  audit ")
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_version():
+    status, _, text = probe("--version")
+    assert status == 0 and re.fullmatch(r"\S+ \(\w+\), Python 3\.\d+\.\d+", text)
+
+
+def test_a_package_that_is_missing_is_told_with_the_python_to_use(capsys, monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(run, "_task_module", lambda mode, options: missing("cv2"))
+    line = refusal_of_status_1(capsys, "audit", "--source", "x")
+    assert line == (
+        f"run.py: cv2 is not installed for {sys.executable}; bash sh/setup.sh installs everything\n"
+    )
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    line = refusal_of_status_1(capsys, "audit", "--source", "x")
+    assert f"use {os.path.join(ROOT, '.venv', 'bin', 'python')} run.py" in line
+    # A module of the project that is not there is a fault of ours.
+    monkeypatch.setattr(run, "_task_module", lambda mode, options: missing("data.nothing"))
+    assert "failed: ModuleNotFoundError" in refusal_of_status_1(capsys, "audit", "--source", "x")
+
+
+def refusal_of_status_1(capsys, *words):
+    assert run.main(list(words)) == 1
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode, words, expected", [
+    ("split", ["--data", "my photos"], "train --data 'my photos'"),
+    ("split", ["--data", "d", "--dry_run"], ""),
+    ("train", ["--data", "d"], "eval --data d"),
+    ("train", ["--val_data", "v", "--save_dir", "s"], "eval --data v --save_dir s"),
+    ("train", [], "export"),
+    ("eval", ["--data", "d"], "report --data d"),
+    ("eval", ["--data", "d", "--part", "val", "--run", "r"], "report --run r --data d --part val"),
+    ("report", ["--data", "d"], "export"),
+    ("calibrate", ["--data", "d", "--run", "r"], "export --run r"),
+    ("export", ["--run", "r"], "serve --model r"),
+    ("save_pb", [], "serve"),
+    ("audit", ["--source", "s"], ""),
+])
+def test_the_next_command(capsys, monkeypatch, mode, words, expected):
+    """As it has to be typed here; each one is parsed, so it can be run."""
+    task = SimpleNamespace(main=lambda options: None)
+    monkeypatch.setattr(run, "_task_module", lambda mode, options: task)
+    monkeypatch.setattr(commands, "python_command", lambda: ".venv/bin/python")
+    assert run.main([mode, *words]) == 0
+    said = capsys.readouterr().err
+    assert said == (f"next: .venv/bin/python run.py {expected}\n" if expected else "")
+    if expected:
+        next_mode, *next_words = shlex.split(expected)
+        parser.parse(next_mode, next_words)
+    assert run.main([mode, *words, "--json"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("executable, folder, name, expected", [
+    ("/home/a/b/.venv/bin/python", "/home/a/b", "posix", ".venv/bin/python"),
+    ("/usr/bin/python3.12", "/home/a/b", "posix", "python3.12"),
+    ("/home/a/bc/python", "/home/a/b", "posix", "python"),
+])
+def test_this_python_as_it_is_typed(monkeypatch, executable, folder, name, expected):
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(os, "getcwd", lambda: folder)
+    assert commands.python_command() == expected
 
 
 def test_a_refusal_in_a_process_of_its_own():

@@ -300,10 +300,8 @@ def test_models_are_measured_on_a_part(tmp_path, capsys, monkeypatch, mode):
             seen.append({os.path.relpath(path, data).replace(os.sep, "/") for path in paths})
             return ((path, Answer(np.float32([0.75, 0.25]), 0.5)) for path in paths)
 
-    run_folder.create(
-        str(tmp_path / "one"), parser.parse("train", ["--weights", "none", "--input_size", "32"]), ("glass", "metal"),
-        False,
-    )
+    options = parser.parse("train", ["--weights", "none", "--input_size", "32"])
+    run_folder.create(str(tmp_path / "one"), options, ("glass", "metal"), False)
     (tmp_path / "one" / run_folder.BEST).write_bytes(b"")
     stub = Stub(("glass", "metal"), Preprocessing(32), None)
     monkeypatch.setattr(Classifier, "load", lambda *how, **more: stub)

@@ -243,6 +243,28 @@ def test_find_by_name_and_by_path(tmp_path, monkeypatch):
     assert run_folder.is_exported(model) and not run_folder.is_exported(path)
 
 
+def test_find_the_last_run_and_one_by_its_beginning(tmp_path, capsys):
+    save_dir = str(tmp_path / "runs")
+    with pytest.raises(InputError, match="'last' is neither .* there are no runs yet"):
+        run_folder.find("last", save_dir)
+    for number, name in enumerate(("waste-2", "waste-1", "leaves")):
+        os.makedirs(tmp_path / "runs" / name)
+        path = tmp_path / "runs" / name / run_folder.OPTIONS
+        path.write_text("")
+        os.utime(path, ns=(0, 10**18 * (2 - number)))
+    os.makedirs(tmp_path / "runs" / "zzz")  # no run
+    assert run_folder.find("last", save_dir) == os.path.join(save_dir, "waste-2")
+    assert capsys.readouterr().err == "--run last is waste-2\n"
+    assert run_folder.find("lea", save_dir, "--resume") == os.path.join(save_dir, "leaves")
+    assert capsys.readouterr().err == "--resume lea is leaves\n"
+    with pytest.raises(InputError, match="'waste' is the beginning of 2 runs.*waste-1, waste-2"):
+        run_folder.find("waste", save_dir)
+    assert run_folder.find("waste-1", save_dir) == os.path.join(save_dir, "waste-1")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(InputError, match="is neither"):
+        run_folder.find("", save_dir)
+
+
 def test_find_names_the_nearest_run(tmp_path):
     save_dir = str(tmp_path / "runs")
     with pytest.raises(InputError, match="'first'.*no runs yet"):

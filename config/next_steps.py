@@ -1,0 +1,56 @@
+"""The command that usually comes next, for the line at the end of a mode."""
+
+
+def next_step(mode, options):
+    """What a person usually types after a mode has done its work.
+
+    Args:
+        mode: str, a key of `MODES`.
+        options: the options that it was run with.
+
+    Returns:
+        list of str, the words after `run.py`; empty where nothing follows by itself.
+
+    Example:
+        >>> next_step("eval", parse("eval", ["--data", "photos"]))
+        ['report', '--data', 'photos']
+    """
+    steps = {
+        "split": _after_split,
+        "train": _after_training,
+        "eval": _after_eval,
+        "report": lambda options: ["export", *_run(options)],
+        "calibrate": lambda options: ["export", *_run(options)],
+        "export": lambda options: ["serve", *_model(options)],
+        "save_pb": lambda options: ["serve", *_model(options)],
+    }
+    return steps[mode](options) if mode in steps else []
+
+
+def _after_split(options):
+    return [] if options.dry_run else ["train", "--data", options.data]
+
+
+def _after_training(options):
+    data = options.data or options.val_data
+    # It is the last run now, whatever its name.
+    place = _given(options, "save_dir")
+    return ["eval", "--data", data, *place] if data else ["export", *place]
+
+
+def _after_eval(options):
+    words = ["report", *_run(options), "--data", options.data]
+    return [*words, *(["--part", options.part] if options.part else [])]
+
+
+def _run(options):
+    return [*_given(options, "run"), *_given(options, "save_dir")]
+
+
+def _model(options):
+    words = ["--model", options.run] if "run" in options.given else []
+    return [*words, *_given(options, "save_dir")]
+
+
+def _given(options, name):
+    return [f"--{name}", getattr(options, name)] if name in options.given else []
