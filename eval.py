@@ -65,8 +65,9 @@ def _measure(classifier, samples, predictions, top_k):
     if fitted:
         is_unknown = fitted.unknown(probabilities, similarities)
         scores.update(measure_answered(samples.class_ids, probabilities, is_unknown))
-        if fitted.min_similarity is not None and similarities is not None:
-            scores["unlike_seen"] = float((similarities < fitted.min_similarity).mean())
+        if fitted.familiarity is not None and similarities is not None:
+            is_unlike = fitted.familiarity.is_unlike(probabilities.max(axis=1), similarities)
+            scores["unlike_seen"] = float(is_unlike.mean())
     return scores
 
 

@@ -18,11 +18,11 @@ fifth_nearest    the same to the fifth nearest
 prototype        distance to the nearest class mean, 1 - cosine
 mahalanobis      distance to the nearest class mean with a shared covariance (Lee et al. 2018), of
                  features of unit length, shrunk (OAS)
-centers          distance to the nearest of ten k-means centers per class, 1 - cosine: what
-                 exported models compute
+centers          distance to the nearest of ten k-means centers per class, 1 - cosine
 
-With --trained, `train` does all of it with its defaults and --options, and the run answers:
-max_probability and centers.
+With --trained, `train` does all of it with its defaults and --options, and the exported model
+answers: max_probability; centers, of its joint features; and familiarity, the sum of the two,
+standardized by the seen photos, by which a calibrated model calls an image unlike anything seen.
 """
 
 import argparse
@@ -158,10 +158,13 @@ def ask_run(paths, class_ids, class_names, positions, options):
         classifier = Classifier.load(os.path.join(scratch, "run", "model"))
         samples = Samples(os.sep, paths[judged].tolist(), class_ids[judged])
         predictions = predict_samples(classifier, samples, 32, 2)
-    return {
+    doubts = {
         "max_probability": 1 - predictions.probabilities.max(axis=1),
         "centers": 1 - predictions.similarities,
     }
+    is_seen = np.isin(class_ids[judged], class_ids[learned])
+    standardized = [(row - row[is_seen].mean()) / row[is_seen].std() for row in doubts.values()]
+    return {**doubts, "familiarity": sum(standardized)}
 
 
 def run_mode(mode, *words):

@@ -20,7 +20,7 @@ def next_step(mode, options):
         "train": _after_training,
         "eval": _after_eval,
         "report": lambda options: ["export", *_run(options)],
-        "calibrate": lambda options: ["export", *_run(options)],
+        "calibrate": lambda options: [] if options.dry_run else ["export", *_run(options)],
         "export": lambda options: ["serve", *_model(options)],
         "save_pb": lambda options: ["serve", *_model(options)],
     }

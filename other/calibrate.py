@@ -1,7 +1,7 @@
 """Fits a temperature and thresholds, so that a model's probabilities are honest and it can pass.
 
-Pass it does where no class is probable enough, and where an image is less similar to what the model
-has learned than nearly all of the images here.
+Pass it does where no class is probable enough, and where an image is less familiar than nearly all
+of the images here.
 
 All figures are measured on the images that the fit has seen, so they flatter a little; --mode
 eval on other images measures without that.
@@ -30,6 +30,7 @@ from prediction.exported_model import read_description, update_description
 from prediction.loading import best_model
 from runs import run_folder
 
+SMALLEST_SCALE = 1e-6  # where all images have the same probability or similarity
 FEW_IMAGES = 50  # images; with fewer the figures are shaky
 # The likelihood has one maximum in the temperature; beyond these it is as good as flat.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
@@ -51,7 +52,7 @@ def main(options: CalibrateOptions):
     fitted, after = _fit(class_ids, before, options.precision, weights)
     fitted = fitted._replace(probability_quantiles=calibration.quantiles(after.max(axis=1)))
     if options.false_alarms:
-        fitted = _fit_similarity(fitted, similarities, options.false_alarms, run_path)
+        fitted = _fit_familiarity(fitted, after, similarities, options.false_alarms, run_path)
     _say_thresholds(class_names, fitted.thresholds, after, options.precision)
     written = [] if options.dry_run else _write(fitted, class_names, run, exported)
     is_unknown = fitted.unknown(after, similarities)
@@ -100,38 +101,42 @@ def _fit(class_ids, probabilities, precision, weights):
     return calibration.Calibration(temperature, thresholds, precision, image_count, weights), scaled
 
 
-def _fit_similarity(fitted, similarities, false_alarms, run_path):
-    """The `Calibration` with the similarity below which so few of the images are."""
+def _fit_familiarity(fitted, probabilities, similarities, false_alarms, run_path):
+    """The `Calibration` with the familiarity below which so few of the images are."""
     if similarities is None:
         say(
             f"note: {run_path} does not compute how similar an image is to what was learned, as "
             f"exports of earlier versions do not; nothing will be called {calibration.UNLIKE!r}"
         )
         return fitted
-    least = fit_min_similarity(similarities, false_alarms)
-    below = float((similarities < least).mean())
+    familiarity = fit_familiarity(probabilities.max(axis=1), similarities, false_alarms)
+    is_unlike = familiarity.is_unlike(probabilities.max(axis=1), similarities)
     return fitted._replace(
-        min_similarity=least,
-        false_alarms=below,
+        familiarity=familiarity,
+        false_alarms=float(is_unlike.mean()),
         similarity_quantiles=calibration.quantiles(similarities),
     )
 
 
-def fit_min_similarity(similarities, false_alarms):
-    """The similarity that no more than a fraction of the images are below.
+def fit_familiarity(probabilities, similarities, false_alarms):
+    """The familiarity that no more than a fraction of the images are below.
 
     Args:
-        similarities: float (N,), of images like those that will be asked.
+        probabilities: float (N,), the largest of each image, calibrated.
+        similarities: float (N,), of the same images.
         false_alarms: float, the fraction, above 0 and below 1.
 
     Returns:
-        float, that of one of the images.
-
-    Example:
-        >>> fit_min_similarity(np.array([0.9, 0.5, 0.8, 0.7]), 0.25)
-        0.7
+        `calibration.Familiarity`, whose minimum is that of one of the images.
     """
-    return float(np.sort(similarities)[int(false_alarms * len(similarities))])
+    figures = [
+        figure
+        for values in (np.float64(probabilities), np.float64(similarities))
+        for figure in (float(values.mean()), max(float(values.std()), SMALLEST_SCALE))
+    ]
+    familiarity = calibration.Familiarity(*figures, 0.0)
+    measured = np.sort(familiarity.measure(probabilities, similarities))
+    return familiarity._replace(minimum=float(measured[int(false_alarms * len(measured))]))
 
 
 def _result(class_ids, before, after, fitted, is_unknown):
@@ -140,7 +145,7 @@ def _result(class_ids, before, after, fitted, is_unknown):
         "images": len(class_ids),
         "temperature": temperature,
         "precision": fitted.precision,
-        "min_similarity": fitted.min_similarity,
+        "familiarity": fitted.familiarity and fitted.familiarity._asdict(),
         "false_alarms": fitted.false_alarms,
         "negative_log_likelihood": {
             "before": negative_log_likelihood(class_ids, before, 1.0),
@@ -316,11 +321,11 @@ def _classes(true, probabilities, fitted, is_unknown, class_names):
     return class_rows
 
 
-def _similarity_lines(result):
-    if result["min_similarity"] is None:
+def _familiarity_lines(result):
+    if result["familiarity"] is None:
         return []
     return [
-        f"{calibration.UNLIKE} below a similarity of {result['min_similarity']:.4f}, as "
+        f"{calibration.UNLIKE} below a familiarity of {result['familiarity']['minimum']:.4f}, as "
         f"{result['false_alarms']:.4f} of these images are"
     ]
 
@@ -337,7 +342,7 @@ def _text(result):
         "",
         f"accuracy {result['accuracy']:.4f}; precision wanted {result['precision']:g}",
         answered_line(result),
-        *_similarity_lines(result),
+        *_familiarity_lines(result),
         "",
         f"{'class':<{width}}  threshold  predicted  answered   right",
     ]

@@ -3,8 +3,8 @@
 Temperature scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2.
 The order of the classes stays; the model's confidence changes. A class's threshold is the minimum
 probability at which an image is assigned to it; below, the answer is unknown. So it is for an
-image that is less similar to what was learned than all but a few of the photos are that the
-calibration was fitted on. `--mode calibrate` fits all three.
+image that is less familiar than all but a few of the photos that the calibration was fitted on:
+less probable of any class and less similar to what was learned. `--mode calibrate` fits all three.
 """
 
 import json
@@ -26,6 +26,51 @@ REASONS = (UNSURE, UNLIKE)
 QUANTILES = 50  # that sum up the images it was fitted on
 
 
+class Familiarity(NamedTuple):
+    """How usual an image's largest probability and its similarity are, added up.
+
+    Both are standardized by the images that the calibration was fitted on. Together they tell a
+    class that was never seen better than either (`benchmarks/unseen.py`).
+
+    Attributes:
+        probability_mean: float, of the largest probabilities.
+        probability_scale: float above 0, their standard deviation.
+        similarity_mean: float, of the similarities.
+        similarity_scale: float above 0, their standard deviation.
+        minimum: float, below which an image is unlike anything seen.
+    """
+
+    probability_mean: float
+    probability_scale: float
+    similarity_mean: float
+    similarity_scale: float
+    minimum: float
+
+    def measure(self, probabilities, similarities):
+        """float (N,), the familiarity of images.
+
+        Args:
+            probabilities: float (N,), the largest of each image, calibrated.
+            similarities: float (N,).
+
+        Example:
+            >>> Familiarity(0.9, 0.1, 0.5, 0.2, -3.0).measure(np.array([0.8]), np.array([0.3]))
+            array([-2.])
+        """
+        return (probabilities - self.probability_mean) / self.probability_scale + (
+            similarities - self.similarity_mean
+        ) / self.similarity_scale
+
+    def is_unlike(self, probabilities, similarities):
+        """bool (N,), which images are unlike anything seen.
+
+        Args:
+            probabilities: float (N,), the largest of each image, calibrated.
+            similarities: float (N,).
+        """
+        return self.measure(probabilities, similarities) < self.minimum
+
+
 class Calibration(NamedTuple):
     """A temperature and thresholds, fitted to a model's answers.
 
@@ -35,9 +80,9 @@ class Calibration(NamedTuple):
         precision: float, fraction of right answers that was asked for, between 0 and 1.
         images: int, number of images it was fitted on.
         weights: str, SHA-256 of the weights it belongs to, in hex.
-        min_similarity: float, -1 to 1, below which an image is unlike anything seen; None where
-            the model has no similarity or it was not asked for.
-        false_alarms: float, fraction of the images it was fitted on that are below; None likewise.
+        familiarity: `Familiarity`, by which an image is unlike anything seen; None where the model
+            has no similarity or it was not asked for.
+        false_alarms: float, fraction of the images it was fitted on that are; None likewise.
         probability_quantiles: float (`QUANTILES`,), sorted, the largest probabilities of the images
             it was fitted on; None in calibrations of earlier versions.
         similarity_quantiles: the same of their similarities; None where the model has none.
@@ -48,7 +93,7 @@ class Calibration(NamedTuple):
     precision: float
     images: int
     weights: str
-    min_similarity: float | None = None
+    familiarity: Familiarity | None = None
     false_alarms: float | None = None
     probability_quantiles: np.ndarray | None = None
     similarity_quantiles: np.ndarray | None = None
@@ -68,8 +113,8 @@ class Calibration(NamedTuple):
             >>> fitted.reason(np.array([0.8, 0.2]), None)
             'unsure'
         """
-        can_tell = similarity is not None and self.min_similarity is not None
-        if can_tell and similarity < self.min_similarity:
+        can_tell = similarity is not None and self.familiarity is not None
+        if can_tell and self.familiarity.is_unlike(probabilities.max(), similarity):
             return UNLIKE
         return UNSURE if unknown(probabilities, self.thresholds) else ""
 
@@ -81,9 +126,9 @@ class Calibration(NamedTuple):
             similarities: float32 (N,), or None for a model without.
         """
         is_unknown = unknown(probabilities, self.thresholds)
-        if similarities is None or self.min_similarity is None:
+        if similarities is None or self.familiarity is None:
             return is_unknown
-        return is_unknown | (similarities < self.min_similarity)
+        return is_unknown | self.familiarity.is_unlike(probabilities.max(axis=1), similarities)
 
 
 def logarithms(probabilities, temperature=1.0):
@@ -151,6 +196,7 @@ def describe(calibration, class_names):
     return {
         **calibration._asdict(),
         "thresholds": dict(zip(class_names, thresholds)),
+        "familiarity": calibration.familiarity and calibration.familiarity._asdict(),
         **{name: _list(getattr(calibration, name)) for name in QUANTILE_FIELDS},
         "applied_by": APPLIED_BY,
     }
@@ -248,8 +294,15 @@ def _quantiles(name, values):
     return np.sort(numbers)
 
 
-def _optional_number(value):
-    return None if value is None else float(value)
+def _familiarity(fields):
+    if fields is None:
+        return None
+    familiarity = Familiarity(*(float(fields[name]) for name in Familiarity._fields))
+    if not np.isfinite(familiarity).all():
+        raise ValueError("the familiarity has a number that is NaN or infinite")
+    if min(familiarity.probability_scale, familiarity.similarity_scale) <= 0:
+        raise ValueError("the familiarity has a scale that is not above 0")
+    return familiarity
 
 
 def _convert(content, class_names):
@@ -272,14 +325,12 @@ def _convert(content, class_names):
         float(content["precision"]),
         int(content["images"]),
         str(content["weights"]),
-        *(_optional_number(content.get(name)) for name in ("min_similarity", "false_alarms")),
+        _familiarity(content.get("familiarity")),
+        None if content.get("false_alarms") is None else float(content["false_alarms"]),
         *(_quantiles(name, content.get(name)) for name in QUANTILE_FIELDS),
     )
     if not 0 < calibration.temperature < math.inf:
         raise ValueError(f"the temperature is {calibration.temperature}; it must be above 0")
-    least = calibration.min_similarity
-    if least is not None and not -1 <= least <= 1:
-        raise ValueError(f"the minimum similarity is {least}; it must be from -1 to 1")
     if not 0 < calibration.precision < 1:
         raise ValueError(
             f"the precision is {calibration.precision}; it must be above 0 and below 1"

@@ -107,9 +107,11 @@ def _spread(class_ids, classes):
 
 def _compute(model, preprocessing, paths, workers):
     """(features (M, D), bool (N,) which of the N photos can be decoded and so have a row)."""
-    from modeling.feature_model import cut_head
+    import keras
 
-    body, _ = cut_head(model)
+    from modeling.similarity import joint_features
+
+    body = keras.Model(model.input, joint_features(model))
 
     def compute(images):
         # Always of one shape: for another the network would be traced again.

@@ -32,6 +32,8 @@ from runs import run_folder
 from runs.margin_files import write_trained_on
 
 SIMILARITIES = np.random.default_rng(1).permutation(np.linspace(-0.5, 1, 301)[:300])
+FAMILIAR = {"probability_mean": 0.9, "probability_scale": 0.1, "similarity_mean": 0.5,
+            "similarity_scale": 0.2, "minimum": -2.0}
 LABELS = ("猫", "a name, with a comma", 'so-called "dog"')
 
 
@@ -245,6 +247,13 @@ def fitted(tmp_path, tables, capsys):
     return path, exported, data, true, table, result, err
 
 
+def is_unlike(powers):
+    """The 15 of 300 whose two scores, standardized and added, are lowest."""
+    added = sum((values - values.mean()) / values.std()
+                for values in (powers.max(axis=1), SIMILARITIES))
+    return np.argsort(np.argsort(added)) < 15
+
+
 def middles(values):
     """Of 50 parts of 300 sorted values, by linear interpolation; to what a file rounds them."""
     places = (np.arange(50) + 0.5) / 50 * 299
@@ -266,9 +275,8 @@ def test_calibrate(fitted, tables, tmp_path, capsys):
     assert 0.05 < result["answered"] < 0.95 and result["answered_accuracy"] >= 0.8
     assert result["accuracy"] == accuracy_score(true, table.argmax(axis=1)) < 0.75
     assert [each["label"] for each in result["classes"]] == list(LABELS)
-    unlike = np.argsort(np.argsort(SIMILARITIES)) < 15  # of 300, 5 %
-    assert result["min_similarity"] == np.float32(np.sort(SIMILARITIES)[15])
-    assert result["false_alarms"] == 0.05
+    unlike = is_unlike(powers)  # of 300, 5 %
+    assert unlike.sum() == 15 and result["false_alarms"] == 0.05
     for number, each in enumerate(result["classes"]):
         chosen = table.argmax(axis=1) == number
         known = chosen & (powers.max(axis=1) >= each["threshold"] - 1e-6) & ~unlike
@@ -283,7 +291,8 @@ def test_calibrate(fitted, tables, tmp_path, capsys):
         "temperature": result["temperature"], "precision": 0.8, "images": 300,
         "thresholds": {each["label"]: each["threshold"] for each in result["classes"]},
         "weights": checksum(os.path.join(path, run_folder.BEST)),
-        "min_similarity": result["min_similarity"], "false_alarms": 0.05,
+        "familiarity": result["familiarity"],
+        "false_alarms": 0.05,
         "probability_quantiles": middles(powers.max(axis=1)),
         "similarity_quantiles": middles(SIMILARITIES),
         "applied_by": "the reader, not the graph",
@@ -378,7 +387,7 @@ def calibrated(fitted):
     powers /= powers.sum(axis=1, keepdims=True)
     thresholds = np.array([each["threshold"] for each in result["classes"]])
     unsure = powers.max(axis=1) < thresholds[powers.argmax(axis=1)] - 1e-6
-    unlike = SIMILARITIES.astype(np.float32) < result["min_similarity"]
+    unlike = is_unlike(powers)
     return powers, np.where(unlike, "unlike anything seen", np.where(unsure, "unsure", ""))
 
 
@@ -440,7 +449,7 @@ def test_without_false_alarms_nothing_is_unlike(fitted, capsys):
     path, exported, data, *_ = fitted
     result, err = done(capsys, "--mode", "calibrate", "--run", path, "--data", data,
                        "--precision", 0.8, "--false_alarms", 0)
-    assert result["min_similarity"] is None and result["false_alarms"] is None and "note" not in err
+    assert result["familiarity"] is None and result["false_alarms"] is None and "note" not in err
     found, _ = done(capsys, "--mode", "predict", "--run", exported, "--image", data)
     assert {each.get("reason") for each in found} == {None, "unsure"}
 
@@ -449,7 +458,7 @@ def test_a_calibration_of_an_earlier_version(fitted, capsys):
     """It has no similarity, and works as before."""
     path, exported, data, *_ = fitted
     description = read(os.path.join(exported, "model.json"))
-    for name in ("min_similarity", "false_alarms", *calibration.QUANTILE_FIELDS):
+    for name in ("familiarity", "false_alarms", *calibration.QUANTILE_FIELDS):
         del description["calibration"][name]
     write_text(os.path.join(exported, "model.json"), json.dumps(description))
     found, _ = done(capsys, "--mode", "predict", "--run", exported, "--image", data)
@@ -458,10 +467,22 @@ def test_a_calibration_of_an_earlier_version(fitted, capsys):
 
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.5, 0.009, 0.33])
 def test_no_more_false_alarms_than_allowed(share):
-    similarities = np.random.default_rng(0).permutation(np.arange(100) / 100)
-    least = calibrate.fit_min_similarity(similarities, share)
-    assert (similarities < least).sum() == int(share * 100)  # and one more would be too many
-    assert calibrate.fit_min_similarity(np.full(10, 0.5), share) == 0.5  # none is below its equals
+    generator = np.random.default_rng(0)
+    probabilities, similarities = generator.uniform(0.3, 1, 100), generator.uniform(-1, 1, 100)
+    found = calibrate.fit_familiarity(probabilities, similarities, share)
+    assert found.is_unlike(probabilities, similarities).sum() == int(share * 100)
+    flat = calibrate.fit_familiarity(np.full(10, 0.5), np.full(10, 0.5), share)
+    assert not flat.is_unlike(np.full(10, 0.5), np.full(10, 0.5)).any()
+
+
+def test_familiarity_by_hand():
+    familiarity = calibration.Familiarity(0.9, 0.1, 0.5, 0.2, -2.5)
+    found = familiarity.measure(np.array([0.8, 0.9, 0.6]), np.array([0.3, 0.5, 0.6]))
+    np.testing.assert_allclose(found, [-2, 0, -2.5])
+    unlike = familiarity.is_unlike(np.array([0.8, 0.6]), np.array([0.1, 0.7]))
+    assert unlike.tolist() == [True, False]
+    fitted = calibrate.fit_familiarity(np.array([0.8, 1.0]), np.array([0.3, 0.7]), 0.25)
+    np.testing.assert_allclose(fitted, [0.9, 0.1, 0.5, 0.2, -2])
 
 
 def test_a_calibration_of_other_weights_is_ignored(fitted, capsys):
@@ -477,9 +498,11 @@ def test_a_calibration_of_other_weights_is_ignored(fitted, capsys):
 @pytest.mark.parametrize("change, said", [
     ({"temperature": 0}, "temperature is 0"),
     ({"temperature": math.nan}, "temperature is nan"),
-    ({"min_similarity": 1.5}, "minimum similarity is 1.5"),
-    ({"min_similarity": math.nan}, "minimum similarity is nan"),
-    ({"min_similarity": "near"}, "near"),
+    ({"familiarity": {**FAMILIAR, "minimum": math.nan}}, "a number that is NaN"),
+    ({"familiarity": {**FAMILIAR, "similarity_scale": 0}}, "a scale that is not above 0"),
+    ({"familiarity": {**FAMILIAR, "similarity_mean": "near"}}, "near"),
+    ({"familiarity": {"minimum": 0}}, "lacks 'probability_mean'"),
+    ({"familiarity": 3}, "not subscriptable"),
     ({"false_alarms": [1]}, "list"),
     ({"probability_quantiles": [0.5, math.nan]}, "probability_quantiles are not"),
     ({"similarity_quantiles": []}, "similarity_quantiles are not"),

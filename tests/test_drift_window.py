@@ -13,7 +13,7 @@ from prediction.classifier import Answer
 
 
 def calibrated(probabilities=None, similarities=None):
-    return Calibration(1.0, np.zeros(2), 0.95, 100, "", 0.5, 0.05, probabilities, similarities)
+    return Calibration(1.0, np.zeros(2), 0.95, 100, "", None, None, probabilities, similarities)
 
 
 def answers(generator, count, low=0.5):

@@ -13,10 +13,13 @@ from tiny_backbone import few_blocks
 
 from data.decoding import load
 from modeling import similarity
-from modeling.similarity import CenterSimilarity, find_centers
+from modeling.architecture import Architecture
+from modeling.builder import build_model
+from modeling.similarity import CenterSimilarity, JointFeatures, find_centers
 from prediction import centers, runtimes
 from prediction.classifier import Classifier
 from prediction.feature_extractor import FeatureExtractor
+from prediction.loading import best_model
 from runs import run_folder
 
 WORDS = ("--mode", "export", "--format", "onnx")
@@ -34,24 +37,46 @@ def cosines(features, centers):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_layer_gives_the_largest_cosine(dtype):
+def test_features_side_by_side(dtype):
+    """Each layer counts the same, whatever its length; maps by their mean."""
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(7, 5)).astype(dtype)
+    maps = generator.normal(size=(7, 3, 2, 4)).astype(dtype)
+    found = np.asarray(JointFeatures(dtype="float32")([rows, maps]))
+    assert found.shape == (7, 9) and found.dtype == np.float32
+    means = maps.astype(float).mean(axis=(1, 2))
+    for row, mean, joint in zip(rows.astype(float), means, found):
+        both = np.concatenate([row / np.linalg.norm(row), mean / np.linalg.norm(mean)])
+        np.testing.assert_allclose(joint, both / np.sqrt(2), atol=1e-6)
+    assert np.asarray(JointFeatures()([np.zeros((1, 3), np.float32)])).tolist() == [[0, 0, 0]]
+
+
+def test_the_layer_gives_the_largest_cosine():
     generator = np.random.default_rng(0)
     features, rows = generator.normal(size=(7, 5)), generator.normal(size=(3, 5))
+    units = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in (features, rows)]
     layer = CenterSimilarity(3, dtype="float32")
     layer.build((None, 5))
-    layer.set_weights([(rows / np.linalg.norm(rows, axis=1, keepdims=True)).T])
-    found = np.asarray(layer(features.astype(dtype)))
+    layer.set_weights([units[1].T])
+    found = np.asarray(layer(units[0].astype(np.float32)))
     assert found.shape == (7, 1) and found.dtype == np.float32
-    np.testing.assert_allclose(found[:, 0], cosines(features.astype(dtype), rows), atol=1e-6)
+    np.testing.assert_allclose(found[:, 0], cosines(features, rows), atol=1e-6)
     assert not layer.trainable_weights
     assert CenterSimilarity.from_config(layer.get_config()).center_count == 3
 
 
-def test_features_of_zeros_are_similar_to_nothing():
-    layer = CenterSimilarity(2)
-    layer.build((None, 3))
-    layer.set_weights([np.eye(3)[:, :2]])
-    assert np.asarray(layer(np.zeros((1, 3), np.float32))).tolist() == [[0]]
+def test_which_features_of_a_network_are_compared():
+    """Those of the head, and the mean of the last sum of branches."""
+    with few_blocks():
+        model = build_model(Architecture("EfficientNetB0", 32), 3)
+    last_sum = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    outputs = [similarity.joint_features(model), model.get_layer("pool").output]
+    outputs += [last_sum[-1].output] if last_sum else []
+    joint, *parts = keras.Model(model.input, outputs).predict_on_batch(images)
+    expected = np.asarray(JointFeatures()(parts))
+    np.testing.assert_allclose(joint, expected, atol=1e-6)
+    assert joint.shape[1] == sum(part.shape[-1] for part in parts)
 
 
 def test_centers_are_the_middles_of_what_lies_together():
@@ -94,10 +119,15 @@ def run(made, tmp_path):  # noqa: F811
         yield shutil.copytree(made.run, tmp_path / "tiny")
 
 
-def features_of(path, images):
+def features_of(path, images, joint=True):
+    """What is compared with the centers, or what `embed` computes."""
     with few_blocks():
-        extractor = FeatureExtractor.from_run(run_folder.read(str(path)))
-    return extractor.compute(images, len(images))
+        run = run_folder.read(str(path))
+        if not joint:
+            return FeatureExtractor.from_run(run).compute(images, len(images))
+        model = best_model(run)
+    body = keras.Model(model.input, similarity.joint_features(model))
+    return np.asarray(body.predict_on_batch(images))
 
 
 @pytest.mark.parametrize("name", ["savedmodel", "onnx", "openvino"])
@@ -115,15 +145,18 @@ def test_the_exported_model_without_its_head_computes_the_features_of_embed(made
     import onnxruntime
 
     model = onnx.load(str(made.model / "model.onnx"))
-    taken = [node.input[0] for node in model.graph.node if "center_similarity" in node.name]
-    given = {name for node in model.graph.node if "center_similarity" in node.name
-             for name in node.output}
-    [features] = {name for name in taken if name not in given}
-    model.graph.output.append(onnx.helper.make_empty_tensor_value_info(features))
+    own = [node for node in model.graph.node if "center_similarity" in node.name]
+    made_there = {name for node in own for name in node.output}
+    taken = sorted({name for node in own for name in node.input} - made_there - {
+        constant.name for constant in model.graph.initializer
+    })
+    model.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, taken))
     session = onnxruntime.InferenceSession(model.SerializeToString())
     images = val_images(made)
-    [found] = session.run([features], {runtimes.INPUT: images})
-    assert np.abs(found - features_of(made.run, images)).max() < 1e-4
+    expected = features_of(made.run, images, joint=False)
+    found = session.run(taken, {runtimes.INPUT: images})
+    [features] = [each for each in found if each.shape == expected.shape]
+    assert np.abs(features - expected).max() < 1e-4
 
 
 def test_a_run_that_is_not_exported_answers_the_same(made, run):  # noqa: F811
@@ -210,15 +243,19 @@ def test_what_was_never_seen_is_told(run, tmp_path, exported):
     assert loaded.calibration.false_alarms == 1 / 24  # of 24, 5 % are one
     black = np.zeros((1, 32, 32, 3), np.uint8)
     [answer] = loaded.answers(black)
-    loaded.calibration = loaded.calibration._replace(min_similarity=answer.similarity + 1e-6)
-    assert loaded.unknown(answer) == "unlike anything seen"
-    loaded.calibration = loaded.calibration._replace(min_similarity=answer.similarity - 1e-6)
-    assert loaded.unknown(answer) in ("", "unsure")
+    familiarity = loaded.calibration.familiarity
+    measured = familiarity.measure(answer.probabilities.max(), answer.similarity)
+    for minimum, expected in ((measured + 1e-3, {"unlike anything seen"}),
+                              (measured - 1e-3, {"", "unsure"})):
+        loaded.calibration = loaded.calibration._replace(
+            familiarity=familiarity._replace(minimum=minimum)
+        )
+        assert loaded.unknown(answer) in expected
 
 
-def test_keras_saves_and_loads_the_layer(tmp_path):
+def test_keras_saves_and_loads_the_layers(tmp_path):
     inputs = keras.Input((3,))
-    model = keras.Model(inputs, CenterSimilarity(2)(inputs))
+    model = keras.Model(inputs, CenterSimilarity(2)(JointFeatures()([inputs])))
     model.layers[-1].set_weights([np.eye(3)[:, :2]])
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
