@@ -106,11 +106,9 @@ def main(argv):
     except BrokenPipeError:  # the reader of the output, `head` for example, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except ModuleNotFoundError as error:
-        if os.path.exists(os.path.join(ROOT, *error.name.split(".")[:1])):  # a fault of ours
-            raise
-        return _report(_missing_module(error.name), 1, debug)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and not _is_own(error.name):
+            return _report(_missing_module(error.name), 1, debug)
         if is_disk_full(error):
             return _report(str(write_error(error, "a file")), 1, debug)
         message = f"failed: {type(error).__name__}: {error} (--debug shows where)"
@@ -129,6 +127,12 @@ def _say_next_step(mode, options):
     words = next_step(mode, options)
     if words:
         console.say(f"next: {command_line(*words)}")
+
+
+def _is_own(module_name):
+    """Whether a module would be one of this project's: then it is a fault of ours."""
+    path = os.path.join(ROOT, (module_name or "").split(".")[0])
+    return os.path.exists(path) or os.path.exists(path + ".py")
 
 
 def _missing_module(name):
