@@ -7,6 +7,7 @@ from common.errors import InputError
 from common.files import check_writable
 from config.mode_options import EvalOptions
 from data.parts import read_part
+from evaluation import known_photos
 from evaluation.scores import measure, measure_answered
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
@@ -22,6 +23,7 @@ def main(options: EvalOptions):
     check_writable(options.csv, "--csv")
     record_folder = _folder_to_record(path) if options.record else None
     class_names, samples = _read_samples(path, options)
+    known_photos.tell(path, samples)
     top_k = check_top_k(options.top_k, len(class_names), TOP_K)
     classifier, predictions = _predict(path, samples, options)
     probabilities, errors, _ = predictions

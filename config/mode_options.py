@@ -520,6 +520,23 @@ class DoctorOptions(NamedTuple):
     given: frozenset[str]
 
 
+class AllOptions(NamedTuple):
+    """`--mode all`: make a measured, exported model of a folder of photos, in one command."""
+
+    data: str
+    backbone: str
+    weights: str
+    minutes: float
+    workers: int
+    run: str | None
+    save_dir: str
+    log_dir: str
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
 class DemoOptions(NamedTuple):
     """`--mode demo`: train, evaluate, export and predict 1,797 handwritten digits."""
 
@@ -572,6 +589,7 @@ OPTION_CLASSES = {
     "compare": CompareOptions,
     "calibrate": CalibrateOptions,
     "doctor": DoctorOptions,
+    "all": AllOptions,
     "demo": DemoOptions,
     "demo_data": DemoDataOptions,
 }  # mode -> its class

@@ -545,6 +545,25 @@ MODES = {
         summary="describe this installation on one page, for a bug report",
         options=("save_dir", "log_dir", *_COMMON),
     ),
+    "all": Mode(
+        module="other.pipeline",
+        summary="make a measured, exported model of a folder of photos, in one command",
+        options=(
+            *("data", "backbone", "weights", "minutes", "workers", "run", "save_dir", "log_dir"),
+            *_COMMON,
+        ),
+        overrides={
+            "data": _LABELLED_SOURCE,
+            "backbone": {"default": "EfficientNetLite0"},
+            "run": {
+                "type": RUN_NAME,
+                "help": "name of the new run",
+                "default": None,
+                "default_text": "name of the data, with a number if it has learned other photos",
+            },
+        },
+        required=("data",),
+    ),
     "demo": Mode(
         module="other.demo",
         summary="train, evaluate, export and predict 1,797 handwritten digits",
@@ -571,9 +590,9 @@ MODES = {
 
 # As `run.py` lists them: by what one wants to do, and what most people need first
 MODES_BY_PURPOSE = {
-    "what most people need": ("split", "train", "eval", "predict", "serve"),
+    "what most people need": ("all", "train", "eval", "predict", "serve"),
     "look at data, and put them right": (
-        *("audit", "clean", "statistics", "preview", "mean_std", "embed", "similar"),
+        *("audit", "clean", "split", "statistics", "preview", "mean_std", "embed", "similar"),
         *("dir2txt", "txt2dir"),
     ),
     "train": ("add_class", "backbones", "fetch_weights"),

@@ -93,6 +93,38 @@ def content_hash(data, part=0):
     return int.from_bytes(hashlib.sha256(data).digest()[8 * part : 8 * part + 8], "big")
 
 
+def hash_files(paths, workers=1):
+    """`content_hash` of many files.
+
+    Args:
+        paths: list of N str.
+        workers: int, threads that read.
+
+    Returns:
+        uint64 (N,), 0 for a file that cannot be read.
+    """
+    from tqdm import tqdm
+
+    def read(path):
+        try:
+            with open(path, "rb") as image_file:
+                return content_hash(image_file.read())
+        except OSError:
+            return 0
+
+    with ThreadPoolExecutor(workers) as pool:
+        bar = tqdm(
+            pool.map(read, paths),
+            "reading",
+            len(paths),
+            unit=" images",
+            leave=False,
+            disable=None,
+            delay=1,
+        )
+        return np.fromiter(bar, np.uint64, len(paths))
+
+
 def read_groups(image_paths, hash_part=0, workers=1, near=True):
     """Hashes of image files, and which of them show the same picture.
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from runs.margin_files import read_margins
+from data.splitting import hash_files
+from runs.margin_files import read_hashes, read_margins
 from runs.results import read_results
 
 MIN_RELATIVE_ACCURACY = 0.7  # of the best validation accuracy: from there on margins count
@@ -123,11 +124,26 @@ def trained_on(path, samples):
         InputError: the run's margins are damaged.
     """
     images, _ = read_margins(path)
-    return np.array([entry is not None for entry in _recorded(images, samples)], bool)
+    entries = _recorded(images, samples, read_hashes(path)[0])
+    return np.array([entry is not None for entry in entries], bool)
 
 
-def _recorded(images, samples):
+def _recorded(images, samples, by_content):
     """For each sample what the run has recorded of its image, (position, class id), or None.
+
+    An image that is not known by its path may be by its content.
+    """
+    entries = _recorded_by_path(images, samples)
+    missing = [position for position, entry in enumerate(entries) if entry is None]
+    if by_content and missing:
+        paths = [os.path.join(samples.folder, samples.file_names[n]) for n in missing]
+        for position, content in zip(missing, hash_files(paths)):
+            entries[position] = by_content.get(int(content))
+    return entries
+
+
+def _recorded_by_path(images, samples):
+    """The same by the images' paths alone.
 
     Where the folder trained on no longer exists, a folder that has the names of all its images
     takes its place.
@@ -205,7 +221,8 @@ def recall(path, samples):
     if not images:
         return Training(seen, mean_margins)
     columns = np.full(image_count, -1)
-    for position, entry in enumerate(_recorded(images, samples)):
+    by_content = read_hashes(path)[0]
+    for position, entry in enumerate(_recorded(images, samples, by_content)):
         seen[position] = entry is not None
         # Where the label was corrected since, the margins are those of another label.
         if entry and entry[1] == samples.class_ids[position]:

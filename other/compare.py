@@ -12,6 +12,7 @@ from common.errors import InputError, first_ten
 from config.mode_options import CompareOptions
 from data.labelled_data import has_own_images
 from data.parts import read_part
+from evaluation import known_photos
 from evaluation.intervals import mcnemar, paired_difference, proportion
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
@@ -30,6 +31,7 @@ def main(options: CompareOptions):
     samples = read_part(options.data, options.part, class_names, names_from, options.workers)
     right, undecodable = [], {}
     for path in paths:  # in turn, so that only one model is in memory
+        known_photos.tell(path, samples)
         is_correct, errors = _correct(path, samples, class_names, options)
         right.append(is_correct)
         undecodable.update(errors)

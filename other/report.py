@@ -18,7 +18,7 @@ from config.mode_options import ReportOptions
 from data.parts import read_part
 from data.samples import text_file_name
 from eval import TOP_K
-from evaluation import intervals, label_errors, robustness
+from evaluation import intervals, known_photos, label_errors, robustness
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
 from evaluation.scores import measure
@@ -106,6 +106,7 @@ def _gather(options, path):
     run = None if run_folder.is_exported(path) else run_folder.read(path)
     names_from = f"the labels of {path}"
     samples = read_part(options.data, options.part, class_names, names_from, options.workers)
+    known_photos.tell(path, samples)
     epoch_rows = read_results(path) if run else []
     training = label_errors.recall(path if run else None, samples)
     classifier = Classifier.load(path)

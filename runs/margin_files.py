@@ -1,4 +1,8 @@
-"""margins/: what a run was trained on, and how sure it was of each label, epoch by epoch."""
+"""margins/: what a run was trained and validated on, and how sure it was of each label.
+
+Photos are named by their paths and by a hash of their bytes (`data.splitting.content_hash`), by
+which they are known wherever they lie and whatever they are called.
+"""
 
 import csv
 import os
@@ -9,16 +13,21 @@ from common.errors import InputError
 from common.files import replacing
 from runs.run_folder import MARGINS
 
-TRAINED_ON = "images.csv"  # in MARGINS: image file, class id
+TRAINED_ON = "images.csv"  # in MARGINS: image file, class id, hash of its bytes
+VALIDATED_ON = "validation.npy"  # in MARGINS: uint64 (M,), hashes
 
 
-def write_trained_on(run_path, samples):
+def write_trained_on(run_path, samples, hashes=None):
     """Writes which images, with which labels, a run is trained on: the columns of its margins.
 
     Args:
         run_path: str, the run's folder.
         samples: `Samples` to train on.
+        hashes: uint64 (N,), of the files' bytes; None leaves them out, as earlier versions did.
     """
+    hash_cells = [()] * len(samples.file_names)
+    if hashes is not None:
+        hash_cells = [(f"{int(value):016x}",) for value in hashes]
     margin_folder = os.path.join(run_path, MARGINS)
     os.makedirs(margin_folder, exist_ok=True)
     image_folder = os.path.realpath(samples.folder)
@@ -27,9 +36,51 @@ def write_trained_on(run_path, samples):
         open(partial_path, "w", encoding="utf-8", errors="surrogateescape", newline="") as csv_file,
     ):
         csv.writer(csv_file).writerows(
-            (os.path.join(image_folder, file_name), class_id)
-            for file_name, class_id in zip(samples.file_names, samples.class_ids)
+            (os.path.join(image_folder, file_name), class_id, *cells)
+            for file_name, class_id, cells in zip(samples.file_names, samples.class_ids, hash_cells)
         )
+
+
+def write_validated_on(run_path, hashes):
+    """Writes which images a run is validated on.
+
+    Args:
+        run_path: str, the run's folder.
+        hashes: uint64 (M,), of the files' bytes.
+    """
+    path = os.path.join(run_path, MARGINS, VALIDATED_ON)
+    with replacing(path) as partial_path, open(partial_path, "wb") as hash_file:
+        np.save(hash_file, np.unique(hashes))
+
+
+def read_hashes(run_path):
+    """Reads the hashes of the images that a run was trained and validated on.
+
+    Args:
+        run_path: str, the run's folder.
+
+    Returns:
+        (dict of hash -> (position, class id) of an image trained on; set of hashes validated on),
+        empty for a run of an earlier version.
+
+    Raises:
+        InputError: the files are damaged.
+    """
+    folder = os.path.join(run_path, MARGINS)
+    table_path, hash_path = (os.path.join(folder, name) for name in (TRAINED_ON, VALIDATED_ON))
+    trained, validated = {}, set()
+    try:
+        if os.path.exists(table_path):
+            with open(table_path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+                for position, row in enumerate(csv.reader(file)):
+                    if len(row) > 2:
+                        trained[int(row[2], 16)] = position, int(row[1])
+        if os.path.exists(hash_path):
+            validated = set(np.load(hash_path, allow_pickle=False).tolist())
+    except (OSError, ValueError, IndexError, EOFError) as error:
+        raise InputError(f"{folder}: cannot be read: {error}") from None
+    trained.pop(0, None)  # of what could not be read
+    return trained, validated - {0}
 
 
 def write_margins(run_path, epoch, margins):

@@ -111,7 +111,10 @@ def commands(name, start):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_are_understood(name):
     """Each `run.py --mode X ...` is read by the parser, placeholders replaced by the default."""
-    for line, words in commands(name, "run.py --mode "):
+    found = [*commands(name, "run.py --mode ")]
+    found += [(line, words) for line, words in commands(name, "run.py ") if words[:1] and (
+        words[0] in parser.MODES)]
+    for line, words in found:
         mode, *words = words or ["X"]
         if PLACEHOLDER.match(mode):
             continue

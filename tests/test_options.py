@@ -36,7 +36,7 @@ REQUIRED = {
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
     "doctor": [], "demo": [],
     "add_class": ["--run", "r", "--name", "n"], "embed": ["--data", "d"],
-    "split": ["--data", "d"], "similar": ["--data", "d", "--image", "i"],
+    "all": ["--data", "d"], "split": ["--data", "d"], "similar": ["--data", "d", "--image", "i"],
     "drift": ["--run", "r", "--data", "d"],
 }
 NUMBERS = [name for name, option in option_table.OPTIONS.items()
@@ -449,7 +449,7 @@ def test_every_mode_is_listed_once():
         name for name, mode in modes.MODES.items() if not mode.hidden
     )
     _, _, text = probe()
-    assert text.index("\n  split ") < text.index("\n  train ") < text.index("\n  audit ")
+    assert text.index("\n  all ") < text.index("\n  train ") < text.index("\n  audit ")
     assert max(map(len, text.splitlines())) <= 100
 
 

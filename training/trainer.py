@@ -14,10 +14,11 @@ from common.errors import DivergedError, RunError
 from compute.backend import use_precision
 from compute.devices import SINGLE_DEVICE, Devices
 from compute.keras_patches import build_metrics
+from data.splitting import hash_files
 from runs import checkpoint as checkpoints
 from runs import run_folder
 from runs.checkpoint import Checkpoint
-from runs.margin_files import write_trained_on
+from runs.margin_files import write_trained_on, write_validated_on
 from training import fine_tuning, preemption, solved_heads, time_budget
 from training.announcements import announce, say_stopped
 from training.averaging import keeps_average
@@ -175,13 +176,25 @@ class Trainer:
                 MarginWriter(*self.margins, self.training_batches, self.setup.run_path)
             )
         if self.devices.is_chief:
-            write_trained_on(self.setup.run_path, self.setup.training)
+            self._write_photos()
             image_count = len(self.setup.training.file_names)
             self.callbacks.append(
                 ProgressBar(
                     image_count, options.batch_size, options.epochs, *self.recorder.saved or (0, 0)
                 )
             )
+
+    def _write_photos(self):
+        """Keeps what is trained and validated on, by path and content."""
+        training, validation = (
+            hash_files(
+                [os.path.join(samples.folder, name) for name in samples.file_names],
+                self.setup.options.workers,
+            )
+            for samples in (self.setup.training, self.setup.validation)
+        )
+        write_trained_on(self.setup.run_path, self.setup.training, training)
+        write_validated_on(self.setup.run_path, validation)
 
     @contextlib.contextmanager
     def open_batches(self):

@@ -1,0 +1,44 @@
+"""How many of the photos that a model is measured on it was trained or validated on."""
+
+import os
+
+import numpy as np
+
+from common.console import say
+from data.splitting import hash_files
+from evaluation.label_errors import trained_on
+from runs import run_folder
+from runs.margin_files import read_hashes
+
+
+def tell(path, samples):
+    """Says how many of some photos a run knows, wherever they lie and whatever they are called.
+
+    Args:
+        path: str, the folder of a run, or of an exported model in its run.
+        samples: `samples.Samples`, N images.
+
+    Returns:
+        (int, int), the photos trained on and those validated on; (0, 0) for a model without its
+        run.
+
+    Raises:
+        InputError: what the run has recorded is damaged.
+    """
+    if not os.path.exists(os.path.join(path, run_folder.OPTIONS)):
+        path = os.path.dirname(os.path.abspath(path))
+        if not os.path.exists(os.path.join(path, run_folder.OPTIONS)):
+            return 0, 0
+    trained = int(trained_on(path, samples).sum())
+    validated_hashes = read_hashes(path)[1]
+    validated = 0
+    if validated_hashes:
+        paths = [os.path.join(samples.folder, name) for name in samples.file_names]
+        hashes = hash_files(paths)
+        validated = int(np.isin(hashes, np.array(sorted(validated_hashes), np.uint64)).sum())
+    if trained or validated:
+        say(
+            f"note: {path} was trained on {trained:,} of these {len(samples.file_names):,} photos "
+            f"and validated on {validated:,}, on which it is better than on new ones"
+        )
+    return trained, validated

@@ -1,0 +1,187 @@
+"""From a folder of photos to a measured, exported model in one command.
+
+Each step is the mode that does it: audit, train, export, eval, report. A command that was stopped
+goes on where it was when it is given again: the training in its epoch, what is done not anew.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import os
+
+from common.commands import command_line
+from common.console import say, show
+from common.file_names import replace_forbidden
+from common.files import checksum
+from config import parser
+from config.mode_options import AllOptions
+from config.modes import MODES
+from data import parts
+from data.labelled_data import read_labelled
+from data.parts import PARTS
+from prediction.exported_model import read_description
+from runs import run_folder
+from runs.margin_files import read_margins
+
+HARDEST = 3  # classes that the summary names
+FORMATS = "onnx,openvino"  # what the server computes with on a processor
+
+
+def main(options: AllOptions):
+    """`--mode all`."""
+    result = run_all(options)
+    show(result, _text, options.json)
+
+
+def run_all(options):
+    """Looks the photos over, trains, measures and exports.
+
+    Args:
+        options: `AllOptions`.
+
+    Returns:
+        dict: run (its path), audit, export, eval and report (what these modes give with
+        `--json`; audit is None where it was done before), part (of the data that was measured
+        on) and next (the command to serve it).
+
+    Raises:
+        InputError, RunError: a step failed.
+    """
+    samples, class_names, _ = read_labelled(options.data)
+    assignment = parts.update(options.data, samples, workers=options.workers)
+    parts.describe_gaps(assignment, samples.class_ids, class_names)
+    name = _find_name(options, samples, assignment)
+    place = ("--run", name, "--save_dir", options.save_dir)
+    audit = _audit(options, name)
+    _train(options, name)
+    # With few photos there may be none to test on.
+    part = "test" if (assignment.parts == PARTS.index("test")).any() else "val"
+    measured_on = ("--data", options.data, "--part", part)
+    result = {
+        "run": os.path.join(options.save_dir, name),
+        "part": part,
+        "audit": audit,
+        "export": _export(place, os.path.join(options.save_dir, name)),
+        "eval": _run("eval", "measuring", *place, *measured_on, "--record", part),
+        "report": _run("report", "writing the report", *place, *measured_on),
+    }
+    model = () if options.save_dir == parser.parse("serve", []).save_dir else place[2:]
+    return {**result, "next": command_line("serve", "--model", name, *model)}
+
+
+def _find_name(options, samples, assignment):
+    """The run's name: that of the data, with a number where it has learned other photos."""
+    data_name = os.path.splitext(os.path.basename(os.path.normpath(options.data)))[0]
+    base = name = replace_forbidden(options.run or data_name)[:60] or "photos"
+    folder = os.path.realpath(samples.folder)
+    is_training = assignment.parts == PARTS.index("train")
+    wanted = {
+        (os.path.join(folder, file_name), class_id)
+        for file_name, class_id, learns in zip(samples.file_names, samples.class_ids, is_training)
+        if learns
+    }
+    number = 2
+    while os.path.exists(os.path.join(options.save_dir, name)):
+        run_path = os.path.join(options.save_dir, name)
+        learned = {(path, class_id) for path, (_, class_id) in read_margins(run_path)[0].items()}
+        if not learned or learned == wanted:  # it has hardly begun, or is this training
+            break
+        say(f"note: {run_path} has learned other photos or labels; another run is made")
+        name, number = f"{base}-{number}", number + 1
+    return name
+
+
+def _audit(options, name):
+    folder = os.path.join(options.save_dir, f"{name}-audit")
+    if os.path.exists(folder):
+        say(f"note: {folder} is there; delete it to look the photos over again")
+        return None
+    return _run(
+        *("audit", "looking the photos over", "--source", options.data, "--target", folder),
+        *("--workers", str(options.workers)),
+    )
+
+
+def _train(options, name):
+    run_path = os.path.join(options.save_dir, name)
+    place = ("--save_dir", options.save_dir, "--log_dir", options.log_dir)
+    if os.path.exists(os.path.join(run_path, run_folder.CHECK, run_folder.CHECK_FILE)):
+        say(f"note: {run_path} is trained already; delete it to train anew")
+        return
+    if os.path.exists(os.path.join(run_path, run_folder.OPTIONS)):
+        _run("train", "going on with the training", "--resume", name, *place)
+        return
+    words = ("--data", options.data, "--backbone", options.backbone, "--run", name, *place)
+    words = (*words, "--weights", options.weights)
+    minutes = ("--minutes", str(options.minutes)) if options.minutes else ()
+    _run("train", "training", *words, *minutes, "--workers", str(options.workers))
+
+
+def _export(place, run_path):
+    model_path = os.path.join(run_path, run_folder.MODEL)
+    weights = checksum(os.path.join(run_path, run_folder.BEST))
+    if run_folder.is_exported(model_path):
+        description = read_description(model_path)
+        if description.get("weights") == weights:
+            say(f"note: {model_path} is exported already")
+            return {"model": model_path, "formats": description.get("formats")}
+    return _run("export", "exporting", *place, "--format", FORMATS)
+
+
+def _run(mode, heading, *words):
+    """Runs a mode in this process; what it gives with `--json`."""
+    say(f"\n== {heading}: {command_line(mode, *words)}")
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        importlib.import_module(MODES[mode].module).main(parser.parse(mode, [*words, "--json"]))
+    lines = output.getvalue().strip().splitlines()
+    return json.loads(lines[-1]) if lines else None
+
+
+def _text(result):
+    evaluation, report = result["eval"], result["report"]
+    count, accuracy = evaluation["images"], evaluation["accuracy"]
+    low, high = report["scores"]["accuracy"]["low"], report["scores"]["accuracy"]["high"]
+    classes = evaluation["classes"]
+    largest = max(classes, key=lambda row: row["images"])
+    kept_for = {"test": "kept for the test", "val": "that validate, since none are left to test on"}
+    lines = [
+        "",
+        f"{round(accuracy * count)} of the {count} photos {kept_for[result['part']]} get the right "
+        f"class: {accuracy:.1%}.",
+        f"With other photos of this kind it would be between {low:.0%} and {high:.0%} "
+        "(95 % interval); more photos to test on make it narrower.",
+        f"Always answering {largest['label']!r} would be right for "
+        f"{largest['images'] / count:.1%}.",
+        *_hardest(classes),
+        "",
+        *_to_look_at(result),
+        "",
+        f"the run             {result['run']}",
+        f"the exported model  {result['export']['model']}",
+        f"serve it            {result['next']}",
+    ]
+    return "\n".join(lines)
+
+
+def _hardest(classes):
+    hard = sorted((row for row in classes if row["images"]), key=lambda row: row["recall"])
+    hard = [row for row in hard[:HARDEST] if row["recall"] < 1]
+    if not hard:
+        return ["No class has an error."]
+    rows = (f"{row['label']} ({row['recall']:.0%} of {row['images']} right)" for row in hard)
+    return [f"Hardest: {', '.join(rows)}."]
+
+
+def _to_look_at(result):
+    lines, audit = [], result["audit"]
+    if audit and (audit["errors"] or audit["warnings"]):
+        lines.append(
+            f"The photos have {audit['errors']} errors and {audit['warnings']} warnings: "
+            f"{audit['page']}"
+        )
+    suspects = result["report"]["suspects"]
+    doubtful = f", {suspects} labels that look wrong among them" if suspects else ""
+    lines.append(f"Errors with what the model looked at{doubtful}: {result['report']['html']}")
+    return lines
