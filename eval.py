@@ -2,12 +2,14 @@
 
 import os
 
-from common.console import show
+import numpy as np
+
+from common.console import say, show
 from common.errors import InputError
 from common.files import check_writable
 from config.mode_options import EvalOptions
 from data.parts import read_part
-from evaluation import known_photos
+from evaluation import intervals, known_photos
 from evaluation.scores import measure, measure_answered
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
@@ -15,6 +17,7 @@ from runs import run_folder
 from runs.predictions_table import FILE_NAME, Prediction, write_predictions
 
 TOP_K = 5
+FEW_CLASSES = 10  # of which nearly every answer is among the five most probable
 
 
 def main(options: EvalOptions):
@@ -33,8 +36,13 @@ def main(options: EvalOptions):
         write_csv(csv_path, samples, probabilities, class_names, errors)
     if record_folder:
         _record(record_folder, options.record, scores)
-    result = {**scores, "undecodable": list(map(str, errors.values())), "csv": csv_path}
-    show(result, lambda result: _text(result, top_k), options.json)
+    right = round(scores["accuracy"] * scores["images"])
+    interval = intervals.proportion(right, scores["images"])
+    _say_baseline(samples, class_names, scores["accuracy"])
+    undecodable = list(map(str, errors.values()))
+    result = {**scores, "accuracy_interval": interval, "undecodable": undecodable, "csv": csv_path}
+    shown_k = top_k if options.top_k or len(class_names) > FEW_CLASSES else None
+    show(result, lambda result: _text(result, shown_k), options.json)
 
 
 def _folder_to_record(path):
@@ -71,6 +79,17 @@ def _measure(classifier, samples, predictions, top_k):
             is_unlike = fitted.familiarity.is_unlike(probabilities.max(axis=1), similarities)
             scores["unlike_seen"] = float(is_unlike.mean())
     return scores
+
+
+def _say_baseline(samples, class_names, accuracy):
+    """Says so where the model is no better than always answering the largest class."""
+    counts = np.bincount(samples.class_ids, minlength=len(class_names))
+    share = counts.max() / counts.sum()
+    if accuracy <= share and np.count_nonzero(counts) > 1:
+        say(
+            f"note: always answering {class_names[counts.argmax()]!r} would be right for "
+            f"{share:.4f}: this model is no better"
+        )
 
 
 def _csv_path(option, path):
@@ -125,16 +144,19 @@ def table(scores, top_k):
     """The scores as text.
 
     Args:
-        scores: dict, what `measure` returned, with what `measure_answered` did.
-        top_k: int, k of the top-k accuracy.
+        scores: dict, what `measure` returned, with what `measure_answered` did and with
+            accuracy_interval, (float, float).
+        top_k: int, k of the top-k accuracy, or None to leave it out.
 
     Returns:
         str, several lines.
     """
     label_width = max(5, *(len(class_scores["label"]) for class_scores in scores["classes"]))
+    low, high = scores["accuracy_interval"]
+    top_part = f"   top {top_k} {scores[f'top_{top_k}_accuracy']:.4f}" if top_k else ""
     lines = [
-        f"images {scores['images']}   accuracy {scores['accuracy']:.4f}   "
-        f"top {top_k} {scores[f'top_{top_k}_accuracy']:.4f}",
+        f"images {scores['images']}   accuracy {scores['accuracy']:.4f} (95 % interval {low:.4f} "
+        f"to {high:.4f}){top_part}",
         *([] if "answered" not in scores else [answered_line(scores)]),
         "",
         f"{'class':<{label_width}}  images  precision  recall      f1",

@@ -31,7 +31,7 @@ def photos(folder, **counts):
     for number, (class_name, count) in enumerate(counts.items()):
         os.makedirs(folder / class_name, exist_ok=True)
         for photo in range(count):
-            path = folder / class_name / f"{class_name}_{photo}.png"
+            path = folder / class_name / f"{os.path.basename(class_name)}_{photo}.png"
             color = np.random.default_rng((number, photo)).integers(30, 220, 3)
             write_image(path, color, seed=(number, photo))
     return str(folder)
@@ -328,3 +328,16 @@ def test_models_are_measured_on_a_part(tmp_path, capsys, monkeypatch, mode):
     for part in PARTS:
         assert measured("--part", part) == {path for path in rows if rows[path] == part}
     assert measured("--part", "all") == everything
+
+
+@pytest.mark.parametrize("counts, said, unsaid", [
+    ({"glass": 40, "metal": 3}, "training images, metal 2: --sampler balanced", "one training"),
+    ({"glass": 12, "metal": 2}, "one training image has the class metal: add photos", "nothing"),
+    ({"glass": 12, "glass/old": 12}, "classes of their own: glass/old; move", "--sampler"),
+    ({"glass": 12, "glassware/old": 12}, "24 images of 2 classes", "classes of their own"),
+])
+def test_odd_classes_are_told_before_training(tmp_path, capsys, counts, said, unsaid):
+    data = photos(tmp_path / "data", **{name.replace("/", os.sep): counts[name] for name in counts})
+    prepare("--train_data", data, "--save_dir", tmp_path)
+    err = capsys.readouterr().err
+    assert said in err and unsaid not in err

@@ -26,6 +26,7 @@ from training.learning_rates import default_learning_rate
 from training.normalization import with_normalization
 from training.stages import count_frozen_epochs
 
+MOST_UNEVEN = 10  # images of the largest class for one of the smallest
 DEFAULT_TRAINING = "../datasets/train_datasets"
 DEFAULT_VALIDATION = "../datasets/val_datasets"
 
@@ -190,6 +191,28 @@ def _describe_data(training, validation, class_names, labels_path):
         if not images_per_class.all():
             empty = [class_names[class_id] for class_id in np.flatnonzero(images_per_class == 0)]
             say(f"note: no {part} image has the class {first_ten(empty)}")
+    _say_odd_classes(training, class_names)
+
+
+def _say_odd_classes(training, class_names):
+    """One line for each thing about the classes that a person may not have meant."""
+    nested = [name for name in class_names if os.path.dirname(name) in class_names]
+    if nested:
+        say(
+            f"note: folders within the folder of a class are classes of their own: "
+            f"{first_ten(nested)}; move their photos up if they are not"
+        )
+    counts = np.bincount(training.class_ids, minlength=len(class_names))
+    single = [class_names[class_id] for class_id in np.flatnonzero(counts == 1)]
+    if single:
+        say(f"note: one training image has the class {first_ten(single)}: add photos")
+    smallest, largest = counts[counts > 0].min(), counts.max()
+    if largest > MOST_UNEVEN * smallest:
+        small_name = class_names[np.flatnonzero(counts == smallest)[0]]
+        say(
+            f"note: {class_names[counts.argmax()]} has {largest:,} training images, {small_name} "
+            f"{smallest:,}: --sampler balanced shows small classes as often as large ones"
+        )
 
 
 def _default_input_size(options):
