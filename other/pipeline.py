@@ -170,8 +170,11 @@ def _hardest(classes):
     hard = [row for row in hard[:HARDEST] if row["recall"] < 1]
     if not hard:
         return ["No class has an error."]
-    rows = (f"{row['label']} ({row['recall']:.0%} of {row['images']} right)" for row in hard)
-    return [f"Hardest: {', '.join(rows)}."]
+    rows = (
+        f"{row['label']} ({round(row['recall'] * row['images'])} of {row['images']})"
+        for row in hard
+    )
+    return [f"Hardest, with what was right of them: {', '.join(rows)}."]
 
 
 def _to_look_at(result):

@@ -99,10 +99,12 @@ def test_other_photos_make_another_run(done, monkeypatch, capsys):
 
     monkeypatch.setattr(pipeline, "_run", record)
     monkeypatch.setattr(pipeline, "_export", lambda *words: {})
-    pipeline.run_all(parser.parse("all", ["--data", "my photos", "--minutes", "5"]))
+    words = ["--save_dir", "save_h5_model", "--log_dir", "logs"]
+    pipeline.run_all(parser.parse("all", ["--data", "my photos", "--minutes", "5", *words]))
     train = next(words for words in commands if words[0] == "train")
     assert ("--run", "my photos-2") == train[train.index("--run") :][:2]
     assert ("--minutes", "5.0") == train[train.index("--minutes") :][:2]
+    assert ("--log_dir", "logs") == train[train.index("--log_dir") :][:2]
     assert "EfficientNetLite0" in train and "has learned other photos" in capsys.readouterr().err
     assert checksum(folder / "save_h5_model" / "my photos" / run_folder.BEST) == before
 

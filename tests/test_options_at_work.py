@@ -51,6 +51,7 @@ from other import (
     doctor,
     drift,
     embed,
+    pipeline,
     preview,
     similar,
 )
@@ -542,7 +543,7 @@ COMMANDS = {
     "demo_data": (), "demo": (), "embed": ("--data", "data"),
     "similar": ("--data", "data", "--image", "data"), "drift": ("--run", "runs/model", *DATA),
     "add_class": ("--run", "runs/model", "--name", "third", "--data", "data"),
-    "split": ("--data", "data"),
+    "split": ("--data", "data"), "all": ("--data", "data"),
 }
 
 
@@ -574,6 +575,7 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
         **{**task, "seconds": (0, 0)}))
     monkeypatch.setattr(demo_data, "_write_digit", lambda *words: None)
     monkeypatch.setattr(demo, "run_all", lambda options: result)
+    monkeypatch.setattr(pipeline, "run_all", lambda options: result)
     for module in (embed, similar):
         monkeypatch.setattr(module, "open_extractor", lambda options: Extractor())
     monkeypatch.setattr(drift.FeatureExtractor, "from_run", lambda run: Extractor())

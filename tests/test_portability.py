@@ -231,7 +231,7 @@ def test_margins_of_photos_on_several_drives_match_nothing(monkeypatch):
     samples = Samples(r"E:\photos", ["1.jpg", "2.jpg"], None)
     images = {r"C:\photos\1.jpg": (0, 0), r"D:\photos\2.jpg": (1, 0)}
     monkeypatch.setattr(ntpath, "realpath", ntpath.abspath)
-    assert label_errors._recorded(images, samples) == [None, None]
+    assert label_errors._recorded_by_path(images, samples) == [None, None]
 
 
 # --- what runs elsewhere only ---------------------------------------------------------
