@@ -101,7 +101,7 @@ def update(data, samples, shares=None, workers=1, write=True):
         `Assignment`.
 
     Raises:
-        InputError: the table is damaged or cannot be written, or a photo cannot be read.
+        InputError: the table is damaged, a new one cannot be written, or a photo cannot be read.
 
     Example:
 
@@ -129,7 +129,7 @@ def update(data, samples, shares=None, workers=1, write=True):
         for content, name, part, leader, stamp in zip(contents, names, parts, leaders, stamps)
     ]
     if write:
-        _write(path, new_rows + _gone(rows, new_rows))
+        _write(path, new_rows + _gone(rows, new_rows), is_new=not rows)
     return Assignment(parts, contents, int((old_parts == NEW).sum()), path)
 
 
@@ -330,10 +330,12 @@ def _read(path):
     return rows
 
 
-def _write(path, rows):
+def _write(path, rows, is_new):
     try:
         write_table(path, COLUMNS, rows)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written: {error.strerror}; the parts of a data set stand beside it"
-        ) from None
+        problem = f"{path}: cannot be written: {error.strerror}"
+        if is_new:
+            raise InputError(f"{problem}; the parts of a data set stand beside it") from None
+        # Each photo gets the same part the next time.
+        say(f"note: {problem}; the parts of photos that are new are not kept")

@@ -72,7 +72,7 @@ def run_all(options):
 
 def _find_name(options, samples, assignment):
     """The run's name: that of the data, with a number where it has learned other photos."""
-    data_name = os.path.splitext(os.path.basename(os.path.normpath(options.data)))[0]
+    data_name = os.path.splitext(os.path.basename(os.path.abspath(options.data)))[0]
     base = name = replace_forbidden(options.run or data_name)[:60] or "photos"
     folder = os.path.realpath(samples.folder)
     is_training = assignment.parts == PARTS.index("train")

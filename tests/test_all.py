@@ -135,6 +135,15 @@ def test_too_few_photos_to_test_on_are_measured_by_validation(tmp_path, monkeypa
     assert all(words[-1] == "val" or "--part" in words for words in commands if words[0] == "eval")
 
 
+def test_the_run_has_the_name_of_the_folder(tmp_path, monkeypatch):
+    photos(tmp_path / "my waste", 10)
+    monkeypatch.chdir(tmp_path / "my waste")
+    monkeypatch.setattr(pipeline, "_run", lambda *words: {})
+    monkeypatch.setattr(pipeline, "_export", lambda *words: {})
+    options = parser.parse("all", ["--data", ".", "--save_dir", str(tmp_path / "runs")])
+    assert pipeline.run_all(options)["run"] == str(tmp_path / "runs" / "my waste")
+
+
 def test_bad_data_are_refused_before_anything(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()

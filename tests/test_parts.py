@@ -205,6 +205,25 @@ def test_a_damaged_table_is_refused(tmp_path, line, said):
         update(data)
 
 
+def test_a_table_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    """Without one there is nothing to go by; new photos get the same part each time."""
+    data = photos(tmp_path / "data", glass=10, metal=10)
+
+    def refuse(*how):
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "write_table", refuse)
+        with pytest.raises(InputError, match="splits.csv: cannot be written: Permission denied"):
+            update(data)
+    update(data)
+    photos(tmp_path / "data", glass=15)
+    monkeypatch.setattr(parts, "write_table", refuse)
+    first, _ = update(data)
+    assert "cannot be written" in capsys.readouterr().err
+    assert update(data)[0] == first and len(first) == 25 and len(table(data)) == 20
+
+
 def test_a_part_without_photos(tmp_path):
     data = photos(tmp_path / "data", glass=2, metal=2)
     samples = read_labelled(data).samples
