@@ -164,18 +164,18 @@ def onnx_difference(model, seed=2):
     from data.geometry import Preprocessing
     from export import verification
     from export.conversion import to_onnx
-    from prediction.runtimes import INPUT, OUTPUT, RUNTIMES
+    from prediction.runtimes import INPUT, OUTPUT, RUNTIMES, Answers
 
     size = model.input_shape[1]
     x = np.random.default_rng(seed).integers(0, 256, (8, size, size, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        to_onnx(model, os.path.join(folder, RUNTIMES["onnx"].files["float32"]), INPUT, OUTPUT)
+        to_onnx(model, os.path.join(folder, RUNTIMES["onnx"].files["float32"]), INPUT, [OUTPUT])
         files = [os.path.join(folder, f"{number}.png") for number in range(len(x))]
         for path, image in zip(files, x):
             cv2.imwrite(path, image[:, :, ::-1])
         settings = Preprocessing(size)
         [found] = verification.run_in_subprocess(folder, [("onnx", "float32")], files, settings)
-    return verification.compare(np.asarray(model(x, training=False)), found).difference
+    return verification.compare(Answers(np.asarray(model(x, training=False))), found).difference
 
 
 def row(name, found):

@@ -85,7 +85,7 @@ def measure(seed):
         from prediction.classifier import Classifier
 
         samples = read_samples(folder, read_label_names(os.path.join(folder, "label.json")))
-        probabilities, _ = predict_samples(Classifier.load(path), samples, 64, 2)
+        probabilities, _, _ = predict_samples(Classifier.load(path), samples, 64, 2)
         suspects = label_errors.find(label_errors.recall(path, samples), samples, probabilities)
         found = {each.position for each in suspects} & set(flipped.tolist())
         return {

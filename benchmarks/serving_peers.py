@@ -10,16 +10,17 @@ FLASK = """
 import sys
 sys.path.insert(0, {root!r})
 from flask import Flask, jsonify, request
-from preprocess import load
-from exported_model import parse_description, read_description
-import runtimes
+from data.decoding import load
+from prediction.exported_model import parse_description, read_description
+from prediction import runtimes
 labels, preprocessing = parse_description({folder!r}, read_description({folder!r}))
 predict = runtimes.open_model({folder!r}, "savedmodel")
 app = Flask("plain")
 
 @app.post("/predict")
 def answer():
-    row = predict(load(request.files["image"].read(), preprocessing)[None])[0]
+    images = load(request.files["image"].read(), preprocessing)[None]
+    row = predict(images).probabilities[0]
     return jsonify(label=labels[int(row.argmax())], probability=float(row.max()))
 
 @app.get("/readyz")
@@ -36,9 +37,9 @@ import numpy as np
 
 class API(litserve.LitAPI):
     def setup(self, device):
-        import runtimes
-        from preprocess import load
-        from exported_model import parse_description, read_description
+        from prediction import runtimes
+        from data.decoding import load
+        from prediction.exported_model import parse_description, read_description
         self.labels, self.settings = parse_description({folder!r}, read_description({folder!r}))
         self.load = load
         self.run = runtimes.open_model({folder!r}, *{runtime!r})
@@ -49,7 +50,7 @@ class API(litserve.LitAPI):
     def batch(self, inputs):
         return np.stack(inputs)
     def predict(self, x):
-        return self.run(x)
+        return self.run(x).probabilities
     def unbatch(self, rows):
         return list(rows)
     def encode_response(self, row):
@@ -72,9 +73,9 @@ import numpy as np
                  logging={{"access": {{"enabled": False}}}})
 class Service:
     def __init__(self):
-        import runtimes
-        from preprocess import load
-        from exported_model import parse_description, read_description
+        from prediction import runtimes
+        from data.decoding import load
+        from prediction.exported_model import parse_description, read_description
         self.labels, self.settings = parse_description({folder!r}, read_description({folder!r}))
         self.load = load
         self.run = runtimes.open_model({folder!r}, *{runtime!r})

@@ -378,6 +378,7 @@ class ConfusionMatrixOptions(NamedTuple):
     """`--mode confusion_matrix`: chart which classes are confused with which."""
 
     data: str | None
+    part: Literal["train", "val", "test", "all"] | None
     workers: int
     batch_size: int
     run: str

@@ -422,7 +422,7 @@ MODES = {
     "confusion_matrix": Mode(
         module="other.confusion_matrix",
         summary="chart which classes are confused with which",
-        options=("data", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
+        options=("data", "part", "workers", "batch_size", "run", "save_dir", "target", *_COMMON),
         overrides={
             "data": {
                 "help": "labelled images to evaluate",

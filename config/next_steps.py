@@ -1,5 +1,7 @@
 """The command that usually comes next, for the line at the end of a mode."""
 
+import os
+
 
 def next_step(mode, options):
     """What a person usually types after a mode has done its work.
@@ -19,8 +21,8 @@ def next_step(mode, options):
         "split": _after_split,
         "train": _after_training,
         "eval": _after_eval,
-        "report": lambda options: ["export", *_run(options)],
-        "calibrate": lambda options: [] if options.dry_run else ["export", *_run(options)],
+        "report": _export,
+        "calibrate": lambda options: [] if options.dry_run else _export(options),
         "export": lambda options: ["serve", *_model(options)],
         "save_pb": lambda options: ["serve", *_model(options)],
     }
@@ -41,6 +43,11 @@ def _after_training(options):
 def _after_eval(options):
     words = ["report", *_run(options), "--data", options.data]
     return [*words, *(["--part", options.part] if options.part else [])]
+
+
+def _export(options):
+    is_exported = os.path.exists(os.path.join(options.run, "model.json"))
+    return [] if is_exported else ["export", *_run(options)]
 
 
 def _run(options):

@@ -86,16 +86,17 @@ def exists(data):
     return os.path.exists(table_path(data))
 
 
-def update(data, samples, shares=None, workers=1, write=True):
+def update(data, samples, shares=None, workers=1, write=True, must_keep=True):
     """Gives each photo its part: the one that it has, or a new one.
 
     Args:
         data: str, the folder or the CSV file that the samples are from.
         samples: `samples.Samples`, N photos.
-        shares: tuple of 3 float that add up to 1, of the parts; None is those that the table's
-            photos have, or `SHARES` where there is none.
+        shares: tuple of 3 float that add up to 1, of the parts; None is `SHARES`, or those that
+            the table's photos have where these are others.
         workers: int, threads that read and decode new photos.
         write: bool, whether the table is written where it has changed.
+        must_keep: bool, whether a table that cannot be written is an error; else a note.
 
     Returns:
         `Assignment`.
@@ -122,14 +123,14 @@ def update(data, samples, shares=None, workers=1, write=True):
     contents, leaders, groups = _read_photos(samples, workers)
     old_parts = _old_parts(rows, names, contents)
     if shares is None:
-        shares = _shares_of(rows)
+        shares = _shares_of(old_parts, samples.class_ids)
     parts = assign(groups, samples.class_ids, shares, old_parts)
     new_rows = [
         Row(content, name, PARTS[part], contents[leader], *stamp)
         for content, name, part, leader, stamp in zip(contents, names, parts, leaders, stamps)
     ]
     if write:
-        _write(path, new_rows + _gone(rows, new_rows), is_new=not rows)
+        _write(path, new_rows + _gone(rows, new_rows), must_keep and (old_parts == NEW).any())
     return Assignment(parts, contents, int((old_parts == NEW).sum()), path)
 
 
@@ -155,9 +156,8 @@ def assign(groups, class_ids, shares, old_parts):
         array([0, 0, 0, 0, 0, 0, 0, 0, 1, 2])
     """
     parts = np.array(old_parts)
-    missing = np.zeros((class_ids.max() + 1, len(PARTS)), int)
-    for class_id, count in enumerate(np.bincount(class_ids)):
-        missing[class_id] = whole_shares(count, shares)
+    class_sizes = np.bincount(class_ids)
+    missing = np.array([whole_shares(count, shares) for count in class_sizes])
     np.subtract.at(missing, (class_ids[parts != NEW], parts[parts != NEW]), 1)
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
@@ -169,7 +169,7 @@ def assign(groups, class_ids, shares, old_parts):
         class_id = np.bincount(class_ids[members]).argmax()
         if not is_new.all():
             part = np.bincount(parts[members][~is_new]).argmax()
-        elif 2 * len(members) > (class_ids == class_id).sum() and len(members) > 1:
+        elif len(members) > 1 and 2 * len(members) > class_sizes[class_id]:
             part = 0
         else:
             part = missing[class_id].argmax()
@@ -251,7 +251,9 @@ def read_part(data, part, class_names, names_from, workers=1, default="test"):
                 "makes it"
             )
         return samples
-    assignment = update(data, samples, workers=workers)
+    if part == ALL:
+        return samples
+    assignment = update(data, samples, workers=workers, must_keep=False)
     selected = select(samples, assignment, part or default)
     say(f"{assignment.path}: {len(selected.file_names):,} photos of part {part or default}")
     return selected
@@ -302,11 +304,15 @@ def _old_parts(rows, names, contents):
     )
 
 
-def _shares_of(rows):
-    if not rows:
+def _shares_of(old_parts, class_ids):
+    """`SHARES`, unless the photos that have a part were split otherwise."""
+    is_old = old_parts != NEW
+    counts = np.zeros((class_ids.max() + 1, len(PARTS)))
+    np.add.at(counts, (class_ids[is_old], old_parts[is_old]), 1)
+    totals = counts.sum(axis=1, keepdims=True)
+    if (np.abs(counts - totals * SHARES) < 1).all():  # rounding alone explains it
         return SHARES
-    counts = [sum(row.part == part for row in rows) for part in PARTS]
-    return tuple(count / len(rows) for count in counts)
+    return tuple(counts.sum(axis=0) / counts.sum())
 
 
 def _gone(rows, new_rows):
@@ -324,18 +330,17 @@ def _read(path):
             )
         try:
             stamp = int(cells["bytes"]), int(cells["modified"])
-        except ValueError:
-            raise InputError(f"{location}: bytes and modified must be whole numbers") from None
+        except ValueError:  # a spreadsheet has rounded them: the photo is read again
+            stamp = NEW, NEW
         rows.append(Row(cells["hash"], cells["path"], cells["part"], cells["group"], *stamp))
     return rows
 
 
-def _write(path, rows, is_new):
+def _write(path, rows, must_keep):
     try:
         write_table(path, COLUMNS, rows)
     except OSError as error:
         problem = f"{path}: cannot be written: {error.strerror}"
-        if is_new:
+        if must_keep:
             raise InputError(f"{problem}; the parts of a data set stand beside it") from None
-        # Each photo gets the same part the next time.
         say(f"note: {problem}; the parts of photos that are new are not kept")

@@ -31,6 +31,7 @@ EXTENSIONS = (
     *(".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
     *(".heic", ".heif", ".hif", ".avif"),
 )  # read from a folder
+OWN_FILES = (".txt", "label.json", "splits.csv")  # endings of what belongs to data sets
 SYSTEM_NAMES = frozenset(
     ("@eadir", ".@__thumb", "__macosx", ".ipynb_checkpoints", "#recycle", "@recycle")
     + ("$recycle.bin", "system volume information", "lost+found")
@@ -359,7 +360,7 @@ def _walk_images(folder):
         for file_name in file_names:
             if file_name.lower().endswith(EXTENSIONS) and not _is_system_name(file_name):
                 image_paths.append(os.path.join(parent, file_name))
-            elif not _is_system_name(file_name) and not file_name.endswith((".txt", "label.json")):
+            elif not (_is_system_name(file_name) or file_name.endswith(OWN_FILES)):
                 left_out_count += 1
     if left_out_count:
         files = "files" if left_out_count > 1 else "file"

@@ -131,15 +131,15 @@ def trained_on(path, samples):
 def _recorded(images, samples, by_content):
     """For each sample what the run has recorded of its image, (position, class id), or None.
 
-    An image that is not known by its path may be by its content.
+    Where the run has recorded contents, these decide: another photo may have an old name. Of
+    copies that it was trained on, the one of the same path counts.
     """
     entries = _recorded_by_path(images, samples)
-    missing = [position for position, entry in enumerate(entries) if entry is None]
-    if by_content and missing:
-        paths = [os.path.join(samples.folder, samples.file_names[n]) for n in missing]
-        for position, content in zip(missing, hash_files(paths)):
-            entries[position] = by_content.get(int(content))
-    return entries
+    if not by_content:  # a run of an earlier version
+        return entries
+    paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
+    known = [by_content.get(int(content)) for content in hash_files(paths)]
+    return [by_path and found and by_path or found for by_path, found in zip(entries, known)]
 
 
 def _recorded_by_path(images, samples):

@@ -11,7 +11,8 @@ from common.tables import write_table
 from config.mode_options import ConfusionMatrixOptions
 from data.decoding import load
 from data.geometry import Preprocessing
-from data.labelled_data import read_labelled
+from data.parts import read_part
+from evaluation import known_photos
 from evaluation.confusion import MOST_SAMPLES, NO_ANSWER, confused_pairs, confusion, confusion_order
 from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
@@ -102,7 +103,9 @@ def _target(target, run_path):
 
 def _evaluate(options, run_path, class_names):
     """The `Answers` of the model about the images in --data."""
-    samples = read_labelled(options.data, class_names, f"the labels of {run_path}").samples
+    names_from = f"the labels of {run_path}"
+    samples = read_part(options.data, options.part, class_names, names_from, options.workers)
+    known_photos.tell(run_path, samples)
     classifier = Classifier.load(run_path)
     probabilities, errors, _ = predict_samples(
         classifier, samples, options.batch_size, options.workers

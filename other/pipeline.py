@@ -1,6 +1,6 @@
 """From a folder of photos to a measured, exported model in one command.
 
-Each step is the mode that does it: audit, train, export, eval, report. A command that was stopped
+Each step is the mode that does it: audit, train, eval, report, export. A command that was stopped
 goes on where it was when it is given again: the training in its epoch, what is done not anew.
 """
 
@@ -9,6 +9,8 @@ import importlib
 import io
 import json
 import os
+
+import numpy as np
 
 from common.commands import command_line
 from common.console import say, show
@@ -22,7 +24,7 @@ from data.labelled_data import read_labelled
 from data.parts import PARTS
 from prediction.exported_model import read_description
 from runs import run_folder
-from runs.margin_files import read_margins
+from runs.margin_files import read_hashes, read_margins
 
 HARDEST = 3  # classes that the summary names
 FORMATS = "onnx,openvino"  # what the server computes with on a processor
@@ -41,13 +43,14 @@ def run_all(options):
         options: `AllOptions`.
 
     Returns:
-        dict: run (its path), audit, export, eval and report (what these modes give with
+        dict: run (its path), audit, eval, report and export (what these modes give with
         `--json`; audit is None where it was done before), part (of the data that was measured
         on) and next (the command to serve it).
 
     Raises:
         InputError, RunError: a step failed.
     """
+    _check_name(options)
     samples, class_names, _ = read_labelled(options.data)
     assignment = parts.update(options.data, samples, workers=options.workers)
     parts.describe_gaps(assignment, samples.class_ids, class_names)
@@ -58,38 +61,69 @@ def run_all(options):
     # With few photos there may be none to test on.
     part = "test" if (assignment.parts == PARTS.index("test")).any() else "val"
     measured_on = ("--data", options.data, "--part", part)
+    record = ("--record", "test") if part == "test" else ()  # val_accuracy is there already
     result = {
         "run": os.path.join(options.save_dir, name),
         "part": part,
         "audit": audit,
-        "export": _export(place, os.path.join(options.save_dir, name)),
-        "eval": _run("eval", "measuring", *place, *measured_on, "--record", part),
+        "eval": _run("eval", "measuring", *place, *measured_on, *record),
         "report": _run("report", "writing the report", *place, *measured_on),
+        "export": _export(place, os.path.join(options.save_dir, name)),
     }
     model = () if options.save_dir == parser.parse("serve", []).save_dir else place[2:]
     return {**result, "next": command_line("serve", "--model", name, *model)}
 
 
+def _base_name(options):
+    """The run's name before a number: --run, or that of the data."""
+    if options.run:
+        return options.run
+    name = os.path.basename(os.path.abspath(options.data))
+    if os.path.isfile(options.data):
+        name = os.path.splitext(name)[0]
+    return replace_forbidden(name)[:60].strip(". ") or "photos"
+
+
+def _check_name(options):
+    parser.parse("train", ["--run", _base_name(options)])  # refused before the work begins
+
+
 def _find_name(options, samples, assignment):
-    """The run's name: that of the data, with a number where it has learned other photos."""
-    data_name = os.path.splitext(os.path.basename(os.path.abspath(options.data)))[0]
-    base = name = replace_forbidden(options.run or data_name)[:60] or "photos"
-    folder = os.path.realpath(samples.folder)
-    is_training = assignment.parts == PARTS.index("train")
-    wanted = {
-        (os.path.join(folder, file_name), class_id)
-        for file_name, class_id, learns in zip(samples.file_names, samples.class_ids, is_training)
-        if learns
-    }
+    """The run's name, with a number where such a run has learned otherwise."""
+    base = name = _base_name(options)
     number = 2
     while os.path.exists(os.path.join(options.save_dir, name)):
         run_path = os.path.join(options.save_dir, name)
-        learned = {(path, class_id) for path, (_, class_id) in read_margins(run_path)[0].items()}
-        if not learned or learned == wanted:  # it has hardly begun, or is this training
+        difference = _difference(run_path, options, samples, assignment)
+        if not difference:
             break
-        say(f"note: {run_path} has learned other photos or labels; another run is made")
+        say(f"note: {run_path} {difference}; another run is made")
         name, number = f"{base}-{number}", number + 1
     return name
+
+
+def _difference(run_path, options, samples, assignment):
+    """What a run differs in from what is asked for: str, "" where it is that run."""
+    if not os.path.exists(os.path.join(run_path, run_folder.OPTIONS)):
+        return "is no run"
+    stored = run_folder.read(run_path, weights=None).options
+    for option_name in ("backbone", "weights", "minutes"):
+        is_asked = option_name in options.given
+        if is_asked and getattr(stored, option_name) != getattr(options, option_name):
+            return f"has another --{option_name}"
+    learned = {(path, class_id) for path, (_, class_id) in read_margins(run_path)[0].items()}
+    folder = os.path.realpath(samples.folder)
+    is_training = assignment.parts == PARTS.index("train")
+    wanted = {
+        (os.path.join(folder, samples.file_names[position]), samples.class_ids[position])
+        for position in np.flatnonzero(is_training)
+    }
+    validated = read_hashes(run_path)[1]
+    is_validation = assignment.parts == PARTS.index("val")
+    wanted_hashes = {int(assignment.contents[n], 16) for n in np.flatnonzero(is_validation)}
+    if learned and (learned != wanted or validated != wanted_hashes):  # else it has hardly begun
+        return "has learned other photos or labels"
+    return ""
 
 
 def _audit(options, name):

@@ -275,10 +275,10 @@ def quantiles(values):
         values: float (N,).
 
     Returns:
-        float (`QUANTILES`,), sorted, to five digits.
+        float (`QUANTILES`,), sorted.
     """
     levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    return np.quantile(np.asarray(values, np.float64), levels).round(5)
+    return np.quantile(np.asarray(values, np.float64), levels)
 
 
 def _list(values):

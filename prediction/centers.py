@@ -54,12 +54,13 @@ def find(run, model, workers=1):
     paths, class_ids = _photos(run)
     chosen = _spread(np.asarray(class_ids), len(run.class_names))
     features, present = _compute(model, run.preprocessing, [paths[n] for n in chosen], workers)
+    wanted = set(np.asarray(class_ids).tolist()) or {0}
     class_ids = np.asarray(class_ids)[chosen][present]
-    missing = sorted(set(range(len(run.class_names))) - set(class_ids.tolist()))
+    missing = sorted(wanted - set(class_ids.tolist()))
     if missing:
         say(
             f"note: {run.path}: photos that it has learned {run.class_names[missing[0]]} from "
-            f"are gone; {LOST}"
+            f"are gone or cannot be decoded; {LOST}"
         )
         return None
     from modeling.similarity import find_centers

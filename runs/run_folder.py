@@ -247,7 +247,11 @@ def find(name, save_dir, option="--run"):
             return os.path.normpath(run_path)
     created_at = _creation_times(save_dir)
     if name == LAST_RUN and created_at:
-        candidates = [max(created_at, key=lambda run_name: (created_at[run_name], run_name))]
+        # A run in its first epoch has no weights yet; it can only be resumed.
+        is_usable = dict.fromkeys(created_at, option == "--resume")
+        for run_name in created_at:
+            is_usable[run_name] |= os.path.exists(os.path.join(save_dir, run_name, BEST))
+        candidates = [max(created_at, key=lambda name: (is_usable[name], created_at[name], name))]
     else:
         candidates = [run_name for run_name in created_at if name and run_name.startswith(name)]
     if len(candidates) == 1:

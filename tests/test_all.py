@@ -69,8 +69,8 @@ def test_the_summary_says_how_good_it_is_and_what_comes_next(done):
     assert "run.py serve --model 'my photos'" in process.stdout
     headings = [line for line in process.stderr.splitlines() if line.startswith("== ")]
     assert [line.split(": ")[0] for line in headings] == [
-        "== looking the photos over", "== training", "== exporting", "== measuring",
-        "== writing the report"]
+        "== looking the photos over", "== training", "== measuring", "== writing the report",
+        "== exporting"]
 
 
 def test_given_again_it_does_only_what_is_left(done):
@@ -99,14 +99,31 @@ def test_other_photos_make_another_run(done, monkeypatch, capsys):
 
     monkeypatch.setattr(pipeline, "_run", record)
     monkeypatch.setattr(pipeline, "_export", lambda *words: {})
-    words = ["--save_dir", "save_h5_model", "--log_dir", "logs"]
-    pipeline.run_all(parser.parse("all", ["--data", "my photos", "--minutes", "5", *words]))
+    words = ["--data", "my photos", "--save_dir", "save_h5_model", "--log_dir", "logs"]
+    pipeline.run_all(parser.parse("all", words))
     train = next(words for words in commands if words[0] == "train")
     assert ("--run", "my photos-2") == train[train.index("--run") :][:2]
-    assert ("--minutes", "5.0") == train[train.index("--minutes") :][:2]
+    assert "--minutes" not in train
     assert ("--log_dir", "logs") == train[train.index("--log_dir") :][:2]
     assert "EfficientNetLite0" in train and "has learned other photos" in capsys.readouterr().err
     assert checksum(folder / "save_h5_model" / "my photos" / run_folder.BEST) == before
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--backbone", "EfficientNetB1"], "--backbone"), (["--minutes", "7"], "--minutes"),
+    (["--weights", "imagenet"], "--weights"),
+])
+def test_other_options_make_another_run(done, monkeypatch, capsys, words, said):
+    folder, *_ = done
+    monkeypatch.chdir(folder)
+    commands = []
+    monkeypatch.setattr(pipeline, "_run", lambda mode, heading, *words: commands.append(
+        (mode, *words)))
+    monkeypatch.setattr(pipeline, "_export", lambda *words: {})
+    pipeline.run_all(parser.parse("all", ["--data", "my photos", *words]))
+    assert f"my photos has another {said}; another run" in capsys.readouterr().err
+    train = next(command for command in commands if command[0] == "train")
+    assert train[train.index("--run") + 1] != "my photos" and words[1] in " ".join(train)
 
 
 def test_a_stopped_training_is_resumed(tmp_path, monkeypatch):
@@ -117,7 +134,8 @@ def test_a_stopped_training_is_resumed(tmp_path, monkeypatch):
         (mode, *words)))
     monkeypatch.setattr(pipeline, "_export", lambda *words: {})
     options = parser.parse("all", ["--data", "data", "--run", "mine", "--workers", "1"])
-    run_folder.create("save_h5_model/mine", parser.parse("train", []), ("blue", "red"), False)
+    begun = parser.parse("train", ["--input_size", "32"])
+    run_folder.create("save_h5_model/mine", begun, ("blue", "red"), False)
     pipeline.run_all(options)
     train = next(words for words in commands if words[0] == "train")
     assert train[1:3] == ("--resume", "mine")

@@ -56,6 +56,19 @@ def test_once_in_a_hundred_images_the_last_thousand_are_measured():
     assert found[1199]["probability"] < 0.1 and found[-1]["probability"] > 0.9
 
 
+def test_a_model_that_is_nearly_always_sure_does_not_drift():
+    """Probabilities that differ from 1 in the sixth digit are not all alike."""
+    generator = np.random.default_rng(0)
+
+    def draw(count):
+        rows = 1 - generator.uniform(0, 4e-6, count).astype(np.float32)
+        return np.where(generator.uniform(size=count) < 0.9, rows, rows - np.float32(0.3))
+
+    window = DriftWindow(calibrated(quantiles(draw(500))))
+    given = [Answer(np.float32([row, 1 - row]), 0.5) for row in draw(1000)]
+    assert [window.add(answer) for answer in given][-1]["probability"] < 0.15
+
+
 def test_a_model_without_similarity_has_one_distance():
     rows = answers(np.random.default_rng(0), 100)
     for window, given in (

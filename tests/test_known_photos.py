@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import write_samples
+from conftest import write_image, write_samples
 
 from config import parser
 from data.samples import Samples, read_samples
@@ -83,6 +83,16 @@ def test_copies_elsewhere_under_other_names_are_told(run, tmp_path, capsys):
     # An exported model is that of its run.
     os.makedirs(os.path.join(path, "model"))
     assert known_photos.tell(os.path.join(path, "model"), copies) == (12, 0)
+
+
+def test_another_photo_of_an_old_name_is_new(run, tmp_path):
+    """Whether in the folder that was trained on or in one that took its place."""
+    path, training, _ = run
+    write_image(os.path.join(training.folder, training.file_names[0]), (9, 9, 200), seed=50)
+    assert label_errors.trained_on(path, training).tolist() == [False] + [True] * 11
+    shutil.rmtree(training.folder)
+    write_samples(tmp_path / "train", 4, seed=60)
+    assert not label_errors.trained_on(path, training).any()
 
 
 def test_new_photos_are_no_news(run, tmp_path, capsys):

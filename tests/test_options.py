@@ -492,13 +492,17 @@ def refusal_of_status_1(capsys, *words):
     ("calibrate", ["--data", "d", "--run", "r"], "export --run r"),
     ("export", ["--run", "r"], "serve --model r"),
     ("save_pb", [], "serve"),
+    ("report", ["--data", "d", "--run", "exported"], ""),
     ("audit", ["--source", "s"], ""),
 ])
-def test_the_next_command(capsys, monkeypatch, mode, words, expected):
+def test_the_next_command(capsys, monkeypatch, tmp_path, mode, words, expected):
     """As it has to be typed here; each one is parsed, so it can be run."""
     task = SimpleNamespace(main=lambda options: None)
     monkeypatch.setattr(run, "_task_module", lambda mode, options: task)
     monkeypatch.setattr(commands, "python_command", lambda: ".venv/bin/python")
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("exported")
+    open("exported/model.json", "w").close()
     assert run.main([mode, *words]) == 0
     said = capsys.readouterr().err
     assert said == (f"next: .venv/bin/python run.py {expected}\n" if expected else "")

@@ -252,7 +252,14 @@ def test_find_the_last_run_and_one_by_its_beginning(tmp_path, capsys):
         path = tmp_path / "runs" / name / run_folder.OPTIONS
         path.write_text("")
         os.utime(path, ns=(0, 10**18 * (2 - number)))
+        if name != "waste-2":
+            (tmp_path / "runs" / name / run_folder.BEST).write_bytes(b"")
     os.makedirs(tmp_path / "runs" / "zzz")  # no run
+    # The newest is in its first epoch and can only be resumed.
+    assert run_folder.find("last", save_dir, "--resume") == os.path.join(save_dir, "waste-2")
+    assert run_folder.find("last", save_dir) == os.path.join(save_dir, "waste-1")
+    (tmp_path / "runs" / "waste-2" / run_folder.BEST).write_bytes(b"")
+    capsys.readouterr()
     assert run_folder.find("last", save_dir) == os.path.join(save_dir, "waste-2")
     assert capsys.readouterr().err == "--run last is waste-2\n"
     assert run_folder.find("lea", save_dir, "--resume") == os.path.join(save_dir, "leaves")

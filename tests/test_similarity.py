@@ -224,6 +224,14 @@ def test_without_the_photos_it_is_exported_without(run, tmp_path, gone):
     assert status.status == 0 and "does not compute how similar" in status.err
 
 
+def test_a_class_without_photos_from_the_start_is_none_that_is_gone(run):
+    """label.json may have classes that no photo has."""
+    read = run_folder.read(str(run))
+    more = read._replace(class_names=(*read.class_names, "empty"))
+    os.unlink(run / run_folder.CENTERS)
+    assert centers.find(more, best_model(read)).shape[0] == 12
+
+
 # --- from training to an answer -----------------------------------------------------------
 
 

@@ -96,11 +96,13 @@ def _from_parts(options):
     for name in ("train_data", "val_data"):
         if name in options.given:
             raise InputError(f"--data, --{name}: one of the two is allowed, not both")
-    if not parts.exists(options.data):
+    given = options.given - {"data"} | {"train_data"}
+    options = options._replace(train_data=options.data, given=given)
+    if options.resume is None and not parts.exists(options.data):
         data = read_labelled(options.data, labels_path=options.labels)
         assignment = parts.update(options.data, data.samples, workers=options.workers)
         parts.describe_gaps(assignment, data.samples.class_ids, data.class_names)
-    return options._replace(train_data=options.data, data=None)
+    return options._replace(data=None)
 
 
 def _as_it_began(setup, data):
@@ -150,11 +152,12 @@ def read_data(options):
     _, class_names, names_from = data
     if len(class_names) < 2:
         raise InputError(f"{names_from}: has one class; a classifier needs at least 2")
+    has_parts = parts.exists(options.train_data)
+    training, validation = _of_parts(data, options) if has_parts else (data.samples, None)
     if options.val_data:
-        return data, data.samples, read_labelled(options.val_data, class_names, names_from).samples
-    if parts.exists(options.train_data):
-        return data, *_of_parts(data, options)
-    return data, *_hold_out(data, options)
+        validation = read_labelled(options.val_data, class_names, names_from).samples
+        return data, training, validation
+    return data, *((training, validation) if has_parts else _hold_out(data, options))
 
 
 def _of_parts(data, options):
@@ -231,6 +234,8 @@ def _default_warmup(options):
 
 def _default_validation_folder(options):
     """The project's validation folder beside the project's training folder, else None."""
+    if parts.exists(options.train_data):
+        return None
     default_training = os.path.normpath(options.train_data) == os.path.normpath(DEFAULT_TRAINING)
     return DEFAULT_VALIDATION if default_training and os.path.isdir(DEFAULT_VALIDATION) else None
 
