@@ -22,7 +22,7 @@ from export.acceptance import Limits, Proof
 from export.verification import Comparison
 
 TOLERANCE = 1e-5  # on probabilities; the same float32 sums in another order differ by less
-# argv: the SavedModel, the file of images, the file for their probabilities
+# argv: the SavedModel, the file of images, the file for their probabilities, with similarities
 SCRIPT = """
 import sys
 import numpy as np
@@ -31,10 +31,12 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 folder, images_path, answers_path = sys.argv[1:]
 model = tf.saved_model.load(folder)
 images = np.load(images_path)
+def predict(serve, part):
+    outputs = serve(input_img=tf.constant(part))
+    return np.concatenate([outputs[name].numpy() for name in sorted(outputs)], axis=1)
 np.save(answers_path, [
     np.concatenate([
-        serve(input_img=tf.constant(images[start : start + 16]))["output_score"].numpy()
-        for start in range(0, len(images), 16)
+        predict(serve, images[start : start + 16]) for start in range(0, len(images), 16)
     ])
     for serve in (model.signatures[name] for name in ("serving_default", "predict_image"))
 ])
@@ -71,7 +73,7 @@ def prove_on_devices(folder, run, variants, image_paths, expected, visible_devic
         run: `run_folder.Run`.
         variants: list of one `Variant`, the SavedModel in float32.
         image_paths: list of N image files.
-        expected: float32 (N, C), the trained model's probabilities.
+        expected: `Answers` of the trained model.
         visible_devices: values of CUDA_VISIBLE_DEVICES.
 
     Returns:
@@ -94,11 +96,11 @@ def largest_difference(folder, images, expected, visible):
     Args:
         folder: str, the folder of the SavedModel.
         images: uint8 (N, S, S, 3).
-        expected: float32 (N, C), the trained model's probabilities.
+        expected: `Answers` of the trained model.
         visible: str, the GPUs that it sees, as CUDA_VISIBLE_DEVICES names them; "" is none.
 
     Returns:
-        float, NaN where a probability is NaN.
+        float, NaN where a probability or similarity is NaN.
 
     Raises:
         RunError: the model cannot be opened or run there.
@@ -120,4 +122,7 @@ def largest_difference(folder, images, expected, visible):
             error_lines = process.stderr.strip().splitlines()
             reason = error_lines[-1] if error_lines else f"status {process.returncode}"
             raise RunError(f"{folder}: not published: on one device it fails: {reason}")
-        return float(np.abs(np.load(answers_path) - expected).max())
+        columns = [expected.probabilities]
+        if expected.similarities is not None:
+            columns.append(expected.similarities[:, None])
+        return float(np.abs(np.load(answers_path) - np.concatenate(columns, axis=1)).max())

@@ -174,13 +174,10 @@ def predict_over(model, strategy):
             return tf.constant(padded_x[start : start + part_size])
 
         parts = strategy.experimental_distribute_values_from_function(part_of)
-        results = strategy.experimental_local_results(run_parts(parts))
-        if not isinstance(results[0], (list, tuple)):
-            results = [[result] for result in results]
-        return [
-            np.concatenate([part.numpy() for part in output_parts])[: len(x)]
-            for output_parts in zip(*results)
-        ]
+        outputs = run_parts(parts)
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        results = map(strategy.experimental_local_results, outputs)
+        return [np.concatenate([part.numpy() for part in result])[: len(x)] for result in results]
 
     return predict
 
