@@ -26,7 +26,7 @@ def main(options: EvalOptions):
     check_writable(options.csv, "--csv")
     record_folder = _folder_to_record(path) if options.record else None
     class_names, samples = _read_samples(path, options)
-    known_photos.tell(path, samples)
+    known_photos.tell(path, samples, options.workers)
     top_k = check_top_k(options.top_k, len(class_names), TOP_K)
     classifier, predictions = _predict(path, samples, options)
     probabilities, errors, _ = predictions

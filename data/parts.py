@@ -34,8 +34,8 @@ class Row(NamedTuple):
         part: str, one of `PARTS`.
         group: str, the hash of the photo that stands for its near copies.
         size: int, bytes of the file.
-        modified: int, when it was changed, in nanoseconds: a file of the same path, size and
-            time is not read again.
+        modified: int, when it was changed, in nanoseconds: where every file has the path, size
+            and time that it had, none is read again.
     """
 
     content: str

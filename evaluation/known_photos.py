@@ -2,8 +2,6 @@
 
 import os
 
-import numpy as np
-
 from common.console import say
 from data.splitting import hash_files
 from evaluation.label_errors import trained_on
@@ -11,12 +9,13 @@ from runs import run_folder
 from runs.margin_files import read_hashes
 
 
-def tell(path, samples):
+def tell(path, samples, workers=1):
     """Says how many of some photos a run knows, wherever they lie and whatever they are called.
 
     Args:
         path: str, the folder of a run, or of an exported model in its run.
         samples: `samples.Samples`, N images.
+        workers: int, threads that read.
 
     Returns:
         (int, int), the photos trained on and those validated on; (0, 0) for a model without its
@@ -29,13 +28,14 @@ def tell(path, samples):
         path = os.path.dirname(os.path.abspath(path))
         if not os.path.exists(os.path.join(path, run_folder.OPTIONS)):
             return 0, 0
-    trained = int(trained_on(path, samples).sum())
-    validated_hashes = read_hashes(path)[1]
-    validated = 0
-    if validated_hashes:
+    trained_hashes, validated_hashes = read_hashes(path)
+    if trained_hashes or validated_hashes:
         paths = [os.path.join(samples.folder, name) for name in samples.file_names]
-        hashes = hash_files(paths)
-        validated = int(np.isin(hashes, np.array(sorted(validated_hashes), np.uint64)).sum())
+        hashes = hash_files(paths, workers).tolist()
+        trained = sum(value in trained_hashes for value in hashes)
+        validated = sum(value in validated_hashes for value in hashes)
+    else:  # a run of an earlier version
+        trained, validated = int(trained_on(path, samples).sum()), 0
     if trained or validated:
         say(
             f"note: {path} was trained on {trained:,} of these {len(samples.file_names):,} photos "

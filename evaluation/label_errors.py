@@ -139,7 +139,7 @@ def _recorded(images, samples, by_content):
         return entries
     paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
     known = [by_content.get(int(content)) for content in hash_files(paths)]
-    return [by_path and found and by_path or found for by_path, found in zip(entries, known)]
+    return [by_path if by_path and found else found for by_path, found in zip(entries, known)]
 
 
 def _recorded_by_path(images, samples):

@@ -31,7 +31,7 @@ def main(options: CompareOptions):
     samples = read_part(options.data, options.part, class_names, names_from, options.workers)
     right, undecodable = [], {}
     for path in paths:  # in turn, so that only one model is in memory
-        known_photos.tell(path, samples)
+        known_photos.tell(path, samples, options.workers)
         is_correct, errors = _correct(path, samples, class_names, options)
         right.append(is_correct)
         undecodable.update(errors)

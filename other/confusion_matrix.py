@@ -105,7 +105,7 @@ def _evaluate(options, run_path, class_names):
     """The `Answers` of the model about the images in --data."""
     names_from = f"the labels of {run_path}"
     samples = read_part(options.data, options.part, class_names, names_from, options.workers)
-    known_photos.tell(run_path, samples)
+    known_photos.tell(run_path, samples, options.workers)
     classifier = Classifier.load(run_path)
     probabilities, errors, _ = predict_samples(
         classifier, samples, options.batch_size, options.workers

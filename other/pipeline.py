@@ -174,9 +174,9 @@ def _run(mode, heading, *words):
 
 
 def _text(result):
-    evaluation, report = result["eval"], result["report"]
+    evaluation = result["eval"]
     count, accuracy = evaluation["images"], evaluation["accuracy"]
-    low, high = report["scores"]["accuracy"]["low"], report["scores"]["accuracy"]["high"]
+    low, high = evaluation["accuracy_interval"]
     classes = evaluation["classes"]
     largest = max(classes, key=lambda row: row["images"])
     kept_for = {"test": "kept for the test", "val": "that validate, since none are left to test on"}

@@ -106,7 +106,7 @@ def _gather(options, path):
     run = None if run_folder.is_exported(path) else run_folder.read(path)
     names_from = f"the labels of {path}"
     samples = read_part(options.data, options.part, class_names, names_from, options.workers)
-    known_photos.tell(path, samples)
+    known_photos.tell(path, samples, options.workers)
     epoch_rows = read_results(path) if run else []
     training = label_errors.recall(path if run else None, samples)
     classifier = Classifier.load(path)
