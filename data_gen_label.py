@@ -2,7 +2,7 @@
 
 `ImageBatches` is a `keras.utils.PyDataset`, today's name of `tf.keras.utils.Sequence`. Which
 images a batch has is decided in `data.epoch_sampler`, reading ahead happens in
-`data.prefetching`; here the images are decoded, augmented and mixed.
+`data.prefetching`, and `data.image_reader` reads one image; here they become a batch and are mixed.
 """
 
 import functools
@@ -13,19 +13,19 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from common.errors import ImageError, InputError, RunError, StuckError
+from common.errors import ImageError, InputError, RunError
 from compute.devices import SINGLE_DEVICE
-from data.augmentation import NO_AUGMENTATION, Augmentation, load_augmented
-from data.auto_augment import ImagePolicy
-from data.decoding import load
+from data.augmentation import Augmentation
 from data.epoch_sampler import EpochSampler
+from data.image_reader import ImageReader
 from data.mixing import Mixing, mix
 from data.prefetching import DEFAULT_READING, Prefetcher
+from data.reading_processes import ReadingProcesses
 
 IMAGES_PER_TASK = 4  # enough to make the hand-over cheap, few enough to spread a batch
-# Last number of a generator's seed, so that no two uses of randomness share one; 4 is
-# `epoch_sampler.CLASS_ORDER`.
-MIX, RANDAUGMENT, AUGMIX = 1, 2, 3
+# Last number of a generator's seed, so that no two uses of randomness share one; others are in
+# `data.image_reader` and `data.epoch_sampler`.
+MIX = 1
 
 
 class Variation(NamedTuple):
@@ -132,7 +132,8 @@ class ImageBatches(keras.utils.PyDataset):
         self.resume_position = 0, 0
         self._max_undecodable = reading.max_undecodable
         self._report = reading.report or (lambda line: None)
-        self._image_policy = ImagePolicy(variation.mixing)
+        self._reader = ImageReader(preprocessing, variation.augmentation, variation.mixing)
+        self._processes = reading.processes or ReadingProcesses(reading.workers)
         self._sampler = EpochSampler(samples.class_ids, variation.sampler, variation.seed)
         self._epoch = 0
         self._draws = self._sampler.draw(epoch=0)
@@ -168,7 +169,7 @@ class ImageBatches(keras.utils.PyDataset):
             return tuple(map(np.zeros_like, self._empty_arrays(len(self._rows(index)[0]))))
         try:
             batch = self._prefetcher.take(index)
-        except StuckError as error:
+        except RunError as error:  # a read that hangs, or a process that has ended
             self.error = error
         if self.error:
             raise self.error
@@ -194,8 +195,9 @@ class ImageBatches(keras.utils.PyDataset):
         return self._draws.positions[row_numbers], is_real
 
     def close(self):
-        """Ends the threads; work not yet begun is dropped, a stuck thread is left alone."""
+        """Ends threads and processes; work not yet begun is dropped, a stuck thread left alone."""
         self._prefetcher.close()
+        self._processes.close()
 
     def _rows(self, index):
         first_row = index * self.batch_size
@@ -235,32 +237,21 @@ class ImageBatches(keras.utils.PyDataset):
         return batch, tasks
 
     def _read_images(self, batch, row_numbers):
+        images = []
         for row in row_numbers:
             position = int(batch.positions[row])
             image_path = os.path.join(self.samples.folder, self.samples.file_names[position])
             draw = (self.variation.seed, batch.epoch, position, int(batch.repeats[row]))
-            try:
-                with self._prefetcher.reading(image_path):
-                    self._load(image_path, batch.x[row], draw)
-            except ImageError as error:
-                self._count_undecodable(position, image_path, batch.epoch, error)
-                batch.x[row], batch.sample_weight[row] = 0, 0
-                continue
-            if self._image_policy:
-                self._image_policy(
-                    batch.x[row],
-                    np.random.default_rng((*draw, RANDAUGMENT)),
-                    np.random.default_rng((*draw, AUGMIX)),
-                )
-
-    def _load(self, image_path, out, draw):
-        augmentation = self.variation.augmentation
-        if augmentation == NO_AUGMENTATION:
-            load(image_path, self.preprocessing, out=out)
-        else:
-            # A last number 0 counts as none: the first draw's seed is (seed, epoch, position).
-            generator = np.random.default_rng(draw)
-            load_augmented(image_path, self.preprocessing, augmentation, generator, out)
+            images.append((image_path, draw))
+        with self._processes.reading(self._reader, images) as read_next:
+            for row, (image_path, _) in zip(row_numbers, images):
+                try:
+                    with self._prefetcher.reading(image_path):
+                        read_next(batch.x[row])
+                except ImageError as error:
+                    position = int(batch.positions[row])
+                    self._count_undecodable(position, image_path, batch.epoch, error)
+                    batch.x[row], batch.sample_weight[row] = 0, 0
 
     def _count_undecodable(self, position, image_path, epoch, error):
         with self._undecodable_lock:

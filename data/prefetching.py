@@ -1,7 +1,7 @@
 """Batches made ahead of their use, on threads, and a limit on how long a read may take.
 
-Threads are enough because the image decoders release Python's interpreter lock, and a queue of
-our own does not depend on how Keras iterates over a data set.
+The threads decode, or wait for the processes of `data.reading_processes` that do. A queue of our
+own does not depend on how Keras iterates over a data set.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from common.errors import StuckError
+from data.reading_processes import ReadingProcesses
 
 CLOSING_SECONDS = 5.0  # what images under way may take when the prefetcher is closed
 
@@ -26,6 +27,8 @@ class Reading(NamedTuple):
         time_limit: seconds that a batch may take; 0 is no limit.
         report: function (str) -> None, called with one line per image that cannot be decoded;
             None reports nothing.
+        processes: `reading_processes.ReadingProcesses` that several data sets share; None makes
+            them for the one.
     """
 
     workers: int = 1
@@ -33,6 +36,7 @@ class Reading(NamedTuple):
     max_undecodable: float = 1.0
     time_limit: float = 0.0
     report: Callable[[str], None] | None = None
+    processes: ReadingProcesses | None = None
 
 
 DEFAULT_READING = Reading()

@@ -85,3 +85,29 @@ def command(*words, cwd=ROOT, **environment):
         [sys.executable, os.path.join(ROOT, "run.py"), *map(str, words)],
         cwd=cwd, capture_output=True, text=True, timeout=600, env={**inherited, **environment},
     )
+
+
+@pytest.fixture
+def make_batches():
+    """Makes `ImageBatches` of 12 x 12 pixels of a folder and closes them after the test.
+
+    Options are the fields of `Variation` and `Reading`, or `batch_size`.
+    """
+    from data.geometry import Preprocessing
+    from data.prefetching import Reading
+    from data.samples import read_samples
+    from data_gen_label import ImageBatches, Variation
+
+    made, names = [], ("red", "green", "blue")
+
+    def batches(folder, batch_size=5, **options):
+        varied = {name: options.pop(name) for name in Variation._fields if name in options}
+        made.append(ImageBatches(
+            read_samples(folder, names), len(names), batch_size, Preprocessing(12, "stretch"),
+            Variation(**varied), reading=Reading(**options),
+        ))
+        return made[-1]
+
+    yield batches
+    for batches in made:
+        batches.close()

@@ -33,7 +33,7 @@ def import_keras_small(*words):
 
 
 def trace(path):
-    import data_gen_label
+    from data import image_reader
     from training import run_recorder
 
     end = run_recorder.RunRecorder.on_epoch_end
@@ -50,8 +50,8 @@ def trace(path):
         end(self, epoch, logs)
         np.savez(path + ".npz", *[np.asarray(value) for value in self.full_model.variables])
 
-    data_gen_label.load = traced(data_gen_label.load)
-    data_gen_label.load_augmented = traced(data_gen_label.load_augmented)
+    image_reader.load = traced(image_reader.load)
+    image_reader.load_augmented = traced(image_reader.load_augmented)
     run_recorder.RunRecorder.on_epoch_end = traced_end
 
 

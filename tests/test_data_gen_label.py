@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from conftest import write_image, write_samples
 
-import data_gen_label
 from common.errors import InputError, RunError, StuckError
+from data import image_reader
 from data.augmentation import Augmentation
 from data.decoding import load
 from data.geometry import Preprocessing
 from data.prefetching import Reading
 from data.samples import read_samples, write_sample
-from data_gen_label import ImageBatches, Variation
+from data_gen_label import ImageBatches
 
 NAMES = ("red", "green", "blue")
 SMALL = Preprocessing(12, "stretch")
@@ -25,24 +25,8 @@ EVERYTHING = Augmentation(True, True, 0.1, 15.0, 0.1, 0.5)
 
 
 @pytest.fixture
-def make():
-    """Makes `ImageBatches` of a folder and closes them after the test.
-
-    Options are the fields of `Variation` and `Reading`, or `batch_size`.
-    """
-    made = []
-
-    def batches(folder, batch_size=5, **options):
-        varied = {name: options.pop(name) for name in Variation._fields if name in options}
-        made.append(ImageBatches(
-            read_samples(folder, NAMES), len(NAMES), batch_size, SMALL, Variation(**varied),
-            reading=Reading(**options),
-        ))
-        return made[-1]
-
-    yield batches
-    for batches in made:
-        batches.close()
+def make(make_batches):
+    return make_batches
 
 
 def spoil(folder, *names):
@@ -312,7 +296,7 @@ def test_batches_that_are_passed_over_are_not_read(folder, make, monkeypatch):
         read.append(path)
         return load(path, *rest, **more)
 
-    monkeypatch.setattr(data_gen_label, "load", traced)
+    monkeypatch.setattr(image_reader, "load", traced)
     batches = make(folder, sampler="uniform")
     batches.resume_position = 2, 2
     assert same(epoch_of(batches, 1), expected[0]) and len(read) == 12
@@ -332,7 +316,7 @@ def test_a_read_that_hangs_is_named(folder, make, monkeypatch):
             gate.wait(20)
         return load(path, *rest, **more)
 
-    monkeypatch.setattr(data_gen_label, "load", stuck)
+    monkeypatch.setattr(image_reader, "load", stuck)
     batches = make(folder, time_limit=0.2, workers=3)
     try:
         with pytest.raises(StuckError, match="img_1_1.png: was not read within 0.2 s"):

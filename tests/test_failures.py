@@ -27,7 +27,8 @@ BEGIN = f"""
 import os, shutil, signal, sys, threading
 from compute import backend
 backend.import_keras()
-import data_gen_label, efficientnet.model as network, run
+import efficientnet.model as network, run
+from data import image_reader
 from runs import checkpoint
 from training import callbacks
 network.STAGES = (network.Stage{tuple(ONE_BLOCK[0])},)
@@ -61,7 +62,7 @@ def ended(self, batch, logs=None):
         os.kill(os.getpid(), signal.SIGTERM)
     print("step", flush=True)
 for reader in ("load", "load_augmented"):
-    setattr(data_gen_label, reader, hanging(getattr(data_gen_label, reader)))
+    setattr(image_reader, reader, hanging(getattr(image_reader, reader)))
 callbacks.EpochMonitor.on_train_batch_end = ended
 """
 

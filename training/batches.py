@@ -4,6 +4,7 @@ from common.console import say
 from data.augmentation import Augmentation
 from data.mixing import Mixing
 from data.prefetching import Reading
+from data.reading_processes import ReadingProcesses
 from runs import run_folder
 
 
@@ -22,7 +23,12 @@ def make_batches(setup, sharding, augmented=True):
     from data_gen_label import ImageBatches
 
     options = setup.options
-    reading = Reading(options.workers, time_limit=options.data_time_limit, report=say)
+    reading = Reading(
+        options.workers,
+        time_limit=options.data_time_limit,
+        report=say,
+        processes=ReadingProcesses(options.workers),
+    )
     common = {
         "classes": len(setup.class_names),
         "batch_size": options.batch_size,

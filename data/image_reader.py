@@ -1,0 +1,61 @@
+"""One image of a training batch: read, augmented, and changed by the image policies."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from data.augmentation import NO_AUGMENTATION, Augmentation, load_augmented
+from data.auto_augment import ImagePolicy
+from data.decoding import load
+from data.geometry import Preprocessing
+from data.mixing import Mixing
+
+# Last number of a generator's seed, so that no two uses of randomness share one; 1 is
+# `data_gen_label.MIX`, 4 is `epoch_sampler.CLASS_ORDER`.
+RANDAUGMENT, AUGMIX = 2, 3
+
+
+class ImageReader(NamedTuple):
+    """Reads images as a training wants them. Threads may share it, and other processes have it.
+
+    Attributes:
+        preprocessing: `geometry.Preprocessing`, which gives the side S.
+        augmentation: `augmentation.Augmentation`.
+        mixing: `mixing.Mixing`, of which `randaugment` and `augmix` count.
+    """
+
+    preprocessing: Preprocessing
+    augmentation: Augmentation = NO_AUGMENTATION
+    mixing: Mixing = Mixing()
+
+    def read(self, image_path, draw, out):
+        """Reads one image; what it becomes is a function of the file and the draw alone.
+
+        Args:
+            image_path: str.
+            draw: tuple of int, (seed, epoch, position, repeat), for all random numbers.
+            out: uint8 (S, S, 3) to write to, RGB.
+
+        Raises:
+            ImageError: the image cannot be read or decoded.
+
+        Example:
+
+        ```python
+        row = np.empty((224, 224, 3), np.uint8)
+        ImageReader(Preprocessing(224)).read("photo.jpg", (0, 0, 0, 0), row)
+        ```
+        """
+        if self.augmentation == NO_AUGMENTATION:
+            load(image_path, self.preprocessing, out=out)
+        else:
+            # A last number 0 counts as none: the first draw's seed is (seed, epoch, position).
+            generator = np.random.default_rng(draw)
+            load_augmented(image_path, self.preprocessing, self.augmentation, generator, out)
+        policy = ImagePolicy(self.mixing)
+        if policy:
+            policy(
+                out,
+                np.random.default_rng((*draw, RANDAUGMENT)),
+                np.random.default_rng((*draw, AUGMIX)),
+            )
