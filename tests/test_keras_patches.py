@@ -16,6 +16,7 @@ from keras.src.saving import saving_lib
 
 from compute.keras_patches import (
     build_metrics,
+    log_one_step_late,
     remember_skipped_attributes,
     skip_steps,
     synchronize_batch_norm,
@@ -85,6 +86,36 @@ def test_skipped_steps_take_their_batch_and_compute_nothing(skipped):
         np.testing.assert_array_equal(weights, expected_weights)
     assert len(skip.logs) == 5
     assert skip.logs[0] == skip.logs[skipped - 1] != skip.logs[skipped]
+
+
+def test_logs_come_one_step_late_and_those_of_the_epoch_do_not():
+    class Read(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.steps = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps.append(dict(logs))
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epoch = dict(logs)
+
+    model, late, (x, y) = classifier(), classifier(), batches(4)
+    late.set_weights(model.get_weights())
+    for _ in range(2):  # as for each stage of a training
+        log_one_step_late(late)
+    epochs = []
+    for one in (model, late):
+        read = Read()
+        for _ in range(2):
+            one.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[read])
+            epochs.append((read.steps, read.epoch))
+    on_time, late_ones = epochs[:2], epochs[2:]
+    assert [epoch for _, epoch in late_ones] == [epoch for _, epoch in on_time]
+    first, second = (steps for steps, _ in on_time)
+    assert late_ones[0][0] == [first[0], *first[:3]]
+    assert late_ones[1][0] == [first[3], *second[:3]]
+    for weights, expected_weights in zip(late.get_weights(), model.get_weights()):
+        np.testing.assert_array_equal(weights, expected_weights)
 
 
 def test_keras_makes_metrics_in_the_first_step_and_build_metrics_before_it():

@@ -918,18 +918,29 @@ def test_patience_goes_on_after_a_stop(tmp_path):
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops_training(loss):
-    batches = SimpleNamespace(
-        epoch=0, samples=SimpleNamespace(file_names=[f"img_{number}.png" for number in range(30)]),
-        rows=lambda batch: (np.arange(4 * batch, 4 * batch + 4), np.ones(4, bool)),
-    )
-    callback = callbacks.EpochMonitor(batches)
+    class Batches:
+        samples = SimpleNamespace(file_names=[f"img_{number}.png" for number in range(30)])
+
+        def rows(self, batch):
+            return np.arange(4 * batch, 4 * batch + 4), np.ones(4, bool)
+
+        def __len__(self):
+            return 7
+
+    callback = callbacks.EpochMonitor(Batches())
     callback.on_epoch_begin(4)
     callback.on_train_batch_end(0, {"loss": 1e30})
-    with pytest.raises(RunError) as error:
-        callback.on_train_batch_end(6, {"loss": loss})
-    for fact in (f"the loss became {loss}", "epoch 5", "step 7", "--learning_rate",
-                 "img_24.png, img_25.png, img_26.png, img_27.png;"):
-        assert fact in str(error.value)
+    ends = (  # the logs of a step come with the next one's, those of the last with the epoch's
+        (callback.on_train_batch_end, 0, 1), (callback.on_train_batch_end, 1, 1),
+        (callback.on_train_batch_end, 6, 6), (callback.on_epoch_end, 4, 7),
+    )
+    for end, argument, step in ends:
+        with pytest.raises(RunError) as error:
+            end(argument, {"loss": loss})
+        first = 4 * (step - 1)
+        for fact in (f"the loss became {loss}", "epoch 5", f"step {step},", "--learning_rate",
+                     ", ".join(f"img_{number}.png" for number in range(first, first + 4)) + ";"):
+            assert fact in str(error.value)
 
 
 def test_the_batches_are_told_the_epoch():

@@ -14,6 +14,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 from conftest import ROOT, command, write_samples
@@ -23,7 +24,7 @@ import efficientnet.model as network
 import run
 from runs import run_folder
 from runs.margin_files import read_margins
-from training import callbacks
+from training import callbacks, preemption
 
 pytestmark = pytest.mark.training
 
@@ -304,3 +305,21 @@ def test_undecodable_images_are_counted_once(data, tmp_path):
     assert result.status == 143 and result.err.count("left out: ") == 2
     assert "left out: " not in done("--resume", tmp_path / "runs" / "run")
     assert run_folder.read_metrics(str(tmp_path / "runs" / "run"))["undecodable_images"] == 2
+
+
+@pytest.mark.parametrize("loss, count", [(0.5, 1), (math.nan, 0)])
+def test_no_checkpoint_of_a_loss_that_is_no_number(loss, count):
+    """Which the logs show one step later: the checkpoint before it is what to go back to."""
+    saved = []
+    recorder = SimpleNamespace(saved_at=0, save=lambda *arguments: saved.append(arguments))
+    writer = preemption.MidEpochCheckpoints(recorder, SimpleNamespace(signal_number=None), 1e-9)
+    values = {("mean_loss", "total"): loss, ("margins", "values"): math.nan}
+    variables = []
+    for (scope, name), value in values.items():
+        with keras.name_scope(scope):
+            variables.append(keras.Variable(value, name=name))
+    assert variables[0].path == "mean_loss/total"
+    writer.set_model(SimpleNamespace(metrics_variables=variables))
+    writer.on_epoch_begin(0)
+    writer.on_train_batch_end(0)
+    assert len(saved) == count

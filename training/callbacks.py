@@ -42,22 +42,28 @@ class EpochMonitor(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if not math.isfinite(logs["loss"]):
-            file_names = self.training_batches.samples.file_names
-            positions = self.training_batches.rows(batch)[0]
-            raise DivergedError(
-                f"the loss became {logs['loss']} in epoch {self.epoch + 1}, step {batch + 1}, "
-                f"with {first_ten([file_names[position] for position in positions])}; a lower "
-                "--learning_rate, more --warmup_epochs or --clipnorm 1 usually helps"
-            )
+        self._check_loss(logs["loss"], max(0, batch - 1))  # see `log_one_step_late`
 
     def on_epoch_end(self, epoch, logs=None):
         for prefix in ("", "val_"):
             if prefix + MEAN_LOSS in logs:
                 logs[f"{prefix}loss"] = logs.pop(prefix + MEAN_LOSS)
             logs.pop(prefix + label_margins.METRIC_NAME, None)
+        self._check_loss(logs["loss"])
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
         self._check_undecodable()
+
+    def _check_loss(self, loss, step=None):
+        """Refuses a loss that is no number, of `step`, or of the epoch's last."""
+        if not math.isfinite(loss):
+            step = len(self.training_batches) - 1 if step is None else step
+            file_names = self.training_batches.samples.file_names
+            positions = self.training_batches.rows(step)[0]
+            raise DivergedError(
+                f"the loss became {loss} in epoch {self.epoch + 1}, step {step + 1}, "
+                f"with {first_ten([file_names[position] for position in positions])}; a lower "
+                "--learning_rate, more --warmup_epochs or --clipnorm 1 usually helps"
+            )
 
     def _check_undecodable(self):
         undecodable_count = sum(len(part.undecodable) for part in self.data_parts)

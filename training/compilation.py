@@ -4,7 +4,12 @@ import keras
 import numpy as np
 
 from compute.backend import has_gpu
-from compute.keras_patches import build_from_one_device, mean_over_devices, synchronize_batch_norm
+from compute.keras_patches import (
+    build_from_one_device,
+    log_one_step_late,
+    mean_over_devices,
+    synchronize_batch_norm,
+)
 from modeling.builder import backbone_layers, build_model
 from other.focal_loss import FocalLoss, class_weights
 from runs import run_folder
@@ -57,6 +62,7 @@ def compile_model(model, setup, stage, steps_per_epoch, devices, margins=(), lr_
         weighted_metrics=[keras.metrics.CategoricalAccuracy("accuracy"), mean_loss, *margins],
         jit_compile=jit_compile(options.jit),
     )
+    log_one_step_late(model)
     model.optimizer.build(model.trainable_variables)
     if devices.strategy:
         build_from_one_device(model)

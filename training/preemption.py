@@ -13,6 +13,7 @@ import numpy as np
 from common.console import tolerate_closed_output
 from compute.keras_patches import skip_steps
 from training.averaging import averaged_weights
+from training.callbacks import MEAN_LOSS
 
 # Windows has no SIGHUP.
 ENDING_SIGNALS = [
@@ -119,9 +120,15 @@ class MidEpochCheckpoints(keras.callbacks.Callback):
         return self.interruptions.signal_number or waited >= self.seconds
 
     def _save(self, metric_values):
-        self.recorder.save(self.model, self.done_steps, metric_values)
+        # `EpochMonitor` sees a loss of NaN one step later: see `log_one_step_late`
+        if all(np.isfinite(metric_values[path]) for path in metric_values if _is_loss(path)):
+            self.recorder.save(self.model, self.done_steps, metric_values)
         if self.interruptions.signal_number:
             self.interruptions.end()
+
+
+def _is_loss(path):
+    return path.split("/")[-2:-1] == [MEAN_LOSS]
 
 
 def _metric_values(model):
