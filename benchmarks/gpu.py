@@ -114,8 +114,11 @@ def measure_both(backbone, scratch, asked):
     timm = [asked.peers_python, PEERS, *common, f"--model={PEER_NAMES[backbone]}"]
     for side, command in (("ours", ours), ("timm", timm)):
         if side in asked.sides.split(","):
-            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            row |= json.loads(output.splitlines()[-1])
+            finished = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if finished.returncode:  # the others are still worth measuring
+                print(f"{backbone}, {side}: failed, see above", file=sys.stderr)
+                continue
+            row |= json.loads(finished.stdout.splitlines()[-1])
     if "train" in row:
         row["waiting"] = 1 - row["train"] / row["in_memory"]
         row["idle"] = 1 - row["train"] / row["step"]
