@@ -455,6 +455,7 @@ class RelabelOptions(NamedTuple):
     run: str
     save_dir: str
     csv: str
+    data: str | None
     dry_run: bool
     json: bool
     config: str | None

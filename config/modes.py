@@ -485,12 +485,17 @@ MODES = {
     "relabel": Mode(
         module="other.relabel",
         summary="correct labels from the table of a report",
-        options=("run", "save_dir", "csv", "dry_run", *_COMMON),
+        options=("run", "save_dir", "csv", "data", "dry_run", *_COMMON),
         overrides={
             "csv": {
                 "help": "CSV file of the report with the column new_label filled in, or an undo "
                 "file"
-            }
+            },
+            "data": {
+                "default": None,
+                "help": "data set whose labels are corrected; needed only for a CSV that names the "
+                "classes: class folders and label files say them where the images are",
+            },
         },
         required=("csv",),
     ),

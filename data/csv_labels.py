@@ -1,10 +1,12 @@
 """A CSV that names images and their classes: the columns path and label."""
 
+import codecs
 import csv
 import io
 import os
 
 from common.errors import InputError
+from common.files import replacing
 from data.image_files import is_image, walk_images
 from data.samples import NamedImages
 
@@ -47,6 +49,45 @@ def read_csv(path):
     if not images.file_names:
         raise InputError(f"{path}: has no line but the header")
     return images
+
+
+def relabel(path, image_path, class_name):
+    """Changes the label of one image in a CSV; everything else stays as it is written.
+
+    Args:
+        path: str, the CSV.
+        image_path: str, the image.
+        class_name: str, its new class.
+
+    Raises:
+        OSError: the CSV cannot be written, and is as it was.
+
+    Example:
+
+    ```python
+    relabel("photos.csv", "photos/1.jpg", "metal")
+    ```
+    """
+    path = os.path.realpath(path)  # through a link
+    folder, wanted = os.path.dirname(path), os.path.realpath(image_path)
+    with open(path, "rb") as csv_file:
+        has_byte_order_mark = csv_file.read(3) == codecs.BOM_UTF8
+    text = _read_text(path)
+    rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    path_column, label_column = map(rows[0].index, COLUMNS)
+    for cells in filter(None, rows[1:]):
+        for name in (cells[path_column], cells[path_column].replace("\\", "/")):
+            if os.path.basename(name) == os.path.basename(image_path):
+                if os.path.realpath(os.path.join(folder, name)) == wanted:
+                    cells[label_column] = class_name
+    with (
+        replacing(path) as partial,
+        open(
+            partial, "w", encoding="utf-8-sig" if has_byte_order_mark else "utf-8", newline=""
+        ) as csv_file,
+    ):
+        line_end = "\r\n" if "\r\n" in text else "\n"
+        csv.writer(csv_file, lineterminator=line_end).writerows(rows)
 
 
 def list_photos(source, option="--source"):

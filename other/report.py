@@ -16,7 +16,6 @@ from common.files import write_text
 from common.write_errors import write_error
 from config.mode_options import ReportOptions
 from data.parts import read_part
-from data.samples import text_file_name
 from eval import TOP_K
 from evaluation import intervals, known_photos, label_errors, robustness
 from evaluation.calibration_error import expected_calibration_error, reliability
@@ -127,6 +126,8 @@ def _page_values(report, options, table_path):
         answers, report.classifier.preprocessing, run
     )
     relabel_words = ["--run", report.path, "--csv", os.path.abspath(table_path)]
+    if os.path.isfile(options.data):  # a CSV that names the classes
+        relabel_words += ["--data", os.path.abspath(options.data)]
     measured = _measured(answers)
     return {
         **measured,
@@ -143,7 +144,6 @@ def _page_values(report, options, table_path):
         "data": options.data,
         "calibrated": report.classifier.calibration is not None,
         "table": os.path.basename(table_path),
-        "label_files": _has_label_files(answers.samples),
         "command": shlex.join(["python", "run.py", "--mode", "relabel", *relabel_words]),
         "option_rows": provenance.option_rows(run.options) if run else [],
         "versions": provenance.versions(),
@@ -155,12 +155,6 @@ def _page_values(report, options, table_path):
         "percent": "{:.1%}".format,
         "number": "{:,}".format,
     }
-
-
-def _has_label_files(samples):
-    """Whether text files say the classes, which relabel can correct; else folders or a CSV do."""
-    image_path = os.path.join(samples.folder, samples.file_names[0])
-    return os.path.exists(text_file_name(image_path))
 
 
 def _summary(report, page_values):
