@@ -22,7 +22,7 @@ SYSTEM_FOLDERS = frozenset(
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini"))
 # What this project itself writes beside photos: class names, their parts
-OWN_FILES = frozenset(("label.json", "splits.csv", "labels.log.csv"))
+OWN_FILES = frozenset(("label.json", "splits.csv", "labels.log.csv", "converted_from.json"))
 # Names of kinds of files that are not read, for the line that counts what is left out
 OTHER_KINDS = {
     "video": (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts", ".wmv"),

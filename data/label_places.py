@@ -1,26 +1,18 @@
 """Where the label of a photo is written, and how it is changed there.
 
 In a text file beside the photo, in the folder that it lies in, or in a row of a CSV:
-`data.labelled_data` reads the same three. Each change is journalled in `labels.log.csv` beside the
-data, with the hash of the photo's bytes.
+`data.labelled_data` reads the same three. Each change goes into `data.label_journal`.
 """
 
-import csv
 import os
-import time
 from typing import NamedTuple
 
-from common.console import say
 from common.errors import InputError
 from common.files import write_text
-from data import csv_labels
+from data import csv_labels, label_journal
 from data.class_spelling import normalize
 from data.label_names import check_labels
 from data.samples import read_samples, sample_line, text_file_name
-from data.splitting import content_hash
-
-LOG_NAME = "labels.log.csv"
-LOG_COLUMNS = ("time", "hash", "path", "label", "new_label")
 
 
 class Change(NamedTuple):
@@ -223,24 +215,7 @@ def apply(change):
         os.rename(change.image, change.new_image)
     else:
         csv_labels.relabel(change.target, change.image, change.new_label)
-    _journal(change)
-
-
-def _journal(change):
-    """Adds a line to the journal; what has been changed stays so without it."""
-    log_path = os.path.join(change.root, LOG_NAME)
+    log_path = os.path.join(change.root, label_journal.FILE_NAME)
     if change.content is None and change.new_image == change.image:
-        log_path = f"{os.path.splitext(change.target)[0]}.{LOG_NAME}"
-    try:
-        with open(change.new_image, "rb") as image_file:
-            content = f"{content_hash(image_file.read()):016x}"
-        is_new = not os.path.exists(log_path)
-        with open(log_path, "a", encoding="utf-8", errors="surrogateescape", newline="") as log:
-            writer = csv.writer(log)
-            if is_new:
-                writer.writerow(LOG_COLUMNS)
-            path = os.path.relpath(change.new_image, change.root).replace(os.sep, "/")
-            now = time.strftime("%Y-%m-%d %H:%M:%S")
-            writer.writerow((now, content, path, change.label, change.new_label))
-    except OSError as error:
-        say(f"note: {log_path}: cannot be written: {error.strerror}; the label was changed")
+        log_path = f"{os.path.splitext(change.target)[0]}.{label_journal.FILE_NAME}"
+    label_journal.add(log_path, change.new_image, change.label, change.new_label)

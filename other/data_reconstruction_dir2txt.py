@@ -11,6 +11,7 @@ from common.errors import InputError, first_ten
 from common.files import building, check_building
 from common.write_errors import is_disk_full, write_error
 from config.mode_options import Dir2txtOptions
+from data import label_journal
 from data.class_spelling import natural_key, normalize
 from data.file_transfer import Transfer
 from data.image_files import OWN_FILES, check_images, list_folder
@@ -52,7 +53,8 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
     Returns:
         dict: target, images (number), classes (name -> number), left_out (paths); with
         fractions also parts (name -> its images and classes) and moved (paths of images that
-        went to the part of another image that shows the same).
+        went to the part of another image that shows the same); and corrected (number) where the
+        journal of corrected labels says other classes than the folders.
 
     Raises:
         InputError: no classes, images outside any class, an existing target, or too few
@@ -67,6 +69,7 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
     images, left_out = _find_images(source)
     if os.path.realpath(target).startswith(os.path.join(os.path.realpath(source), "")):
         raise InputError(f"--target: {target} is inside --source {source}; name a folder outside")
+    images, corrected_count = label_journal.correct(images, source, workers)
     class_names = sorted({class_name for _, class_name in images}, key=natural_key)
     parts, moved = np.zeros(len(images), int), []
     if fractions:
@@ -76,7 +79,8 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
         if dry_run:
             check_building(target)
         else:
-            _transfer(images, target, how, class_names, part_names, parts)
+            origin = None if how == "move" else source
+            _transfer(images, target, how, class_names, part_names, parts, origin)
     except OSError as error:
         if is_disk_full(error):
             raise write_error(error, target) from None
@@ -89,6 +93,8 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
         return {"images": len(indices), "classes": counts}
 
     result = {"target": target, **count(range(len(images))), "left_out": left_out}
+    if corrected_count:
+        result["corrected"] = corrected_count
     if not fractions:
         return result
     return {
@@ -98,7 +104,7 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
     }
 
 
-def _transfer(images, target, how, class_names, part_names, parts):
+def _transfer(images, target, how, class_names, part_names, parts, origin):
     """Fills the folders of the parts."""
     transfer = Transfer(how)
     class_ids = {class_name: class_id for class_id, class_name in enumerate(class_names)}
@@ -107,6 +113,8 @@ def _transfer(images, target, how, class_names, part_names, parts):
         for folder in folders:
             os.makedirs(folder, exist_ok=True)
             write_label_names(folder, class_names)
+            if origin:
+                label_journal.write_origin(folder, origin)
         named_images = zip(images, _unique_names(images), parts)
         bar = tqdm(
             named_images, "converting", len(images), unit=" images", leave=False, disable=None
@@ -246,6 +254,11 @@ def _text(result, dry_run):
         lines.append(
             f"{len(result['moved']):>{width}}  assigned to the part of an image that shows the "
             f"same: {first_ten(result['moved'])}"
+        )
+    if result.get("corrected"):
+        lines.append(
+            f"{result['corrected']:>{width}}  have another class than their folder, as "
+            f"{label_journal.FILE_NAME} says"
         )
     if result["left_out"]:
         lines.append(

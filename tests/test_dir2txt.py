@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+import run
 from common.errors import InputError, RunError
+from config import parser
 from data.label_names import read_label_names
 from data.samples import read_samples
 from other import data_reconstruction_dir2txt, demo_data
 from other.data_reconstruction_dir2txt import convert
+from runs import run_folder
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_two_classes(source, tmp_path):
     assert read_label_names(tmp_path / "out" / "label.json") == ("cardboard", "glass")
     assert (tmp_path / "out" / "1.txt").read_text() == "1.jpg, 1\n"
     assert sorted(os.listdir(tmp_path / "out")) == [
-        "1.jpg", "1.txt", "2.png", "2.txt", "3.JPG", "3.txt", "label.json"
+        "1.jpg", "1.txt", "2.png", "2.txt", "3.JPG", "3.txt", "converted_from.json", "label.json"
     ]
     assert leftovers(tmp_path) == ["out"]
 
@@ -361,3 +364,32 @@ def test_demo_prints_one_line_of_json(tmp_path, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out) == {
         "target": str(tmp_path / "digits"), "images": PARTS
     }
+
+
+def test_converting_again_keeps_corrections(source, tmp_path):
+    """Also where a photo has another name there; what was moved by hand since is left alone."""
+    put(source, "glass/a.png", "glass/b.png", "glass/c.png", "glass/d.png", "metal/a.png")
+    first, again = str(tmp_path / "first"), str(tmp_path / "again")
+    assert "corrected" not in convert(str(source), first)
+    options = parser.parse("train", ["--input_size", "32"])
+    run_folder.create(str(tmp_path / "run"), options, ("glass", "metal"), False)
+    (tmp_path / "run" / run_folder.BEST).write_bytes(b"")
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,new_label\nfirst/glass_a.png,glass,metal\n"
+                     "first/b.png,glass,metal\nfirst/c.png,glass,metal\n")
+    words = ["--run", str(tmp_path / "run"), "--csv", str(table)]
+    assert run.main(["--mode", "relabel", *words]) == 0
+    (source / "paper").mkdir()
+    os.rename(source / "glass" / "c.png", source / "paper" / "c.png")
+    os.rename(source / "glass" / "b.png", source / "glass" / "z.png")
+    assert convert(str(source), again)["corrected"] == 2
+    assert read_back(again) == {
+        "glass/a.png": "metal", "glass/b.png": "metal", "glass/c.png": "paper",
+        "glass/d.png": "glass", "metal/a.png": "metal",
+    }
+
+
+def test_what_was_moved_has_no_origin(source, tmp_path):
+    put(source, "glass/a.png", "metal/b.png")
+    convert(str(source), str(tmp_path / "target"), how="move")
+    assert "converted_from.json" not in os.listdir(tmp_path / "target")

@@ -1,0 +1,111 @@
+"""The journal of corrected labels: `labels.log.csv` beside the data, a line for each correction.
+
+A photo is known by the hash of its bytes. A folder that was converted says where its photos are
+from, so that a correction there is journalled there as well, and holds when they are converted
+again.
+"""
+
+import csv
+import json
+import os
+import time
+
+from common.console import say
+from common.files import write_text
+from common.tables import read_table
+from data.splitting import content_hash, hash_files
+
+FILE_NAME = "labels.log.csv"
+COLUMNS = ("time", "hash", "path", "label", "new_label")
+ORIGIN_NAME = "converted_from.json"
+
+
+def add(log_path, image_path, label, new_label):
+    """Adds a line; where that fails a note says so, because the label has been changed already.
+
+    Args:
+        log_path: str, the journal; it is made where there is none.
+        image_path: str, the image after the correction.
+        label: str, the class that it had.
+        new_label: str, the class that it has.
+
+    Example:
+
+    ```python
+    add("photos/labels.log.csv", "photos/metal/1.jpg", "glass", "metal")
+    ```
+    """
+    try:
+        with open(image_path, "rb") as image_file:
+            content = f"{content_hash(image_file.read()):016x}"
+        _append(log_path, content, image_path, label, new_label)
+        origin = _read_origin(os.path.dirname(log_path))
+        if origin is not None:
+            _append(os.path.join(origin, FILE_NAME), content, image_path, label, new_label)
+    except OSError as error:
+        say(f"note: {error.filename}: {error.strerror}; the label was changed, but not journalled")
+
+
+def _append(log_path, content, image_path, label, new_label):
+    is_new = not os.path.exists(log_path)
+    path = os.path.relpath(image_path, os.path.dirname(log_path)).replace(os.sep, "/")
+    with open(log_path, "a", encoding="utf-8", errors="surrogateescape", newline="") as log:
+        writer = csv.writer(log)
+        if is_new:
+            writer.writerow(COLUMNS)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        writer.writerow((now, content, path, label, new_label))
+
+
+def write_origin(folder, source):
+    """Leaves in a converted folder where its photos are from.
+
+    Args:
+        folder: str, the folder that was made.
+        source: str, the folder of the photos.
+    """
+    origin = json.dumps({"source": os.path.abspath(source)}, ensure_ascii=False)
+    write_text(os.path.join(folder, ORIGIN_NAME), f"{origin}\n")
+
+
+def _read_origin(folder):
+    """The folder that a folder was converted from, where it still exists, else None."""
+    try:
+        with open(os.path.join(folder, ORIGIN_NAME), encoding="utf-8") as origin_file:
+            source = json.load(origin_file)["source"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return source if isinstance(source, str) and os.path.isdir(source) else None
+
+
+def correct(images, source, workers=1):
+    """Applies the journal of a folder to the classes that its folders say.
+
+    A photo that lies in the folder of another class than the journal corrects has been moved
+    since, and stays.
+
+    Args:
+        images: list of (path, class name), two str.
+        source: str, the folder of all.
+        workers: int, threads that read the photos.
+
+    Returns:
+        (list like `images`, the number of classes that differ).
+
+    Raises:
+        InputError: the journal is damaged.
+    """
+    log_path = os.path.join(source, FILE_NAME)
+    if not os.path.exists(log_path):
+        return images, 0
+    corrections = {}  # hash -> its corrections, oldest first
+    for _, cells in read_table(log_path, COLUMNS, "relabel"):
+        corrections.setdefault(cells["hash"], []).append((cells["label"], cells["new_label"]))
+    corrected_images = []
+    hashes = hash_files([path for path, _ in images], workers)
+    for (path, class_name), content in zip(images, hashes):
+        for label, new_label in corrections.get(f"{int(content):016x}", ()):
+            class_name = new_label if class_name == label else class_name
+        corrected_images.append((path, class_name))
+    differing = sum(before != after for before, after in zip(images, corrected_images))
+    return corrected_images, differing
