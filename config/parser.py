@@ -11,6 +11,7 @@ import argparse
 from common.errors import InputError, nearest
 from config.mode_options import OPTION_CLASSES
 from config.modes import MODES, mode_options
+from config.option_names import resolve, suggest
 from config.value_types import YES_NO
 from config.yaml_files import read_yaml
 
@@ -86,7 +87,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _read_command_line(mode, known_options, argv, prog):
     """dict of option name -> str, or list of str, as typed; prints the help on --help."""
-    argv = [_with_underscores(word, known_options) for word in argv]
+    argv = [_with_own_name(word, known_options) for word in argv]
     parsed, unknown_words = _make_parser(mode, known_options, prog).parse_known_args(argv)
     raw_values = vars(parsed)
     if not unknown_words:
@@ -95,24 +96,22 @@ def _read_command_line(mode, known_options, argv, prog):
     only_values = not any(word.startswith("-") for word in unknown_words)
     if positional and positional not in raw_values and only_values:
         return {**raw_values, positional: unknown_words}
-    word = unknown_words[0]
+    word = next((word for word in unknown_words if word.startswith("-")), unknown_words[0])
     if not word.startswith("-"):
         raise InputError(
             f"{word!r} has no option before it; --mode {mode} takes values as --NAME VALUE"
         )
-    suggestion = nearest(word.lstrip("-").split("=")[0], known_options).replace("mean ", "mean --")
+    suggestion = suggest(word.lstrip("-").split("=")[0], known_options)
     raise InputError(
         f"{word} is not an option of --mode {mode}{suggestion or '; --help lists them'}"
     )
 
 
-def _with_underscores(word, known_options):
-    """`--train-data` as `--train_data`, which is what it means."""
+def _with_own_name(word, known_options):
+    """`--train-data` as `--train_data`, and `--data` where a mode calls it otherwise."""
     name, equals, value = word.partition("=")
-    option_name = name[2:].replace("-", "_")
-    if name.startswith("--") and option_name in known_options:
-        return f"--{option_name}{equals}{value}"
-    return word
+    option_name = resolve(name[2:], known_options) if name.startswith("--") else None
+    return f"--{option_name}{equals}{value}" if option_name else word
 
 
 def _make_parser(mode, known_options, prog):

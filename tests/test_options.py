@@ -432,6 +432,34 @@ def test_required_options(capsys, mode, name):
     assert f"--{name} is missing" in line and f"--mode {mode}" in line
 
 
+@pytest.mark.parametrize("mode, word, name", [
+    ("train", "--lr", "learning_rate"), ("eval", "--image", "data"),
+    ("predict", "--input", "image"), ("train", "--num-workers", "workers"),
+    ("train", "--model", "backbone"), ("mean_std", "--out", "target"),
+    ("audit", "--dataset", "source"), ("train", "--imgsz=224", "input_size"),
+    ("eval", "--bs", "batch_size"), ("train", "--arch", "backbone"), ("clean", "--images", "csv"),
+])
+def test_a_name_of_another_tool_suggests_the_mode_s_own(capsys, mode, word, name):
+    words = {"predict": ["a.jpg"], "train": []}.get(mode, REQUIRED[mode])
+    line = refusal(capsys, "--mode", mode, *words, word, *([] if "=" in word else ["3"]))
+    assert f"{word} is not an option of --mode {mode}; did you mean --{name}?" in line
+
+
+@pytest.mark.parametrize("mode, name, own", [
+    ("audit", "data", "source"), ("mean_std", "data", "source"), ("statistics", "data", "source"),
+    ("preview", "data", "train_data"), ("dir2txt", "data", "source"), ("serve", "run", "model"),
+    ("benchmark", "run", "model"), ("eval", "model", "run"), ("predict", "model", "run"),
+    ("report", "model", "run"),
+])
+def test_data_and_run_are_understood_by_every_mode_that_has_them(mode, name, own):
+    words = REQUIRED[mode]
+    if f"--{own}" in words:
+        position = words.index(f"--{own}")
+        words = [*words[:position], *words[position + 2 :]]
+    options = parser.parse(mode, [*words, f"--{name}", "x"])
+    assert getattr(options, own) == "x" and own in options.given
+
+
 def test_the_mode_may_come_first_and_names_may_have_hyphens(capsys):
     long, short = (
         refusal(capsys, *words, "nowhere")
