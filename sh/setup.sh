@@ -23,8 +23,15 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     fi
   done
   if [ -z "$python" ]; then
-    echo "sh/setup.sh: needs Python 3.11, 3.12 or 3.13 with venv; python3 is $(python3 --version 2>&1);" \
-      "on Debian and Ubuntu: apt install python3 python3-venv" >&2
+    case "$(python3 -c 'import sys; print(*sys.version_info[:2], sep=".")' 2>/dev/null)$(uname -s)" in
+      *Darwin) advice="brew install python@3.13" ;;
+      3.11Linux | 3.12Linux | 3.13Linux) advice="sudo apt install python3-venv (Debian, Ubuntu)" ;;
+      3.10Linux) advice="sudo apt install python3.11 python3.11-venv (Ubuntu 22.04)" ;;
+      3.14Linux) advice="TensorFlow has no packages for 3.14 yet" ;;
+      *) advice="sudo apt install python3 python3-venv (Debian, Ubuntu)" ;;
+    esac
+    echo "sh/setup.sh: needs Python 3.11, 3.12 or 3.13 with venv; python3 is $(python3 --version 2>&1): $advice;" \
+      "on any system: uv venv --seed --python 3.13 .venv, or conda create -p .venv python=3.13; then run this again" >&2
     exit 2
   fi
   "$python" -m venv --clear .venv
@@ -36,7 +43,13 @@ for file in "${files[@]}"; do
   wanted=$(cat requirements.txt requirements/*.txt)
   if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "installing $file into .venv ..." >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$file"
+    quiet=(--quiet)
+    [ -t 2 ] && quiet=()  # a terminal gets pip's bar, for up to a gigabyte
+    if ! .venv/bin/python -m pip install "${quiet[@]}" --disable-pip-version-check -r "$file"; then
+      echo "sh/setup.sh: $file was not installed; behind a proxy set HTTPS_PROXY, with a mirror" \
+        "PIP_INDEX_URL; what has been downloaded is kept, so run this again" >&2
+      exit 1
+    fi
     printf '%s' "$wanted" >"$stamp"
   fi
 done
