@@ -10,7 +10,7 @@ import platform
 
 import numpy as np
 
-from common.console import say, show
+from common.console import say, show, waiting
 from common.errors import InputError, RunError
 from common.files import checksum, replace_folder, replacing_folder
 from compute.backend import exact_float32, import_keras
@@ -40,7 +40,8 @@ def main(options: ExportOptions | SavePbOptions):
         named = "format" in options.given
         settings["variants"] = formats.plan(options.format, options.quantize, named)
         settings["limits"] = Limits(min_agreement=options.min_agreement, max_drop=options.max_drop)
-    result = export(find(options), **settings)
+    with waiting("exporting"):
+        result = export(find(options), **settings)
     show(result, text, options.json)
 
 

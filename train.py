@@ -3,7 +3,7 @@
 import json
 import time
 
-from common.console import say
+from common.console import say, waiting
 from common.errors import InputError
 from compute.backend import import_keras
 from compute.device_names import launcher
@@ -74,9 +74,10 @@ def fit(options: TrainOptions, setup_devices=one_device):
     setup = prepare(options)
     fetch_weights(setup)
     say("starting Keras ...")
-    devices = setup_devices(setup)
+    with waiting("starting Keras"):
+        devices = setup_devices(setup)
 
-    from training.trainer import Trainer  # needs Keras
+        from training.trainer import Trainer  # needs Keras
 
     try:
         return Trainer(setup, devices, started_at).run()

@@ -4,6 +4,12 @@ import contextlib
 import json
 import os
 import sys
+import threading
+import time
+
+WAITING_SECONDS = 5.0  # between two signs of life on a terminal
+_terminal = threading.RLock()  # of `say` and of the sign of life, which share a line
+_sign_of_life = ""  # what stands on the terminal's last line and is to go
 
 
 def say(line):
@@ -12,7 +18,56 @@ def say(line):
     Args:
         line: str, without a line break at the end.
     """
-    print(line, file=sys.stderr, flush=True)
+    with _terminal:
+        _show_sign_of_life("")
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def waiting(activity):
+    """A context in which a terminal shows every few seconds that something goes on.
+
+    For what takes long and has no bar. Elsewhere than on a terminal nothing is written.
+
+    Args:
+        activity: str, what is done, such as "exporting".
+
+    Example:
+        >>> with waiting("exporting"):
+        ...     export(run)  # "exporting ... 15 s", on one line that goes at the end
+    """
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not is_terminal:
+        yield
+        return
+    is_done, began = threading.Event(), time.monotonic()
+    terminal = os.dup(sys.stderr.fileno())  # while Keras is imported, 2 leads nowhere
+
+    def show_life():
+        while not is_done.wait(WAITING_SECONDS):
+            _show_sign_of_life(f"{activity} ... {time.monotonic() - began:.0f} s", terminal)
+
+    thread = threading.Thread(target=show_life, name="waiting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
+        _show_sign_of_life("", terminal)
+        os.close(terminal)
+
+
+def _show_sign_of_life(text, terminal=None):
+    """Replaces the last line of the terminal, where a sign of life stands or is to stand."""
+    global _sign_of_life
+    with _terminal:
+        if text or _sign_of_life:
+            with contextlib.suppress(OSError):  # the terminal has gone
+                blanks = " " * len(_sign_of_life)
+                descriptor = sys.stderr.fileno() if terminal is None else terminal
+                os.write(descriptor, f"\r{blanks}\r{text}".encode(errors="replace"))
+        _sign_of_life = text
 
 
 class TolerantStream:

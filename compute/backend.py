@@ -40,6 +40,8 @@ def import_keras(backend=None):
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf  # writes the rest of its notes
 
+            if is_quiet:  # its warnings of functions traced again would break into bars
+                tf.get_logger().setLevel("ERROR")
             for gpu in tf.config.list_physical_devices("GPU"):
                 # Allocate what is needed, not the whole memory.
                 with contextlib.suppress(RuntimeError):  # TensorFlow has computed already

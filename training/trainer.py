@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import keras
 
-from common.console import say
+from common.console import say, waiting
 from common.errors import DivergedError, RunError
 from compute.backend import use_precision
 from compute.devices import SINGLE_DEVICE, Devices
@@ -73,7 +73,8 @@ class Trainer:
             InputError: the devices cannot do what the options ask for, or too many images are
                 undecodable.
         """
-        self.build()
+        with waiting("building the network"):
+            self.build()
         with self.open_run_folder():
             self.make_callbacks()
             with self.open_batches():
@@ -81,7 +82,8 @@ class Trainer:
                     with self.frozen_layers(stage):
                         self.compile(stage)
                         self.fit(stage)
-            return self.finalize()
+            with waiting("checking the best weights"):
+                return self.finalize()
 
     def build(self):
         """Makes the batches and the model, with every random number from the seed."""
