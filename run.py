@@ -95,9 +95,10 @@ def main(argv):
         options = parser.parse(mode, arguments)
         debug = options.debug
         _prepare_process(debug)
-        status = _task_module(mode, options).main(options) or 0
+        result = _task_module(mode, options).main(options)
+        status = result if isinstance(result, int) else 0
         if not (status or options.json):
-            _say_next_step(mode, options)
+            _say_next_step(mode, options, result)
         return status
     except (InputError, RunError) as error:
         return _report(str(error), error.status, debug)
@@ -123,8 +124,8 @@ def _print_version():
     return 0
 
 
-def _say_next_step(mode, options):
-    words = next_step(mode, options)
+def _say_next_step(mode, options, result):
+    words = next_step(mode, options, result)
     if words:
         console.say(f"next: {command_line(*words)}")
 

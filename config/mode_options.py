@@ -403,6 +403,20 @@ class SplitOptions(NamedTuple):
     given: frozenset[str]
 
 
+class AddOptions(NamedTuple):
+    """`--mode add`: add photos to a data set; its own photos stay as they are."""
+
+    data: str
+    source: str
+    how: Literal["copy", "link", "move"]
+    workers: int
+    dry_run: bool
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
 class AuditOptions(NamedTuple):
     """`--mode audit`: find broken files, wrong labels, duplicates and leaks."""
 
@@ -583,6 +597,7 @@ OPTION_CLASSES = {
     "statistics": StatisticsOptions,
     "confusion_matrix": ConfusionMatrixOptions,
     "split": SplitOptions,
+    "add": AddOptions,
     "audit": AuditOptions,
     "clean": CleanOptions,
     "report": ReportOptions,

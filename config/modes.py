@@ -442,6 +442,27 @@ MODES = {
         overrides={"data": _LABELLED_SOURCE},
         required=("data",),
     ),
+    "add": Mode(
+        module="other.add_photos",
+        summary="add photos to a data set; its own photos stay as they are",
+        options=("data", "source", "how", "workers", "dry_run", *_COMMON),
+        overrides={
+            "data": {
+                **_LABELLED_SOURCE,
+                "help": _LABELLED_SOURCE["help"].replace("labelled images", "data set to add to"),
+            },
+            "source": {
+                "type": IMAGE_DATA,
+                "help": "new photos, in any layout of --data; or a folder of photos without "
+                "labels, for example that of serve --keep_uncertain",
+            },
+            "how": {
+                "help": "how photos get to --data: copied, hard-linked (a second name of the same "
+                "file) or moved"
+            },
+        },
+        required=("data", "source"),
+    ),
     "audit": Mode(
         module="other.data_del",
         summary="find broken files, wrong labels, duplicates and leaks",
@@ -597,8 +618,8 @@ MODES = {
 MODES_BY_PURPOSE = {
     "what most people need": ("all", "train", "eval", "predict", "serve"),
     "look at data, and put them right": (
-        *("audit", "clean", "split", "statistics", "preview", "mean_std", "embed", "similar"),
-        *("dir2txt", "txt2dir"),
+        *("audit", "clean", "add", "split", "statistics", "preview", "mean_std", "embed"),
+        *("similar", "dir2txt", "txt2dir"),
     ),
     "train": ("add_class", "backbones", "fetch_weights"),
     "measure and understand": (

@@ -3,12 +3,13 @@
 import os
 
 
-def next_step(mode, options):
+def next_step(mode, options, result=None):
     """What a person usually types after a mode has done its work.
 
     Args:
         mode: str, a key of `MODES`.
         options: the options that it was run with.
+        result: dict, what the mode has returned, or None.
 
     Returns:
         list of str, the words after `run.py`; empty where nothing follows by itself.
@@ -18,6 +19,7 @@ def next_step(mode, options):
         ['report', '--data', 'photos']
     """
     steps = {
+        "add": lambda options: _after_split(options) if result and result["added"] else [],
         "split": _after_split,
         "train": _after_training,
         "eval": _after_eval,

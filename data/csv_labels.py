@@ -1,16 +1,16 @@
 """A CSV that names images and their classes: the columns path and label."""
 
-import codecs
 import csv
 import io
 import os
 
 from common.errors import InputError
-from common.files import replacing
+from common.files import write_text
 from data.image_files import is_image, walk_images
 from data.samples import NamedImages
 
 COLUMNS = ["path", "label"]
+BYTE_ORDER_MARK = "\ufeff"  # which Excel writes and needs
 
 
 def read_csv(path):
@@ -68,26 +68,46 @@ def relabel(path, image_path, class_name):
     relabel("photos.csv", "photos/1.jpg", "metal")
     ```
     """
-    path = os.path.realpath(path)  # through a link
-    folder, wanted = os.path.dirname(path), os.path.realpath(image_path)
-    with open(path, "rb") as csv_file:
-        has_byte_order_mark = csv_file.read(3) == codecs.BOM_UTF8
-    text = _read_text(path)
-    rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    text = _read_as_it_is(path)
+    folder, wanted = os.path.dirname(os.path.realpath(path)), os.path.realpath(image_path)
+    rows = list(csv.reader(io.StringIO(text.removeprefix(BYTE_ORDER_MARK), newline="")))
     path_column, label_column = map(rows[0].index, COLUMNS)
     for cells in filter(None, rows[1:]):
         for name in (cells[path_column], cells[path_column].replace("\\", "/")):
             if os.path.basename(name) == os.path.basename(image_path):
                 if os.path.realpath(os.path.join(folder, name)) == wanted:
                     cells[label_column] = class_name
-    with (
-        replacing(path) as partial,
-        open(
-            partial, "w", encoding="utf-8-sig" if has_byte_order_mark else "utf-8", newline=""
-        ) as csv_file,
-    ):
-        line_end = "\r\n" if "\r\n" in text else "\n"
-        csv.writer(csv_file, lineterminator=line_end).writerows(rows)
+    new_text = io.StringIO(newline="")
+    csv.writer(new_text, lineterminator=_line_end(text)).writerows(rows)
+    mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
+    # Through a link the file that it leads to is written, and the link stays.
+    write_text(os.path.realpath(path), mark + new_text.getvalue())
+
+
+def add_rows(path, images):
+    """Adds images to a CSV; the lines that it has stay as they are, further columns are empty.
+
+    Args:
+        path: str, a CSV that `read_csv` reads.
+        images: list of (path relative to the CSV's folder, name of its class).
+
+    Raises:
+        OSError: the CSV cannot be written; it is as it was.
+
+    Example:
+        >>> add_rows("photos.csv", [("glass/3.jpg", "glass")])
+    """
+    text = _read_as_it_is(path)
+    line_end = _line_end(text)
+    header = next(csv.reader(io.StringIO(text.removeprefix(BYTE_ORDER_MARK), newline="")))
+    new_lines = io.StringIO(newline="")
+    writer = csv.DictWriter(new_lines, header, restval="", lineterminator=line_end)
+    for image_path, class_name in images:
+        writer.writerow(dict(zip(COLUMNS, (image_path.replace(os.sep, "/"), class_name))))
+    if not text.endswith(("\n", "\r")):
+        text += line_end
+    # Through a link the file that it leads to is written, and the link stays.
+    write_text(os.path.realpath(path), text + new_lines.getvalue())
 
 
 def list_photos(source, option="--source"):
@@ -142,6 +162,15 @@ def _read_rows(path):
             yield location, cells
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: is not CSV: {error}") from None
+
+
+def _read_as_it_is(path):
+    with open(path, encoding="utf-8", newline="") as csv_file:
+        return csv_file.read()
+
+
+def _line_end(text):
+    return "\r\n" if "\r\n" in text else "\n"
 
 
 def _read_text(path):

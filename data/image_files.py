@@ -13,12 +13,13 @@ EXTENSIONS = (
     *(".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
     *(".heic", ".heif", ".hif", ".avif"),
 )
+UNSORTED = "_unsorted"  # the folder of a data set's photos that have no class yet
 # What systems and programs leave beside photos, in lower case: thumbnails of Synology's and
 # QNAP's boxes, macOS's halves of files in archives, Jupyter's copies, bins, folder settings.
 # Hidden names are passed over as well, with them "._photo.jpg" of macOS.
 SYSTEM_FOLDERS = frozenset(
     ("@eadir", ".@__thumb", "__macosx", ".ipynb_checkpoints", "#recycle", "@recycle")
-    + ("$recycle.bin", "system volume information", "lost+found")
+    + ("$recycle.bin", "system volume information", "lost+found", UNSORTED)
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini"))
 # What this project itself writes beside photos: class names, their parts
@@ -69,7 +70,7 @@ def is_image(name):
 
 
 def is_system_name(name):
-    """Whether a file or folder is hidden, or left by a system or program beside photos.
+    """Whether a file or folder is hidden, left by a system or program beside photos, or `UNSORTED`.
 
     Args:
         name: str, a name without its folder.
@@ -198,6 +199,18 @@ def describe_left_out(names):
     if counts[None]:
         parts.append(f"{counts[None]:,} other file{'s' if counts[None] > 1 else ''}")
     return ", ".join(parts) + " left out" if parts else ""
+
+
+def describe_unsorted(folder):
+    """Says that photos without a class are not read.
+
+    Args:
+        folder: str, a data set's folder.
+
+    Returns:
+        str, "" where it has none.
+    """
+    return f"{UNSORTED} left out" if os.path.isdir(os.path.join(folder, UNSORTED)) else ""
 
 
 def find_images(patterns):

@@ -25,6 +25,7 @@ from data.image_files import (
     check_images,
     check_line_breaks,
     describe_left_out,
+    describe_unsorted,
     is_image,
     is_system_name,
     list_folder,
@@ -91,6 +92,8 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None):
         layout += f", {describe_left_out(set(contents.others) - OWN_FILES)}".rstrip(", ")
     if contents.links:
         layout += f", {len(contents.links)} links to folders not followed"
+    if unsorted := describe_unsorted(path):
+        layout += f", {unsorted}"
     if class_names is None:
         _refuse_parts(path, images.image_classes)
         own_labels = os.path.join(path, "label.json")

@@ -20,6 +20,7 @@ from data.image_files import (
     check_folder,
     check_line_breaks,
     describe_left_out,
+    describe_unsorted,
     is_image,
     is_system_name,
 )
@@ -243,8 +244,8 @@ def read_samples(folder, class_names, labels_path="label.json", report=None):
     if text_count != len(image_names):
         _check_texts(folder, image_names)
     if report:
-        left_out = ", ".join(filter(None, ["sample format", describe_left_out(others)]))
-        report(f"{folder}: {left_out}: {len(image_names):,} images")
+        left_out = ["sample format", describe_left_out(others), describe_unsorted(folder)]
+        report(f"{folder}: {', '.join(filter(None, left_out))}: {len(image_names):,} images")
     return Samples(str(folder), image_names, class_ids)
 
 

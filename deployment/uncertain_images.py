@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from common.errors import InputError
 from common.files import replacing, write_text
+from data.kept_images import kept_name
 from data.label_names import check_labels, label_names_json
 from data.pillow_formats import open_image
 from data.samples import sample_line, text_file_name
@@ -100,8 +101,7 @@ class Keeper:
 
     def _write(self, source, class_id, name):
         self._measure_folder()
-        utc_time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        image_name = f"{utc_time}-{name}{_extension(source)}"
+        image_name = kept_name(datetime.now(UTC), name, _extension(source))
         text_line = sample_line(image_name, class_id)
         new_bytes = len(source) + len(text_line)
         if self._used_bytes + new_bytes > self._max_bytes:

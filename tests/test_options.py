@@ -36,6 +36,7 @@ REQUIRED = {
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
     "doctor": [], "demo": [],
     "add_class": ["--run", "r", "--name", "n"], "embed": ["--data", "d"],
+    "add": ["--data", "d", "--source", "s"],
     "all": ["--data", "d"], "split": ["--data", "d"], "similar": ["--data", "d", "--image", "i"],
     "drift": ["--run", "r", "--data", "d"],
 }

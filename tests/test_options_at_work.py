@@ -543,6 +543,7 @@ COMMANDS = {
     "demo_data": (), "demo": (), "embed": ("--data", "data"),
     "similar": ("--data", "data", "--image", "data"), "drift": ("--run", "runs/model", *DATA),
     "add_class": ("--run", "runs/model", "--name", "third", "--data", "data"),
+    "add": ("--data", "data", "--source", "classes/glass"),
     "split": ("--data", "data"), "all": ("--data", "data"),
 }
 

@@ -61,6 +61,7 @@ COMMANDS = [
     ("txt2dir", "--source", "samples/train_datasets", "--target", "folders", "--how", "move"),
     ("txt2dir", "--source", "samples/val_datasets", "--csv", "table.csv"),
     ("split", "--data", "photos"),
+    ("add", "--data", "folders", "--source", "new"),
     ("demo_data", "--target", "digits"),
 ]
 
