@@ -69,7 +69,7 @@ def relabel(path, image_path, class_name):
     ```
     """
     text = _read_as_it_is(path)
-    folder, wanted = os.path.dirname(os.path.realpath(path)), os.path.realpath(image_path)
+    folder, wanted = os.path.dirname(path), os.path.realpath(image_path)
     rows = list(csv.reader(io.StringIO(text.removeprefix(BYTE_ORDER_MARK), newline="")))
     path_column, label_column = map(rows[0].index, COLUMNS)
     for cells in filter(None, rows[1:]):

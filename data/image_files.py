@@ -270,13 +270,14 @@ def walk_images(folder, option="--source"):
         check_images(folder, contents)
     except InputError as error:
         raise InputError(f"{option}: {error}") from None
-    left_out = describe_left_out(
+    others = (
         name
         for name in contents.others
         if not name.endswith(".txt") and os.path.basename(name) not in OWN_FILES
     )
+    left_out = [*filter(None, [describe_left_out(others), describe_unsorted(folder)])]
     if left_out:
-        say(f"{folder}: {left_out}")
+        say(f"{folder}: {', '.join(left_out)}")
     return [os.path.join(folder, name) for name in contents.images]
 
 

@@ -13,7 +13,7 @@ import run as front_door
 from common.errors import InputError
 from data import csv_labels, parts
 from data.file_transfer import Transfer
-from data.image_files import list_folder
+from data.image_files import list_folder, walk_images
 from data.kept_images import is_kept_name, kept_name
 from data.label_names import write_label_names
 from data.labelled_data import list_labelled, read_labelled
@@ -67,7 +67,8 @@ def new(tmp_path):
 
 def test_to_class_folders(photos, new, tmp_path, capsys):
     before = tree(tmp_path / "photos")
-    status, out, err = go(capsys, "add", "--data", photos, "--source", new, "--workers", 2)
+    words = ("--mode", "add", "--data", photos, "--source", new, "--workers", 2)
+    status, out, err = go(capsys, *words)
     assert status == 0
     assert [line.split() for line in out.splitlines()] == [
         ["1", "glass"], ["1", "paper"], ["2", "labelled", "photos", "added", "to", photos],
@@ -82,7 +83,7 @@ def test_to_class_folders(photos, new, tmp_path, capsys):
 
 
 def test_json(photos, new, capsys):
-    status, out, err = go(capsys, "add", "--data", photos, "--source", new, "--json")
+    status, out, err = go(capsys, "--mode", "add", "--data", photos, "--source", new, "--json")
     assert status == 0 and "next:" not in err
     assert json.loads(out) == {
         "target": photos, "added": {"glass": 1, "paper": 1}, "new_classes": ["paper"],
@@ -100,7 +101,7 @@ def test_to_the_sample_format(tmp_path, capsys):
     assert np.bincount(samples.class_ids).tolist() == [2, 3, 3]
     make(tmp_path / "new", "grean/1.png", seed=2)
     before = tree(tmp_path / "data")
-    status, _, err = go(capsys, "add", "--data", data, "--source", source)
+    status, _, err = go(capsys, "--mode", "add", "--data", data, "--source", source)
     assert status == 2 and tree(tmp_path / "data") == before
     assert "--source: " in err and "'grean'" in err and "label.json: red, green, blue" in err
     assert "did you mean green?" in err
@@ -161,7 +162,7 @@ def test_a_class_in_folders_of_its_own_spelling(tmp_path):
 def test_unlabelled_photos_are_put_aside(photos, tmp_path, capsys):
     source = make(tmp_path / "flat", "1.png", "2.png", seed=1)
     (tmp_path / "flat" / "notes.txt").write_text("mine")
-    words = ("add", "--data", photos, "--source", source)
+    words = ("--mode", "add", "--data", photos, "--source", source)
     status, out, err = go(capsys, *words)
     assert status == 0 and "2  without a label put into _unsorted" in out and "next:" not in err
     assert sorted(os.listdir(tmp_path / "photos" / "_unsorted")) == ["1.png", "2.png"]
@@ -185,6 +186,9 @@ def test_unsorted_is_not_read(photos, tmp_path, capsys):
     parts.update(photos, read_labelled(photos).samples)
     assert "_unsorted" not in (tmp_path / "photos" / "splits.csv").read_text()
     assert list(convert(photos, "out", dry_run=True)["classes"]) == ["glass", "metal"]
+    capsys.readouterr()
+    assert len(walk_images(photos)) == 4
+    assert capsys.readouterr().err == f"{photos}: _unsorted left out\n"
     assert list_folder(str(tmp_path / "photos" / "_unsorted")).images == [
         os.path.join("sub", "v.png"), "u.png"]
 
@@ -198,7 +202,7 @@ def test_what_the_server_keeps_has_no_labels(photos, tmp_path, capsys):
     keeper.close()
     assert sorted(os.path.splitext(name)[1] for name in os.listdir(tmp_path / "kept")) == [
         ".json", ".png", ".txt"]
-    status, out, err = go(capsys, "add", "--data", photos, "--source", tmp_path / "kept",
+    status, out, err = go(capsys, "--mode", "add", "--data", photos, "--source", tmp_path / "kept",
                           "--how", "move", "--json")
     result = json.loads(out)
     assert status == 0 and result["added"] == {} and result["unsorted"] == 1
@@ -230,7 +234,7 @@ def test_duplicates(photos, tmp_path, capsys):
     copy(old / "_unsorted" / "u.png", source / "metal" / "u.png")
     make(source, "glass/a.png", seed=1)
     copy(source / "glass" / "a.png", source / "glass" / "b.png")
-    words = ("add", "--data", photos, "--source", source)
+    words = ("--mode", "add", "--data", photos, "--source", source)
     result = json.loads(go(capsys, *words, "--json", "--dry_run")[1])
     assert result["added"] == {"glass": 1}
     assert {entry.pop("path").replace(str(source), "new"): entry
@@ -259,13 +263,30 @@ def test_the_own_class_takes_precedence_over_another(photos, tmp_path):
                          "equals": str(old / "metal" / "9.png")}
 
 
+def test_a_photo_that_a_source_has_under_two_classes(photos, tmp_path):
+    source = make(tmp_path / "new", "glass/a.png", seed=1)
+    copy(tmp_path / "new" / "glass" / "a.png", tmp_path / "new" / "metal" / "b.png")
+    result = add(photos, source)
+    assert result["added"] == {"glass": 1}
+    assert [entry["other_class"] for entry in result["duplicates"]] == ["glass"]
+
+
+def test_files_that_cannot_be_read_equal_nothing(photos, new, tmp_path):
+    for place in ("photos", "new"):
+        os.symlink("nowhere.png", tmp_path / place / "glass" / "gone.png")
+    result = add(photos, new)
+    assert result["duplicates"] == [] and result["added"] == {"glass": 1, "paper": 1}
+    assert result["left_out"] == [{"path": str(tmp_path / "new" / "glass" / "gone.png"),
+                                   "reason": "No such file or directory"}]
+
+
 def test_broken_files_are_left_out(photos, new, tmp_path, capsys):
     for name, content in (("empty.jpg", b""), ("text.jpg", b"no image"), ("more.jpg", b"no image"),
                           ("film.mov", b"film")):
         (tmp_path / "new" / "glass" / name).write_bytes(content)
     whole = (tmp_path / "new" / "glass" / "1.png").read_bytes()
     (tmp_path / "new" / "glass" / "half.png").write_bytes(whole[: len(whole) // 2])
-    status, out, err = go(capsys, "add", "--data", photos, "--source", new)
+    status, out, err = go(capsys, "--mode", "add", "--data", photos, "--source", new)
     assert status == 0 and "1 video left out" in err
     assert "4  cannot be decoded, left out: " in out and "empty.jpg (the file is empty)" in out
     assert sorted(os.listdir(tmp_path / "photos" / "glass")) == ["1-2.png", "1.png", "2.png"]
@@ -306,7 +327,7 @@ def test_dry_run_writes_nothing(photos, new, tmp_path, capsys):
     parts.update(photos, read_labelled(photos).samples)
     before = tree(tmp_path)
     status, out, err = go(
-        capsys, "add", "--data", photos, "--source", new, "--how", "move", "--dry_run")
+        capsys, "--mode", "add", "--data", photos, "--source", new, "--how", "move", "--dry_run")
     assert status == 0 and "2  labelled photos would be added" in out and "next:" not in err
     assert tree(tmp_path) == before
 
@@ -389,7 +410,7 @@ def test_a_damaged_table_of_parts(photos, new, tmp_path):
 
 
 def refusal(capsys, data, source):
-    status, out, err = go(capsys, "add", "--data", data, "--source", source)
+    status, out, err = go(capsys, "--mode", "add", "--data", data, "--source", source)
     assert status == 2 and out == ""
     return err.splitlines()[-1]
 
