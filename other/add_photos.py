@@ -158,15 +158,17 @@ def _match(data_set, photos, source):
     if data_set.names_from != data_set.path and image_classes:
         class_ids = match_classes(source, image_classes, data_set.class_names, data_set.names_from)
         spellings = dict(zip(image_classes, (data_set.class_names[index] for index in class_ids)))
-    new_names = sorted({*spellings.values()} - {*data_set.class_names})
     if data_set.layout == BY_FOLDERS:
-        check_names(new_names)
-        for name in new_names:
+        check_names({*spellings.values()})
+        for name in sorted({*spellings.values()}):
             if any(map(is_system_name, name.split("/"))):
-                raise InputError(f"{source}: the class {name!r} has the name of a folder that is "
-                                 "not read; rename it")  # fmt: skip
+                raise InputError(
+                    f"{source}: no mode reads a folder with the name of the class {name!r}; "
+                    "rename the class"
+                )
+    new_names = {*spellings.values()} - {*data_set.class_names}
     for variants in spelling_variants([*data_set.class_names, *new_names]):
-        if not {*variants}.isdisjoint(new_names):
+        if not new_names.isdisjoint(variants):
             console.say(f"note: {source}: {describe_variants(variants)}")
     return [photo._replace(class_name=spellings.get(photo.class_name)) for photo in photos]
 
@@ -215,6 +217,8 @@ def _write(data_set, placements, how, workers):
         for photo, file_name in bar:
             path = os.path.join(data_set.samples.folder, file_name)
             _make_folder(os.path.dirname(path), made_paths)
+            if os.path.lexists(path):  # another program made it, or case does not count here
+                raise InputError(f"{path} exists already; the photo {photo.path} was to go there")
             made_paths.append(path)
             with replacing(path) as partial:
                 transfer.put(photo.path, partial)
@@ -283,10 +287,10 @@ def _text(result, dry_run):
         lines.append(f"{len(left_out):>8,}  cannot be decoded, left out: {reasons}")
     if contradictions := [entry for entry in duplicates if "class" in entry]:
         pairs = first_ten(
-            f"{entry['path']} as {entry['class']}, already there as {entry['other_class']} "
-            f"({entry['equals']})"
+            f"{entry['path']} ({entry['class']}) is already there as {entry['equals']} "
+            f"({entry['other_class']})"
             for entry in contradictions
         )
-        lines.append(f"note: {len(contradictions):,} duplicates have two classes: {pairs}")
+        lines.append(f"note: {len(contradictions):,} under another class: {pairs}")
     lines += [f"new class: {name}" for name in result["new_classes"]]
     return "\n".join(lines)

@@ -19,6 +19,7 @@ from data.label_names import write_label_names
 from data.labelled_data import list_labelled, read_labelled
 from data.samples import write_sample
 from deployment.uncertain_images import Keeper
+from other import add_photos
 from other.add_photos import add
 from other.data_quality.folder_checks import read_folder
 from other.data_reconstruction_dir2txt import convert
@@ -144,6 +145,10 @@ def test_a_label_json_beside_class_folders_fixes_the_classes(photos, new, tmp_pa
     write_label_names(photos, ["glass", "metal"])
     with pytest.raises(InputError, match="'paper' is not one of those of .*label.json"):
         add(photos, new)
+    write_label_names(photos, ["glass", "metal", "paper", "../out"])
+    with pytest.raises(InputError, match="no folder can have the name of the class '../out'"):
+        add(photos, write_samples(tmp_path / "source", 1, {"../out": (9, 9, 9)}))
+    assert add(photos, new)["new_classes"] == []  # no photo of it yet, but label.json has it
 
 
 def test_a_class_in_folders_of_its_own_spelling(tmp_path):
@@ -247,8 +252,8 @@ def test_duplicates(photos, tmp_path, capsys):
     }
     status, text, _ = go(capsys, *words)
     assert status == 0 and "4  duplicates left out: " in text
-    assert (f"note: 1 duplicates have two classes: {source}/metal/other.png as metal, already "
-            f"there as glass ({old}/glass/2.png)") in text
+    assert (f"note: 1 under another class: {source}/metal/other.png (metal) is already there as "
+            f"{old}/glass/2.png (glass)") in text
     assert sorted(os.listdir(old / "glass")) == ["1.png", "2.png", "a.png"]
     assert sorted(os.listdir(old / "metal")) == ["1.png", "2.png"]
 
@@ -360,6 +365,15 @@ def test_a_failure_leaves_everything_as_it_was(photos, tmp_path, monkeypatch, la
         with pytest.raises(InputError, match="photos.csv: Permission denied"):
             add(data, source, "move")
         assert tree(tmp_path) == before
+
+
+def test_a_name_that_another_program_has_taken_meanwhile(photos, new, tmp_path, monkeypatch):
+    """As does a class Glass beside glass where upper and lower case do not count."""
+    monkeypatch.setattr(add_photos, "_list_taken", lambda folder: set())
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match="glass/1.png exists already"):
+        add(photos, new, "move")
+    assert tree(tmp_path) == before
 
 
 # --- parts -----------------------------------------------------------------------------------
