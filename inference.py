@@ -33,7 +33,10 @@ def main(options: PredictOptions):
     if options.csv:
         _write_csv(options.csv, results, top_k, classifier.calibration is not None)
     show(results, _text, options.json)
-    raise_first(errors, len(image_paths))
+    if options.strict or len(errors) == len(image_paths):
+        raise_first(errors, len(image_paths))
+    for error in errors:
+        say(f"no answer for {error}")
 
 
 def _collect(classifier, answers, count, top_k):

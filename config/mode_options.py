@@ -130,6 +130,7 @@ class PredictOptions(NamedTuple):
     save_dir: str
     top_k: int | None
     csv: str | None
+    strict: bool
     json: bool
     config: str | None
     debug: bool

@@ -196,6 +196,7 @@ MODES = {
             "save_dir",
             "top_k",
             "csv",
+            "strict",
             *_COMMON,
         ),
         overrides={

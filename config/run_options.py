@@ -248,6 +248,13 @@ OUTPUT_OPTIONS = (
         group="Output",
     ),
     Option(
+        name="strict",
+        type=YES_NO,
+        default=False,
+        help="end with exit status 2 where one image has no answer, instead of only where none has",
+        group="Output",
+    ),
+    Option(
         name="precision",
         type=number(0, 1, above=True, below=True),
         default=0.95,
