@@ -2,8 +2,7 @@
 
 import os
 
-import numpy as np
-
+from common.baseline import no_better
 from common.console import say, show
 from common.errors import InputError
 from common.files import check_writable
@@ -38,7 +37,8 @@ def main(options: EvalOptions):
         _record(record_folder, options.record, scores)
     right = round(scores["accuracy"] * scores["images"])
     interval = intervals.proportion(right, scores["images"])
-    _say_baseline(samples, class_names, scores["accuracy"])
+    if note := no_better(samples.class_ids, class_names, scores["accuracy"]):
+        say(f"note: {note}")
     undecodable = list(map(str, errors.values()))
     result = {**scores, "accuracy_interval": interval, "undecodable": undecodable, "csv": csv_path}
     shown_k = top_k if options.top_k or len(class_names) > FEW_CLASSES else None
@@ -79,17 +79,6 @@ def _measure(classifier, samples, predictions, top_k):
             is_unlike = fitted.familiarity.is_unlike(probabilities.max(axis=1), similarities)
             scores["unlike_seen"] = float(is_unlike.mean())
     return scores
-
-
-def _say_baseline(samples, class_names, accuracy):
-    """Says so where the model is no better than always answering the largest class."""
-    counts = np.bincount(samples.class_ids, minlength=len(class_names))
-    share = counts.max() / counts.sum()
-    if accuracy <= share and np.count_nonzero(counts) > 1:
-        say(
-            f"note: always answering {class_names[counts.argmax()]!r} would be right for "
-            f"{share:.4f}: this model is no better"
-        )
 
 
 def _csv_path(option, path):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common import console
+from common.baseline import no_better
 from common.errors import InputError, first_ten
 from common.files import write_text
 from common.write_errors import write_error
@@ -184,6 +185,7 @@ def _measured(answers):
         "right": int(np.trace(matrix)),
         "wrong": int(matrix.sum() - np.trace(matrix)),
         "largest": class_names[image_counts.argmax()],
+        "no_better": no_better(samples.class_ids, class_names, measured["accuracy"]),
         "largest_share": image_counts.max() / len(samples.file_names),
         "classes": class_rows(measured, matrix),
         "pairs": [

@@ -9,6 +9,7 @@ from conftest import write_samples
 from statsmodels.stats.proportion import proportion_confint
 
 import run as front_door
+from common.baseline import no_better
 from config import parser
 from data.geometry import Preprocessing
 from prediction.classifier import Answer, Classifier
@@ -76,3 +77,13 @@ def test_of_one_class_there_is_nothing_to_compare_with(go, tmp_path):
     colors = {"red": (200, 20, 20)}
     _, err = go(colors, 4, [[1.0]] * 4)
     assert "no better" not in err and os.path.exists(tmp_path / "one" / "eval.csv")
+
+
+@pytest.mark.parametrize("accuracy, is_said", [
+    (float(np.float32(1 / 3)), True), (0.0, True), (4 / 9, False),
+])
+def test_three_of_nine_by_hand(accuracy, is_said):
+    """The float32 of a third, as Keras reports it, is more than a third in float64."""
+    said = no_better(np.arange(9) % 3, ("a", "b", "c"), accuracy)
+    assert said == ("always answering 'a' would be right for 0.3333: this model is no better"
+                    if is_said else "")

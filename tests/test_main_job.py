@@ -100,6 +100,19 @@ def train_little(data, place, *words):
     )
 
 
+def test_a_training_that_learns_nothing_says_so(tmp_path, few_blocks):
+    """All photos are grey: the answer is the same for the 3 of each class, right for a third."""
+    grey = dict.fromkeys(LABELS, (128, 128, 128))
+    train, val = (write_samples(tmp_path / name, 3, grey, seed=seed)
+                  for seed, name in enumerate(("train", "val")))
+    words = ["train", "--train_data", train, "--val_data", val, "--run", "nothing",
+             "--weights", "none", "--input_size", 32, "--learning_rate", 1e-12, "--epochs", 1]
+    result = go(*words, "--save_dir", tmp_path / "runs", "--log_dir", tmp_path / "logs", "--json")
+    metrics = json.loads(result.out)
+    is_no_better = "note: always answering 'red' would be right for 0.3333: this model is no better"
+    assert metrics["val_accuracy"] <= 1 / 3 + 1e-6 and is_no_better in result.err
+
+
 @pytest.fixture(scope="module")
 def little(data, tmp_path_factory):
     """The folder of a small network's run of three epochs."""

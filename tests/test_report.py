@@ -349,6 +349,17 @@ def test_images_trained_on(small, monkeypatch):
         ("img_1_0.png", "training"), ("img_0_1.png", "training")]
 
 
+@pytest.mark.parametrize("right, is_said", [(2, True), (3, False)])
+def test_a_model_no_better_than_the_largest_class(small, monkeypatch, right, is_said):
+    """Six images of three classes, one of them broken: 'a' would be right for two."""
+    path, data = small
+    rows = np.eye(3, dtype=np.float32)[[0, 0, 0, 0, 2 if right == 3 else 0, 0]]
+    assert report(monkeypatch, path, data, rows) == 0
+    said = "But always answering &#39;a&#39; would be right for 0.3333: this model is no better."
+    text = " ".join((path / "report.html").read_text().split())
+    assert (said in text) is is_said and ("not significantly better" in text) is not is_said
+
+
 def test_no_image_can_be_decoded(small, monkeypatch):
     path, data = small
     (path / "results.csv").unlink()

@@ -5,6 +5,7 @@ import os
 
 import keras
 
+from common.baseline import no_better
 from common.console import say
 from compute.backend import exact_float32, use_precision
 from compute.devices import leave_distribution
@@ -66,6 +67,8 @@ def finalize(setup, devices, model, state, undecodable_count):
             f"{len(setup.validation.file_names)} validation images that can be chance, so the last "
             "epoch is kept (--select best takes the other)"
         )
+    if note := no_better(setup.validation.class_ids, setup.class_names, best["val_accuracy"]):
+        say(f"note: {note}, on the validation images")
     say(
         f"{'best' if best == highest else 'last'}: epoch {best['epoch']} with val_accuracy "
         f"{best['val_accuracy']:.4f} and val_loss "
