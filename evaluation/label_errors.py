@@ -18,6 +18,7 @@ from runs.margin_files import read_hashes, read_margins
 from runs.results import read_results
 
 MIN_RELATIVE_ACCURACY = 0.7  # of the best validation accuracy: from there on margins count
+MIN_JUDGING_ACCURACY = 0.7  # of a model: below, most of its suspects are errors of its own
 SMALLEST = 1e-30  # probability whose logarithm stands for that of 0
 
 
@@ -83,6 +84,23 @@ def find(training, samples, probabilities, undecodable=()):
     if len(unseen):
         suspects += _by_answers(unseen, class_ids, probabilities, log_probabilities)
     return sorted(suspects, key=lambda suspect: suspect.score)
+
+
+def cannot_judge(accuracy):
+    """Says so where a model is not good enough to judge labels.
+
+    Args:
+        accuracy: float, of the model on the images whose labels are judged, 0 to 1.
+
+    Returns:
+        str, a sentence; "" where it is good enough.
+    """
+    if accuracy >= MIN_JUDGING_ACCURACY:
+        return ""
+    return (
+        f"A model that names {accuracy:.1%} of these images right cannot judge their labels: it "
+        f"takes one that names at least {MIN_JUDGING_ACCURACY:.0%} right."
+    )
 
 
 def _by_margins(training, class_ids, log_probabilities, answered):

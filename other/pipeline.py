@@ -22,6 +22,7 @@ from config.modes import MODES
 from data import parts
 from data.labelled_data import read_labelled
 from data.parts import PARTS
+from evaluation.label_errors import cannot_judge
 from prediction.exported_model import read_description
 from runs import run_folder
 from runs.margin_files import read_hashes, read_margins
@@ -218,7 +219,8 @@ def _to_look_at(result):
             f"The photos have {audit['errors']} errors and {audit['warnings']} warnings: "
             f"{audit['page']}"
         )
-    suspects = result["report"]["suspects"]
-    doubtful = f", {suspects} labels that look wrong among them" if suspects else ""
+    suspects, doubtful = result["report"]["suspects"], ""
+    if suspects and not cannot_judge(result["eval"]["accuracy"]):
+        doubtful = f", {suspects} labels that look wrong among them"
     lines.append(f"Errors with what the model looked at{doubtful}: {result['report']['html']}")
     return lines

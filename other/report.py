@@ -138,6 +138,7 @@ def _page_values(report, options, table_path):
         "mistakes": mistakes,
         "explained": explained,
         "suspects": len(report.suspects),
+        "cannot_judge": label_errors.cannot_judge(measured["scores"]["accuracy"].value),
         "unjudged": report.training.unjudged,
         "doubtful": report_gallery.doubtful(report.suspects, answers),
         "name": os.path.basename(os.path.abspath(report.path)),
@@ -166,6 +167,7 @@ def _summary(report, page_values):
         "expected_calibration_error": page_values["ece"],
         **({"robustness": page_values["robustness"]} if page_values["robustness"] else {}),
         "suspects": len(report.suspects),
+        "suspects_shown": len(page_values["doubtful"]),
         "undecodable": [str(error) for error in report.answers.errors.values()],
     }
 
@@ -376,7 +378,13 @@ def _text(result):
     ]
     if result["expected_calibration_error"] is not None:
         text_lines.append(f"{'calibration error':<20}  {result['expected_calibration_error']:.4f}")
-    text_lines.append(f"{'doubtful labels':<20}  {result['suspects']:,}")
+    left_out = result["suspects"] - result["suspects_shown"]
+    only_in_table = f"  ({left_out:,} of them only in the table, not on the page)"
+    text_lines.append(
+        f"{'doubtful labels':<20}  {result['suspects']:,}{only_in_table if left_out else ''}"
+    )
+    if sentence := label_errors.cannot_judge(result["scores"]["accuracy"]["value"]):
+        text_lines.append(sentence)
     for kind, accuracies in result.get("robustness", {}).items():
         numbers = "  ".join(f"{accuracy:.3f}" for accuracy in accuracies)
         text_lines.append(f"accuracy with {kind:<9} {numbers}  (from weak to strong)")

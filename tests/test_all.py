@@ -73,6 +73,13 @@ def test_the_summary_says_how_good_it_is_and_what_comes_next(done):
         "== exporting"]
 
 
+@pytest.mark.parametrize("accuracy, is_said", [(0.69, False), (0.7, True)])
+def test_doubtful_labels_are_counted_where_the_model_can_judge_them(accuracy, is_said):
+    lines = pipeline._to_look_at({
+        "audit": None, "eval": {"accuracy": accuracy}, "report": {"suspects": 3, "html": "r.html"}})
+    assert ("3 labels that look wrong" in lines[0]) is is_said and "r.html" in lines[0]
+
+
 def test_given_again_it_does_only_what_is_left(done):
     """One line of JSON, and the same numbers."""
     _, first, process = done

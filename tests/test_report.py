@@ -360,6 +360,41 @@ def test_a_model_no_better_than_the_largest_class(small, monkeypatch, right, is_
     assert (said in text) is is_said and ("not significantly better" in text) is not is_said
 
 
+@pytest.mark.parametrize("right, is_said", [(6, True), (7, False)])
+def test_a_model_that_cannot_judge_labels(tmp_path, monkeypatch, capsys, right, is_said):
+    """Below 70 %: 6 of 10 images are too few, 7 of 10 are enough."""
+    data = write_samples(tmp_path / "data", 10, {"a": COLORS[LABELS[0]]})
+    path = make_run(tmp_path / "run", ("a", "b"))
+    rows = np.float32([[0.9, 0.1]] * right + [[0.1, 0.9]] * (10 - right))
+    monkeypatch.setattr(Stub, "stream", lambda self, paths, *_: zip(paths, map(Answer, rows)))
+    assert report(monkeypatch, path, data, rows) == 0
+    said = (f"A model that names {right}0.0% of these images right cannot judge their labels: it "
+            "takes one that names at least 70% right.")
+    out, text = capsys.readouterr().out, (path / "report.html").read_text()
+    assert ("cannot judge" in out, "cannot judge" in text) == (is_said, is_said)
+    assert not is_said or (said in out.splitlines() and said in text)
+
+
+def test_the_page_has_the_likeliest_suspects_and_says_how_many_it_leaves_out(
+        tmp_path, monkeypatch, capsys):
+    """Of 400 labels "a" 60 look like b, as 340 labelled "b" do, the first of them the most."""
+    data = write_samples(tmp_path / "data", 400, {"a": (220, 30, 30), "b": (40, 60, 220)},
+                         size=(4, 4))
+    path = make_run(tmp_path / "run", ("a", "b"))
+    rows = np.float32([[0.9, 0.1]] * 400 + [[0.2, 0.8]] * 400)
+    for position in range(60):
+        rows[position] = 0.001 * (1 + position), 1 - 0.001 * (1 + position)
+    monkeypatch.setattr(Stub, "stream", lambda self, paths, *_: zip(paths, map(Answer, rows)))
+    assert report(monkeypatch, path, data, rows) == 0
+    shown, names = Page(path / "report.html").all("data-suspect"), read_samples(
+        data, ("a", "b")).file_names[:60]
+    assert shown == names[: len(shown)] and len(shown) == 48 <= 100
+    assert [os.path.basename(row["path"]) for row in table(path / "report.csv")] == names
+    assert "12 more are in <code>report.csv</code>" in (path / "report.html").read_text()
+    out = capsys.readouterr().out
+    assert re.search(r"doubtful labels +60  \(12 of them only in the table", out)
+
+
 def test_no_image_can_be_decoded(small, monkeypatch):
     path, data = small
     (path / "results.csv").unlink()
