@@ -19,6 +19,7 @@ from data.decoding import load
 from export import acceptance, formats, verification
 from export.acceptance import DEFAULT_LIMITS, Limits, prove
 from export.formats import Variant
+from export.kept_formats import keep_formats
 from prediction import calibration, centers
 from prediction.exported_model import (
     FORMAT,
@@ -35,10 +36,10 @@ SAVED_MODEL = (Variant("savedmodel", "float32"),)
 
 def main(options: ExportOptions | SavePbOptions):
     """`--mode export`, and `--mode save_pb`, which has no options for formats."""
-    settings = {}
+    settings = {"keep_others": True}
     if hasattr(options, "format"):
         named = "format" in options.given
-        settings["variants"] = formats.plan(options.format, options.quantize, named)
+        settings = {"variants": formats.plan(options.format, options.quantize, named)}
         settings["limits"] = Limits(min_agreement=options.min_agreement, max_drop=options.max_drop)
     with waiting("exporting"):
         result = export(find(options), **settings)
@@ -63,7 +64,7 @@ def find(options):
     return run_folder.read(run_path)
 
 
-def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
+def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS, keep_others=False):
     """Exports a run and publishes it as `RUN/model/` once its answers are verified.
 
     Args:
@@ -71,6 +72,8 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
         variants: list of `Variant`, the formats and precisions.
         prove: function with the arguments and the result of `acceptance.prove`.
         limits: `Limits`, acceptable differences to the trained model.
+        keep_others: bool, with a SavedModel alone: whether further formats of the same weights,
+            which the previous export has, are kept.
 
     Returns:
         dict of model (path), checked_images, formats and from_bytes as model.json has them, and
@@ -93,13 +96,19 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
 
     model_folder = run.file(run_folder.MODEL)
     with replacing_folder(model_folder) as partial_folder:
+        kept = {}
+        if keep_others:
+            weights = checksum(run.file(run_folder.BEST))
+            kept = keep_formats(model_folder, partial_folder, weights)
         formats.write(model, variants, partial_folder, run.preprocessing, int8_images)
         write_self_test(partial_folder, load(image_paths[0], run.preprocessing), expected[0])
 
         image_paths, expected = _with_validation_images(run, model, image_paths, expected)
         proof = prove(partial_folder, run, variants, image_paths, expected)
         proof, problems = proof.judge(limits)
-        write_description(partial_folder, _description(run, fitted, proof))
+        description = _description(run, fitted, proof)
+        description["formats"].update(kept)
+        write_description(partial_folder, description)
         if problems:
             _reject(run, partial_folder, problems, proof.image_count)
     if precisions - {"float32"} and proof.image_count < acceptance.ENOUGH_IMAGES:
@@ -107,7 +116,7 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS):
             f"note: {proof.image_count} images are too few to tell whether a lower precision "
             "predicts the same"
         )
-    return _result(model_folder, proof)
+    return _result(model_folder, proof, description["formats"])
 
 
 def _with_validation_images(run, model, image_paths, expected):
@@ -168,7 +177,7 @@ def _reject(run, partial_folder, problems, image_count):
     )
 
 
-def _result(model_folder, proof):
+def _result(model_folder, proof, format_table):
     differences = [
         comparison.difference
         for variant, comparison in proof.comparisons.items()
@@ -177,7 +186,7 @@ def _result(model_folder, proof):
     return {
         "model": model_folder,
         "checked_images": proof.image_count,
-        "formats": proof.formats(),
+        "formats": format_table,
         "from_bytes": proof.from_bytes and proof.from_bytes.to_json(),
         "difference": max(differences) if differences else None,
     }

@@ -52,7 +52,7 @@ def main(options: SavePbOptions):
     def prove(folder, run, variants, image_paths, expected):
         return prove_on_devices(folder, run, variants, image_paths, expected, devices.values())
 
-    result = save_model.export(run, prove=prove, limits=Limits(TOLERANCE))
+    result = save_model.export(run, prove=prove, limits=Limits(TOLERANCE), keep_others=True)
     where = f", in a separate process that sees only {', and only '.join(devices)}"
     show(result, lambda result: save_model.text(result, where), options.json)
 

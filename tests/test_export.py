@@ -289,6 +289,50 @@ def test_half_precision_that_is_no_number_is_not_offered(made, tmp_path, monkeyp
     assert result["formats"]["openvino"] == {"float32": {"difference": 0.0, "agreement": 1.0}}
 
 
+def test_save_pb_keeps_the_other_formats_of_the_same_weights(made, tmp_path, monkeypatch):
+    """Their files stay byte for byte, what model.json says of them too, and they still answer."""
+    monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
+    path = shutil.copytree(made.run, tmp_path / "tiny")
+    result = go("--mode", "save_pb", "--run", path, "--json")
+    assert result.status == 0 and "of the same weights and are kept" in result.err, result.err
+    kept = ["model.onnx", "model.xml", "model.bin"]
+    for name in kept:
+        assert (path / "model" / name).read_bytes() == (made.model / name).read_bytes()
+    before, after = (json.loads((folder / "model.json").read_text())
+                     for folder in (made.model, path / "model"))
+    assert set(after["formats"]) == {"savedmodel", "onnx", "openvino"} and set(
+        kept) < set(after["files"])
+    assert all(after["formats"][key] == before["formats"][key] for key in ("onnx", "openvino"))
+    assert json.loads(result.out)["formats"] == after["formats"]
+    answers = [json.loads(go("--mode", "predict", "--run", path / "model", "--runtime", runtime,
+                             "--image", made.val, "--json").out) for runtime in ("onnx",
+                                                                                 "savedmodel")]
+    for one, other in zip(*answers, strict=True):
+        assert one["predictions"][0]["probability"] == pytest.approx(
+            other["predictions"][0]["probability"], abs=1e-4)
+
+
+def test_save_pb_says_that_formats_of_other_weights_go(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
+    path = shutil.copytree(made.run, tmp_path / "tiny")
+    describe(path / "model", weights="0" * 64)
+    result = go("--mode", "save_pb", "--run", path, "--json")
+    assert result.status == 0 and list(json.loads(result.out)["formats"]) == ["savedmodel"]
+    assert "onnx, openvino are of other weights and are removed; --mode export" in result.err
+    assert not (path / "model" / "model.onnx").exists()
+
+
+def test_save_pb_refuses_where_a_format_to_keep_is_damaged(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
+    path = shutil.copytree(made.run, tmp_path / "tiny")
+    (path / "model" / "model.onnx").write_bytes(b"damaged")
+    before = sorted(os.listdir(path / "model"))
+    result = go("--mode", "save_pb", "--run", path)
+    assert result.status == 2 and sorted(os.listdir(path / "model")) == before
+    last = result.err.splitlines()[-1]
+    assert "model.onnx" in last and "--mode export makes all of them again" in last
+
+
 def test_in_a_process_of_its_own_the_answers_are_the_same(made):
     """Without the stand-in that the other tests have; and what goes wrong there is told."""
     files = [os.path.join(made.val, "img_0_0.png"), os.path.join(made.val, "img_2_5.png")]
