@@ -529,6 +529,7 @@ class CalibrateOptions(NamedTuple):
 class DoctorOptions(NamedTuple):
     """`--mode doctor`: describe this installation on one page, for a bug report."""
 
+    full: bool
     save_dir: str
     log_dir: str
     json: bool

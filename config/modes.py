@@ -570,7 +570,7 @@ MODES = {
     "doctor": Mode(
         module="other.doctor",
         summary="describe this installation on one page, for a bug report",
-        options=("save_dir", "log_dir", *_COMMON),
+        options=("full", "save_dir", "log_dir", *_COMMON),
     ),
     "all": Mode(
         module="other.pipeline",

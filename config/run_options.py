@@ -300,6 +300,13 @@ OUTPUT_OPTIONS = (
 
 GENERAL_OPTIONS = (
     Option(
+        name="full",
+        type=YES_NO,
+        default=False,
+        help="also check what takes up to a minute: devices, a training of a few steps, an export",
+        group="General",
+    ),
+    Option(
         name="config",
         type=PATH,
         default=None,

@@ -45,6 +45,8 @@ def main(options: DoctorOptions):
     """`--mode doctor`. Returns the exit status: 1 where something is not ok, else 0."""
     page, problems = {}, []
     for heading, find in PARTS.items():
+        if heading in SLOW_PARTS and not options.full:
+            continue
         with contextlib.redirect_stdout(sys.stderr):  # libraries have things to say
             section = _attempt(options, find, options)
         section = {heading: section} if isinstance(section, str) else section
@@ -61,6 +63,8 @@ def main(options: DoctorOptions):
         show({"ok": not problems, "problems": problems, **page}, str, as_json=True)
     else:
         print("\n".join(["problems", *(f"  {line}" for line in problems or ["none"])]))
+    if not options.full:
+        say(f"--full also checks {', '.join(SLOW_PARTS)}, which takes up to a minute")
     return 1 if problems else 0
 
 
@@ -400,3 +404,4 @@ PARTS = {
         export,
     )
 }
+SLOW_PARTS = ("devices", "training", "export")  # TensorFlow is imported for them

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from importlib.util import find_spec
@@ -33,7 +34,7 @@ SECRETS = {"TF_VAR_database": "swordfish", "TF_LOGIN_TOKEN": "tulip", "TF_THING"
 def go(monkeypatch, capsys, names, *words):
     """(status, standard output, standard error) of the mode with these parts of the page alone."""
     monkeypatch.setattr(doctor, "PARTS", {name: doctor.PARTS[name] for name in names})
-    status = run.main(["--mode", "doctor", *map(str, words)])
+    status = run.main(["--mode", "doctor", "--full", *map(str, words)])
     return status, *capsys.readouterr()
 
 
@@ -50,7 +51,8 @@ def real(tmp_path_factory):
     home.mkdir()
     temporary.mkdir()
     process = command(
-        "--mode", "doctor", "--json", "--save_dir", home / "runs", "--log_dir", "log_file",
+        "--mode", "doctor", "--full", "--json", "--save_dir", home / "runs", "--log_dir",
+        "log_file",
         HOME=str(home), USER="zaphod", LOGNAME="zaphod", TMPDIR=str(temporary),
         OMP_NUM_THREADS="2", TF_ENABLE_ONEDNN_OPTS="1", **SECRETS)
     return process, home, temporary
@@ -71,6 +73,23 @@ def test_the_proofs_hold_here(real):
         assert there == page["export"].get(name, "").startswith("ok: "), page["export"]
     assert page["devices"]["keras"].startswith("tensorflow ")
     assert "training ..." in process.stderr and "Traceback" not in process.stderr
+    assert "--full" not in process.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_without_full_tensorflow_is_not_imported(words):
+    program = ("import json, run, sys\n"
+               "status = run.main(['--mode', 'doctor', *json.loads(sys.argv[1])])\n"
+               "print(status, 'tensorflow' in sys.modules, 'jax' in sys.modules, file=sys.stderr)")
+    process = subprocess.run([sys.executable, "-c", program, json.dumps(words)], cwd=ROOT,
+                             capture_output=True, text=True, timeout=120)
+    *_, added, last = process.stderr.splitlines()
+    assert last in ("0 False False", "1 False False"), process.stderr
+    assert added == "--full also checks devices, training, export, which takes up to a minute"
+    if words:
+        assert list(json.loads(process.stdout)) == [
+            "ok", "problems", "toolkit", "machine", "packages", "environment", "folders",
+            "decoding"]
 
 
 def test_facts_agree_with_other_sources(real):
