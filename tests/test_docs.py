@@ -11,7 +11,8 @@ from conftest import ROOT
 from config import parser
 
 DOCUMENTS = ["README.md", "README.zh-CN.md", "CHANGELOG.md", "CONTRIBUTING.md",
-             *(f"docs/{name}" for name in sorted(os.listdir(os.path.join(ROOT, "docs")))
+             *(f"{folder}/{name}" for folder in ("docs", "docs/zh-CN")
+               for name in sorted(os.listdir(os.path.join(ROOT, folder)))
                if name.endswith(".md"))]
 
 
@@ -24,11 +25,24 @@ def blocks(name, language):
     return re.findall(rf"^```{language}\n(.*?)^```$", read(name), re.M | re.S)
 
 
+def prose(name):
+    return re.sub(r"^```.*?^```$", "", read(name), flags=re.M | re.S)
+
+
+def anchors(name):
+    """What links to the headings of a document end with, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", prose(name), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_links_lead_to_files(name):
-    text = re.sub(r"^```.*?^```$", "", read(name), flags=re.M | re.S)
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert os.path.exists(os.path.join(ROOT, os.path.dirname(name), target)), target
+def test_links_lead_to_files_and_headings(name):
+    for link in re.findall(r"\]\(([^):]+)\)", prose(name)):
+        target, _, anchor = link.partition("#")
+        path = os.path.normpath(os.path.join(os.path.dirname(name), target)) if target else name
+        assert os.path.exists(os.path.join(ROOT, path)), link
+        if anchor:
+            assert anchor in anchors(path), link
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
