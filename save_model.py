@@ -214,7 +214,8 @@ def text(result, where=""):
             if "drop" in comparison:
                 line += f", accuracy {comparison['accuracy']:.4f} ({-comparison['drop']:+.4f})"
             lines.append(line)
-    if "savedmodel" in result["formats"]:
+    # Where one device after the other is looked at, files are not asked for.
+    if "savedmodel" in result["formats"] and (result["from_bytes"] or not where):
         lines.append(f"  savedmodel from bytes: {_bytes_text(result)}")
     return "\n".join(lines)
 

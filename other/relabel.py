@@ -2,13 +2,13 @@
 
 import itertools
 import os
-import shlex
 import time
 from collections import Counter
 
 from tqdm import tqdm
 
 from common import console
+from common.commands import command_line
 from common.errors import InputError, RunError, first_ten, nearest
 from common.tables import read_table, write_table
 from common.write_errors import write_error
@@ -173,8 +173,8 @@ def _free(stem):
 
 
 def _command(run, table, data):
-    words = ["python", "run.py", "--mode", "relabel", "--run", run, "--csv", table]
-    return shlex.join([*words, "--data", data] if data else words)
+    words = ["relabel", "--run", run, "--csv", table]
+    return command_line(*words, *(["--data", data] if data else []))
 
 
 def _text(result, changes, options, run):

@@ -4,7 +4,6 @@ Beside the page goes a table of the doubtful labels, which `other/relabel.py` re
 """
 
 import os
-import shlex
 import time
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from common import console
 from common.baseline import no_better
+from common.commands import command_line
 from common.errors import InputError, first_ten
 from common.files import write_text
 from common.write_errors import write_error
@@ -126,7 +126,7 @@ def _page_values(report, options, table_path):
     mistakes, explained = report_gallery.surest_errors(
         answers, report.classifier.preprocessing, run
     )
-    relabel_words = ["--run", report.path, "--csv", os.path.abspath(table_path)]
+    relabel_words = ["relabel", "--run", report.path, "--csv", os.path.abspath(table_path)]
     if os.path.isfile(options.data):  # a CSV that names the classes
         relabel_words += ["--data", os.path.abspath(options.data)]
     measured = _measured(answers)
@@ -146,7 +146,7 @@ def _page_values(report, options, table_path):
         "data": options.data,
         "calibrated": report.classifier.calibration is not None,
         "table": os.path.basename(table_path),
-        "command": shlex.join(["python", "run.py", "--mode", "relabel", *relabel_words]),
+        "command": command_line(*relabel_words),
         "option_rows": provenance.option_rows(run.options) if run else [],
         "versions": provenance.versions(),
         "date": time.strftime("%Y-%m-%d %H:%M"),
