@@ -99,8 +99,8 @@ def _check_counts(old_paths, new_paths, run, options):
     if len(old_paths) < FEWEST:
         raise InputError(
             f"--run: {run.path}: {len(old_paths)} validation photos are too few to compare with; "
-            f"at least {FEWEST} are needed: train with --val_data or a larger --val_fraction, or, for "
-            "--data, with more to validate (run.py split --shares 0.7,0.2,0.1 before anything else)"
+            f"at least {FEWEST} are needed: train with --val_data or a larger --val_fraction, or, "
+            "before splits.csv is made, with more to validate: --mode split --shares 0.7,0.2,0.1"
         )
 
 
