@@ -12,8 +12,11 @@ DATA_OPTIONS = (
         name="train_data",
         type=IMAGE_DATA,
         default="../datasets/train_datasets",
+        many=True,
+        usually_one=True,
         help="training images: a folder with one subfolder per class; one of images, each with a "
-        "label file (.txt) of the same stem; or a CSV with the columns path and label",
+        "label file (.txt) of the same stem; or a CSV with the columns path and label; several "
+        "are taken together",
         group="Data",
         saved=True,
     ),

@@ -12,7 +12,7 @@ class TrainOptions(NamedTuple):
     """`--mode train`: train a classifier on labelled images."""
 
     data: str | None
-    train_data: str
+    train_data: str | tuple[str, ...]
     val_data: str | None
     val_fraction: float
     labels: str | None
@@ -288,7 +288,7 @@ class SimilarOptions(NamedTuple):
 class PreviewOptions(NamedTuple):
     """`--mode preview`: draw a batch of training images as the model sees them."""
 
-    train_data: str
+    train_data: str | tuple[str, ...]
     labels: str | None
     workers: int
     input_size: int

@@ -27,6 +27,7 @@ class Option:
         unit: str, of a number: "epochs", "pixels", "fraction" ...; "" where there is none.
         default_text: str, the default in words where `default` does not say it; else "".
         many: bool, whether the option takes several values; the value is then a tuple.
+        usually_one: bool, of several values: a single one is no tuple.
         saved: bool, whether a run keeps the value in its options.yaml.
         resumable: bool, whether `--resume` accepts another value than that of the run.
 
@@ -42,5 +43,6 @@ class Option:
     unit: str = ""
     default_text: str = ""
     many: bool = False
+    usually_one: bool = False
     saved: bool = False
     resumable: bool = False

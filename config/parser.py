@@ -200,7 +200,8 @@ def show(value):
 
 def _convert(option, raw_value, source):
     if option.many and isinstance(raw_value, list):
-        return tuple(_convert(option, item, source) for item in raw_value)
+        values = tuple(_convert(option, item, source) for item in raw_value)
+        return values[0] if option.usually_one and len(values) == 1 else values
     try:
         text = str(raw_value)
     except ValueError:  # Python refuses to print integers of thousands of digits

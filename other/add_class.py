@@ -23,13 +23,14 @@ from data.class_spelling import normalize
 from data.csv_labels import COLUMNS, list_photos
 from data.label_names import write_label_names
 from data.samples import Samples
+from data.several_places import paths_of
 from data.splitting import split
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier
 from runs import run_folder
 from runs.margin_files import read_margins
 from training.recipes import SOLVABLE_POOLING, can_solve_head
-from training.setup import read_data
+from training.training_data import read_data
 
 TRAINING, VALIDATION = "training.csv", "validation.csv"  # in the new run
 # What the new run takes over from the old one, beside its weights
@@ -134,8 +135,9 @@ def _read_parts(options, run):
     data, *samples = read_data(run.options._replace(workers=options.workers))
     if set(data.class_names) != set(run.class_names):
         raise InputError(
-            f"--run: the photos in {run.options.train_data} have other classes by now "
-            f"({first_ten(data.class_names)}) than {run.path} ({first_ten(run.class_names)})"
+            f"--run: the photos in {', '.join(paths_of(run.options.train_data))} have other "
+            f"classes by now ({first_ten(data.class_names)}) than {run.path} "
+            f"({first_ten(run.class_names)})"
         )
     parts = _as_trained(run, *(_named(part, data.class_names) for part in samples))
     _check_table_names(path for part in parts for path, _ in part)

@@ -20,7 +20,7 @@ from prediction.feature_extractor import FeatureExtractor
 from prediction.streaming import stream
 from runs import run_folder
 from runs.margin_files import read_margins
-from training.setup import read_data
+from training.training_data import read_data
 
 MOVED = 3  # exit status where something has changed
 SIGNIFICANCE_LEVEL = 0.05  # of the three questions together

@@ -13,8 +13,8 @@ from common.files import replacing
 from common.write_errors import write_error
 from compute.backend import import_keras
 from config.mode_options import PreviewOptions
-from data.labelled_data import read_labelled
 from data.prefetching import Reading
+from data.several_places import read_all
 from other.reporting.fonts import FONTS
 from runs import run_folder
 from training.batches import training_variation
@@ -27,7 +27,7 @@ LETTER_SIZE, CELL_GAP = 14, 8  # pixels: size of the letters, space around a cel
 def main(options: PreviewOptions):
     """`--mode preview`: all of --train_data, none held out, as the first epoch mixes it."""
     _check_target(options.target)
-    samples, class_names, _ = read_labelled(options.train_data, labels_path=options.labels)
+    samples, class_names, _ = read_all(options.train_data, labels_path=options.labels)
     images, labels, sample_weight = first_images(options, class_names, samples)
     captions = [
         caption(row, options.label_smoothing) if weight else [(None, None)]

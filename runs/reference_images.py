@@ -10,8 +10,9 @@ import numpy as np
 from common.errors import ImageError, InputError
 from common.files import flush, replacing_folder, write_text
 from data.decoding import load
-from data.labelled_data import has_own_images, list_labelled, match_classes, read_labelled
+from data.labelled_data import has_own_images, list_labelled, match_classes
 from data.samples import read_label, stem, text_file_name, write_sample
+from data.several_places import paths_of, read_all
 from runs import run_folder
 from runs.margin_files import read_margins
 
@@ -140,18 +141,18 @@ def validation(run, known_paths):
     trained_on = _trained_on(run)
     if not run.options.val_data and not trained_on:  # nothing says which images those are
         return [], []
-    folder, file_names, _ = list_labelled(_validation_data(run))
-    real_folder = os.path.realpath(folder)
     known_names = {os.path.basename(path) for path in known_paths}
-    return _load_spread(
-        [
+    image_paths = []
+    for data in _validation_data(run):
+        folder, file_names, _ = list_labelled(data)
+        real_folder = os.path.realpath(folder)
+        image_paths += [
             os.path.join(folder, file_name)
             for file_name in file_names
             if os.path.basename(file_name) not in known_names
             and os.path.join(real_folder, file_name) not in trained_on
-        ],
-        run.preprocessing,
-    )
+        ]
+    return _load_spread(image_paths, run.preprocessing)
 
 
 def training(run):
@@ -173,7 +174,7 @@ def training(run):
     if not images:
         raise InputError(
             f"--quantize: int8: needs images that {run.path} was trained on; none is left in "
-            f"{run.options.train_data}"
+            f"{', '.join(paths_of(run.options.train_data))}"
         )
     return np.stack(images)
 
@@ -196,7 +197,7 @@ def training_photos(run):
         return paths, np.array([trained_on[path][1] for path in paths])
     if not run.options.val_data:  # some of the images are for validation
         return [], np.zeros(0, int)
-    samples = read_labelled(run.options.train_data, run.class_names, run.path).samples
+    samples = read_all(run.options.train_data, run.class_names, run.path).samples
     paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
     return paths, samples.class_ids
 
@@ -218,7 +219,7 @@ def labels(run, image_paths):
         folder, file_name = os.path.split(os.path.realpath(image_path))
         has_text = os.path.exists(os.path.join(folder, text_file_name(file_name)))
         if folder == check_folder and not has_text:
-            folder = _validation_data(run)  # earlier versions copied images without texts
+            folder = _validation_data(run)[0]  # earlier versions copied images without texts
         with contextlib.suppress(InputError, FileNotFoundError):
             class_name = named_classes.get(os.path.join(folder, file_name))
             if class_name is not None:
@@ -232,14 +233,14 @@ def labels(run, image_paths):
 
 def _named_classes(run):
     """dict of real path -> class name of the validation images whose class is given by name."""
-    data = _validation_data(run)
-    if os.path.isdir(data) and has_own_images(data):  # their text files say it, one by one
-        return {}
-    folder, file_names, image_classes = list_labelled(data)
-    return {
-        os.path.realpath(os.path.join(folder, file_name)): class_name
-        for file_name, class_name in zip(file_names, image_classes)
-    }
+    named_classes = {}
+    for data in _validation_data(run):
+        if os.path.isdir(data) and has_own_images(data):  # their text files say it, one by one
+            continue
+        folder, file_names, image_classes = list_labelled(data)
+        for file_name, class_name in zip(file_names, image_classes):
+            named_classes[os.path.realpath(os.path.join(folder, file_name))] = class_name
+    return named_classes
 
 
 def _trained_on(run):
@@ -250,7 +251,8 @@ def _trained_on(run):
 
 
 def _validation_data(run):
-    return run.options.val_data or run.options.train_data
+    """tuple of str, the data that the validation images are from."""
+    return paths_of(run.options.val_data or run.options.train_data)
 
 
 def _spread_positions(count, most):

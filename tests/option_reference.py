@@ -61,6 +61,8 @@ def class_name(mode):
 def field(option, required):
     """A line of a class: the option and the type of its value, laid out as `ruff format` does."""
     value_type = f"tuple[{option.type.annotation}, ...]" if option.many else option.type.annotation
+    if option.usually_one:
+        value_type = f"{option.type.annotation} | {value_type}"
     optional = "" if required or option.default is not None else " | None"
     line = f"    {option.name}: {value_type}{optional}\n"
     if len(line) > 101:

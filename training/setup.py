@@ -17,7 +17,7 @@ from common.file_names import replace_forbidden
 from data import parts
 from data.labelled_data import read_labelled
 from data.samples import Samples
-from data.splitting import split
+from data.several_places import paths_of
 from modeling import backbones, weight_download
 from runs import run_folder
 from runs.checkpoint import Checkpoint
@@ -25,6 +25,7 @@ from training import option_checks, recipes, resume
 from training.learning_rates import default_learning_rate
 from training.normalization import with_normalization
 from training.stages import count_frozen_epochs
+from training.training_data import hold_out, read_data
 
 MOST_UNEVEN = 10  # images of the largest class for one of the smallest
 DEFAULT_TRAINING = "../datasets/train_datasets"
@@ -114,7 +115,7 @@ def _as_it_began(setup, data):
     for near in (True, False):
         if setup.checkpoint.state.data == fingerprint(setup):
             break
-        training, validation = _hold_out(data, setup.options, near)
+        training, validation = hold_out(data, setup.options, near)
         setup = replace(setup, training=training, validation=validation)
     return setup
 
@@ -134,54 +135,6 @@ def fetch_weights(setup):
     is_needed = weight_download.is_needed(options.weights, options.backbone)
     if is_needed and not setup.checkpoint and not option_checks.has_several_processes(options):
         weight_download.fetch(options.backbone, options.weights_url)
-
-
-def read_data(options):
-    """Reads what a training learns from and what validates it.
-
-    Args:
-        options: the options of `--mode train`.
-
-    Returns:
-        (`LabelledData` of --train_data, `Samples` to train on, `Samples` to validate on).
-
-    Raises:
-        InputError: the data cannot be read, or are too few.
-    """
-    data = read_labelled(options.train_data, labels_path=options.labels)
-    _, class_names, names_from = data
-    if len(class_names) < 2:
-        raise InputError(f"{names_from}: has one class; a classifier needs at least 2")
-    has_parts = parts.exists(options.train_data)
-    training, validation = _of_parts(data, options) if has_parts else (data.samples, None)
-    if options.val_data:
-        validation = read_labelled(options.val_data, class_names, names_from).samples
-        return data, training, validation
-    return data, *((training, validation) if has_parts else _hold_out(data, options))
-
-
-def _of_parts(data, options):
-    """The samples to train and to validate on, by the table of parts of --train_data."""
-    assignment = parts.update(options.train_data, data.samples, workers=options.workers)
-    if assignment.added:
-        say(f"note: {assignment.path}: {assignment.added} photos are new and got a part")
-    counts = np.bincount(assignment.parts, minlength=len(parts.PARTS))
-    say(
-        f"{assignment.path}: {counts[0]:,} to train, {counts[1]:,} to validate, {counts[2]:,} "
-        "kept for the test"
-    )
-    return tuple(parts.select(data.samples, assignment, name) for name in ("train", "val"))
-
-
-def _hold_out(data, options, near=True):
-    """The samples to train and to validate on, both of --train_data."""
-    training, validation = split(data.samples, options.val_fraction, options.workers, near)
-    if not validation.file_names:
-        raise InputError(
-            f"{options.train_data}: too few images to hold some out for validation: every class "
-            "has only one, or only copies of one; add images or name a folder with --val_data"
-        )
-    return training, validation
 
 
 def _describe_data(training, validation, class_names, labels_path):
@@ -234,9 +187,10 @@ def _default_warmup(options):
 
 def _default_validation_folder(options):
     """The project's validation folder beside the project's training folder, else None."""
-    if parts.exists(options.train_data):
+    paths = paths_of(options.train_data)
+    if any(map(parts.exists, paths)):
         return None
-    default_training = os.path.normpath(options.train_data) == os.path.normpath(DEFAULT_TRAINING)
+    default_training = [*map(os.path.normpath, paths)] == [os.path.normpath(DEFAULT_TRAINING)]
     return DEFAULT_VALIDATION if default_training and os.path.isdir(DEFAULT_VALIDATION) else None
 
 
@@ -311,8 +265,10 @@ def _check_warmup(options):
 
 
 def _check_validation_folder(options):
-    folders = options.val_data, options.train_data
-    if options.val_data and all(map(os.path.exists, folders)) and os.path.samefile(*folders):
+    if options.val_data is None or not os.path.exists(options.val_data):
+        return
+    training_paths = filter(os.path.exists, paths_of(options.train_data))
+    if any(os.path.samefile(options.val_data, path) for path in training_paths):
         raise InputError(
             f"--val_data: {options.val_data} is the training data; validating on it would "
             "measure memory"

@@ -1,0 +1,88 @@
+"""What a training learns from and what validates it, from its options."""
+
+import numpy as np
+
+from common.console import say
+from common.errors import InputError
+from data import parts
+from data.labelled_data import read_labelled
+from data.several_places import join, paths_of, read_each
+from data.splitting import split
+
+
+def read_data(options):
+    """Reads what a training learns from and what validates it.
+
+    Args:
+        options: the options of `--mode train`.
+
+    Returns:
+        (`LabelledData` of --train_data, `Samples` to train on, `Samples` to validate on).
+
+    Raises:
+        InputError: the data cannot be read, or are too few.
+    """
+    paths = paths_of(options.train_data)
+    each_data = read_each(paths, labels_path=options.labels)
+    data = each_data[0]._replace(samples=join([one.samples for one in each_data]))
+    _, class_names, names_from = data
+    if len(class_names) < 2:
+        raise InputError(f"{names_from}: has one class; a classifier needs at least 2")
+    has_parts = _have_parts(paths)
+    training, validation = data.samples, None
+    if has_parts:
+        each_part = [_of_parts(*place, options) for place in zip(paths, each_data)]
+        training, validation = (join([pair[part] for pair in each_part]) for part in (0, 1))
+    if options.val_data:
+        validation = read_labelled(options.val_data, class_names, names_from).samples
+        return data, training, validation
+    return data, *((training, validation) if has_parts else hold_out(data, options))
+
+
+def _have_parts(paths):
+    """Whether the training data have tables of parts: all of them, or none."""
+    with_parts = [path for path in paths if parts.exists(path)]
+    without = [path for path in paths if path not in with_parts]
+    if with_parts and without:
+        raise InputError(
+            f"--train_data: {with_parts[0]} has a table of parts and {without[0]} has none; --mode "
+            f"split --data {without[0]} makes it"
+        )
+    return bool(with_parts)
+
+
+def _of_parts(path, data, options):
+    """The samples of one place to train and to validate on, by its table of parts."""
+    assignment = parts.update(path, data.samples, workers=options.workers)
+    if assignment.added:
+        say(f"note: {assignment.path}: {assignment.added} photos are new and got a part")
+    counts = np.bincount(assignment.parts, minlength=len(parts.PARTS))
+    say(
+        f"{assignment.path}: {counts[0]:,} to train, {counts[1]:,} to validate, {counts[2]:,} "
+        "kept for the test"
+    )
+    return tuple(parts.select(data.samples, assignment, name) for name in ("train", "val"))
+
+
+def hold_out(data, options, near=True):
+    """Holds a part of the training data out for validation.
+
+    Args:
+        data: `LabelledData` of --train_data.
+        options: the options of `--mode train`.
+        near: bool, whether near copies stay on one side.
+
+    Returns:
+        (`Samples` to train on, `Samples` to validate on).
+
+    Raises:
+        InputError: there are too few.
+    """
+    training, validation = split(data.samples, options.val_fraction, options.workers, near)
+    if not validation.file_names:
+        raise InputError(
+            f"{', '.join(paths_of(options.train_data))}: too few images to hold some out for "
+            "validation: every class "
+            "has only one, or only copies of one; add images or name a folder with --val_data"
+        )
+    return training, validation
