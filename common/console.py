@@ -33,8 +33,11 @@ def waiting(activity):
         activity: str, what is done, such as "exporting".
 
     Example:
-        >>> with waiting("exporting"):
-        ...     export(run)  # "exporting ... 15 s", on one line that goes at the end
+
+    ```python
+    with waiting("exporting"):
+        export(run)  # "exporting ... 15 s", on one line that goes at the end
+    ```
     """
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if not is_terminal:
