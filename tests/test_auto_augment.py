@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_image
 from PIL import Image
 from scipy.stats import kstest
 
 from data import auto_augment
 from data.auto_augment import AUGMIX, RANDAUGMENT, ImagePolicy
+from data.geometry import Preprocessing
+from data.image_reader import ImageReader
 from data.mixing import Mixing
 
 
@@ -303,3 +305,20 @@ def test_reading_data_needs_no_backend():
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )
     assert loaded.stdout.strip() == "set()", loaded.stderr
+
+
+@pytest.mark.parametrize("mixing", [Mixing(randaugment=1.0), Mixing(augmix=1.0)])
+def test_a_policy_draws_anew_for_each_image_epoch_and_seed(tmp_path, mixing):
+    path = str(tmp_path / "photo.png")
+    write_image(path)
+    reader = ImageReader(Preprocessing(24), mixing=mixing)
+
+    def read(*draw):
+        row = np.empty((24, 24, 3), np.uint8)
+        reader.read(path, draw, row)
+        return row.tobytes()
+
+    draws = [(seed, epoch, position, 0) for seed in (0, 1) for epoch in (0, 1)
+             for position in range(5)]
+    assert len({read(*draw) for draw in draws}) > len(draws) // 2
+    assert all(read(*draw) == read(*draw) for draw in draws)
