@@ -311,7 +311,9 @@ def test_training_takes_its_parts(tmp_path, capsys):
     for samples, part in ((ready.training, "train"), (ready.validation, "val")):
         assert names_of(samples) == {path for path in rows if rows[path] == part}
     assert ready.options.train_data == data and ready.options.val_data is None
-    assert "32 to train, 4 to validate, 4 kept for the test" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "32 to train, 4 to validate, 4 kept for the test" in said
+    assert said.count("one folder per class") == 1  # it was read once
     again = prepare("--train_data", data, "--save_dir", tmp_path)  # which has a table now
     assert names_of(again.training) == names_of(ready.training)
     photos(tmp_path / "data", glass=30)

@@ -65,7 +65,7 @@ def prepare(options):
     Raises:
         InputError: the options contradict each other, or the data cannot be trained on.
     """
-    options = _from_parts(options)
+    options, each_data = _from_parts(options)
     checkpoint, asked_options = None, options
     if options.resume is not None:
         point = resume.find_resume_point(options)
@@ -74,7 +74,7 @@ def prepare(options):
         options = resolve(options)  # before the data are read, which may take long
         run_path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     option_checks.check_place(options)
-    (_, class_names, names_from), training, validation = data = read_data(options)
+    (_, class_names, names_from), training, validation = data = read_data(options, each_data)
     if options.resume is None:
         options = resolve(asked_options._replace(run=options.run), len(training.file_names))
     setup = TrainingSetup(options, run_path, class_names, training, validation, checkpoint)
@@ -91,19 +91,25 @@ def prepare(options):
 
 
 def _from_parts(options):
-    """--data as --train_data, whose parts are made where there are none."""
+    """--data as --train_data, whose parts are made where there are none.
+
+    Returns:
+        (options, list of the `LabelledData` that was read for that, or None).
+    """
     if options.data is None:
-        return options
+        return options, None
     for name in ("train_data", "val_data"):
         if name in options.given:
             raise InputError(f"--data, --{name}: one of the two is allowed, not both")
     given = options.given - {"data"} | {"train_data"}
     options = options._replace(train_data=options.data, given=given)
+    each_data = None
     if options.resume is None and not parts.exists(options.data):
         data = read_labelled(options.data, labels_path=options.labels)
         assignment = parts.update(options.data, data.samples, workers=options.workers)
         parts.describe_gaps(assignment, data.samples.class_ids, data.class_names)
-    return options._replace(data=None)
+        each_data = [data]
+    return options._replace(data=None), each_data
 
 
 def _as_it_began(setup, data):

@@ -10,11 +10,12 @@ from data.several_places import join, paths_of, read_each
 from data.splitting import split
 
 
-def read_data(options):
+def read_data(options, each_data=None):
     """Reads what a training learns from and what validates it.
 
     Args:
         options: the options of `--mode train`.
+        each_data: list of `LabelledData`, what is at --train_data where it has been read already.
 
     Returns:
         (`LabelledData` of --train_data, `Samples` to train on, `Samples` to validate on).
@@ -23,7 +24,7 @@ def read_data(options):
         InputError: the data cannot be read, or are too few.
     """
     paths = paths_of(options.train_data)
-    each_data = read_each(paths, labels_path=options.labels)
+    each_data = each_data or read_each(paths, labels_path=options.labels)
     data = each_data[0]._replace(samples=join([one.samples for one in each_data]))
     _, class_names, names_from = data
     if len(class_names) < 2:
