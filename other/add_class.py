@@ -221,7 +221,7 @@ def _train(options, run, new_name, parts):
         new_options._replace(
             train_data=os.path.join(new_path, TRAINING),
             val_data=os.path.join(new_path, VALIDATION),
-            labels=None,
+            labels=os.path.join(new_path, run_folder.LABELS),
         ),
     )
     return new_path

@@ -98,6 +98,9 @@ def test_a_run_like_any_other(place, capsys):
         "eval", ["--run", run.path, "--data", run.options.val_data, "--json"]))
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.8
     assert export(run)["checked_images"] > 10
+    # Its classes are not in the order of their names, and its data are what it was trained on.
+    assert train.fit(parser.parse("train", ["--resume", run.path]))["run"] == run.path
+    assert "has finished its 1 epochs already" in capsys.readouterr().err
     main(place, "--name", "green", "--remove", "--new_run", "less", "--json", run="like")
     rows = json.loads(capsys.readouterr().out)["classes"]
     assert [row["class"] for row in rows] == ["red", "blue", "yellow"]
