@@ -16,7 +16,7 @@ from data.label_names import write_label_names
 from data.samples import Samples, write_sample
 from data.splitting import read_groups, split
 from runs import run_folder
-from training import setup
+from training import setup, training_data
 
 CHANGES = {
     "small": lambda image: image.resize((image.width // 2, image.height // 2)),
@@ -180,7 +180,7 @@ def test_a_run_is_resumed_with_the_parts_it_has(data, tmp_path, monkeypatch, nea
     words = ("--train_data", data, "--val_fraction", "0.4", "--save_dir", "runs", "--run", "one")
     with monkeypatch.context() as patch:
         if not near:
-            patch.setattr(setup, "split", lambda *known: split(*known[:3], near=False))
+            patch.setattr(training_data, "split", lambda *known: split(*known[:3], near=False))
         first = prepare(*words)
     assert bool(originals(first.training) & originals(first.validation)) is not near
     run_folder.create(first.run_path, first.options, first.class_names, False)
