@@ -24,7 +24,7 @@ from data.csv_labels import COLUMNS, list_photos
 from data.label_names import write_label_names
 from data.samples import Samples
 from data.several_places import paths_of
-from data.splitting import split
+from data.splitting import hash_files, split
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier
 from runs import run_folder
@@ -148,8 +148,11 @@ def _read_parts(options, run):
         return Parts(class_names, *parts)
     class_name = normalize(options.name)
     photo_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
-    known_paths = {os.path.realpath(path) for part in parts for path, _ in part}
-    doubled = [path for path in photo_paths if os.path.realpath(path) in known_paths]
+    # By content: a copy under another name is the same photo
+    known_hashes = hash_files([path for part in parts for path, _ in part], options.workers)
+    photo_hashes = hash_files(photo_paths, options.workers)
+    is_doubled = np.isin(photo_hashes, known_hashes[known_hashes != 0])
+    doubled = [path for path, is_known in zip(photo_paths, is_doubled) if is_known]
     if doubled:
         raise InputError(
             f"--data: {len(doubled)} photos are of other classes of {run.path} already: "

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,12 +125,15 @@ def test_table_for_a_person(place, capsys):
     (["--name", "yellow"], "--data: is missing"),
     (["--name", "yellow", "--data", "nowhere"], "--data: nowhere: no such folder"),
     (["--name", "yellow", "--data", "data"], "--data: 30 photos are of other classes"),
+    (["--name", "yellow", "--data", "copies"], "--data: 1 photos are of other classes"),
     (["--name", "yellow", "--data", "one"], "--data: one: 1 photos that show the same"),
     (["--name", "yellow", "--data", "yellow", "--new_run", "run"], "--new_run: "),
 ])
 def test_bad_input(place, monkeypatch, words, error):
     monkeypatch.chdir(place)
     os.makedirs("one", exist_ok=True)
+    os.makedirs("copies", exist_ok=True)
+    shutil.copy(next(Path("data").rglob("*.png")), "copies/other_name.png")
     write_image("one/a.png", YELLOW)
     before = sorted(os.listdir(place))
     with pytest.raises(InputError) as caught:

@@ -83,6 +83,10 @@ class Reader:
                 for number in range(count):
                     path = folder / data / name / f"img_{label}_{number}.jpg"
                     write_image(path, color, (80, 64), (seed, label, number))
+        (folder / "ceramics").mkdir()
+        for number in range(8):
+            path = folder / "ceramics" / f"{number}.jpg"
+            write_image(path, (220, 220, 60), (80, 64), (2, number))
         write_image(folder / WRONG, COLORS["red"], (80, 64), 8)
         write_image(folder / "photo.jpg", COLORS["red"], (80, 64), 9)
         hook = folder / "fewer_epochs" / "sitecustomize.py"
