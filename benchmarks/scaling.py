@@ -54,7 +54,7 @@ def choices():
         [
             sys.executable,
             "-c",
-            "from backend import import_keras; import_keras()\n"
+            "from compute.backend import import_keras; import_keras()\n"
             "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))",
         ],
         capture_output=True,

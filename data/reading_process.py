@@ -51,7 +51,7 @@ def answer(connection):
                     ending = BAD + LENGTH.pack(len(content)) + content
                 connection.sendall(image)
                 connection.sendall(ending)
-    except (RunError, OSError):  # the training has ended
+    except (RunError, OSError):  # the training has ended, or sends nothing more
         return
     except BaseException:  # without this process the training says so, and ends
         traceback.print_exc()

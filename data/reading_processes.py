@@ -75,14 +75,17 @@ class ReadingProcesses:
         try:
             _send(connection, (reader, images))
             yield lambda out: _receive_image(connection, out)
-        except OSError:
-            raise RunError(_END) from None
+        except BaseException:  # images that nobody has received must not become others' answers
+            _shut_down(connection)
+            raise
         finally:
             self._connections.put(connection)
 
     def _start(self):
         with self._lock:
-            if self._started or self._is_closed:
+            if self._is_closed:
+                raise RunError(_END)
+            if self._started:
                 return
             for first in range(0, self._thread_count, THREADS_PER_PROCESS):
                 count = min(THREADS_PER_PROCESS, self._thread_count - first)
@@ -106,8 +109,7 @@ class ReadingProcesses:
             started, self._started = self._started, []
         for _, connections in started:
             for connection in connections:
-                with contextlib.suppress(OSError):  # wakes the thread that waits
-                    connection.shutdown(socket.SHUT_RDWR)
+                _shut_down(connection)  # wakes the thread that waits
         deadline = time.monotonic() + CLOSING_SECONDS
         for process, _ in started:
             try:
@@ -122,6 +124,11 @@ class ReadingProcesses:
 _END = "a process that reads images has ended; the memory may be full: fewer --workers need less"
 
 
+def _shut_down(connection):
+    with contextlib.suppress(OSError):  # the other side has gone
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def _receive_image(connection, out):
     # Contiguous, because a row of a batch is
     pixels = memoryview(out).cast("B")
@@ -132,7 +139,10 @@ def _receive_image(connection, out):
 
 def _fill(connection, target):
     while target:
-        count = connection.recv_into(target, 0, socket.MSG_WAITALL)
+        try:
+            count = connection.recv_into(target, 0, socket.MSG_WAITALL)
+        except OSError:
+            count = 0
         if not count:
             raise RunError(_END)
         target = target[count:]
@@ -168,4 +178,7 @@ def receive(connection):
 
 def _send(connection, value):
     content = pickle.dumps(value)
-    connection.sendall(LENGTH.pack(len(content)) + content)
+    try:
+        connection.sendall(LENGTH.pack(len(content)) + content)
+    except OSError:
+        raise RunError(_END) from None

@@ -1,5 +1,6 @@
 """Images read in processes of their own: the same batches, the same errors, no process left."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -73,6 +74,40 @@ def test_after_a_bad_image_comes_the_next(tmp_path, processes):
         row[:] = 0
         read(row)
         assert (row == (30, 20, 10)).all()
+
+
+def test_what_goes_wrong_between_two_images_is_told_as_it_is(tmp_path):
+    """And what was not received does not become the answer to the next question."""
+    processes = ReadingProcesses(5)
+    paths = []
+    for number in range(3):
+        paths.append(str(tmp_path / f"{number}.png"))
+        cv2.imwrite(paths[-1], np.full((12, 12, 3), number, np.uint8))
+    images = [(path, DRAW) for path in paths]
+    row = np.zeros((12, 12, 3), np.uint8)
+    with (
+        pytest.raises(BrokenPipeError, match="the terminal has gone"),
+        processes.reading(ImageReader(SMALL), images) as read,
+    ):
+        read(row)
+        raise BrokenPipeError("the terminal has gone")
+    answers = []
+    for _ in range(5):  # each connection comes once
+        with contextlib.suppress(RunError):
+            with processes.reading(ImageReader(SMALL), images[:1]) as read:
+                row[:] = 9
+                read(row)
+                answers.append(int(row[0, 0, 0]))
+    processes.close()
+    assert answers == [0] * 4
+
+
+def test_nothing_is_read_after_the_end():
+    """It would wait for a process that nobody starts."""
+    processes = ReadingProcesses(5)
+    processes.close()
+    with pytest.raises(RunError), processes.reading(ImageReader(SMALL), []):
+        pass
 
 
 def test_a_data_set_that_is_refused(folder, make_batches):
