@@ -201,6 +201,7 @@ class ServeOptions(NamedTuple):
     keep_uncertain: str | None
     keep_below: float
     keep_megabytes: float
+    lang: Literal["en", "zh"] | None
     json: bool
     config: str | None
     debug: bool
@@ -279,6 +280,7 @@ class SimilarOptions(NamedTuple):
     batch_size: int
     workers: int
     target: str
+    lang: Literal["en", "zh"] | None
     json: bool
     config: str | None
     debug: bool
@@ -427,6 +429,7 @@ class AuditOptions(NamedTuple):
     near_duplicates: bool
     workers: int
     target: str
+    lang: Literal["en", "zh"] | None
     json: bool
     config: str | None
     debug: bool
@@ -458,6 +461,7 @@ class ReportOptions(NamedTuple):
     save_dir: str
     robustness: bool
     target: str | None
+    lang: Literal["en", "zh"] | None
     json: bool
     config: str | None
     debug: bool
@@ -487,6 +491,7 @@ class DriftOptions(NamedTuple):
     batch_size: int
     save_dir: str
     target: str
+    lang: Literal["en", "zh"] | None
     json: bool
     config: str | None
     debug: bool
@@ -549,6 +554,7 @@ class AllOptions(NamedTuple):
     run: str | None
     save_dir: str
     log_dir: str
+    lang: Literal["en", "zh"] | None
     json: bool
     config: str | None
     debug: bool

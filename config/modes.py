@@ -260,6 +260,7 @@ MODES = {
             "keep_uncertain",
             "keep_below",
             "keep_megabytes",
+            "lang",
             *_COMMON,
         ),
         overrides={
@@ -322,7 +323,7 @@ MODES = {
     "similar": Mode(
         module="other.similar",
         summary="find the photos that look most like others",
-        options=("image", "data", "top_k", *_FEATURES, "target", *_COMMON),
+        options=("image", "data", "top_k", *_FEATURES, "target", "lang", *_COMMON),
         overrides={
             "data": {
                 **_PHOTOS,
@@ -467,7 +468,16 @@ MODES = {
     "audit": Mode(
         module="other.data_del",
         summary="find broken files, wrong labels, duplicates and leaks",
-        options=("source", "val_data", "labels", "near_duplicates", "workers", "target", *_COMMON),
+        options=(
+            "source",
+            "val_data",
+            "labels",
+            "near_duplicates",
+            "workers",
+            "target",
+            "lang",
+            *_COMMON,
+        ),
         overrides={
             "source": _LABELLED_SOURCE,
             "val_data": {
@@ -492,6 +502,7 @@ MODES = {
         summary="write a page about a run: scores, errors, doubtful labels",
         options=(
             *("data", "part", "workers", "batch_size", "run", "save_dir", "robustness", "target"),
+            "lang",
             *_COMMON,
         ),
         overrides={
@@ -524,7 +535,7 @@ MODES = {
     "drift": Mode(
         module="other.drift",
         summary="test whether new photos differ from those that a run was validated with",
-        options=("run", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
+        options=("run", "data", "workers", "batch_size", "save_dir", "target", "lang", *_COMMON),
         overrides={
             "run": {"help": "run whose validation photos are compared with: " + NAMES_OF_A_RUN},
             "data": {**_PHOTOS, "help": "new " + _PHOTOS["help"]},
@@ -577,6 +588,7 @@ MODES = {
         summary="make a measured, exported model of a folder of photos, in one command",
         options=(
             *("data", "backbone", "weights", "minutes", "workers", "run", "save_dir", "log_dir"),
+            "lang",
             *_COMMON,
         ),
         overrides={

@@ -20,6 +20,7 @@ from config.value_types import (
     number,
     whole,
 )
+from pages.languages import LANGUAGES
 
 # What --run and --model take
 NAMES_OF_A_RUN = "a name, the beginning of one, a path, or last"
@@ -285,6 +286,14 @@ OUTPUT_OPTIONS = (
         default=None,
         help="add the scores to the run's metrics.json, under this name, an underscore and the "
         "name of the score",
+        group="Output",
+    ),
+    Option(
+        name="lang",
+        type=choice(*LANGUAGES),
+        default=None,
+        default_text="the language of the system",
+        help="language of the page: English or Chinese",
         group="Output",
     ),
     Option(

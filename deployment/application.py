@@ -25,6 +25,7 @@ from deployment.http_errors import (
 )
 from deployment.multipart import read_images
 from deployment.prediction_service import PredictionService
+from pages.languages import choose_language
 from prediction.classifier import TOP_K
 
 PROTECTED = ("/predict", "/labels", "/metrics")  # routes that need the token, where there is one
@@ -203,8 +204,10 @@ class Routes:
         return Response(self._metrics.text(), content_type=METRICS_TYPE)
 
     def index(self):
-        """The page to try the model on."""
-        return Response(page.INDEX, headers=page.HEADERS)
+        """The page to try the model on, in the language of `--lang` or of the browser."""
+        accepted = request.headers.get("Accept-Language", "")
+        html_bytes, headers = page.PAGES[choose_language(self._settings.language, accepted)]
+        return Response(html_bytes, headers=headers)
 
     def description(self):
         """The OpenAPI document of this API."""

@@ -50,6 +50,7 @@ class Settings(NamedTuple):
         max_bytes: int, maximum size of a request's body.
         time_limit: float, seconds after which a request is given up.
         token: bytes that requests to protected routes have to bring, or None.
+        language: str, of the page; None is the language that the browser prefers.
     """
 
     top_k: int | None
@@ -57,6 +58,7 @@ class Settings(NamedTuple):
     max_bytes: int
     time_limit: float
     token: bytes | None = None
+    language: str | None = None
 
 
 class PredictionService:

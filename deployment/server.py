@@ -110,6 +110,7 @@ def serve(options, model_path, token, listener, announce):
         max_bytes=int(options.max_megabytes * 1e6),
         time_limit=options.time_limit,
         token=token,
+        language=options.lang,
     )
     server = http_server.create(
         create_application(state, settings, server_metrics),

@@ -23,6 +23,8 @@ from other.data_quality.findings import KINDS, REMOVE, Findings, write_findings
 from other.data_quality.folder_checks import inside, read_folder
 from other.reporting import html_pages
 from other.reporting.charts import check_output_folder, output_folder
+from pages.languages import choose_language
+from pages.rendering import render
 
 PAGE, TABLE = FILES = ("index.html", "findings.csv")
 FOUND = 3  # exit status where there are errors or warnings
@@ -56,7 +58,7 @@ def main(options: AuditOptions):
     )
     finding_rows = findings.sorted_rows()
     result = _result(options, finding_rows, image_count)
-    _write(options.target, result, finding_rows, decodable_paths)
+    _write(options, result, finding_rows, decodable_paths)
     console.show(result, _text, options.json)
     return FOUND if result["errors"] or result["warnings"] else 0
 
@@ -202,12 +204,12 @@ def _result(options, finding_rows, image_count):
     }
 
 
-def _write(target, result, finding_rows, decodable_paths):
+def _write(options, result, finding_rows, decodable_paths):
     """Writes the table and the page."""
-    with output_folder(target, FILES) as folder:
+    with output_folder(options.target, FILES) as folder:
         write_findings(os.path.join(folder, TABLE), finding_rows)
         sections = _page_sections(finding_rows, result["counts"], decodable_paths)
-        page = html_pages.render("audit.html", **result, sections=sections)
+        page = render("audit.html", choose_language(options.lang), **result, sections=sections)
         with open(os.path.join(folder, PAGE), "w", encoding="utf-8") as page_file:
             page_file.write(page)
 

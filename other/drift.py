@@ -16,6 +16,8 @@ from evaluation.photo_statistics import NAMES, photo_statistics
 from other.embed import say_undecodable
 from other.reporting import html_pages
 from other.reporting.charts import check_output_folder, output_folder
+from pages.languages import choose_language
+from pages.rendering import render
 from prediction.feature_extractor import FeatureExtractor
 from prediction.streaming import stream
 from runs import run_folder
@@ -85,7 +87,7 @@ def main(options: DriftOptions):
     _check_counts(before.paths, now.paths, run, options)
     result = measure(before, now, run.class_names)
     distances = _distances(before, now)
-    _write(options.target, result, now, distances, run)
+    _write(options, result, now, distances, run)
     console.show({**result, "page": os.path.join(options.target, PAGE)}, _text, options.json)
     return MOVED if result["moved"] else 0
 
@@ -181,7 +183,7 @@ def _distances(before, now):
     return NearestRows(before.features).find(now.features, count)[1].mean(axis=1)
 
 
-def _write(target, result, now, distances, run):
+def _write(options, result, now, distances, run):
     predicted = now.predictions.argmax(axis=1)
     order = np.argsort(-distances, kind="stable")
     rows = [
@@ -195,15 +197,16 @@ def _write(target, result, now, distances, run):
         for position in order
     ]
     cards = [dict(zip(COLUMNS, row), picture=html_pages.photo(row[0])) for row in rows[:SHOWN]]
-    page = html_pages.render(
+    page = render(
         "drift.html",
+        choose_language(options.lang),
         result=result,
         cards=cards,
         run=run.path,
         questions=QUESTIONS,
         level=SIGNIFICANCE_LEVEL,
     )
-    with output_folder(target, FILES) as folder:
+    with output_folder(options.target, FILES) as folder:
         write_text(os.path.join(folder, PAGE), page)
         write_table(os.path.join(folder, TABLE), COLUMNS, rows)
 

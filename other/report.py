@@ -22,15 +22,10 @@ from evaluation import intervals, known_photos, label_errors, robustness
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
 from evaluation.scores import measure
-from other.reporting import (
-    doubtful_labels,
-    fonts,
-    html_pages,
-    provenance,
-    report_charts,
-    report_gallery,
-)
+from other.reporting import doubtful_labels, fonts, provenance, report_charts, report_gallery
 from other.reporting.charts import drawing
+from pages.languages import choose_language
+from pages.rendering import render
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
 from runs import run_folder
@@ -94,7 +89,7 @@ def main(options: ReportOptions):
     page_path, table_path = _targets(options.target, path)
     report = _gather(options, path)
     page_values = _page_values(report, options, table_path)
-    page_html = html_pages.render("report.html", **page_values)
+    page_html = render("report.html", choose_language(options.lang), **page_values)
     _write(page_path, table_path, page_html, report)
     result = {**_summary(report, page_values), "html": page_path, "csv": table_path}
     console.show(result, _text, options.json)

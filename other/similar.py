@@ -14,6 +14,8 @@ from data.image_files import find_images
 from other.embed import open_extractor, say_undecodable
 from other.reporting import html_pages
 from other.reporting.charts import check_output_folder
+from pages.languages import choose_language
+from pages.rendering import render
 from prediction import feature_files
 from prediction.embedding import embed
 from prediction.feature_extractor import FeatureExtractor
@@ -36,7 +38,7 @@ def main(options: SimilarOptions):
             extractor.stream(image_paths, options.batch_size, options.workers),
             options.top_k or NEIGHBOURS,
         )
-        _write(options.target, results)
+        _write(options, results)
     except OSError as error:
         raise write_error(error, options.target, "--target") from None
     console.show(results, _text, options.json)
@@ -114,8 +116,9 @@ def find_similar(content, answers, count):
     return results, errors
 
 
-def _write(target, results):
+def _write(options, results):
     """Writes the page and the table."""
+    target = options.target
     os.makedirs(target, exist_ok=True)
     rows = (
         (result["image"], rank, photo["path"], photo["distance"])
@@ -135,7 +138,12 @@ def _write(target, results):
         }
         for result in results[:SHOWN]
     ]
-    page = html_pages.render("similar.html", cards=cards, more=max(0, len(results) - SHOWN))
+    page = render(
+        "similar.html",
+        choose_language(options.lang),
+        cards=cards,
+        more=max(0, len(results) - SHOWN),
+    )
     write_text(os.path.join(target, PAGE), page)
 
 

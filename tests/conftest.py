@@ -15,6 +15,7 @@ from data.samples import write_sample
 from export import verification
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+os.environ["LC_ALL"] = "C.UTF-8"  # pages in English, whatever system the tests run on
 # Classes that a tiny network tells apart: the dominant colour, RGB.
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220)}
 

@@ -18,6 +18,7 @@ FLOORS = {
     "random_eraser": 1,
     "warmup_cosine_decay_scheduler": 1,
     "compute": 2,
+    "pages": 2,
     "data": 2,
     "CBAM": 3,
     "Groupnormalization": 3,
@@ -47,8 +48,8 @@ FLOORS = {
 }
 # Packages of one floor that do not know each other
 APART = [("training", "prediction"), ("compute", "data"), ("evaluation", "export")]
-SERVING = ("run", "common", "compute", "config", "data", "modeling", "runs", "prediction",
-           "deployment")  # what the Dockerfile copies
+SERVING = ("run", "common", "compute", "config", "data", "modeling", "pages", "runs",
+           "prediction", "deployment")  # what the Dockerfile copies
 LONGEST_FUNCTION, MOST_PARAMETERS = 60, 8
 LEAST_COMPOUND = 0.25  # fraction of local names that are compound
 VAGUE, MOST_VAGUE = ("found", "each", "told", "there"), 40

@@ -45,7 +45,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         stub = self.server.stub
         if self.path == "/":
-            self.reply(200, page.INDEX, page.HEADERS)
+            self.reply(200, *page.PAGES["en"])
         elif stub.silent == "GET":
             self.close_connection = True
         elif self.allowed():
@@ -182,21 +182,21 @@ class Elements(html.parser.HTMLParser):
 
 def test_policy():
     policy = dict(part.split(" ", 1) for part in
-                  page.HEADERS["Content-Security-Policy"].split("; "))
-    elements = Elements(page.INDEX.decode())
+                  page.PAGES["en"][1]["Content-Security-Policy"].split("; "))
+    elements = Elements(page.PAGES["en"][0].decode())
     for tag_name in ("style", "script"):
         (content,) = elements.contents[tag_name]
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert policy.pop(f"{tag_name}-src") == f"'sha256-{digest}'"
     assert policy == {"default-src": "'none'", "img-src": "blob: data:", "connect-src": "'self'",
                       "base-uri": "'none'", "form-action": "'none'", "frame-ancestors": "'none'"}
-    assert page.HEADERS["Content-Type"] == "text/html; charset=utf-8"
+    assert page.PAGES["en"][1]["Content-Type"] == "text/html; charset=utf-8"
 
 
 def test_the_page_stands_alone():
-    html_text = page.INDEX.decode()
+    html_text = page.PAGES["en"][0].decode()
     elements = Elements(html_text)
-    assert ("html", {"lang": "en"}) in elements.tags and b"\r" not in page.INDEX
+    assert ("html", {"lang": "en"}) in elements.tags and b"\r" not in page.PAGES["en"][0]
     links = [value for _, attributes in elements.tags
              for attribute_name, value in attributes.items()
              if attribute_name in ("src", "href", "srcset", "action", "data")]

@@ -362,10 +362,18 @@ def test_the_other_routes(server):
     assert get("/readyz").json() == {"status": "ready"}
     assert get("/openapi.json").json() == json.loads(json.dumps(openapi.describe(
         classes=4, top_k=3, max_images=4, max_bytes=200_000, token=False)))
-    page_answer = get("/")
-    assert page_answer.content == page.INDEX
-    for header_name, value in page.HEADERS.items():
-        assert page_answer.headers[header_name] == value
+    for accepted, language in (("", "en"), ("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("fr", "en")):
+        page_answer = requests.get(server.url, headers={"Accept-Language": accepted}, timeout=20)
+        html_bytes, headers = page.PAGES[language]
+        assert page_answer.content == html_bytes and headers["Vary"] == "Accept-Language"
+        for header_name, value in headers.items():
+            assert page_answer.headers[header_name] == value
+
+
+def test_the_language_of_the_page_can_be_fixed(application):
+    test_app = application(language="zh")
+    answer = test_app.client.get("/", headers={"Accept-Language": "en"})
+    assert answer.data == page.PAGES["zh"][0] and answer.headers["Content-Language"] == "zh-CN"
 
 
 def test_unknown_is_said_of_calibrated_models(application):

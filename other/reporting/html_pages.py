@@ -1,40 +1,12 @@
-"""HTML pages that need no network: templates, with everything escaped, and pictures inside."""
+"""Photos inside an HTML page, as data URLs: such a page needs no other file."""
 
 import base64
-import os
 
 import cv2
 
 from common.errors import ImageError
 from data.decoding import load
 from data.geometry import Preprocessing
-
-TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates")
-
-
-def render(template, **values):
-    """Fills in a template.
-
-    File names that are not UTF-8 are shown with backslashes.
-
-    Args:
-        template: str, a file name in `templates/`.
-        values: the variables that the template uses.
-
-    Returns:
-        str, the page.
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page_html = environment.get_template(template).render(values)
-    return page_html.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def photo(path, side=144):

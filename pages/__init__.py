@@ -1,0 +1,1 @@
+"""How every page looks and reads: one style, one base template, and the texts in two languages."""
