@@ -468,6 +468,25 @@ class ReportOptions(NamedTuple):
     given: frozenset[str]
 
 
+class LabelOptions(NamedTuple):
+    """`--mode label`: sort photos into classes and correct labels on a page."""
+
+    data: str
+    run: str | None
+    save_dir: str
+    queue: Literal["unsorted", "kept", "doubtful", "audit", "conflicts", "removed"] | None
+    csv: str | None
+    suggest: bool
+    backbone: str
+    port: int
+    browser: bool
+    lang: Literal["en", "zh"] | None
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
 class RelabelOptions(NamedTuple):
     """`--mode relabel`: correct labels from the table of a report."""
 
@@ -609,6 +628,7 @@ OPTION_CLASSES = {
     "audit": AuditOptions,
     "clean": CleanOptions,
     "report": ReportOptions,
+    "label": LabelOptions,
     "relabel": RelabelOptions,
     "drift": DriftOptions,
     "compare": CompareOptions,

@@ -515,6 +515,44 @@ MODES = {
         },
         required=("data",),
     ),
+    "label": Mode(
+        module="other.label",
+        summary="sort photos into classes and correct labels on a page",
+        options=(
+            *("data", "run", "save_dir", "queue", "csv", "suggest", "backbone", "port", "browser"),
+            "lang",
+            *_COMMON,
+        ),
+        overrides={
+            "data": {
+                "type": IMAGE_DATA,
+                "help": "photos, labelled or not: a folder, in any layout that --mode train reads, "
+                "of photos alone, or with new ones in _unsorted; or a CSV",
+            },
+            "run": {
+                "default": None,
+                "default_text": "--backbone",
+                "help": "run whose model suggests classes and whose report says which labels are "
+                "doubtful: " + NAMES_OF_A_RUN,
+            },
+            "csv": {
+                "default_text": "report.csv of the run, and audit/findings.csv",
+                "help": "table of a report or findings.csv of an audit, whose photos are looked at",
+            },
+            "backbone": {
+                "default": "EfficientNetLite0",
+                "default_text": "",
+                "help": "pretrained network whose features are compared for suggestions",
+            },
+            "port": {
+                "default": 0,
+                "default_text": "a free one",
+                "help": "port of 127.0.0.1 that the page is served on",
+            },
+            "lang": {"default_text": "the language of the browser"},
+        },
+        required=("data",),
+    ),
     "relabel": Mode(
         module="other.relabel",
         summary="correct labels from the table of a report",
@@ -631,7 +669,7 @@ MODES = {
 MODES_BY_PURPOSE = {
     "what most people need": ("all", "train", "eval", "predict", "serve"),
     "look at data, and put them right": (
-        *("audit", "clean", "add", "split", "statistics", "preview", "mean_std", "embed"),
+        *("label", "audit", "clean", "add", "split", "statistics", "preview", "mean_std", "embed"),
         *("similar", "dir2txt", "txt2dir"),
     ),
     "train": ("add_class", "backbones", "fetch_weights"),

@@ -289,6 +289,29 @@ OUTPUT_OPTIONS = (
         group="Output",
     ),
     Option(
+        name="queue",
+        type=choice("unsorted", "kept", "doubtful", "audit", "conflicts", "removed"),
+        default=None,
+        default_text="the first that has photos",
+        help="photos that are shown first: those without a class, kept by the server, doubtful in "
+        "the report, found by the audit, the same with two classes, or set aside",
+        group="Page",
+    ),
+    Option(
+        name="suggest",
+        type=YES_NO,
+        default=True,
+        help="compute suggestions in the background, and show the most useful photos first",
+        group="Page",
+    ),
+    Option(
+        name="browser",
+        type=YES_NO,
+        default=True,
+        help="open the page in the browser, where there is a screen",
+        group="Page",
+    ),
+    Option(
         name="lang",
         type=choice(*LANGUAGES),
         default=None,

@@ -14,16 +14,18 @@ EXTENSIONS = (
     *(".heic", ".heif", ".hif", ".avif"),
 )
 UNSORTED = "_unsorted"  # the folder of a data set's photos that have no class yet
+REMOVED = "_removed"  # that of the photos that somebody has set aside
 # What systems and programs leave beside photos, in lower case: thumbnails of Synology's and
 # QNAP's boxes, macOS's halves of files in archives, Jupyter's copies, bins, folder settings.
 # Hidden names are passed over as well, with them "._photo.jpg" of macOS.
 SYSTEM_FOLDERS = frozenset(
     ("@eadir", ".@__thumb", "__macosx", ".ipynb_checkpoints", "#recycle", "@recycle")
-    + ("$recycle.bin", "system volume information", "lost+found", UNSORTED)
+    + ("$recycle.bin", "system volume information", "lost+found", UNSORTED, REMOVED)
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini"))
 # What this project itself writes beside photos: class names, their parts
-OWN_FILES = frozenset(("label.json", "splits.csv", "labels.log.csv", "converted_from.json"))
+STEPS = "labels.steps.jsonl"  # what was done on the page of --mode label
+OWN_FILES = frozenset(("label.json", "splits.csv", "labels.log.csv", STEPS, "converted_from.json"))
 # Names of kinds of files that are not read, for the line that counts what is left out
 OTHER_KINDS = {
     "video": (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts", ".wmv"),
@@ -84,6 +86,18 @@ def is_system_name(name):
     """
     lower_name = name.lower()
     return name.startswith(".") or lower_name in SYSTEM_FOLDERS or lower_name in SYSTEM_FILES
+
+
+def is_being_sorted(folder):
+    """Whether `--mode label` has begun to sort a folder: photos without a class are expected.
+
+    Args:
+        folder: str.
+
+    Returns:
+        bool.
+    """
+    return os.path.exists(os.path.join(folder, STEPS))
 
 
 def has_line_break(name):

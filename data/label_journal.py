@@ -46,6 +46,25 @@ def add(log_path, image_path, label, new_label):
         say(f"note: {error.filename}: {error.strerror}; the label was changed, but not journalled")
 
 
+def add_all(log_path, corrections):
+    """Adds many lines, of photos that got a class for the first time as well.
+
+    Args:
+        log_path: str, the journal; it is made where there is none.
+        corrections: list of (path of the image after it, the class that it had or "", the class
+            that it has), three str.
+    """
+    hashes = hash_files([path for path, *_ in corrections])
+    origin = _read_origin(os.path.dirname(log_path))
+    log_paths = [log_path] if origin is None else [log_path, os.path.join(origin, FILE_NAME)]
+    try:
+        for (image_path, *labels), content in zip(corrections, hashes):
+            for path in log_paths:
+                _append(path, f"{int(content):016x}", image_path, *labels)
+    except OSError as error:
+        say(f"note: {error.filename}: {error.strerror}; the label was changed, but not journalled")
+
+
 def _append(log_path, content, image_path, label, new_label):
     is_new = not os.path.exists(log_path)
     path = os.path.relpath(image_path, os.path.dirname(log_path)).replace(os.sep, "/")

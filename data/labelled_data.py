@@ -26,12 +26,13 @@ from data.image_files import (
     check_line_breaks,
     describe_left_out,
     describe_unsorted,
+    is_being_sorted,
     is_image,
     is_system_name,
     list_folder,
 )
 from data.label_names import find_labels, read_label_names
-from data.samples import NamedImages, Samples, is_text, read_samples
+from data.samples import NamedImages, Samples, is_text, read_samples, text_file_name
 
 # Names of the parts of a data set, which many archives have above the folders of the classes
 PART_NAMES = frozenset(
@@ -81,13 +82,18 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None):
             raise InputError(f"{path}: is a file; a folder or a CSV (.csv) is needed")
         images = csv_labels.read_csv(path)
         return _with_class_ids(path, images, "a CSV", class_names, names_from, labels_path)
-    if has_own_images(path):
+    is_half_sorted = is_being_sorted(path) and not is_sample_format(path)
+    if has_own_images(path) and not is_half_sorted:
         _refuse_stray_images(path)
         return _read_sample_format(path, class_names, names_from, labels_path)
     contents = list_folder(path)
     check_images(path, contents)
-    images = name_by_folders(path, contents.images)
     layout = "one folder per class"
+    placed_names = [name for name in contents.images if os.path.dirname(name)]
+    if is_half_sorted and 0 < len(placed_names) < len(contents.images):
+        layout += f", {len(contents.images) - len(placed_names):,} photos without a class left out"
+        contents = contents._replace(images=placed_names)
+    images = name_by_folders(path, contents.images)
     if contents.others:
         layout += f", {describe_left_out(set(contents.others) - OWN_FILES)}".rstrip(", ")
     if contents.links:
@@ -141,6 +147,21 @@ def has_own_images(path):
         return any(is_image(entry.name) and not is_system_name(entry.name) for entry in entries)
 
 
+def is_sample_format(path):
+    """Whether a folder has text files beside its images, or a label.json for them.
+
+    Args:
+        path: str, a folder.
+
+    Returns:
+        bool; False where it has no images of its own.
+    """
+    names = os.listdir(path)
+    image_names = [name for name in names if is_image(name) and not is_system_name(name)]
+    text_names = map(text_file_name, image_names)
+    return bool(image_names) and ("label.json" in names or not {*names}.isdisjoint(text_names))
+
+
 def _refuse_stray_images(path):
     """Refuses images beside the folders of classes: nothing says their class."""
     with os.scandir(path) as entries:
@@ -151,7 +172,7 @@ def _refuse_stray_images(path):
     if len(stray_images) < len(images):
         raise InputError(
             f"{path}: {len(stray_images)} images are not in the folder of a class: "
-            f"{first_ten(stray_images)}; move them into one"
+            f"{first_ten(stray_images)}; move them into one, by hand or with --mode label"
         )
 
 

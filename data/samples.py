@@ -21,6 +21,7 @@ from data.image_files import (
     check_line_breaks,
     describe_left_out,
     describe_unsorted,
+    is_being_sorted,
     is_image,
     is_system_name,
 )
@@ -233,7 +234,14 @@ def read_samples(folder, class_names, labels_path="label.json", report=None):
             class_ids[index] = read_label(folder, image_name, class_names, labels_path)
         except FileNotFoundError:
             without_text.append(image_name)
-    if without_text:
+    left_out = []
+    if 0 < len(without_text) < len(image_names) and is_being_sorted(folder):
+        missing = {*without_text}
+        has_text = np.array([name not in missing for name in image_names])
+        image_names = [name for name in image_names if name not in missing]
+        class_ids = class_ids[has_text]
+        left_out = [f"{len(without_text):,} photos without a class left out"]
+    elif without_text:
         hint = ""
         if not text_count:
             hint = "; or give each class a folder of its own, which needs no text files"
@@ -244,7 +252,8 @@ def read_samples(folder, class_names, labels_path="label.json", report=None):
     if text_count != len(image_names):
         _check_texts(folder, image_names)
     if report:
-        left_out = ["sample format", describe_left_out(others), describe_unsorted(folder)]
+        left_out += [describe_left_out(others), describe_unsorted(folder)]
+        left_out.insert(0, "sample format")
         report(f"{folder}: {', '.join(filter(None, left_out))}: {len(image_names):,} images")
     return Samples(str(folder), image_names, class_ids)
 

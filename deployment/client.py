@@ -34,7 +34,7 @@ EXTENSIONS = (
 OWN_FILES = (".txt", "label.json", "splits.csv")  # endings of what belongs to data sets
 SYSTEM_NAMES = frozenset(
     ("@eadir", ".@__thumb", "__macosx", ".ipynb_checkpoints", "#recycle", "@recycle")
-    + ("$recycle.bin", "system volume information", "lost+found", "_unsorted")
+    + ("$recycle.bin", "system volume information", "lost+found", "_unsorted", "_removed")
     + ("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini")
 )  # passed over in silence, in lower case
 ANSWERED, FAILED, REFUSED = 0, 1, 2  # exit statuses

@@ -1,0 +1,1 @@
+"""The page on which photos are sorted and their labels corrected."""

@@ -1,0 +1,299 @@
+"""How each layout of a data set writes a class down, as moves and edits of files.
+
+`data.labelled_data` reads the same three layouts.
+"""
+
+import os
+
+from data import csv_labels
+from data.class_spelling import natural_key, normalize
+from data.csv_rows import CsvRows
+from data.file_steps import Edit, Move
+from data.image_files import REMOVED, UNSORTED, is_image, is_system_name, list_folder
+from data.label_names import find_labels, label_names_json, read_label_names
+from data.labelled_data import has_own_images, is_sample_format
+from data.samples import read_label, sample_line, stem, text_file_name
+
+NO_CLASS, SET_ASIDE = None, REMOVED  # in place of the name of a class
+
+
+def open_layout(data):
+    """Finds out how a data set says the classes of its photos.
+
+    Args:
+        data: str, a folder or a CSV file.
+
+    Returns:
+        `FolderLayout`, `TextLayout` or `CsvLayout`.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if os.path.isfile(data):
+        return CsvLayout(data)
+    if has_own_images(data) and is_sample_format(data):
+        return TextLayout(data)
+    return FolderLayout(data)
+
+
+class Layout:
+    """What the layouts share.
+
+    Attributes:
+        root: str, the folder that all paths are relative to.
+        data: str, the data set, as it was given.
+
+    Args:
+        data: str, the folder or CSV.
+    """
+
+    def __init__(self, data):
+        self.data = data
+        self.root = os.path.dirname(os.path.abspath(data)) if os.path.isfile(data) else data
+
+    def scan(self):
+        """Reads which photos there are.
+
+        Returns:
+            dict of path (relative to `root`, with "/") -> name of its class, `NO_CLASS` or
+            `SET_ASIDE`.
+
+        Raises:
+            InputError: the data set is damaged.
+        """
+        photos = self._scan_labelled()
+        for folder, state in ((UNSORTED, NO_CLASS), (REMOVED, SET_ASIDE)):
+            if os.path.isdir(os.path.join(self.root, folder)):
+                names = list_folder(os.path.join(self.root, folder)).images
+                photos.update((f"{folder}/{name}".replace(os.sep, "/"), state) for name in names)
+        return photos
+
+    def class_names(self, used_names):
+        """The names of the classes, in their order: list of str.
+
+        Args:
+            used_names: set of str, the classes that photos have.
+        """
+        return sorted(used_names, key=natural_key)
+
+    def plan(self, photos, class_name, class_names):
+        """The changes that give photos a class.
+
+        Args:
+            photos: dict of path -> class that they have, likewise.
+            class_name: str, `NO_CLASS` or `SET_ASIDE`.
+            class_names: list of str, all classes with the new one, in their order.
+
+        Returns:
+            (list of `Move`, list of `Edit`), a move for each photo that gets another path.
+
+        Raises:
+            InputError: no folder can have the name of the class.
+            OSError: a file cannot be read.
+        """
+        free, moves = FreeNames(self.root), []
+        for path in photos:
+            folder = self._folder(path, class_name)
+            if folder != os.path.dirname(path):
+                moves.append(Move(path, free.take(folder, os.path.basename(path))))
+        return moves, self._edits(photos, class_name, class_names, dict(moves))
+
+    def rename(self, photos, name, new_name, class_names):
+        """The changes that give a class another name, or make it a part of another class.
+
+        Args:
+            photos: dict, all photos, as `scan` returns.
+            name, new_name: str.
+            class_names: list of str, all classes after it, in their order.
+
+        Returns:
+            (list of `Move`, list of `Edit`, list of str, folders that are left empty).
+
+        Raises:
+            InputError, OSError: as of `plan`.
+        """
+        members = {path: name for path, own_name in photos.items() if own_name == name}
+        return *self.plan(members, new_name, class_names), []
+
+    def _names_edit(self, class_names):
+        """The edit of the folder's label.json: list of one or none."""
+        content = _read(os.path.join(self.root, "label.json"))
+        new_content = label_names_json(class_names).encode()
+        if content == new_content:
+            return []
+        return [Edit.between("label.json", content, new_content)]
+
+    def _edits(self, photos, class_name, class_names, new_paths):
+        raise NotImplementedError
+
+    def _folder(self, path, class_name):
+        """The folder in which a photo of the class lies."""
+        if class_name in (NO_CLASS, SET_ASIDE):
+            state_folder = UNSORTED if class_name is NO_CLASS else REMOVED
+            is_inside = path.startswith(f"{state_folder}/")
+            return os.path.dirname(path) if is_inside else state_folder
+        return os.path.dirname(path) if self._is_placed(path) else ""
+
+    def _is_placed(self, path):
+        return not path.startswith((f"{UNSORTED}/", f"{REMOVED}/"))
+
+
+class FolderLayout(Layout):
+    """One folder per class; photos beside these folders have none yet."""
+
+    def _scan_labelled(self):
+        paths = (name.replace(os.sep, "/") for name in list_folder(self.root).images)
+        self._folders = {}  # name of a class -> its folder, as it is spelled
+        photos = {}
+        for path in paths:
+            folder = os.path.dirname(path)
+            photos[path] = normalize(folder) if folder else NO_CLASS
+            if folder:
+                self._folders.setdefault(normalize(folder), folder)
+        return photos
+
+    def class_names(self, used_names):
+        path = os.path.join(self.root, "label.json")
+        fixed_names = read_label_names(path) if os.path.exists(path) else ()
+        return [*fixed_names, *super().class_names(used_names - {*fixed_names})]
+
+    def _folder(self, path, class_name):
+        if class_name in (NO_CLASS, SET_ASIDE):
+            return super()._folder(path, class_name)
+        return self._folders.get(class_name, class_name)
+
+    def _edits(self, photos, class_name, class_names, new_paths):
+        path = os.path.join(self.root, "label.json")
+        if class_name in (NO_CLASS, SET_ASIDE) or not os.path.exists(path):
+            return []
+        return [] if class_name in read_label_names(path) else self._names_edit(class_names)
+
+    def rename(self, photos, name, new_name, class_names):
+        members = {path: name for path, own_name in photos.items() if own_name == name}
+        moves, _ = self.plan(members, new_name, class_names)
+        has_names = os.path.exists(os.path.join(self.root, "label.json"))
+        edits = self._names_edit(class_names) if has_names else []
+        return moves, edits, sorted({os.path.dirname(path) for path in members})
+
+
+class TextLayout(Layout):
+    """The sample format: a text file beside each photo; those without one have no class yet."""
+
+    def _scan_labelled(self):
+        labels_path = find_labels(self.root)
+        names = read_label_names(labels_path)
+        photos = {}
+        for file_name in sorted(os.listdir(self.root)):
+            if is_image(file_name) and not is_system_name(file_name):
+                try:
+                    photos[file_name] = names[read_label(self.root, file_name, names, labels_path)]
+                except FileNotFoundError:
+                    photos[file_name] = NO_CLASS
+        return photos
+
+    def class_names(self, used_names):
+        return [*read_label_names(find_labels(self.root))]
+
+    def _edits(self, photos, class_name, class_names, new_paths):
+        edits = []
+        if class_name not in (NO_CLASS, SET_ASIDE) and class_name not in self.class_names(()):
+            edits += self._names_edit(class_names)
+        for path in photos:
+            new_path = new_paths.get(path, path)
+            old_text, new_text = text_file_name(path), text_file_name(new_path)
+            old_content = _read(os.path.join(self.root, old_text))
+            content = None
+            if class_name not in (NO_CLASS, SET_ASIDE):
+                content = _line(new_path, class_name, class_names)
+            if old_text != new_text and old_content is not None:
+                edits.append(Edit.between(old_text, old_content, None))
+                old_content = None
+            if old_content != content:
+                edits.append(Edit.between(new_text, old_content, content))
+        return edits
+
+    def rename(self, photos, name, new_name, class_names):
+        old_names = self.class_names(())
+        edits = self._names_edit(class_names)
+        for path, own_name in photos.items():
+            if own_name in (NO_CLASS, SET_ASIDE):
+                continue
+            new_own_name = new_name if own_name == name else own_name
+            if old_names.index(own_name) != class_names.index(new_own_name):
+                text_name = text_file_name(path)
+                content = _read(os.path.join(self.root, text_name))
+                new_content = _line(path, new_own_name, class_names)
+                edits.append(Edit.between(text_name, content, new_content))
+        return [], edits, []
+
+
+class CsvLayout(Layout):
+    """A CSV of paths and labels."""
+
+    def _scan_labelled(self):
+        images = csv_labels.read_csv(self.data)
+        paths = (name.replace(os.sep, "/") for name in images.file_names)
+        return {path: normalize(name) for path, name in zip(paths, images.image_classes)}
+
+    def _edits(self, photos, class_name, class_names, new_paths):
+        rows = CsvRows(self.data)
+        changed, added = {}, []
+        is_class = class_name not in (NO_CLASS, SET_ASIDE)
+        for path in photos:
+            new_path = new_paths.get(path, path)
+            has_row = rows.label(path) is not None
+            if has_row:
+                changed[path] = class_name if is_class else None
+            elif is_class:
+                added.append((new_path, class_name))
+        return [rows.edit(changed, added)] if changed or added else []
+
+
+class FreeNames:
+    """Names that no photo of a folder has yet, nor its text file.
+
+    Args:
+        root: str, the folder that all are relative to.
+    """
+
+    def __init__(self, root):
+        self._root = root
+        self._taken = {}  # folder -> stems
+
+    def take(self, folder, file_name):
+        """A path in a folder: the file's own name, or with -2, -3 and so on before the extension.
+
+        Args:
+            folder: str, relative to the root, with "/".
+            file_name: str.
+
+        Returns:
+            str, relative to the root.
+        """
+        if folder not in self._taken:
+            path = os.path.join(self._root, folder)
+            names = os.listdir(path) if os.path.isdir(path) else []
+            self._taken[folder] = {_key(stem(name)) for name in names}
+        first, extension = os.path.splitext(file_name)
+        name, suffix = first, 2
+        while _key(name) in self._taken[folder]:
+            name, suffix = f"{first}-{suffix}", suffix + 1
+        self._taken[folder].add(_key(name))
+        return f"{folder}/{name}{extension}" if folder else f"{name}{extension}"
+
+
+def _line(path, class_name, class_names):
+    return sample_line(os.path.basename(path), class_names.index(class_name)).encode()
+
+
+def _key(name):
+    """Equal for names that are one and the same on some systems."""
+    return normalize(name).casefold()
+
+
+def _read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,30 @@
+"""The page itself, and headers that let nothing else run in it."""
+
+from pages.languages import TAGS, choose_language
+from pages.rendering import content_policy, render
+
+
+def render_page(name, commands, language=None, accept_language=None):
+    """Makes the page.
+
+    Args:
+        name: str, of the data set.
+        commands: list of str, what to run next.
+        language: str, "en" or "zh"; None is the browser's.
+        accept_language: str, what the browser says of its languages.
+
+    Returns:
+        (str, dict), the page and its headers.
+    """
+    language = choose_language(language, accept_language or "")
+    page_html = render("label.html", language, name=name, commands=commands)
+    policy = content_policy(
+        page_html, img_src="'self' data:", connect_src="'self'", frame_ancestors="'none'"
+    )
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Language": TAGS[language],
+        "Vary": "Accept-Language",
+        "Content-Security-Policy": policy,
+    }
+    return page_html, headers
