@@ -7,7 +7,8 @@ import pytest
 
 from data.csv_rows import CsvRows
 
-TEXT = '\ufeffpath,label,note\r\na/1.jpg,glass,"two\r\nlines"\r\n"b,2.jpg", metal ,3\r\n\r\nc.jpg,"g""l",z'
+TEXT = ('\ufeffpath,label,note\r\na/1.jpg,glass,"two\r\nlines"\r\n"b,2.jpg", metal ,3\r\n'
+        '\r\nc.jpg,"g""l",z')
 
 
 def edited(path, changed, added=()):

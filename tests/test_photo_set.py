@@ -39,7 +39,7 @@ def texts(tmp_path):
 @pytest.fixture
 def table(tmp_path):
     make(tmp_path / "photos", {
-        "t.csv": "path,label,who\r\nim/1.jpg,glass,\"a, b\"\r\nim/2.jpg, metal,c".encode(),
+        "t.csv": b"path,label,who\r\nim/1.jpg,glass,\"a, b\"\r\nim/2.jpg, metal,c",
         "im/1.jpg": b"1", "im/2.jpg": b"2", "_unsorted/3.jpg": b"3"})
     return tmp_path / "photos" / "t.csv"
 
@@ -238,7 +238,7 @@ def test_two_browsers_at_once(tmp_path):
             for i in positions:
                 photos.label([i], name)
         threads = [threading.Thread(target=label, args=(name, positions)) for name, positions in
-                   (("a", range(count)), ("b", range(count - 1, -1, -1)), ("a", range(0, count, 2)))]
+                   (("a", range(count)), ("b", range(count)[::-1]), ("a", range(0, count, 2)))]
         for thread in threads:
             thread.start()
         for _ in range(5):

@@ -130,10 +130,10 @@ def answer_error(error):
     """
     if isinstance(error, HTTPException):
         return {"error": error.description}, error.code
+    if isinstance(error, ImageError):  # an InputError as well
+        return {"error": error.reason}, 422
     if isinstance(error, InputError):
         return {"error": str(error)}, 409
-    if isinstance(error, ImageError):
-        return {"error": error.reason}, 422
     if isinstance(error, OSError):
         name = os.path.basename(str(error.filename or ""))
         return {"error": f"{name}: {error.strerror or error}"}, 409
@@ -200,7 +200,9 @@ class Routes:
 
     def undo(self):
         """Takes the last step back."""
-        return self._after(self._work.photos.undo())
+        changes = self._work.photos.undo()
+        self._work.queues.unsettle({change.new_path for change in changes})
+        return self._after(changes)
 
     def redo(self):
         """Repeats the step that was undone last."""

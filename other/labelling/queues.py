@@ -92,6 +92,15 @@ class Queues:
         """
         self._settled.update(positions)
 
+    def unsettle(self, paths):
+        """Takes the judgement of photos back.
+
+        Args:
+            paths: set of str, as in `PhotoSet.paths`.
+        """
+        photo_paths = self._photos.paths
+        self._settled = {i for i in self._settled if photo_paths[i] not in paths}
+
     def counts(self):
         """dict of queue (not of classes) -> number of photos."""
         return {name: len(self.list(name)) for name in (UNSORTED, KEPT, *self.hints, REMOVED)}

@@ -11,7 +11,8 @@ const cells = new Map();  // id -> its element, of those that are in sight
 const chosen = new Set(), skipped = new Set(), failed = new Set(), asked = new Set();
 const outbox = [];  // what the server has not confirmed yet
 let ids = [], queue = null, cursor = 0, anchor = 0;
-let classes = [], version = 0, order = 0, state = null, sending = false, columns = 1;
+let classes = [], version = 0, order = 0, state = null, columns = 1;
+let sending = false, isRead = false;
 
 function text(key, values = {}) {
   return TEXTS[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -176,6 +177,7 @@ async function readQueue(steady = false) {
     const first = new Set(kept);
     list = [...kept, ...list.filter(id => !first.has(id))];
   }
+  isRead = true;
   setIds(list);
   if (place.has(current)) cursor = place.get(current);
   layOut();
@@ -186,8 +188,8 @@ async function readQueue(steady = false) {
 function layOut() {
   columns = Math.max(2, Math.floor((canvas.clientWidth + GAP) / (Number(find("size").value) + GAP)));
   canvas.style.height = `${Math.ceil(ids.length / columns) * rowHeight()}px`;
-  grid.hidden = !ids.length;
-  find("empty").hidden = ids.length > 0;
+  grid.hidden = isRead && !ids.length;
+  find("empty").hidden = !isRead || ids.length > 0;
   draw();
 }
 
@@ -328,8 +330,12 @@ function label(name) {
   const first = place.get(list[0]);
   for (const id of list) {
     const photo = photos.get(id);
-    if (photo) photos.set(id, { ...photo, name, hint: undefined });
+    if (!photo) continue;
+    recount(photo.name, -1);
+    recount(name, 1);
+    photos.set(id, { ...photo, name, hint: undefined });
   }
+  show();
   const leaves = !["doubtful", "audit", "conflicts"].includes(queue) && queue !== null
     ? id => !belongs({ ...photos.get(id), id, name }) : () => true;
   const gone = new Set(list.filter(leaves));
@@ -343,6 +349,13 @@ function label(name) {
   const shown = name === null ? text("no_class") : name === REMOVED ? text("removed") : name;
   say(text("labelled", { count: count(list.length), name: shown }));
   send("api/label", { ids: list, name });
+}
+
+// What the server will say, so that nobody has to wait for it
+function recount(name, change) {
+  if (name === null) state.queues.unsorted += change;
+  else if (name === REMOVED) state.queues.removed += change;
+  else classes = classes.map(one => one.name === name ? { ...one, count: one.count + change } : one);
 }
 
 function accept() {

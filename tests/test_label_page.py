@@ -1,0 +1,249 @@
+"""The page of --mode label in a browser, against the command itself."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from browser import Browser, needs_chromium
+from conftest import ROOT, write_image
+
+from common.tables import write_table
+from other.reporting import doubtful_labels
+
+pytestmark = needs_chromium
+CODES = {"Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "Delete": 46,
+         "End": 35, "Home": 36}
+
+
+class Page:
+    """The command and a browser on its page."""
+
+    def __init__(self, data, profile, *options):
+        self.browser = Browser(profile)
+        self.browser.call("Emulation.setDeviceMetricsOverride", width=1280, height=900,
+                          deviceScaleFactor=1, mobile=False)
+        self.command = [sys.executable, "run.py", "--mode", "label", "--data", str(data),
+                        "--suggest", "no", "--browser", "no", *options]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.url = re.search(r"http://\S+", self.process.stdout.readline())[0]
+        self.browser.open(self.url)
+        self.browser.wait("document.activeElement === grid || !find('empty').hidden")
+
+    def press(self, key, modifiers=0):
+        typed = {"text": key} if len(key) == 1 and not modifiers else {}
+        code = CODES.get(key) or ord(key.upper())
+        for event_type in ("keyDown", "keyUp"):
+            self.browser.call("Input.dispatchKeyEvent", type=event_type, key=key,
+                              windowsVirtualKeyCode=code, modifiers=modifiers, **typed)
+
+    def settled(self):
+        """Waits until the server has confirmed everything."""
+        self.browser.wait("!outbox.length && !sending")
+
+    def mouse(self, *points):
+        """Drags from the first point to the last; a click where there is one."""
+        for kind, (x, y) in (("mousePressed", points[0]), *(("mouseMoved", p) for p in points[1:]),
+                             ("mouseReleased", points[-1])):
+            self.browser.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left",
+                              buttons=1, clickCount=1)
+
+    def kill(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def close(self):
+        self.browser.close()
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve without a class, and two classes with a photo each."""
+    root = tmp_path / "photos"
+    for seed, name in enumerate(["glass/a.png", "metal/b.png",
+                                 *(f"_unsorted/{i:02}.png" for i in range(12))]):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(root / name, seed=seed)
+    return root
+
+
+@pytest.fixture
+def page(photos, tmp_path):
+    opened = Page(photos, tmp_path / "profile")
+    yield opened
+    opened.close()
+    assert not opened.browser.problems
+
+
+def names(folder):
+    return sorted(path.name for path in folder.glob("*.png"))
+
+
+def test_keys_label_one_photo_after_another(page, photos):
+    assert page.browser.evaluate("document.querySelectorAll('.cell').length") == 12
+    for key in "1221":
+        page.press(key)
+    page.settled()
+    assert names(photos / "glass") == ["00.png", "03.png", "a.png"]
+    assert names(photos / "metal") == ["01.png", "02.png", "b.png"]
+    assert page.browser.evaluate("find('progress').textContent") == "6 of 14 photos have a class"
+    page.press("z", modifiers=2)
+    page.settled()
+    page.browser.wait("ids.length === 9")
+    assert names(photos / "glass") == ["00.png", "a.png"]
+    assert page.browser.evaluate("baseName(photos.get(ids[cursor]).path)") == "03.png"
+    page.press("z", modifiers=2 + 8)
+    page.settled()
+    assert names(photos / "glass") == ["00.png", "03.png", "a.png"]
+
+
+def test_many_are_selected_by_dragging_and_by_keys(page, photos):
+    box = page.browser.evaluate(
+        "(() => {const b = document.querySelector('#photo-' + ids[0]).getBoundingClientRect(),"
+        " c = document.querySelector('#photo-' + ids[2]).getBoundingClientRect();"
+        " return [b.left - 3, b.top - 3, c.right - 9, c.bottom - 9]})()")
+    page.mouse(box[:2], [(box[0] + box[2]) / 2, box[3]], box[2:])
+    assert page.browser.evaluate("chosen.size") == 3
+    page.press("2")
+    page.settled()
+    assert names(photos / "metal") == ["00.png", "01.png", "02.png", "b.png"]
+    page.press("ArrowRight", modifiers=8)
+    page.press("ArrowRight", modifiers=8)
+    page.press("1")
+    page.press("a", modifiers=2)
+    page.press("Delete")
+    page.settled()
+    assert names(photos / "glass") == ["03.png", "04.png", "05.png", "a.png"]
+    assert names(photos / "_removed") == [f"{i:02}.png" for i in range(6, 12)]
+    assert "All photos have a class." in page.browser.evaluate("find('empty').innerText")
+
+
+def test_new_class_and_a_name_that_no_folder_can_have(page, photos):
+    for name, seen in (
+            ("..", "find('notice').textContent.includes('no folder can have the name')"),
+            ("wood", "classes.some(one => one.name === 'wood' && one.count === 1)")):
+        page.press("+")
+        page.browser.wait("find('naming').open")
+        page.browser.evaluate(f"find('naming-name').value = '{name}'")
+        page.browser.press("Enter", 13)
+        page.browser.wait(seen)
+        page.settled()
+    assert names(photos / "wood") == ["00.png"] and len(names(photos / "_unsorted")) == 11
+
+
+def test_classes_are_renamed_and_merged(page, photos):
+    for old, new in (("glass", "bottle"), ("bottle", "metal")):
+        page.browser.evaluate(f"document.querySelector('[data-focus=\"rename {old}\"]').click()")
+        page.browser.evaluate(f"find('naming-name').value = '{new}'")
+        page.browser.press("Enter", 13)
+        page.browser.wait("!find('naming').open")
+        page.settled()
+        page.browser.wait(f"!classes.some(one => one.name === '{old}')")
+        assert "a.png" in names(photos / new) and not (photos / old).exists()
+
+
+def test_large_skip_and_no_class(page, photos):
+    page.press(" ")
+    page.browser.wait("large.open && large.querySelector('img').naturalWidth === 40")
+    page.press("1")
+    page.browser.wait("find('large-about').textContent.startsWith('_unsorted/01.png')")
+    page.press("ArrowRight")
+    page.press("2")
+    page.press(" ")
+    page.browser.wait("!large.open")
+    page.press("Home")
+    page.press(".")
+    page.settled()
+    assert page.browser.evaluate("baseName(photos.get(ids.at(-1)).path)") == "01.png"
+    assert names(photos / "glass") == ["00.png", "a.png"]
+    assert names(photos / "metal") == ["02.png", "b.png"]
+    page.browser.evaluate("openQueue('class:glass')")
+    page.browser.wait("ids.length === 2")
+    page.press("End")
+    page.press("0")
+    page.settled()
+    assert len(names(photos / "_unsorted")) == 11
+
+
+def test_new_photos_appear_and_those_that_go_disappear(page, photos):
+    write_image(photos / "_unsorted" / "new.png")
+    (photos / "_unsorted" / "05.png").unlink()
+    shown = "ids.map(id => baseName(photos.get(id)?.path ?? ''))"
+    page.browser.wait(f"{shown}.includes('new.png') && !{shown}.includes('05.png')")
+    assert page.browser.evaluate("ids.length") == 12
+
+
+def test_killed_at_any_moment_and_started_again(page, photos):
+    """What was confirmed is there, nothing is there twice, and undo leads to the beginning."""
+    before = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    confirmed = 0
+    for moment in range(4):
+        for _ in range(3):
+            page.press("1")
+        time.sleep(0.01 * moment)
+        page.kill()
+        confirmed += page.browser.evaluate("3 - outbox.length")
+        page.browser.evaluate("outbox.length = 0")
+        page.start()
+        assert len(names(photos / "glass")) - 1 >= confirmed
+        confirmed = len(names(photos / "glass")) - 1
+        assert len([*photos.rglob("*.png")]) == len(before)
+    while page.browser.evaluate("state.undoable"):
+        page.press("z", modifiers=2)
+        page.settled()
+        page.browser.evaluate("refresh()")
+    assert {path: path.read_bytes() for path in photos.rglob("*.png")} == before
+
+
+def test_nothing_answers(page, photos):
+    page.press("1")
+    page.settled()
+    page.kill()
+    page.press("2")
+    page.browser.wait("find('notice').textContent.includes('does not answer; 1 changes')")
+    page.browser.evaluate("outbox.length = 0")
+
+
+def test_doubtful_labels_are_corrected_with_one_key_each(photos, tmp_path):
+    table = tmp_path / "report.csv"
+    write_table(table, doubtful_labels.COLUMNS, [
+        [str(photos / "glass" / "a.png"), "glass", "metal", "0.1", "0.9", "prediction", ""]])
+    page = Page(photos, tmp_path / "profile", "--csv", str(table), "--queue", "doubtful")
+    try:
+        assert page.browser.evaluate("queue") == "doubtful"
+        page.browser.wait("document.querySelector('.guess')?.textContent === 'metal?'")
+        page.press("Enter")
+        page.settled()
+        assert names(photos / "metal") == ["a.png", "b.png"]
+        assert page.browser.evaluate("ids.length") == 0
+    finally:
+        page.close()
+
+
+def test_names_are_text_and_never_html(tmp_path):
+    name = "<img src=x onerror=document.title='broken'>"
+    root = tmp_path / "photos"
+    for folder, file in (("a", "1.png"), ("_unsorted", "&lt;b&gt;<b>.png")):
+        (root / folder).mkdir(parents=True)
+        write_image(root / folder / file)
+    os.rename(root / "a", root / name)
+    page = Page(root, tmp_path / "profile", "--lang", "zh")
+    try:
+        shown = page.browser.evaluate("document.querySelector('.row.class .name').textContent")
+        assert shown == name
+        page.press("1")
+        page.settled()
+        assert names(root / name) == ["&lt;b&gt;<b>.png", "1.png"]
+        assert page.browser.evaluate("document.title") == "标注：photos"
+        assert not page.browser.problems
+    finally:
+        page.close()
