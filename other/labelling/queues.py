@@ -32,6 +32,7 @@ class Queues:
     def __init__(self, photos, doubtful_path=None, findings_path=None):
         self._photos = photos
         self._order = {}  # position -> rank, of the photos that are most useful first
+        self._counts, self._counted = {}, None  # what it was counted at: versions
         self._settled = set()  # photos whose label somebody has confirmed or corrected
         self.hints = {DOUBTFUL: {}, AUDIT: {}, CONFLICTS: {}}
         if doubtful_path is not None:
@@ -103,7 +104,12 @@ class Queues:
 
     def counts(self):
         """dict of queue (not of classes) -> number of photos."""
-        return {name: len(self.list(name)) for name in (UNSORTED, KEPT, *self.hints, REMOVED)}
+        state = self._photos.version, len(self._settled)
+        if state != self._counted:  # asked for every second
+            names = (UNSORTED, KEPT, *self.hints, REMOVED)
+            self._counts = {name: len(self.list(name)) for name in names}
+            self._counted = state
+        return dict(self._counts)
 
     def _is_open(self, position, hint):
         """Whether nobody has dealt with what was found of a photo."""

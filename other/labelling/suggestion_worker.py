@@ -138,9 +138,17 @@ class SuggestionWorker:
                 "names": [self._class_names[class_id] for class_id in best],
                 "probabilities": [round(float(p), 4) for p in probabilities.max(axis=1)],
             }
-        estimate = usefulness.learning_estimate(labelled_features, class_ids)
+        estimate = usefulness.learning_estimate(
+            labelled_features[:MOST_SOLVED], class_ids[:MOST_SOLVED], len(self._class_names)
+        )
         if estimate is not None:
-            answer["estimate"] = {**estimate._asdict(), "labels": len(labelled)}
+            answer["estimate"] = {
+                "accuracy": estimate.accuracy,
+                "low": estimate.interval[0],
+                "high": estimate.interval[1],
+                "half": estimate.half_accuracy,
+                "labels": estimate.label_count,
+            }
         _answer(**answer)
 
     def _probabilities(self, features, labelled_features, class_ids):
