@@ -54,7 +54,9 @@ def add_all(log_path, corrections):
         corrections: list of (path of the image after it, the class that it had or "", the class
             that it has), three str.
     """
-    hashes = hash_files([path for path, *_ in corrections])
+    paths = [path for path, *_ in corrections]
+    # Threads and a bar for one photo would take longer than reading it.
+    hashes = hash_files(paths) if len(paths) > 1 else [_hash_or_zero(path) for path in paths]
     origin = _read_origin(os.path.dirname(log_path))
     log_paths = [log_path] if origin is None else [log_path, os.path.join(origin, FILE_NAME)]
     try:
@@ -63,6 +65,14 @@ def add_all(log_path, corrections):
                 _append(path, f"{int(content):016x}", image_path, *labels)
     except OSError as error:
         say(f"note: {error.filename}: {error.strerror}; the label was changed, but not journalled")
+
+
+def _hash_or_zero(path):
+    try:
+        with open(path, "rb") as image_file:
+            return content_hash(image_file.read())
+    except OSError:
+        return 0
 
 
 def _append(log_path, content, image_path, label, new_label):

@@ -51,8 +51,8 @@ def at(photos, path):
 
 def test_a_label_and_back(client, photos, tmp_path):
     photo = at(photos, "_unsorted/1.png")
-    assert post(client, "api/label", {"ids": [photo], "name": "metal"}).json == {
-        "changed": 1, "names": ["metal"]}
+    assert post(client, "api/label", {"labels": [{"ids": [photo], "name": "metal"}]}).json == {
+        "changed": 1, "done": 1}
     assert (tmp_path / "photos" / "metal" / "1-2.png").exists()
     state = get(client, "api/state?since=1").json
     assert state["classes"] == [{"name": "glass", "count": 2}, {"name": "metal", "count": 2}]
@@ -61,7 +61,8 @@ def test_a_label_and_back(client, photos, tmp_path):
     assert post(client, "api/undo", {}).json["changed"] == 1
     assert (tmp_path / "photos" / "_unsorted" / "1.png").exists()
     assert post(client, "api/redo", {}).json["changed"] == 1
-    assert post(client, "api/label", {"ids": [photo], "name": None}).json["names"] == [""]
+    back = {"labels": [{"ids": [photo], "name": None}]}
+    assert post(client, "api/label", back).json["changed"] == 1
     assert photos.paths[photo] == "_unsorted/1-2.png"
 
 
@@ -106,11 +107,11 @@ def test_doubtful_and_audit(photos, tmp_path):
     assert queues.list("audit") == [at(photos, "glass/1.png"), at(photos, "metal/1.png")]
     assert post(client, "api/photos", {"ids": [doubtful]}).json["photos"][0]["hint"] == {
         "label": "glass", "suggested": "metal"}
-    post(client, "api/label", {"ids": [doubtful], "name": "metal"})
+    post(client, "api/label", {"labels": [{"ids": [doubtful], "name": "metal"}]})
     assert queues.list("doubtful") == []
     post(client, "api/undo", {})
     assert queues.list("doubtful") == [doubtful]
-    post(client, "api/label", {"ids": [doubtful], "name": "glass"})  # it is right
+    post(client, "api/label", {"labels": [{"ids": [doubtful], "name": "glass"}]})  # it is right
     assert queues.list("doubtful") == [] and photos.undoable == 0
 
 
@@ -151,7 +152,7 @@ def test_nothing_without_the_token(client, path):
     ({"Sec-Fetch-Site": "same-origin"}, 200)])
 def test_other_hosts_and_origins_are_refused(client, photos, headers, status):
     assert get(client, "api/state", **headers).status_code == status
-    body = {"ids": [at(photos, "_unsorted/1.png")], "name": "glass"}
+    body = {"labels": [{"ids": [at(photos, "_unsorted/1.png")], "name": "glass"}]}
     assert post(client, "api/label", body, **headers).status_code == status
     assert photos.undoable == (status == 200)
 
@@ -160,12 +161,14 @@ def test_other_hosts_and_origins_are_refused(client, photos, headers, status):
     [], {}, {"ids": 1}, {"ids": [-1]}, {"ids": [99]}, {"ids": [True]}, {"ids": ["0"]},
     {"ids": [0.5]}, {"ids": [[0]]}, {"ids": [0], "name": 1}, {"ids": [0], "name": ["a"]}, "x"])
 def test_malformed_requests(client, photos, body):
-    assert post(client, "api/label", body).status_code == 400
+    good = {"ids": [at(photos, "_unsorted/1.png")], "name": "glass"}
+    for content in (body, {"labels": [good, body]}):
+        assert post(client, "api/label", content).status_code == 400
     assert photos.undoable == 0
 
 
 def test_requests_that_are_not_json(client, photos):
-    body = b'{"ids": [0], "name": "metal"}'
+    body = b'{"labels": [{"ids": [0], "name": "metal"}]}'
     for content_type in ("text/plain", "application/x-www-form-urlencoded"):
         response = client.post(f"/{TOKEN}/api/label", data=body, content_type=content_type)
         assert response.status_code == 415
@@ -204,6 +207,6 @@ def test_errors_of_the_disk_are_told(client, photos, monkeypatch):
         raise OSError(28, "No space left on device", "/secret/glass/1.png")
 
     monkeypatch.setattr("data.file_steps.os.rename", fail)
-    response = post(client, "api/label", {"ids": [0], "name": "metal"})
+    response = post(client, "api/label", {"labels": [{"ids": [0], "name": "metal"}]})
     assert response.status_code == 409
-    assert response.json == {"error": "1.png: No space left on device"}
+    assert response.json == {"error": "1.png: No space left on device", "done": 0}

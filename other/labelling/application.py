@@ -187,16 +187,24 @@ class Routes:
 
     def photos(self):
         """What is known of photos."""
-        return {"photos": [self._describe(i) for i in self._positions()]}
+        return {"photos": [self._describe(i) for i in self._positions(self._read())]}
 
     def label(self):
-        """Gives photos a class, or none, or sets them aside."""
-        positions, name = self._positions(), request.get_json().get("name")
-        if name is not None and not isinstance(name, str):
-            abort(400, "name is not a text")
-        changes = self._work.photos.label(positions, name)
-        self._work.queues.settle(positions)
-        return self._after(changes)
+        """Gives photos classes, or none, or sets them aside: as many steps as there are labels."""
+        labels = self._read().get("labels")
+        if not isinstance(labels, list):
+            abort(400, "labels are missing")
+        steps = [(self._positions(label), self._label_name(label)) for label in labels]
+        changed = 0
+        for done, (positions, name) in enumerate(steps):
+            try:
+                changes = self._work.photos.label(positions, name)
+            except (InputError, OSError) as error:
+                answer, status = answer_error(error)
+                return {**answer, "done": done}, status
+            self._work.queues.settle(positions)
+            changed += self._after(changes)["changed"]
+        return {"changed": changed, "done": len(steps)}
 
     def undo(self):
         """Takes the last step back."""
@@ -231,7 +239,7 @@ class Routes:
     def _after(self, changes):
         if self._work.suggestions and changes:
             self._work.suggestions.note_labels()
-        return {"changed": len(changes), "names": sorted({c.new_name or "" for c in changes})}
+        return {"changed": len(changes)}
 
     def _describe(self, position):
         photos, suggestions = self._work.photos, self._work.suggestions
@@ -251,8 +259,13 @@ class Routes:
                 break
         return description
 
-    def _positions(self):
+    def _read(self):
         content = request.get_json()
+        if not isinstance(content, dict):
+            abort(400, "an object is needed")
+        return content
+
+    def _positions(self, content):
         positions = content.get("ids") if isinstance(content, dict) else None
         last = len(self._work.photos.paths)
         if not isinstance(positions, list) or not all(
@@ -261,9 +274,14 @@ class Routes:
             abort(400, "ids are not numbers of photos")
         return positions
 
+    def _label_name(self, content):
+        name = content.get("name")
+        if name is not None and not isinstance(name, str):
+            abort(400, "name is not a text")
+        return name
+
     def _text(self, name):
-        content = request.get_json()
-        text = content.get(name) if isinstance(content, dict) else None
+        text = self._read().get(name)
         if not isinstance(text, str):
             abort(400, f"{name} is not a text")
         return text

@@ -9,10 +9,10 @@ from data import csv_labels
 from data.class_spelling import natural_key, normalize
 from data.csv_rows import CsvRows
 from data.file_steps import Edit, Move
-from data.image_files import REMOVED, UNSORTED, is_image, is_system_name, list_folder
+from data.image_files import EXTENSIONS, REMOVED, UNSORTED, is_image, is_system_name, list_folder
 from data.label_names import find_labels, label_names_json, read_label_names
 from data.labelled_data import has_own_images, is_sample_format
-from data.samples import read_label, sample_line, stem, text_file_name
+from data.samples import read_label, sample_line, text_file_name
 
 NO_CLASS, SET_ASIDE = None, REMOVED  # in place of the name of a class
 
@@ -250,7 +250,7 @@ class CsvLayout(Layout):
 
 
 class FreeNames:
-    """Names that no photo of a folder has yet, nor its text file.
+    """Names that no photo has yet, nor another one beside it with which it would share a text file.
 
     Args:
         root: str, the folder that all are relative to.
@@ -258,7 +258,7 @@ class FreeNames:
 
     def __init__(self, root):
         self._root = root
-        self._taken = {}  # folder -> stems
+        self._taken = set()  # paths without extension
 
     def take(self, folder, file_name):
         """A path in a folder: the file's own name, or with -2, -3 and so on before the extension.
@@ -270,16 +270,18 @@ class FreeNames:
         Returns:
             str, relative to the root.
         """
-        if folder not in self._taken:
-            path = os.path.join(self._root, folder)
-            names = os.listdir(path) if os.path.isdir(path) else []
-            self._taken[folder] = {_key(stem(name)) for name in names}
-        first, extension = os.path.splitext(file_name)
+        first, extension = os.path.splitext(f"{folder}/{file_name}" if folder else file_name)
         name, suffix = first, 2
-        while _key(name) in self._taken[folder]:
+        while _key(name) in self._taken or self._exists(name, extension):
             name, suffix = f"{first}-{suffix}", suffix + 1
-        self._taken[folder].add(_key(name))
-        return f"{folder}/{name}{extension}" if folder else f"{name}{extension}"
+        self._taken.add(_key(name))
+        return name + extension
+
+    def _exists(self, name, own_extension):
+        # Not by listing the folder: it may hold a million.
+        path = os.path.join(self._root, name)
+        extensions = {own_extension, ".txt", *EXTENSIONS}
+        return any(os.path.lexists(path + extension) for extension in extensions)
 
 
 def _line(path, class_name, class_names):

@@ -2,7 +2,7 @@
 const TEXTS = {{ script_texts("label.script.") | tojson }};
 const KEYS = "123456789abcdefghijklmnopqrstuvwxyz";
 const REMOVED = "_removed", CLASS = "class:";
-const POLL = 1500, GAP = 12, CAPTION = 28, OVERSCAN = 2;
+const POLL = 1500, MOST_SENT = 100, GAP = 12, CAPTION = 28, OVERSCAN = 2;
 const find = id => document.getElementById(id);
 const grid = find("grid"), canvas = find("canvas"), large = find("large");
 
@@ -51,26 +51,33 @@ async function ask(path, body) {
   if (response.ok) return answer;
   // Another process has the port: what waits here is kept, as while nothing answers.
   const lost = response.status === 404;
-  throw Object.assign(new Error(lost ? text("lost", { count: outbox.length }) : answer.error), { lost });
+  const message = lost ? text("lost", { count: outbox.length }) : answer.error;
+  throw Object.assign(new Error(message), { lost, done: answer.done });
 }
 
 function notice(message) {
   find("notice").textContent = message;
 }
 
-function send(path, body, done) {
-  outbox.push({ path, body, done });
+function send(entry) {
+  outbox.push(entry);
   work();
 }
+
+const waitingIds = () => new Set(outbox.flatMap(entry => entry.label?.ids ?? []));
 
 async function work() {
   if (sending) return;
   sending = true;
   while (outbox.length) {
+    // Labels that wait go together; each is a step of its own all the same.
+    const other = outbox.findIndex(entry => !entry.label);
+    const labels = outbox.slice(0, other < 0 ? MOST_SENT : Math.min(other, MOST_SENT));
     const { path, body, done } = outbox[0];
     try {
-      const answer = await ask(path, body);
-      outbox.shift();
+      const answer = labels.length ? await ask("api/label", { labels: labels.map(entry => entry.label) })
+        : await ask(path, body);
+      outbox.splice(0, labels.length || 1);
       notice("");
       if (done) await done(answer);
     } catch (error) {
@@ -78,7 +85,7 @@ async function work() {
         notice(text("lost", { count: outbox.length }));
         await sleep(1000);
       } else {
-        outbox.shift();
+        outbox.splice(0, (error.done ?? 0) + 1);
         await refresh();
         await readQueue();
         notice(error.message);
@@ -100,7 +107,7 @@ async function refresh() {
     return;
   }
   if (!outbox.length && find("notice").textContent === text("lost", { count: 0 })) notice("");
-  const isFirst = !state, waiting = new Set(outbox.flatMap(entry => entry.body?.ids ?? []));
+  const isFirst = !state, waiting = waitingIds();
   let moved = answer.reload;
   for (const photo of answer.changed) {
     if (waiting.has(photo.id)) continue;
@@ -169,7 +176,7 @@ async function readQueue(steady = false) {
     return;
   }
   if (name !== queue) return;
-  const waiting = new Set(outbox.flatMap(entry => entry.body?.ids ?? []));
+  const waiting = waitingIds();
   let list = answer.ids.filter(id => !waiting.has(id) && !skipped.has(id));
   list.push(...answer.ids.filter(id => skipped.has(id) && !waiting.has(id)));
   if (steady) {
@@ -284,7 +291,7 @@ async function readPhotos() {
     if (!missing.length) break;
     try {
       const answer = await ask("api/photos", { ids: missing });
-      const waiting = new Set(outbox.flatMap(entry => entry.body?.ids ?? []));
+      const waiting = waitingIds();
       for (const photo of answer.photos) {
         asked.add(photo.id);
         if (!waiting.has(photo.id)) photos.set(photo.id, photo);
@@ -348,7 +355,7 @@ function label(name) {
   moveTo(cursor);
   const shown = name === null ? text("no_class") : name === REMOVED ? text("removed") : name;
   say(text("labelled", { count: count(list.length), name: shown }));
-  send("api/label", { ids: list, name });
+  send({ label: { ids: list, name } });
 }
 
 // What the server will say, so that nobody has to wait for it
@@ -385,14 +392,14 @@ function skip() {
 }
 
 function takeBack(path) {
-  send(path, {}, async answer => {
+  send({ path, body: {}, done: async answer => {
     const before = version;
     await refresh();
     say(answer.changed ? text("taken_back", { count: count(answer.changed) }) : text("nothing"));
     if (version === before) return;
     const changed = state.changed.find(photo => place.has(photo.id));
     if (changed) moveTo(place.get(changed.id));
-  });
+  } });
 }
 
 function say(message) {
@@ -464,11 +471,11 @@ function showClasses() {
     rename.title = text("rename", { name });
     rename.dataset.focus = `rename ${name}`;
     rename.onclick = () => askName(text("rename", { name }), name, text("merge_hint"),
-      newName => send("api/rename", { name, new_name: newName }, async () => {
+      newName => send({ path: "api/rename", body: { name, new_name: newName }, done: async () => {
         if (queue === CLASS + name) queue = CLASS + newName;
         await refresh();
         await readQueue(true);
-      }));
+      } }));
     look.setAttribute("aria-label", text("look", { name, count: count(number) }));
     look.title = text("look", { name, count: count(number) });
     look.dataset.focus = `look ${name}`;
@@ -547,10 +554,10 @@ function askName(title, value, hint, use) {
 }
 
 function newClass() {
-  askName(text("new_class"), "", text("new_hint"), name => send("api/class", { name }, async () => {
+  askName(text("new_class"), "", text("new_hint"), name => send({ path: "api/class", body: { name }, done: async () => {
     await refresh();
     if (classes.some(one => one.name === name)) label(name);
-  }));
+  } }));
 }
 
 function findClass() {
