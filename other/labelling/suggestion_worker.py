@@ -23,6 +23,7 @@ from training import linear_head
 BATCH = 32
 EVERY = 1.0  # seconds between two lines about the progress
 MOST_SOLVED = 2000  # labels on which the head is solved: more take long and say the same
+_ANSWERS = sys.stdout
 SHARE_OF_TIME = 0.25  # of solving, while features are still computed
 
 
@@ -34,6 +35,9 @@ def main():
         SuggestionWorker(messages.get(), messages).work()
     except (InputError, RunError) as error:
         _answer(failed=str(error))
+    except Exception as error:  # nobody sees this process but through its answers
+        _answer(failed=f"{type(error).__name__}: {error}")
+        raise
 
 
 def _read_lines(messages):
@@ -182,8 +186,13 @@ class SuggestionWorker:
         return np.stack(rows).astype(np.float32)
 
 
-if __name__ == "__main__":
-    # What libraries print must not stand among the answers.
+def _keep_answers_apart():
+    """What libraries print goes to standard error from now on, and only answers to the page."""
+    global _ANSWERS
     _ANSWERS = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+
+
+if __name__ == "__main__":
+    _keep_answers_apart()
     main()

@@ -487,9 +487,9 @@ function showClasses() {
 
 function showGain() {
   const now = state.suggestions, estimate = now?.estimate;
-  find("estimate").textContent = !estimate ? "" : text(estimate.half ? "estimate_half" : "estimate", {
+  find("estimate").textContent = !estimate ? "" : text(estimate.half < estimate.accuracy ? "estimate_half" : "estimate", {
     now: percent(estimate.accuracy), low: percent(estimate.low), high: percent(estimate.high),
-    half: percent(estimate.half ?? 0), labels: count(estimate.labels) });
+    half: percent(estimate.half), labels: count(estimate.labels) });
   find("working").textContent = !now ? "" : now.failed ? text("failed", { reason: now.failed })
     : now.done < now.total ? text("working", { done: count(now.done), total: count(now.total) }) : "";
 }
