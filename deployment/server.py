@@ -3,19 +3,18 @@
 python deployment/server.py --model RUN_OR_FOLDER [options]
 """
 
-import errno
 import functools
 import ipaddress
 import json
 import os
 import signal
-import socket
 import sys
 
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 from common.errors import InputError
+from common.listening import listen, listening_url
 from config.mode_options import ServeOptions
 from runs import run_folder
 
@@ -199,45 +198,6 @@ def check_host(options):
             f"--host: {options.host} can be reached from other machines; --token_file PATH lets "
             "in those who know the token, --no_auth lets in everybody"
         )
-
-
-def listen(host, port):
-    """Opens a socket that listens.
-
-    Args:
-        host: str, an address of this machine, or a name of one.
-        port: int, 0 to 65535; 0 takes a free one.
-
-    Raises:
-        InputError: the address does not belong to this machine, or the port is in use.
-    """
-    try:
-        family, _, _, _, socket_address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server(socket_address[:2], family=family, backlog=1024)
-    except (OSError, UnicodeError) as error:
-        error_number = getattr(error, "errno", None)
-        if error_number == errno.EADDRINUSE:
-            message = f"--port: {port} is in use on {host}; --port 0 takes a free one"
-        elif error_number == errno.EACCES:
-            message = (
-                f"--port: {port} may not be opened by this user; take a port from 1024 to 65535"
-            )
-        else:
-            reason = getattr(error, "strerror", None) or "not a valid host name"
-            message = f"--host: {host} is not an address to listen on: {reason}"
-        raise InputError(message) from None
-
-
-def listening_url(listener):
-    """The URL at which the server can be reached, str.
-
-    Args:
-        listener: a socket that listens.
-    """
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 if __name__ == "__main__":

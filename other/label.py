@@ -10,9 +10,9 @@ import webbrowser
 from common import console
 from common.commands import command_line
 from common.errors import InputError
+from common.listening import listen, listening_url
 from common.tables import READING
 from config.mode_options import LabelOptions
-from deployment.server import listen, listening_url
 from other.labelling.application import Work, create_application
 from other.labelling.photo_set import PhotoSet
 from other.labelling.queues import Queues

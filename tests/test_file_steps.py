@@ -188,7 +188,7 @@ def raise_disk_full(_):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize(("old", "new"), [(b"", b"a"), (b"aaa", b"aa"), (b"abc", b"axc"),
+@pytest.mark.parametrize("old, new", [(b"", b"a"), (b"aaa", b"aa"), (b"abc", b"axc"),
                                          (b"aXXb", b"ab"), (None, b"x"), (b"x", None)])
 def test_edit_and_its_reverse(tmp_path, old, new):
     path = tmp_path / "f"

@@ -144,7 +144,7 @@ def test_nothing_without_the_token(client, path):
         assert response.status_code == 404 and b"photos" not in response.data
 
 
-@pytest.mark.parametrize(("headers", "status"), [
+@pytest.mark.parametrize("headers, status", [
     ({}, 200), ({"Host": "localhost:8000"}, 200), ({"Host": "evil.example"}, 403),
     ({"Host": "127.0.0.1.evil.example:8000"}, 403), ({"Origin": "http://127.0.0.1:8000"}, 200),
     ({"Origin": "https://evil.example"}, 403), ({"Origin": "http://127.0.0.1:9000"}, 403),

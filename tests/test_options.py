@@ -32,6 +32,7 @@ REQUIRED = {
     "mean_std": ["--source", "s"], "statistics": ["--source", "s"],
     "confusion_matrix": ["--run", "r"], "audit": ["--source", "s"], "clean": [],
     "report": ["--run", "r", "--data", "d"], "relabel": ["--run", "r", "--csv", "c"],
+    "label": ["--data", "d"],
     "compare": ["a", "b", "--data", "d"], "calibrate": ["--run", "r", "--data", "d"],
     "benchmark": ["--model", "m"], "serve": ["--model", "m"],
     "doctor": [], "demo": [],

@@ -55,6 +55,7 @@ from other import (
     preview,
     similar,
 )
+from other import label as label_mode
 from other.reporting import report_gallery
 from prediction import classifier
 from prediction.classifier import Classifier
@@ -526,6 +527,40 @@ def test_serve(tmp_path):
     assert sum(each.stat().st_size for each in (tmp_path / "kept").iterdir()) <= 1000
 
 
+def test_label(place, tmp_path, monkeypatch, capsys):
+    """The page is found at the port, opened, in the language; its model and tables are those."""
+    opened, pages, suggested = [], [], []
+
+    def serve(application, listener):
+        client, headers = application.test_client(), {"Accept-Language": "en"}
+        path = "/" + opened[0].split("/", 3)[3]
+        pages.append(client.get(path, headers=headers).get_data(as_text=True))
+        pages.append(client.get(f"{path}api/state").json)
+
+    class Suggestions:
+        def __init__(self, photos, queues, run, backbone):
+            suggested.append((run, backbone))
+            assert list(map(len, queues.hints.values())) == [1, 0, 0]
+
+        close = state = note_labels = lambda self: None
+
+    monkeypatch.setattr(label_mode, "_serve", serve)
+    monkeypatch.setattr(label_mode, "Suggestions", Suggestions)
+    monkeypatch.setattr(label_mode.webbrowser, "open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":0")
+    (tmp_path / "mine.csv").write_text("path,label,suggested\n" + ",".join(
+        (str(tmp_path / "data" / "00.png"), "first", "second\n")))
+    found = done("--mode", "label", *DATA, "--run", "model", "--save_dir", "runs", "--lang", "zh",
+                 "--queue", "doubtful", "--csv", "mine.csv", "--backbone", "EfficientNetB0",
+                 "--suggest", "yes", "--browser", "yes", "--port", 8123)
+    assert found["url"] == opened[0] and opened[0].startswith("http://127.0.0.1:8123/")
+    assert suggested == [(os.path.join("runs", "model"), "EfficientNetB0")]
+    assert 'lang="zh-CN"' in pages[0]
+    assert pages[1]["first_queue"] == "doubtful" and pages[1]["queues"]["doubtful"] == 1
+    done("--mode", "label", *DATA, "--suggest", "no", "--browser", "no")
+    assert len(opened) == 1 and len(suggested) == 1
+
+
 # --- all modes ------------------------------------------------------------------------
 
 COMMANDS = {
@@ -538,6 +573,7 @@ COMMANDS = {
     "confusion_matrix": ("--run", "runs/model", *DATA), "clean": ("--csv", "findings.csv"),
     "report": ("--run", "runs/model", *DATA),
     "relabel": ("--run", "runs/model", "--csv", "new.csv"),
+    "label": ("--data", "data", "--suggest", "no"),
     "compare": ("runs/model", "runs/model", *DATA), "calibrate": ("--run", "runs/model", *DATA),
     "benchmark": ("--model", "exported"), "serve": ("--model", "exported", "--port", 0),
     "demo_data": (), "demo": (), "embed": ("--data", "data"),
@@ -590,6 +626,7 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
     monkeypatch.setattr(weight_download, "fetch", lambda name, url: name)
     monkeypatch.setattr(server, "serve", lambda *words: words[-1](
         {"model": "m", "runtime": "onnx", "precision": "float32"}))
+    monkeypatch.setattr(label_mode, "_serve", lambda *words: None)
     monkeypatch.setattr(signal, "signal", lambda *words: None)
     write_model(tmp_path / "exported")
     write_pictures(tmp_path / "classes" / "glass", HILL)

@@ -97,7 +97,7 @@ class Texts(html.parser.HTMLParser):
             self.found.append(data)
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name.endswith(".html")])
 def test_templates_hold_no_text_of_their_own(name):
     bare = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}", "", template(name), flags=re.S)
     found = [text.strip() for text in Texts(bare).found if re.search(r"[^\W\d_]{2}", text)]

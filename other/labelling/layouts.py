@@ -153,6 +153,7 @@ class FolderLayout(Layout):
         return photos
 
     def class_names(self, used_names):
+        """As of `Layout`: those of the folder's label.json first."""
         path = os.path.join(self.root, "label.json")
         fixed_names = read_label_names(path) if os.path.exists(path) else ()
         return [*fixed_names, *super().class_names(used_names - {*fixed_names})]
@@ -169,6 +170,7 @@ class FolderLayout(Layout):
         return [] if class_name in read_label_names(path) else self._names_edit(class_names)
 
     def rename(self, photos, name, new_name, class_names):
+        """As of `Layout`: the photos move, and the folder of the class goes."""
         members = {path: name for path, own_name in photos.items() if own_name == name}
         moves, _ = self.plan(members, new_name, class_names)
         has_names = os.path.exists(os.path.join(self.root, "label.json"))
@@ -192,6 +194,7 @@ class TextLayout(Layout):
         return photos
 
     def class_names(self, used_names):
+        """As of `Layout`: those of label.json, the folder's or the project's."""
         return [*read_label_names(find_labels(self.root))]
 
     def _edits(self, photos, class_name, class_names, new_paths):
@@ -213,6 +216,7 @@ class TextLayout(Layout):
         return edits
 
     def rename(self, photos, name, new_name, class_names):
+        """As of `Layout`: the ids of the classes behind one that goes move up."""
         old_names = self.class_names(())
         edits = self._names_edit(class_names)
         for path, own_name in photos.items():
