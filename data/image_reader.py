@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from common.errors import ImageError
 from data.augmentation import NO_AUGMENTATION, Augmentation, load_augmented
 from data.auto_augment import ImagePolicy
 from data.decoding import load
 from data.geometry import Preprocessing
 from data.mixing import Mixing
+from data.moved_photos import find_moved
 
 # Last number of a generator's seed, so that no two uses of randomness share one; 1 is
 # `data_gen_label.MIX`, 4 is `epoch_sampler.CLASS_ORDER`.
@@ -31,6 +33,8 @@ class ImageReader(NamedTuple):
     def read(self, image_path, draw, out):
         """Reads one image; what it becomes is a function of the file and the draw alone.
 
+        A photo that the page of `--mode label` has moved meanwhile is read where it is now.
+
         Args:
             image_path: str.
             draw: tuple of int, (seed, epoch, position, repeat), for all random numbers.
@@ -46,12 +50,13 @@ class ImageReader(NamedTuple):
         ImageReader(Preprocessing(224)).read("photo.jpg", (0, 0, 0, 0), row)
         ```
         """
-        if self.augmentation == NO_AUGMENTATION:
-            load(image_path, self.preprocessing, out=out)
-        else:
-            # A last number 0 counts as none: the first draw's seed is (seed, epoch, position).
-            generator = np.random.default_rng(draw)
-            load_augmented(image_path, self.preprocessing, self.augmentation, generator, out)
+        try:
+            self._load(image_path, draw, out)
+        except ImageError as error:
+            moved_path = find_moved(image_path) if error.code == "unreadable" else None
+            if moved_path is None:
+                raise
+            self._load(moved_path, draw, out)
         policy = ImagePolicy(self.mixing)
         if policy:
             policy(
@@ -59,3 +64,11 @@ class ImageReader(NamedTuple):
                 np.random.default_rng((*draw, RANDAUGMENT)),
                 np.random.default_rng((*draw, AUGMIX)),
             )
+
+    def _load(self, image_path, draw, out):
+        if self.augmentation == NO_AUGMENTATION:
+            load(image_path, self.preprocessing, out=out)
+        else:
+            # A last number 0 counts as none: the first draw's seed is (seed, epoch, position).
+            generator = np.random.default_rng(draw)
+            load_augmented(image_path, self.preprocessing, self.augmentation, generator, out)
