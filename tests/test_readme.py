@@ -141,6 +141,21 @@ class Reader:
                 server.wait()
                 raise
 
+    def label(self, command):
+        """Opens the page and ends it as Ctrl-C does."""
+        environment = {**self.environment, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+        with subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=self.folder, text=True,
+                              env=environment, stdout=subprocess.PIPE) as process:
+            try:
+                line = process.stdout.readline()
+                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+                with opener.open(re.search(r"http://\S+", line)[0], timeout=20) as answer:
+                    assert b"photos" in answer.read(), line
+                process.send_signal(signal.SIGINT)
+                assert process.wait(60) == 0
+            finally:
+                process.kill()
+
     def fill_in_labels(self):
         """Writes the right class of the photo with a wrong label into the report's table.
 
@@ -194,6 +209,9 @@ def test_command(reader, command):
         if not is_port_free():
             pytest.skip(f"port {ADDRESS[1]} is taken")
         reader.serve(command)
+        return
+    if "run.py label" in command:
+        reader.label(command)
         return
     if "run.py relabel" in command and command.endswith("--dry_run"):
         reader.fill_in_labels()
