@@ -259,6 +259,17 @@ def read_part(data, part, class_names, names_from, workers=1, default="test"):
     return selected
 
 
+def measured_part(data, part, default="test"):
+    """The part that `read_part` reads.
+
+    Args:
+        data: str, a folder or a CSV file.
+        part: str, one of `PARTS` or "all"; or None.
+        default: str, one of `PARTS`.
+    """
+    return part or (default if exists(data) else ALL)
+
+
 def describe_gaps(assignment, class_ids, class_names):
     """Says which classes a part lacks.
 

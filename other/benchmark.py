@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from common import console
+from common import console, output_places
 from common.cpu import usable_cores
 from common.errors import InputError, RunError
 from config.mode_options import BenchmarkOptions
@@ -75,8 +75,10 @@ class Measured(NamedTuple):
 
 def main(options: BenchmarkOptions):
     """`--mode benchmark`."""
-    check_output_folder(options.target, FILES)
     model_folder = find_model(options.model, options.save_dir)
+    place = output_places.choose_target(options, model=model_folder, data=options.data)
+    options = options._replace(target=place.path)
+    check_output_folder(options.target, FILES)
     description = read_description(model_folder)
     class_names, preprocessing = parse_description(model_folder, description)
     check_files(model_folder, description)
@@ -85,6 +87,7 @@ def main(options: BenchmarkOptions):
     measured = measure_all(model_folder, formats, sizes, samples, options.workers)
     original = _complete(measured, samples, formats)
     _write(options.target, measured.rows, description, preprocessing.size)
+    place.record()
     console.show(_result(options, model_folder, samples, measured, original), text, options.json)
     _raise_first_problem(measured.rows)
 
