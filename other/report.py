@@ -13,7 +13,7 @@ from common import console, output_places
 from common.baseline import no_better
 from common.commands import command_line
 from common.errors import InputError, first_ten
-from common.files import write_text
+from common.files import checksum, write_text
 from common.write_errors import write_error
 from config.mode_options import ReportOptions
 from data.parts import measured_part, read_part
@@ -28,6 +28,7 @@ from pages.languages import choose_language
 from pages.rendering import render
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
+from prediction.exported_model import is_export_of
 from runs import run_folder
 from runs.results import best_epoch, read_results
 
@@ -84,7 +85,11 @@ class Report(NamedTuple):
 
 
 def main(options: ReportOptions):
-    """`--mode report`."""
+    """`--mode report`.
+
+    Returns:
+        dict: run, the path of the run, or None for an exported model, and is_exported.
+    """
     path = run_folder.find(options.run, options.save_dir)
     place = _place(options, path)
     page_path, table_path = _targets(place.path)
@@ -95,6 +100,13 @@ def main(options: ReportOptions):
     place.record()
     result = {**_summary(report, page_values), "html": page_path, "csv": table_path}
     console.show(result, _text, options.json)
+    return {"run": report.run and path, "is_exported": _is_exported(report.run)}
+
+
+def _is_exported(run):
+    """Whether nothing is left to export: `run` is None for an exported model."""
+    weights = run and checksum(run.file(run_folder.BEST))
+    return run is None or is_export_of(run.file(run_folder.MODEL), weights)
 
 
 def _gather(options, path):
@@ -315,8 +327,10 @@ def _targets(target):
     if file_ending.lower() not in (".html", ".htm"):
         raise InputError(f"--target: {target} has to end in .html; the table beside it in .csv")
     folder = os.path.dirname(os.path.abspath(target))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
-        raise InputError(f"--target: {target}: there is no folder {folder}")
+        raise InputError(f"--target: {target}: {folder} is not a folder")
     for output_path in (target, stem + ".csv"):
         if os.path.exists(output_path) and not os.path.isfile(output_path):
             raise InputError(f"--target: {output_path} is not a file that could be replaced")
@@ -365,6 +379,7 @@ def _warnings(answers, run, accuracy, seen):
 def _write(page_path, table_path, page_html, report):
     """Writes page and table, each whole or not at all."""
     try:
+        os.makedirs(os.path.dirname(os.path.abspath(page_path)), exist_ok=True)
         doubtful_labels.write(table_path, report.suspects, report.answers)
         write_text(page_path, page_html)
     except OSError as error:
