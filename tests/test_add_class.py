@@ -15,7 +15,9 @@ import eval as evaluation
 import train
 from common.errors import InputError
 from config import parser
+from data import parts
 from data.label_names import read_label_names
+from data.labelled_data import read_labelled
 from other import add_class as tool
 from prediction.classifier import Classifier
 from runs import run_folder
@@ -69,6 +71,21 @@ def test_a_class_more(place, capsys):
     images = [str(place / "yellow" / "y_0.png"), str(place / "data" / "img_2_1.png")]
     top = [answer[0]["label"] for answer in Classifier.load(path).classify(images)]
     assert top == ["yellow", "blue"]
+
+
+def test_photos_that_the_table_of_parts_knows_are_not_read(place, tmp_path, monkeypatch):
+    data = str(shutil.copytree(place / "data", tmp_path / "data"))
+    parts.update(data, read_labelled(data).samples)
+    run = run_folder.read(str(place / "run"))
+    run = run._replace(options=run.options._replace(train_data=data))
+    read = []
+    monkeypatch.setattr(parts, "hash_files", lambda paths, workers: read.extend(paths) or [])
+    options = parser.parse("add_class", ["--name", "yellow", "--data", str(place / "yellow")])
+    rows = tool._read_parts(options, run)
+    assert read == [] and len(rows.training + rows.validation) > 12
+    with pytest.raises(InputError, match="photos are of other classes"):
+        tool._read_parts(options._replace(name="pink", data=write_samples(
+            tmp_path / "copies", 2, {"red": COLORS["red"], "green": COLORS["green"]})), run)
 
 
 def test_it_is_the_head_that_all_classes_at_once_give(place, tmp_path, capsys):
