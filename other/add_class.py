@@ -205,7 +205,8 @@ def _named(samples, class_names):
 
 def _train(options, run, new_name, parts):
     """Trains the new run; gives its path."""
-    with tempfile.TemporaryDirectory() as folder:
+    new_path = os.path.join(options.save_dir, new_name)
+    with tempfile.TemporaryDirectory() as folder, console.showing(folder, new_path):
         _write_tables(folder, parts)
         write_label_names(folder, parts.class_names)
         words = ["--train_data", os.path.join(folder, TRAINING)]

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tiny_backbone import few_blocks, write_weights
 
 import eval as evaluation
 import train
+from common import console
 from common.errors import InputError
 from config import parser
 from data import parts
@@ -57,7 +59,10 @@ def main(place, *words, run="run"):
 
 def test_a_class_more(place, capsys):
     main(place, "--name", "yellow", "--data", place / "yellow", "--workers", 2, "--batch_size", 5)
-    capsys.readouterr()
+    said = capsys.readouterr().err  # the tables lie in the run in the end
+    assert f"{place / 'run-with-yellow' / tool.TRAINING}: a CSV: 26 images" in said
+    assert f"named in {place / 'run-with-yellow' / 'label.json'}" in said
+    assert os.path.join(tempfile.gettempdir(), "tmp") not in said
     main(place, "--name", "yellow", "--data", place / "yellow", "--overwrite", "--json")
     result = json.loads(capsys.readouterr().out)
     path = str(place / "run-with-yellow")
@@ -205,3 +210,12 @@ def test_names_and_runs_that_cannot_be(place, tmp_path):
     (tmp_path / "gem" / "options.yaml").write_text(text.replace("pooling: avg", "pooling: gem"))
     with pytest.raises(InputError, match="gem has --attention none and --pooling gem; the head"):
         main(tmp_path, "--name", "white", "--data", place / "yellow", run="gem")
+
+
+def test_a_temporary_path_is_shown_as_the_one_that_lasts(capsys):
+    with pytest.raises(InputError, match="^runs/new/training.csv:3: is no"):
+        with console.showing("/scratch/x", "runs/new"):
+            console.say("/scratch/x/label.json: 3 classes")
+            raise InputError("/scratch/x/training.csv:3: is no image")
+    console.say("/scratch/x")
+    assert capsys.readouterr().err == "runs/new/label.json: 3 classes\n/scratch/x\n"
