@@ -288,6 +288,20 @@ def describe_gaps(assignment, class_ids, class_names):
             )
 
 
+def names_of_part(data, part):
+    """set of str, the photos of a part as their table names them, relative to its folder.
+
+    Args:
+        data: str, a folder or a CSV file with a table of parts.
+        part: str, one of `PARTS`.
+
+    Raises:
+        InputError: the table is damaged.
+    """
+    rows = _read(table_path(data))
+    return {row.path.replace("/", os.sep) for row in rows if row.part == part}
+
+
 def hash_photos(places, paths, workers=1):
     """`splitting.hash_files`, which does not read photos that a table of parts knows unchanged.
 
