@@ -2,12 +2,13 @@
 
 import os
 
+from common import output_places
 from common.baseline import no_better
 from common.console import say, show
 from common.errors import InputError
 from common.files import check_writable
 from config.mode_options import EvalOptions
-from data.parts import read_part
+from data.parts import measured_part, read_part
 from evaluation import intervals, known_photos
 from evaluation.scores import measure, measure_answered
 from prediction.batch import predict_samples
@@ -30,9 +31,11 @@ def main(options: EvalOptions):
     classifier, predictions = _predict(path, samples, options)
     probabilities, errors, _ = predictions
     scores = _measure(classifier, samples, predictions, top_k)
-    csv_path = _csv_path(options.csv, path)
-    if csv_path:
+    place = _csv_place(options, path)
+    csv_path = place and place.path
+    if place:
         write_csv(csv_path, samples, probabilities, class_names, errors)
+        place.record()
     if record_folder:
         _record(record_folder, options.record, scores)
     right = round(scores["accuracy"] * scores["images"])
@@ -81,11 +84,13 @@ def _measure(classifier, samples, predictions, top_k):
     return scores
 
 
-def _csv_path(option, path):
+def _csv_place(options, path):
     """Where the table goes: where --csv says, else into the run; None for an exported model."""
-    if option is None and not run_folder.is_exported(path):
-        return os.path.join(path, FILE_NAME)
-    return option
+    if options.csv is None and run_folder.is_exported(path):
+        return None
+    part = measured_part(options.data, options.part)
+    default_path = os.path.join(path, FILE_NAME)
+    return output_places.choose(default_path, options.csv, data=options.data, part=part)
 
 
 def write_csv(csv_path, samples, probabilities, class_names, errors):

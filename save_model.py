@@ -5,11 +5,13 @@ which describes them. Images go in as uint8, on any device: scaling is part of t
 plain TensorFlow opens the SavedModel without this project.
 """
 
+import contextlib
 import os
 import platform
 
 import numpy as np
 
+from common.baseline import no_better
 from common.console import say, show, waiting
 from common.errors import InputError, RunError
 from common.files import checksum, replace_folder, replacing_folder
@@ -116,7 +118,20 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS, keep_o
             f"note: {proof.image_count} images are too few to tell whether a lower precision "
             "predicts the same"
         )
+    _say_no_better(run)
     return _result(model_folder, proof, description["formats"])
+
+
+def _say_no_better(run):
+    """Repeats what the training said; runs of earlier versions do not know of which classes."""
+    metrics = {}
+    with contextlib.suppress(InputError):  # what is damaged is no reason to refuse the export
+        metrics = run_folder.read_metrics(run.path)
+    if {"val_class_images", "val_accuracy"} <= metrics.keys():
+        counts = metrics["val_class_images"]
+        class_ids = np.repeat(np.arange(len(counts)), counts)
+        if note := no_better(class_ids, run.class_names, metrics["val_accuracy"]):
+            say(f"note: {note}, on the validation images")
 
 
 def _with_validation_images(run, model, image_paths, expected):

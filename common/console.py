@@ -7,8 +7,11 @@ import sys
 import threading
 import time
 
+from common.errors import PlainError
+
 WAITING_SECONDS = 5.0  # between two signs of life on a terminal
 _terminal = threading.RLock()  # of `say` and of the sign of life, which share a line
+_shown_paths = {}  # temporary path -> what `say` writes in its place
 _sign_of_life = ""  # what stands on the terminal's last line and is to go
 
 
@@ -18,9 +21,29 @@ def say(line):
     Args:
         line: str, without a line break at the end.
     """
+    for path, shown_path in _shown_paths.items():
+        line = line.replace(path, shown_path)
     with _terminal:
         _show_sign_of_life("")
         print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def showing(path, shown_path):
+    """A context in which a person reads another path in place of one that is temporary.
+
+    Args:
+        path: str, what lines of `say` and errors hold.
+        shown_path: str, what they show instead.
+    """
+    _shown_paths[path] = shown_path
+    try:
+        yield
+    except PlainError as error:
+        error.args = (str(error).replace(path, shown_path),)
+        raise
+    finally:
+        del _shown_paths[path]
 
 
 @contextlib.contextmanager

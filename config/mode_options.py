@@ -169,6 +169,7 @@ class BenchmarkOptions(NamedTuple):
 
     model: str
     data: str | None
+    part: Literal["train", "val", "test", "all"] | None
     workers: int
     batch_size: int
     save_dir: str

@@ -230,7 +230,10 @@ MODES = {
     "benchmark": Mode(
         module="other.benchmark",
         summary="compare the runtimes of an exported model on this machine",
-        options=("model", "data", "workers", "batch_size", "save_dir", "target", *_COMMON),
+        options=(
+            *("model", "data", "part", "workers", "batch_size", "save_dir", "target"),
+            *_COMMON,
+        ),
         overrides={
             "data": {"help": "labelled images on which the accuracy is measured"},
             "batch_size": {"default": 32, "help": "largest batch size to measure"},

@@ -23,8 +23,8 @@ def next_step(mode, options, result=None):
         "split": _after_split,
         "train": _after_training,
         "eval": _after_eval,
-        "report": _export,
-        "calibrate": lambda options: [] if options.dry_run else _export(options),
+        "report": lambda options: _export(options, result),
+        "calibrate": lambda options: [] if options.dry_run else _export(options, result),
         "export": lambda options: ["serve", *_model(options)],
         "save_pb": lambda options: ["serve", *_model(options)],
     }
@@ -47,9 +47,14 @@ def _after_eval(options):
     return [*words, *(["--part", options.part] if options.part else [])]
 
 
-def _export(options):
-    is_exported = os.path.exists(os.path.join(options.run, "model.json"))
-    return [] if is_exported else ["export", *_run(options)]
+def _export(options, result):
+    """`result` has the run's path (None of an exported model), and whether it is exported."""
+    if not result or not result["run"] or result["is_exported"]:
+        return []
+    folder, name = os.path.split(result["run"])
+    if os.path.normpath(folder) == os.path.normpath(options.save_dir):
+        return ["export", "--run", name, *_given(options, "save_dir")]
+    return ["export", "--run", result["run"]]
 
 
 def _run(options):

@@ -68,15 +68,29 @@ def relabel(path, image_path, class_name):
     relabel("photos.csv", "photos/1.jpg", "metal")
     ```
     """
+    relabel_all(path, {image_path: class_name})
+
+
+def relabel_all(path, new_classes):
+    """Changes the labels of several images in a CSV, in one write.
+
+    Args:
+        path: str, the CSV.
+        new_classes: dict of str, an image -> name of its new class.
+
+    Raises:
+        OSError: the CSV cannot be written, and is as it was.
+    """
     text = _read_as_it_is(path)
-    folder, wanted = os.path.dirname(path), os.path.realpath(image_path)
+    folder, names = os.path.dirname(path), set(map(os.path.basename, new_classes))
+    wanted = {os.path.realpath(image): class_name for image, class_name in new_classes.items()}
     rows = list(csv.reader(io.StringIO(text.removeprefix(BYTE_ORDER_MARK), newline="")))
     path_column, label_column = map(rows[0].index, COLUMNS)
     for cells in filter(None, rows[1:]):
         for name in (cells[path_column], cells[path_column].replace("\\", "/")):
-            if os.path.basename(name) == os.path.basename(image_path):
-                if os.path.realpath(os.path.join(folder, name)) == wanted:
-                    cells[label_column] = class_name
+            if os.path.basename(name) in names:
+                real_path = os.path.realpath(os.path.join(folder, name))
+                cells[label_column] = wanted.get(real_path, cells[label_column])
     new_text = io.StringIO(newline="")
     csv.writer(new_text, lineterminator=_line_end(text)).writerows(rows)
     mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""

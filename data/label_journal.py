@@ -35,36 +35,37 @@ def add(log_path, image_path, label, new_label):
     add("photos/labels.log.csv", "photos/metal/1.jpg", "glass", "metal")
     ```
     """
-    try:
-        with open(image_path, "rb") as image_file:
-            content = f"{content_hash(image_file.read()):016x}"
-        _append(log_path, content, image_path, label, new_label)
-        origin = _read_origin(os.path.dirname(log_path))
-        if origin is not None:
-            _append(os.path.join(origin, FILE_NAME), content, image_path, label, new_label)
-    except OSError as error:
-        say(f"note: {error.filename}: {error.strerror}; the label was changed, but not journalled")
+    add_all(log_path, [(image_path, label, new_label)])
 
 
-def add_all(log_path, corrections):
+def add_all(log_path, corrections, contents=None):
     """Adds many lines, of photos that got a class for the first time as well.
 
     Args:
         log_path: str, the journal; it is made where there is none.
         corrections: list of (path of the image after it, the class that it had or "", the class
             that it has), three str.
+        contents: uint64 (N,), the `content_hash` of the images, 0 for one that cannot be read;
+            None reads them.
     """
-    paths = [path for path, *_ in corrections]
-    # Threads and a bar for one photo would take longer than reading it.
-    hashes = hash_files(paths) if len(paths) > 1 else [_hash_or_zero(path) for path in paths]
-    origin = _read_origin(os.path.dirname(log_path))
-    log_paths = [log_path] if origin is None else [log_path, os.path.join(origin, FILE_NAME)]
+    if contents is None:
+        paths = [path for path, *_ in corrections]
+        # Threads and a bar for one photo would take longer than reading it.
+        contents = hash_files(paths) if len(paths) > 1 else map(_hash_or_zero, paths)
+    rows = []
+    for (image_path, *labels), content in zip(corrections, contents):
+        if content:
+            rows.append((image_path, f"{int(content):016x}", *labels))
+        else:
+            say(f"note: {image_path}: cannot be read; the label was changed, but not journalled")
     try:
-        for (image_path, *labels), content in zip(corrections, hashes):
-            for path in log_paths:
-                _append(path, f"{int(content):016x}", image_path, *labels)
+        _append(log_path, rows)
+        origin = _read_origin(os.path.dirname(log_path))
+        if origin is not None:
+            _append(os.path.join(origin, FILE_NAME), rows)
     except OSError as error:
-        say(f"note: {error.filename}: {error.strerror}; the label was changed, but not journalled")
+        what = "label was" if len(rows) == 1 else f"{len(rows)} labels were"
+        say(f"note: {error.filename}: {error.strerror}; the {what} changed, but not journalled")
 
 
 def _hash_or_zero(path):
@@ -75,15 +76,18 @@ def _hash_or_zero(path):
         return 0
 
 
-def _append(log_path, content, image_path, label, new_label):
+def _append(log_path, rows):
+    if not rows:
+        return
     is_new = not os.path.exists(log_path)
-    path = os.path.relpath(image_path, os.path.dirname(log_path)).replace(os.sep, "/")
+    now, folder = time.strftime("%Y-%m-%d %H:%M:%S"), os.path.dirname(log_path)
     with open(log_path, "a", encoding="utf-8", errors="surrogateescape", newline="") as log:
         writer = csv.writer(log)
         if is_new:
             writer.writerow(COLUMNS)
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        writer.writerow((now, content, path, label, new_label))
+        for image_path, content, label, new_label in rows:
+            path = os.path.relpath(image_path, folder).replace(os.sep, "/")
+            writer.writerow((now, content, path, label, new_label))
 
 
 def write_origin(folder, source):

@@ -4,6 +4,7 @@ In a text file beside the photo, in the folder that it lies in, or in a row of a
 `data.labelled_data` reads the same three. Each change goes into `data.label_journal`.
 """
 
+import itertools
 import os
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from data import csv_labels, label_journal
 from data.class_spelling import normalize
 from data.label_names import check_labels
 from data.samples import read_samples, sample_line, text_file_name
+from data.splitting import hash_files
 
 
 class Change(NamedTuple):
@@ -216,6 +218,52 @@ def apply(change):
     else:
         csv_labels.relabel(change.target, change.image, change.new_label)
     log_path = os.path.join(change.root, label_journal.FILE_NAME)
-    if change.content is None and change.new_image == change.image:
-        log_path = f"{os.path.splitext(change.target)[0]}.{label_journal.FILE_NAME}"
+    if _is_row(change):
+        log_path = _journal_of_csv(change.target)
     label_journal.add(log_path, change.new_image, change.label, change.new_label)
+
+
+def apply_all(changes, workers=1):
+    """Changes labels one after the other; those of the same CSV that follow on another at once.
+
+    Args:
+        changes: list of `Change`.
+        workers: int, threads that read the photos of a CSV.
+
+    Yields:
+        int, how many of them are changed and journalled now, after each write.
+
+    Raises:
+        OSError: a label cannot be written; the one after those that were changed.
+    """
+    changed_count = 0
+    places = itertools.groupby(changes, lambda change: _is_row(change) and change.target)
+    for csv_path, group in places:
+        if csv_path:
+            rows = list(group)
+            _apply_rows(csv_path, rows, workers)
+            changed_count += len(rows)
+            yield changed_count
+            continue
+        for change in group:
+            apply(change)
+            changed_count += 1
+            yield changed_count
+
+
+def _apply_rows(csv_path, changes, workers):
+    """Changes rows of a CSV in one write, and journals them in another right after it."""
+    images = [change.image for change in changes]
+    contents = hash_files(images, workers)  # before: reading photos takes time
+    csv_labels.relabel_all(csv_path, {change.image: change.new_label for change in changes})
+    corrections = [(change.image, change.label, change.new_label) for change in changes]
+    label_journal.add_all(_journal_of_csv(csv_path), corrections, contents)
+
+
+def _is_row(change):
+    """Whether a change is that of a row of a CSV."""
+    return change.content is None and change.new_image == change.image
+
+
+def _journal_of_csv(csv_path):
+    return f"{os.path.splitext(csv_path)[0]}.{label_journal.FILE_NAME}"

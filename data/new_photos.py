@@ -1,7 +1,6 @@
 """Photos to add to a data set: with or without labels, and which of them it lacks."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from common.console import say
@@ -22,8 +21,9 @@ from data.image_files import (
 )
 from data.kept_images import is_kept_name
 from data.labelled_data import has_own_images, read_labelled
+from data.parts import hash_photos
 from data.samples import text_file_name
-from data.splitting import hash_files
+from data.splitting import hash_files, map_images
 
 SMALL = Preprocessing(32, "stretch")  # enough to see whether a photo can be decoded
 
@@ -117,7 +117,7 @@ def _check_utf8(path):
         raise InputError(f"{path!r}: the name is not UTF-8; rename it") from None
 
 
-def choose_new(photos, samples, class_names, workers=1):
+def choose_new(photos, samples, class_names, workers=1, data=None):
     """Leaves out what a data set has already, what appears twice, and what cannot be decoded.
 
     Args:
@@ -125,13 +125,14 @@ def choose_new(photos, samples, class_names, workers=1):
         samples: `Samples` of the data set; the photos in its folder `UNSORTED` count as well.
         class_names: sequence of str, in the order of their ids.
         workers: int, threads that read and decode.
+        data: str, folder or CSV of the data set: what its splits.csv knows is not read again.
 
     Returns:
         (list of `NewPhoto`; the duplicates, as dicts: path, equals, and where people have given
         both of them classes that differ, class and other_class; the photos that cannot be
         decoded, as dicts: path, reason).
     """
-    known_photos = _known_photos(samples, class_names, workers)
+    known_photos = _known_photos(samples, class_names, workers, data)
     contents = hash_files([photo.path for photo in photos], workers)
     unknown = [
         photo.path for photo, content in zip(photos, contents) if content not in known_photos
@@ -150,7 +151,7 @@ def choose_new(photos, samples, class_names, workers=1):
     return new_photos, duplicates, undecodable
 
 
-def _known_photos(samples, class_names, workers):
+def _known_photos(samples, class_names, workers, data):
     """dict of hash -> list of (path, class name or None), of all photos of the data set."""
     paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
     image_classes = [class_names[class_id] for class_id in samples.class_ids]
@@ -159,8 +160,8 @@ def _known_photos(samples, class_names, workers):
         unsorted_names = list_folder(unsorted_folder).images
         paths += [os.path.join(unsorted_folder, file_name) for file_name in unsorted_names]
         image_classes += [None] * len(unsorted_names)
-    known_photos = {}
-    for content, *photo in zip(hash_files(paths, workers), paths, image_classes):
+    known_photos, hashes = {}, hash_photos([data] if data else [], paths, workers)
+    for content, *photo in zip(hashes, paths, image_classes):
         known_photos.setdefault(content, []).append(photo)
     known_photos.pop(0, None)  # what cannot be read equals nothing
     return known_photos
@@ -168,7 +169,6 @@ def _known_photos(samples, class_names, workers):
 
 def _find_faults(paths, workers):
     """dict of path -> why the photo cannot be decoded."""
-    from tqdm import tqdm
 
     def find_fault(path):
         try:
@@ -176,17 +176,8 @@ def _find_faults(paths, workers):
         except ImageError as error:
             return error.reason
 
-    with ThreadPoolExecutor(workers) as pool:
-        bar = tqdm(
-            pool.map(find_fault, paths),
-            "checking",
-            len(paths),
-            unit=" images",
-            leave=False,
-            disable=None,
-            delay=1,
-        )
-        return {path: reason for path, reason in zip(paths, bar) if reason is not None}
+    reasons = map_images(find_fault, paths, "checking", workers)
+    return {path: reason for path, reason in zip(paths, reasons) if reason is not None}
 
 
 def _describe_duplicate(photo, equal_photos):

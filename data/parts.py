@@ -15,7 +15,7 @@ from common.console import say
 from common.errors import InputError, first_ten
 from common.tables import read_table, write_table
 from data.labelled_data import read_labelled
-from data.splitting import read_groups
+from data.splitting import hash_files, read_groups
 
 FILE_NAME = "splits.csv"
 COLUMNS = ("hash", "path", "part", "group", "bytes", "modified")
@@ -259,6 +259,17 @@ def read_part(data, part, class_names, names_from, workers=1, default="test"):
     return selected
 
 
+def measured_part(data, part, default="test"):
+    """The part that `read_part` reads.
+
+    Args:
+        data: str, a folder or a CSV file.
+        part: str, one of `PARTS` or "all"; or None.
+        default: str, one of `PARTS`.
+    """
+    return part or (default if exists(data) else ALL)
+
+
 def describe_gaps(assignment, class_ids, class_names):
     """Says which classes a part lacks.
 
@@ -275,6 +286,50 @@ def describe_gaps(assignment, class_ids, class_names):
                 f"note: {assignment.path}: the part {name} has no photo of {first_ten(empty)}, "
                 "which has too few: add photos"
             )
+
+
+def names_of_part(data, part):
+    """set of str, the photos of a part as their table names them, relative to its folder.
+
+    Args:
+        data: str, a folder or a CSV file with a table of parts.
+        part: str, one of `PARTS`.
+
+    Raises:
+        InputError: the table is damaged.
+    """
+    rows = _read(table_path(data))
+    return {row.path.replace("/", os.sep) for row in rows if row.part == part}
+
+
+def hash_photos(places, paths, workers=1):
+    """`splitting.hash_files`, which does not read photos that a table of parts knows unchanged.
+
+    Args:
+        places: list of str, folders and CSV files that may have tables.
+        paths: list of N str, the photos.
+        workers: int, threads that read.
+
+    Returns:
+        uint64 (N,), 0 for a file that cannot be read.
+
+    Raises:
+        InputError: a table is damaged.
+    """
+    known = {}
+    for table in map(table_path, filter(exists, places)):
+        folder = os.path.dirname(os.path.abspath(table))
+        for row in _read(table):
+            photo = os.path.join(folder, row.path.replace("/", os.sep))
+            known[photo, row.size, row.modified] = row.content
+    hashes, unknown = np.zeros(len(paths), np.uint64), []
+    for position, path in enumerate(paths):
+        try:
+            hashes[position] = int(known[os.path.abspath(path), *_stamp(path)], 16)
+        except (InputError, KeyError, ValueError):
+            unknown.append(position)
+    hashes[unknown] = hash_files([paths[position] for position in unknown], workers)
+    return hashes
 
 
 def _stamp(path):

@@ -103,7 +103,6 @@ def hash_files(paths, workers=1):
     Returns:
         uint64 (N,), 0 for a file that cannot be read.
     """
-    from tqdm import tqdm
 
     def read(path):
         try:
@@ -112,17 +111,30 @@ def hash_files(paths, workers=1):
         except OSError:
             return 0
 
+    return np.fromiter(map_images(read, paths, "reading", workers), np.uint64, len(paths))
+
+
+def map_images(function, paths, label, workers=1):
+    """What a function returns for each image file, with a progress bar where that takes time.
+
+    Args:
+        function: callable that takes a path.
+        paths: list of str.
+        label: str, what the bar says.
+        workers: int, threads.
+
+    Yields:
+        What it returned, in the order of the paths.
+    """
+    from tqdm import tqdm
+
     with ThreadPoolExecutor(workers) as pool:
-        bar = tqdm(
-            pool.map(read, paths),
-            "reading",
-            len(paths),
-            unit=" images",
-            leave=False,
-            disable=None,
-            delay=1,
-        )
-        return np.fromiter(bar, np.uint64, len(paths))
+        try:
+            answers = pool.map(function, paths)
+            bar_settings = {"unit": " images", "leave": False, "disable": None, "delay": 1}
+            yield from tqdm(answers, label, len(paths), **bar_settings)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def read_groups(image_paths, hash_part=0, workers=1, near=True):
@@ -167,8 +179,7 @@ def read_groups(image_paths, hash_part=0, workers=1, near=True):
 
 
 def _read_all(image_paths, hash_part, workers, near):
-    """Yields (hash, what the image is compared by: None if blank, broken or not wanted)."""
-    from tqdm import tqdm
+    """Iterator of (hash, what the image is compared by: None if blank, broken or not wanted)."""
 
     def read(path):
         try:
@@ -178,19 +189,7 @@ def _read_all(image_paths, hash_part, workers, near):
             raise InputError(f"{path}: {error.strerror}") from None
         return content_hash(data, hash_part), _describe(data, path) if near else None
 
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            yield from tqdm(
-                pool.map(read, image_paths),
-                "comparing" if near else "splitting",
-                len(image_paths),
-                unit=" images",
-                leave=False,
-                disable=None,
-                delay=1,
-            )
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return map_images(read, image_paths, "comparing" if near else "splitting", workers)
 
 
 def _describe(data, path):

@@ -22,6 +22,7 @@ from config.mode_options import AddClassOptions
 from data.class_spelling import normalize
 from data.csv_labels import COLUMNS, list_photos
 from data.label_names import write_label_names
+from data.parts import hash_photos
 from data.samples import Samples
 from data.several_places import paths_of
 from data.splitting import hash_files, split
@@ -149,7 +150,8 @@ def _read_parts(options, run):
     class_name = normalize(options.name)
     photo_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
     # By content: a copy under another name is the same photo
-    known_hashes = hash_files([path for part in parts for path, _ in part], options.workers)
+    known_paths = [path for part in parts for path, _ in part]
+    known_hashes = hash_photos(paths_of(run.options.train_data), known_paths, options.workers)
     photo_hashes = hash_files(photo_paths, options.workers)
     is_doubled = np.isin(photo_hashes, known_hashes[known_hashes != 0])
     doubled = [path for path, is_known in zip(photo_paths, is_doubled) if is_known]
@@ -203,7 +205,8 @@ def _named(samples, class_names):
 
 def _train(options, run, new_name, parts):
     """Trains the new run; gives its path."""
-    with tempfile.TemporaryDirectory() as folder:
+    new_path = os.path.join(options.save_dir, new_name)
+    with tempfile.TemporaryDirectory() as folder, console.showing(folder, new_path):
         _write_tables(folder, parts)
         write_label_names(folder, parts.class_names)
         words = ["--train_data", os.path.join(folder, TRAINING)]

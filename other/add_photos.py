@@ -103,7 +103,7 @@ def add(data, source, how="copy", workers=1, dry_run=False):
     except InputError as error:
         raise InputError(f"--source: {error}") from None
     new_photos, duplicates, left_out = choose_new(
-        photos, data_set.samples, data_set.class_names, workers
+        photos, data_set.samples, data_set.class_names, workers, data
     )
     placements = _place(data_set, new_photos)
     try:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from common import console
+from common import console, output_places
 from common.cpu import usable_cores
 from common.errors import InputError, RunError
 from config.mode_options import BenchmarkOptions
-from data.labelled_data import read_labelled
+from data.parts import measured_part, read_part
 from data.samples import Samples
 from evaluation.intervals import proportion
 from export.verification import compare, run_task
@@ -75,16 +75,20 @@ class Measured(NamedTuple):
 
 def main(options: BenchmarkOptions):
     """`--mode benchmark`."""
-    check_output_folder(options.target, FILES)
     model_folder = find_model(options.model, options.save_dir)
+    part = options.data and measured_part(options.data, options.part)
+    place = output_places.choose_target(options, model=model_folder, data=options.data, part=part)
+    options = options._replace(target=place.path)
+    check_output_folder(options.target, FILES)
     description = read_description(model_folder)
     class_names, preprocessing = parse_description(model_folder, description)
     check_files(model_folder, description)
-    samples = find_samples(model_folder, options.data, class_names)
+    samples = find_samples(model_folder, options, class_names)
     formats, sizes = formats_of(description), batch_sizes(options.batch_size)
     measured = measure_all(model_folder, formats, sizes, samples, options.workers)
     original = _complete(measured, samples, formats)
     _write(options.target, measured.rows, description, preprocessing.size)
+    place.record()
     console.show(_result(options, model_folder, samples, measured, original), text, options.json)
     _raise_first_problem(measured.rows)
 
@@ -156,20 +160,23 @@ def find_model(name, save_dir):
     return folder
 
 
-def find_samples(model_folder, data, class_names):
+def find_samples(model_folder, options, class_names):
     """The images to answer.
 
     Args:
         model_folder: str, the folder of an exported model.
-        data: str, labelled images in any layout of `labelled_data`, or None.
+        options: `BenchmarkOptions`, of which data, part and workers count.
         class_names: tuple of str, those of the model.
 
     Returns:
-        `Samples`; without `data` those of the run's check/, without class ids, or None where
+        `Samples`; without --data those of the run's check/, without class ids, or None where
         there are none.
     """
-    if data:
-        return read_labelled(data, class_names, f"the labels of {model_folder}").samples
+    if options.data:
+        names_from = f"the labels of {model_folder}"
+        return read_part(options.data, options.part, class_names, names_from, options.workers)
+    if options.part:
+        raise InputError(f"--part: {options.part}: has no effect without --data; leave it out")
     check_folder = os.path.normpath(os.path.join(model_folder, os.pardir, run_folder.CHECK))
     try:
         file_names = reference_images.check_file_names(check_folder)

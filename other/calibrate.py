@@ -26,7 +26,7 @@ from evaluation.scores import measure_answered
 from prediction import calibration, centers
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
-from prediction.exported_model import read_description, update_description
+from prediction.exported_model import is_export_of, read_description, update_description
 from prediction.loading import best_model
 from runs import run_folder
 
@@ -37,7 +37,11 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 
 
 def main(options: CalibrateOptions):
-    """`--mode calibrate`."""
+    """`--mode calibrate`.
+
+    Returns:
+        dict: run, the path of the run or None, and is_exported.
+    """
     run_path = run_folder.find(options.run, options.save_dir)
     class_names = known_labels(run_path)
     names_from = f"the labels of {run_path}"
@@ -60,13 +64,14 @@ def main(options: CalibrateOptions):
     result["classes"] = _classes(class_ids, after, fitted, is_unknown, class_names)
     undecodable = [str(error) for error in errors.values()]
     console.show({**result, "undecodable": undecodable, "written": written}, _text, options.json)
+    return {"run": run, "is_exported": exported is not None}
 
 
 def _find_centers(run_path, options):
     """Finds the centers of a run's training photos, where it has none yet."""
     run = run_folder.read(run_path)
     weights = checksum(run.file(run_folder.BEST))
-    has_export = _is_export_of(run.file(run_folder.MODEL), weights)  # which answers in its place
+    has_export = is_export_of(run.file(run_folder.MODEL), weights)  # which answers in its place
     if has_export or centers.read(run) is not None:
         return
     import_keras()
@@ -248,11 +253,7 @@ def _places(run_path):
         return weights, None, run_path
     weights = checksum(os.path.join(run_path, run_folder.BEST))
     exported = os.path.join(run_path, run_folder.MODEL)
-    return weights, run_path, exported if _is_export_of(exported, weights) else None
-
-
-def _is_export_of(folder, weights):
-    return run_folder.is_exported(folder) and read_description(folder).get("weights") == weights
+    return weights, run_path, exported if is_export_of(exported, weights) else None
 
 
 def _write(fitted, class_names, run, exported):

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common import console
+from common import console, output_places
 from common.errors import ImageError, InputError
 from common.tables import write_table
 from config.mode_options import ConfusionMatrixOptions
 from data.decoding import load
 from data.geometry import Preprocessing
-from data.parts import read_part
+from data.parts import measured_part, read_part
 from evaluation import known_photos
 from evaluation.confusion import MOST_SAMPLES, NO_ANSWER, confused_pairs, confusion, confusion_order
 from other.reporting import fonts
@@ -56,7 +56,8 @@ class Answers(NamedTuple):
 def main(options: ConfusionMatrixOptions):
     """`--mode confusion_matrix`."""
     run_path = run_folder.find(options.run, options.save_dir)
-    target = _target(options.target, run_path)
+    place = _place(options, run_path)
+    target = place.path
     check_output_folder(target, FILES)
     class_names = known_labels(run_path)
     answers = (
@@ -67,6 +68,7 @@ def main(options: ConfusionMatrixOptions):
     pairs = confused_pairs(matrix, images_per_class)
     with output_folder(target, FILES) as folder:
         _write(folder, class_names, matrix, images_per_class, pairs, answers)
+    place.record()
     result = {**_result(answers, class_names, matrix, pairs), "target": target}
     console.show(result, _text, options.json)
 
@@ -90,15 +92,18 @@ def _result(answers, class_names, matrix, pairs):
     }
 
 
-def _target(target, run_path):
-    if target is not None:
-        return target
-    if run_folder.is_exported(run_path):
+def _place(options, run_path):
+    """Where the charts go: about --data, or what the predictions that are read are about."""
+    if options.target is None and run_folder.is_exported(run_path):
         raise InputError(
             f"--target is missing: {run_path} is an exported model, whose folder is left as it is; "
             "name a folder"
         )
-    return os.path.join(run_path, FOLDER)
+    if options.data:
+        subject = {"data": options.data, "part": measured_part(options.data, options.part)}
+    else:
+        subject = output_places.latest(os.path.join(run_path, FILE_NAME)).subject
+    return output_places.choose(os.path.join(run_path, FOLDER), options.target, **subject)
 
 
 def _evaluate(options, run_path, class_names):
@@ -122,13 +127,16 @@ def _evaluate(options, run_path, class_names):
 
 
 def _read(run_path, class_names):
-    """The `Answers` that the run's eval.csv holds."""
+    """The `Answers` that the run's eval.csv holds, the one written last."""
     if run_folder.is_exported(run_path):
         raise InputError(
             f"--data is missing: {run_path} is an exported model, which keeps no {FILE_NAME}; name "
             "labelled images"
         )
-    predictions = read_predictions(os.path.join(run_path, FILE_NAME), class_names)
+    place = output_places.latest(os.path.join(run_path, FILE_NAME))
+    if place.subject:
+        console.say(f"reads {place.path}: {output_places.describe(place.subject)}")
+    predictions = read_predictions(place.path, class_names)
     return Answers(
         [prediction.image_path for prediction in predictions],
         np.array([prediction.true for prediction in predictions]),

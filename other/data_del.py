@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 from tqdm import tqdm
 
-from common import console
+from common import console, output_places
 from common.errors import ImageError, InputError
 from config.mode_options import AuditOptions
 from data import decoding, near_duplicates
@@ -52,6 +52,8 @@ def main(options: AuditOptions):
     Returns:
         0 where nothing worse than a note was found, else `FOUND`.
     """
+    place = output_places.choose_target(options, source=options.source, val_data=options.val_data)
+    options = options._replace(target=place.path)
     folders = _read_folders(options)
     findings, image_count, decodable_paths = audit(
         folders, options.labels, options.near_duplicates, options.workers
@@ -59,6 +61,7 @@ def main(options: AuditOptions):
     finding_rows = findings.sorted_rows()
     result = _result(options, finding_rows, image_count)
     _write(options, result, finding_rows, decodable_paths)
+    place.record()
     console.show(result, _text, options.json)
     return FOUND if result["errors"] or result["warnings"] else 0
 

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from common import console
+from common import console, output_places
 from common.errors import ImageError, InputError
 from common.files import write_text
 from common.nearest import NearestRows, unit_rows
@@ -75,8 +75,10 @@ def main(options: DriftOptions):
     Returns:
         0 where nothing has changed, else `MOVED`.
     """
-    check_output_folder(options.target, FILES)
     run = run_folder.find_trained(options.run, options.save_dir)
+    place = output_places.choose_target(options, data=options.data, run=run.path)
+    options = options._replace(target=place.path)
+    check_output_folder(options.target, FILES)
     new_paths = _spread(list_photos(options.data, "--data"))
     old_paths = _spread(_validation_paths(run, options))
     _check_counts(old_paths, new_paths, run, options)
@@ -88,6 +90,7 @@ def main(options: DriftOptions):
     result = measure(before, now, run.class_names)
     distances = _distances(before, now)
     _write(options, result, now, distances, run)
+    place.record()
     console.show({**result, "page": os.path.join(options.target, PAGE)}, _text, options.json)
     return MOVED if result["moved"] else 0
 

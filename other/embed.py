@@ -2,7 +2,7 @@
 
 import os
 
-from common import console
+from common import console, output_places
 from common.errors import InputError, first_ten
 from common.files import check_writable
 from common.tables import READING, write_table
@@ -23,6 +23,8 @@ HUB_SIZE = 224  # of a KerasHub preset, about which nothing is known here
 def main(options: EmbedOptions):
     """`--mode embed`."""
     image_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
+    place = output_places.choose_target(options, data=options.data)
+    options = options._replace(target=place.path)
     csv_path = check_target(options.target)
     extractor = open_extractor(options)
     try:
@@ -36,6 +38,7 @@ def main(options: EmbedOptions):
         )
         rows = ((row, str(path)) for row, path in enumerate(embedding.content.paths))
         write_table(csv_path, COLUMNS, rows)
+        place.record()
     except OSError as error:
         raise write_error(error, options.target, "--target") from None
     result = {

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from common import console
+from common import console, output_places
 from common.errors import ImageError, InputError, first_ten
 from common.files import write_text
 from common.write_errors import write_error
@@ -25,6 +25,8 @@ FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded a
 def main(options: MeanStdOptions):
     """`--mode mean_std`."""
     image_paths = list_photos(options.source)
+    place = output_places.choose_target(options, source=options.source)
+    options = options._replace(target=place.path)
     _check_target(options.target)
     size = FULL_SIZE if options.original else options.input_size
     preprocessing = Preprocessing(size, options.resize, options.fill_color)
@@ -33,6 +35,7 @@ def main(options: MeanStdOptions):
         raise InputError(f"--source: {options.source}: no image can be decoded; {errors[0]}")
     result = _result(moments, errors, len(image_paths), options)
     _write(options.target, result)
+    place.record()
     console.show({**result, "target": options.target}, _text, options.json)
 
 

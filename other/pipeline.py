@@ -12,6 +12,7 @@ import os
 
 import numpy as np
 
+from common import output_places
 from common.commands import command_line
 from common.console import say, show
 from common.file_names import replace_forbidden
@@ -22,6 +23,7 @@ from config.modes import MODES
 from data import parts
 from data.labelled_data import read_labelled
 from data.parts import PARTS
+from data.several_places import paths_of
 from evaluation.label_errors import cannot_judge
 from prediction.exported_model import read_description
 from runs import run_folder
@@ -119,6 +121,9 @@ def _difference(run_path, options, samples, assignment):
         (os.path.join(folder, samples.file_names[position]), samples.class_ids[position])
         for position in np.flatnonzero(is_training)
     }
+    learns_from = [os.path.realpath(path) for path in paths_of(stored.train_data)]
+    if not learned and learns_from != [os.path.realpath(options.data)]:
+        return "is to learn other photos"
     validated = read_hashes(run_path)[1]
     is_validation = assignment.parts == PARTS.index("val")
     wanted_hashes = {int(assignment.contents[n], 16) for n in np.flatnonzero(is_validation)}
@@ -128,14 +133,17 @@ def _difference(run_path, options, samples, assignment):
 
 
 def _audit(options, name):
-    folder = os.path.join(options.save_dir, f"{name}-audit")
-    if os.path.exists(folder):
-        say(f"note: {folder} is there; delete it to look the photos over again")
+    default_folder = os.path.join(options.save_dir, f"{name}-audit")
+    place = output_places.choose(default_folder, source=options.data)
+    if os.path.exists(place.path):
+        say(f"note: {place.path} is there; delete it to look the photos over again")
         return None
-    return _run(
-        *("audit", "looking the photos over", "--source", options.data, "--target", folder),
+    result = _run(
+        *("audit", "looking the photos over", "--source", options.data, "--target", place.path),
         *("--workers", str(options.workers)),
     )
+    place.record()
+    return result
 
 
 def _train(options, name):

@@ -6,7 +6,7 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from common import console
+from common import console, output_places
 from common.console import say
 from common.errors import InputError
 from common.files import replacing
@@ -14,7 +14,7 @@ from common.write_errors import write_error
 from compute.backend import import_keras
 from config.mode_options import PreviewOptions
 from data.prefetching import Reading
-from data.several_places import read_all
+from data.several_places import paths_of, read_all
 from other.reporting.fonts import FONTS
 from runs import run_folder
 from training.batches import training_variation
@@ -26,6 +26,9 @@ LETTER_SIZE, CELL_GAP = 14, 8  # pixels: size of the letters, space around a cel
 
 def main(options: PreviewOptions):
     """`--mode preview`: all of --train_data, none held out, as the first epoch mixes it."""
+    training_paths = ", ".join(map(os.path.realpath, paths_of(options.train_data)))
+    place = output_places.choose_target(options, train_data=training_paths)
+    options = options._replace(target=place.path)
     _check_target(options.target)
     samples, class_names, _ = read_all(options.train_data, labels_path=options.labels)
     images, labels, sample_weight = first_images(options, class_names, samples)
@@ -34,6 +37,7 @@ def main(options: PreviewOptions):
         for row, weight in zip(labels, sample_weight)
     ]
     _write(options.target, draw_grid(images, captions, class_names))
+    place.record()
     result = {"target": options.target, "images": len(images)}
     console.show(result, "{images} images of the first epoch in {target}".format_map, options.json)
 

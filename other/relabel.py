@@ -132,16 +132,17 @@ def apply(changes, folder, run, data=None):
     """
     undo_table = _write_undo_table(changes, folder)
     console.say(f"undo file: {undo_table}")
-    bar = tqdm(changes, "relabelling", unit=" labels", leave=False, disable=None)
-    for changed_count, change in enumerate(bar):
+    changed_count = 0
+    with tqdm(changes, "relabelling", unit=" labels", leave=False, disable=None) as bar:
         try:
-            label_places.apply(change)
+            for changed_count in label_places.apply_all(changes):
+                bar.update(changed_count - bar.n)
         except OSError as error:
             changed = first_ten(change.path for change in changes[:changed_count]) or "none"
             raise RunError(
-                f"{change.target}: cannot be written: {error.strerror}; {changed_count} of "
-                f"{len(changes)} labels were changed: {changed}; the same command continues, and "
-                f"{_command(run, undo_table, data)} undoes them"
+                f"{changes[changed_count].target}: cannot be written: {error.strerror}; "
+                f"{changed_count} of {len(changes)} labels were changed: {changed}; the same "
+                f"command continues, and {_command(run, undo_table, data)} undoes them"
             ) from None
     return undo_table
 

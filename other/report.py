@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common import console
+from common import console, output_places
 from common.baseline import no_better
 from common.commands import command_line
 from common.errors import InputError, first_ten
-from common.files import write_text
+from common.files import checksum, write_text
 from common.write_errors import write_error
 from config.mode_options import ReportOptions
-from data.parts import read_part
+from data.parts import measured_part, read_part
 from eval import TOP_K
 from evaluation import intervals, known_photos, label_errors, robustness
 from evaluation.calibration_error import expected_calibration_error, reliability
@@ -28,6 +28,7 @@ from pages.languages import choose_language
 from pages.rendering import render
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
+from prediction.exported_model import is_export_of
 from runs import run_folder
 from runs.results import best_epoch, read_results
 
@@ -84,15 +85,28 @@ class Report(NamedTuple):
 
 
 def main(options: ReportOptions):
-    """`--mode report`."""
+    """`--mode report`.
+
+    Returns:
+        dict: run, the path of the run, or None for an exported model, and is_exported.
+    """
     path = run_folder.find(options.run, options.save_dir)
-    page_path, table_path = _targets(options.target, path)
+    place = _place(options, path)
+    page_path, table_path = _targets(place.path)
     report = _gather(options, path)
     page_values = _page_values(report, options, table_path)
     page_html = render("report.html", choose_language(options.lang), **page_values)
     _write(page_path, table_path, page_html, report)
+    place.record()
     result = {**_summary(report, page_values), "html": page_path, "csv": table_path}
     console.show(result, _text, options.json)
+    return {"run": report.run and path, "is_exported": _is_exported(report.run)}
+
+
+def _is_exported(run):
+    """Whether nothing is left to export: `run` is None for an exported model."""
+    weights = run and checksum(run.file(run_folder.BEST))
+    return run is None or is_export_of(run.file(run_folder.MODEL), weights)
 
 
 def _gather(options, path):
@@ -295,21 +309,28 @@ def class_rows(measured, matrix):
     return sorted(result_rows, key=lambda row: 2 if row["f1"] is None else row["f1"])
 
 
-def _targets(target, path):
+def _place(options, path):
+    """Where the page goes."""
+    if options.target is None and run_folder.is_exported(path):
+        raise InputError(
+            f"--target is missing: {path} is an exported model, whose folder is left as it is; "
+            "name an HTML file"
+        )
+    part = measured_part(options.data, options.part)
+    default_path = os.path.join(path, PAGE)
+    return output_places.choose(default_path, options.target, data=options.data, part=part)
+
+
+def _targets(target):
     """The paths of page and table, refused where they could not be written."""
-    if target is None:
-        if run_folder.is_exported(path):
-            raise InputError(
-                f"--target is missing: {path} is an exported model, whose folder is left as it is; "
-                "name an HTML file"
-            )
-        target = os.path.join(path, PAGE)
     stem, file_ending = os.path.splitext(target)
     if file_ending.lower() not in (".html", ".htm"):
         raise InputError(f"--target: {target} has to end in .html; the table beside it in .csv")
     folder = os.path.dirname(os.path.abspath(target))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
     if not os.path.isdir(folder):
-        raise InputError(f"--target: {target}: there is no folder {folder}")
+        raise InputError(f"--target: {target}: {folder} is not a folder")
     for output_path in (target, stem + ".csv"):
         if os.path.exists(output_path) and not os.path.isfile(output_path):
             raise InputError(f"--target: {output_path} is not a file that could be replaced")
@@ -358,6 +379,7 @@ def _warnings(answers, run, accuracy, seen):
 def _write(page_path, table_path, page_html, report):
     """Writes page and table, each whole or not at all."""
     try:
+        os.makedirs(os.path.dirname(os.path.abspath(page_path)), exist_ok=True)
         doubtful_labels.write(table_path, report.suspects, report.answers)
         write_text(page_path, page_html)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import os
 
-from common import console
+from common import console, output_places
 from common.errors import ImageError, InputError, raise_first
 from common.files import write_text
 from common.nearest import NearestRows
@@ -30,6 +30,8 @@ SHOWN = 200  # images on the page; all are in the table
 def main(options: SimilarOptions):
     """`--mode similar`."""
     image_paths = find_images(options.image)
+    place = output_places.choose_target(options, data=options.data)
+    options = options._replace(target=place.path)
     check_output_folder(options.target, FILES)
     try:
         extractor, content = _photo_features(options)
@@ -39,6 +41,7 @@ def main(options: SimilarOptions):
             options.top_k or NEIGHBOURS,
         )
         _write(options, results)
+        place.record()
     except OSError as error:
         raise write_error(error, options.target, "--target") from None
     console.show(results, _text, options.json)

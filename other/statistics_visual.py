@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from common import console
+from common import console, output_places
 from common.errors import ImageError, first_ten
 from common.tables import write_table
 from config.mode_options import StatisticsOptions
@@ -37,6 +37,8 @@ QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 def main(options: StatisticsOptions):
     """`--mode statistics`."""
+    place = output_places.choose_target(options, source=options.source, val_data=options.val_data)
+    options = options._replace(target=place.path)
     check_output_folder(options.target, FILES)
     class_names, training, validation = _read_parts(options)
     sizes, errors = read_sizes(training, options.workers)
@@ -46,6 +48,7 @@ def main(options: StatisticsOptions):
         errors += val_errors
     class_rows = table(class_names, training, sizes, validation)
     _write(options.target, class_names, class_rows, sizes, val_sizes)
+    place.record()
     for note in _notes(class_rows):
         console.say(note)
     console.show(_result(training, class_rows, errors, options.target), _text, options.json)

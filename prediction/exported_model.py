@@ -86,6 +86,19 @@ def read_description(folder):
     return description
 
 
+def is_export_of(folder, weights):
+    """Whether a folder holds a model that was exported from these weights.
+
+    Args:
+        folder: str, the folder of an exported model, which need not exist.
+        weights: str, SHA-256 of a run's best weights.
+
+    Raises:
+        InputError: its model.json is damaged.
+    """
+    return run_folder.is_exported(folder) and read_description(folder).get("weights") == weights
+
+
 def parse_description(folder, description):
     """Checks the content of model.json.
 

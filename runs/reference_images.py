@@ -9,6 +9,7 @@ import numpy as np
 
 from common.errors import ImageError, InputError
 from common.files import flush, replacing_folder, write_text
+from data import parts
 from data.decoding import load
 from data.labelled_data import has_own_images, list_labelled, match_classes
 from data.samples import read_label, stem, text_file_name, write_sample
@@ -131,6 +132,8 @@ def check(run):
 def validation(run, known_paths):
     """Image files that the run was not trained on, spread over their folder.
 
+    Where the data have a table of parts, those of its part val.
+
     Args:
         run: `Run`.
         known_paths: list of paths whose file names are left out.
@@ -146,6 +149,9 @@ def validation(run, known_paths):
     for data in _validation_data(run):
         folder, file_names, _ = list_labelled(data)
         real_folder = os.path.realpath(folder)
+        if not run.options.val_data and parts.exists(data):  # those of the test stay new
+            validates = parts.names_of_part(data, "val")
+            file_names = [name for name in file_names if name in validates]
         image_paths += [
             os.path.join(folder, file_name)
             for file_name in file_names

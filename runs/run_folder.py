@@ -15,6 +15,7 @@
       check/             some validation images with the best weights' probabilities
       model/             the exported model
       .lock              empty; locked while a process trains the run
+      .outputs.json      which data eval.csv, report.html and confusion_matrix/ are about
 
 Every file appears whole or not at all. Nothing here needs Keras.
 """

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,12 @@ from tiny_backbone import few_blocks, write_weights
 
 import eval as evaluation
 import train
+from common import console
 from common.errors import InputError
 from config import parser
+from data import parts
 from data.label_names import read_label_names
+from data.labelled_data import read_labelled
 from other import add_class as tool
 from prediction.classifier import Classifier
 from runs import run_folder
@@ -55,7 +59,10 @@ def main(place, *words, run="run"):
 
 def test_a_class_more(place, capsys):
     main(place, "--name", "yellow", "--data", place / "yellow", "--workers", 2, "--batch_size", 5)
-    capsys.readouterr()
+    said = capsys.readouterr().err  # the tables lie in the run in the end
+    assert f"{place / 'run-with-yellow' / tool.TRAINING}: a CSV: 26 images" in said
+    assert f"named in {place / 'run-with-yellow' / 'label.json'}" in said
+    assert os.path.join(tempfile.gettempdir(), "tmp") not in said
     main(place, "--name", "yellow", "--data", place / "yellow", "--overwrite", "--json")
     result = json.loads(capsys.readouterr().out)
     path = str(place / "run-with-yellow")
@@ -69,6 +76,21 @@ def test_a_class_more(place, capsys):
     images = [str(place / "yellow" / "y_0.png"), str(place / "data" / "img_2_1.png")]
     top = [answer[0]["label"] for answer in Classifier.load(path).classify(images)]
     assert top == ["yellow", "blue"]
+
+
+def test_photos_that_the_table_of_parts_knows_are_not_read(place, tmp_path, monkeypatch):
+    data = str(shutil.copytree(place / "data", tmp_path / "data"))
+    parts.update(data, read_labelled(data).samples)
+    run = run_folder.read(str(place / "run"))
+    run = run._replace(options=run.options._replace(train_data=data))
+    read = []
+    monkeypatch.setattr(parts, "hash_files", lambda paths, workers: read.extend(paths) or [])
+    options = parser.parse("add_class", ["--name", "yellow", "--data", str(place / "yellow")])
+    rows = tool._read_parts(options, run)
+    assert read == [] and len(rows.training + rows.validation) > 12
+    with pytest.raises(InputError, match="photos are of other classes"):
+        tool._read_parts(options._replace(name="pink", data=write_samples(
+            tmp_path / "copies", 2, {"red": COLORS["red"], "green": COLORS["green"]})), run)
 
 
 def test_it_is_the_head_that_all_classes_at_once_give(place, tmp_path, capsys):
@@ -188,3 +210,12 @@ def test_names_and_runs_that_cannot_be(place, tmp_path):
     (tmp_path / "gem" / "options.yaml").write_text(text.replace("pooling: avg", "pooling: gem"))
     with pytest.raises(InputError, match="gem has --attention none and --pooling gem; the head"):
         main(tmp_path, "--name", "white", "--data", place / "yellow", run="gem")
+
+
+def test_a_temporary_path_is_shown_as_the_one_that_lasts(capsys):
+    with pytest.raises(InputError, match="^runs/new/training.csv:3: is no"):
+        with console.showing("/scratch/x", "runs/new"):
+            console.say("/scratch/x/label.json: 3 classes")
+            raise InputError("/scratch/x/training.csv:3: is no image")
+    console.say("/scratch/x")
+    assert capsys.readouterr().err == "runs/new/label.json: 3 classes\n/scratch/x\n"

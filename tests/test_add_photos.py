@@ -11,7 +11,7 @@ from conftest import write_image, write_samples
 
 import run as front_door
 from common.errors import InputError
-from data import csv_labels, parts
+from data import csv_labels, parts, splitting
 from data.file_transfer import Transfer
 from data.image_files import list_folder, walk_images
 from data.kept_images import is_kept_name, kept_name
@@ -81,6 +81,34 @@ def test_to_class_folders(photos, new, tmp_path, capsys):
     again = add(photos, new)
     assert again["added"] == {} and len(again["duplicates"]) == 2
     assert again["new_classes"] == []
+
+
+@pytest.mark.parametrize("is_csv", [False, True])
+def test_photos_that_the_table_of_parts_knows_are_not_read(photos, new, monkeypatch, is_csv):
+    """Only those that have changed since, and the answer is the same."""
+    if is_csv:
+        rows = [f"photos/{name}/{n}.png,{name}" for name in ("glass", "metal") for n in (1, 2)]
+        with open(f"{photos}.csv", "w") as file:
+            file.write("\n".join(["path,label", *rows, ""]))
+    data = f"{photos}.csv" if is_csv else photos
+    front_door.main(["split", "--data", data])
+    copied = os.path.join(new, "glass", "copy.png")
+    with open(os.path.join(photos, "metal", "1.png"), "rb") as file, open(copied, "wb") as target:
+        target.write(file.read())
+    changed = os.path.join(photos, "glass", "2.png")
+    write_image(changed, seed=99)
+    read = []
+
+    def record(paths, workers):
+        read.extend(paths)
+        return splitting.hash_files(paths, workers)
+
+    monkeypatch.setattr(parts, "hash_files", record)
+    result = add(data, new, dry_run=True)
+    assert list(map(os.path.realpath, read)) == [os.path.realpath(changed)]
+    assert result["added"] == {"glass": 1, "paper": 1}
+    [duplicate] = result["duplicates"]
+    assert duplicate["path"] == copied and duplicate["other_class"] == "metal"
 
 
 def test_json(photos, new, capsys):

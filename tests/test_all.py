@@ -133,7 +133,10 @@ def test_other_options_make_another_run(done, monkeypatch, capsys, words, said):
     assert train[train.index("--run") + 1] != "my photos" and words[1] in " ".join(train)
 
 
-def test_a_stopped_training_is_resumed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("learns_from, first", [
+    ("data", ("--resume", "mine")), ("others", ("--data", "data"))])
+def test_a_stopped_training_is_resumed_with_its_photos(tmp_path, monkeypatch, learns_from, first):
+    """One that has hardly begun, of other photos, is left alone."""
     monkeypatch.chdir(tmp_path)
     photos(tmp_path / "data", 10)
     commands = []
@@ -141,11 +144,31 @@ def test_a_stopped_training_is_resumed(tmp_path, monkeypatch):
         (mode, *words)))
     monkeypatch.setattr(pipeline, "_export", lambda *words: {})
     options = parser.parse("all", ["--data", "data", "--run", "mine", "--workers", "1"])
-    begun = parser.parse("train", ["--input_size", "32"])
+    begun = parser.parse("train", ["--input_size", "32", "--train_data", learns_from])
     run_folder.create("save_h5_model/mine", begun, ("blue", "red"), False)
     pipeline.run_all(options)
     train = next(words for words in commands if words[0] == "train")
-    assert train[1:3] == ("--resume", "mine")
+    assert train[1:3] == first
+
+
+def test_an_audit_of_other_photos_is_no_audit_of_these(tmp_path, monkeypatch):
+    """It was written before the training failed, so that there is no run of that name."""
+    monkeypatch.chdir(tmp_path)
+    audited = []
+
+    def record(mode, heading, *words):
+        if mode == "audit":
+            audited.append((words[1], words[3]))
+            os.makedirs(words[3])
+
+    monkeypatch.setattr(pipeline, "_run", record)
+    monkeypatch.setattr(pipeline, "_export", lambda *words: {})
+    for name in ("one", "two", "two", "one"):
+        if not os.path.exists(name):
+            photos(tmp_path / name, 10)
+        pipeline.run_all(parser.parse("all", ["--data", name, "--run", "mine"]))
+    folder = os.path.join("save_h5_model", "mine-audit")
+    assert audited == [("one", folder), ("two", f"{folder}-2")]
 
 
 def test_too_few_photos_to_test_on_are_measured_by_validation(tmp_path, monkeypatch, capsys):

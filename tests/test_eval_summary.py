@@ -20,10 +20,11 @@ from runs import run_folder
 def go(tmp_path, monkeypatch, capsys):
     """Runs eval with a model of some classes that gives these probabilities, whatever it sees."""
 
-    def run(colors, per_class, rows, *words):
-        data = write_samples(tmp_path / "data", per_class, colors)
+    def run(colors, per_class, rows, *words, folder="data"):
+        data = write_samples(tmp_path / folder, per_class, colors)
         options = parser.parse("train", ["--weights", "none", "--input_size", "32"])
-        run_folder.create(str(tmp_path / "one"), options, tuple(colors), False)
+        if not (tmp_path / "one").exists():
+            run_folder.create(str(tmp_path / "one"), options, tuple(colors), False)
         (tmp_path / "one" / run_folder.BEST).write_bytes(b"")
 
         class Stub(Classifier):

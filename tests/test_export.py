@@ -593,3 +593,28 @@ def test_a_broken_runtime_lets_the_next_one_in(copy, monkeypatch, capsys):
     monkeypatch.setitem(runtimes.RUNTIMES, "openvino", openvino)
     assert Classifier.load(str(copy)).runtime == ("onnx", "float32")
     assert "no such instruction; onnx takes its place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("export", "--format", "onnx"), ("save_pb",),
+                                   ("save_pb", "--multigpu")])
+def test_a_model_that_is_no_better_than_one_answer_is_called_so(
+        made, tmp_path, monkeypatch, words):
+    monkeypatch.setattr(network, "STAGES", FEW_BLOCKS)
+    path = shutil.copytree(made.run, tmp_path / "tiny")
+    metrics = run_folder.read_metrics(str(path))
+    assert metrics["val_class_images"] == [6, 6, 6]
+    run_folder.add_metrics(str(path), {"val_accuracy": 6 / 18})
+    result = go(*words, "--run", path)
+    assert result.status == 0, result.err
+    assert result.err.count("would be right for 0.3333: this model is no better, on the val") == 1
+
+
+@pytest.mark.parametrize("metrics", [
+    '{"val_accuracy": 0.3}', '{"val_accuracy": 0.4, "val_class_images": [6, 6, 6]}', "[", None])
+def test_of_a_better_model_and_an_old_run_nothing_is_said(made, tmp_path, metrics, capsys):
+    import save_model
+
+    if metrics:
+        (tmp_path / run_folder.METRICS).write_text(metrics)
+    save_model._say_no_better(run_folder.read(str(made.run))._replace(path=str(tmp_path)))
+    assert capsys.readouterr().err == ""

@@ -241,6 +241,7 @@ def test_results_have_a_row_an_epoch(trained):
     assert (scores["best_epoch"], scores["epochs"]) == (int(best["epoch"]), 2)
     assert scores["val_loss"] == float(best["val_loss"])
     assert (scores["train_images"], scores["val_images"], scores["classes"]) == (12, 9, 3)
+    assert scores["val_class_images"] == [3, 3, 3]
     assert scores["undecodable_images"] == 0
     assert 0 < scores["train_seconds"] < 600
 

@@ -21,6 +21,7 @@ import run
 from common import commands
 from common.errors import InputError, RunError
 from config import mode_options, modes, option_table, options, parser
+from config.next_steps import next_step
 from other import demo_data
 
 # What a mode cannot do without.
@@ -518,11 +519,8 @@ def refusal_of_status_1(capsys, *words):
     ("train", [], "export"),
     ("eval", ["--data", "d"], "report --data d"),
     ("eval", ["--data", "d", "--part", "val", "--run", "r"], "report --run r --data d --part val"),
-    ("report", ["--data", "d"], "export"),
-    ("calibrate", ["--data", "d", "--run", "r"], "export --run r"),
     ("export", ["--run", "r"], "serve --model r"),
     ("save_pb", [], "serve"),
-    ("report", ["--data", "d", "--run", "exported"], ""),
     ("audit", ["--source", "s"], ""),
 ])
 def test_the_next_command(capsys, monkeypatch, tmp_path, mode, words, expected):
@@ -531,8 +529,6 @@ def test_the_next_command(capsys, monkeypatch, tmp_path, mode, words, expected):
     monkeypatch.setattr(run, "_task_module", lambda mode, options: task)
     monkeypatch.setattr(commands, "python_command", lambda: ".venv/bin/python")
     monkeypatch.chdir(tmp_path)
-    os.mkdir("exported")
-    open("exported/model.json", "w").close()
     assert run.main([mode, *words]) == 0
     said = capsys.readouterr().err
     assert said == (f"next: .venv/bin/python run.py {expected}\n" if expected else "")
@@ -541,6 +537,23 @@ def test_the_next_command(capsys, monkeypatch, tmp_path, mode, words, expected):
         parser.parse(next_mode, next_words)
     assert run.main([mode, *words, "--json"]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("words, run_path, is_exported, expected", [
+    (["--run", "last"], "save_h5_model/mine", False, ["export", "--run", "mine"]),
+    ([], "save_h5_model/mine", True, []),
+    (["--run", "mi", "--save_dir", "s/"], "s/mine", False,
+     ["export", "--run", "mine", "--save_dir", "s/"]),
+    (["--run", "else/mine"], "else/mine", False, ["export", "--run", "else/mine"]),
+    (["--run", "m/model"], None, True, []),
+])
+@pytest.mark.parametrize("mode", ["report", "calibrate"])
+def test_the_run_to_export_is_named_and_none_twice(mode, words, run_path, is_exported, expected):
+    default_folder = parser.parse(mode, ["--data", "d"]).save_dir
+    run_path = run_path and run_path.replace("save_h5_model", default_folder)
+    options = parser.parse(mode, ["--data", "d", *words])
+    said = next_step(mode, options, {"run": run_path, "is_exported": is_exported})
+    assert said == expected
 
 
 @pytest.mark.parametrize("executable, folder, name, expected", [

@@ -17,10 +17,11 @@ from data import parts
 from data.geometry import Preprocessing
 from data.labelled_data import read_labelled
 from data.parts import NEW, PARTS, assign, whole_shares
-from other import calibrate
+from other import benchmark, calibrate
 from other.reporting import report_gallery
 from prediction.classifier import Answer, Classifier
-from runs import run_folder
+from runs import reference_images, run_folder
+from runs.margin_files import write_trained_on
 from training import setup
 
 SHARES = (0.8, 0.1, 0.1)
@@ -420,3 +421,42 @@ def test_odd_classes_are_told_before_training(tmp_path, capsys, counts, said, un
     prepare("--train_data", data, "--save_dir", tmp_path)
     err = capsys.readouterr().err
     assert said in err and unsaid not in err
+
+
+@pytest.mark.parametrize("is_csv", [False, True])
+def test_an_export_is_verified_on_the_validation_part(tmp_path, is_csv):
+    """Photos of the test stay new; without a table it is whatever was not trained on."""
+    folder = data = photos(tmp_path / "data", glass=20, metal=20)
+    if is_csv:
+        data = f"{folder}.csv"
+        names = read_labelled(folder).samples.file_names
+        rows = [f"data/{name},{name.split('/')[0]}" for name in names]
+        with open(data, "w") as file:
+            file.write("\n".join(["path,label", *rows, ""]))
+    run = run_folder.Run(str(tmp_path / "run"), parser.parse(
+        "train", ["--train_data", str(data), "--input_size", "32"]), ("glass", "metal"))
+    samples = read_labelled(data).samples
+    training = samples.select(np.arange(4))
+    write_trained_on(run.path, training, np.zeros(4, np.uint64))
+    assert len(reference_images.validation(run, [])[0]) == 36
+    assignment = parts.update(data, samples)
+    paths, images = reference_images.validation(run, [])
+    wanted = parts.select(samples, assignment, "val").file_names
+    wanted = set(wanted) - set(training.file_names)
+    assert wanted and len(images) == len(paths) == len(wanted)
+    assert {os.path.relpath(path, samples.folder) for path in paths} == wanted
+
+
+def test_benchmark_measures_on_a_part(tmp_path, capsys):
+    data = photos(tmp_path / "data", glass=20, metal=20)
+
+    def names(*words):
+        options = parser.parse("benchmark", list(words))
+        return benchmark.find_samples("model", options, ("glass", "metal")).file_names
+
+    assert len(names("--data", data)) == 40
+    update(data)
+    assert len(names("--data", data)) == len(names("--data", data, "--part", "test")) == 4
+    assert len(names("--data", data, "--part", "all")) == 40
+    with pytest.raises(InputError, match="--part: val: has no effect without --data"):
+        names("--part", "val")

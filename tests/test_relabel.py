@@ -12,7 +12,7 @@ from conftest import write_image, write_samples
 import run
 from common.files import write_text
 from config import parser
-from data import label_places
+from data import csv_labels, label_places
 from data.labelled_data import read_labelled
 from data.samples import read_samples, write_sample
 from data.splitting import content_hash
@@ -337,6 +337,52 @@ def test_rows_of_a_csv(place, capsys):
     assert main(place, "--data", str(table), table=found["undo"]) == 0
     assert table.read_bytes().decode() == text
     assert f"--data {table}" in capsys.readouterr().out  # what would undo that
+
+
+def test_rows_of_a_csv_are_one_write(place, monkeypatch, capsys):
+    """Where it fails none is changed or journalled, and the same command continues."""
+    photos(place, "x/a.png", "x/b.png", "x/c.png")
+    table = place.folder / "photos.csv"
+    text = "path,label\nphotos/x/a.png,paper\nphotos/x/b.png,paper\nphotos/x/c.png,paper\n"
+    table.write_text(text)
+    write(place, ("x/a.png", "paper", "glass"), ("x/b.png", "paper", LABELS[1]))
+    writes = []
+
+    def failing(path, text):
+        raise PermissionError(13, "Permission denied")
+
+    def counting(path, text):
+        writes.append(path)
+        write_text(path, text)
+
+    monkeypatch.setattr(csv_labels, "write_text", failing)
+    assert main(place, "--data", str(table)) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "photos.csv: cannot be written: Permission denied; 0 of 2 labels were changed: none" in (
+        error)
+    log_path = place.folder / "photos.labels.log.csv"
+    assert table.read_text() == text and not log_path.exists()
+    monkeypatch.setattr(csv_labels, "write_text", counting)
+    assert main(place, "--data", str(table)) == 0
+    assert writes == [str(table)]
+    with open(table, newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["glass", LABELS[1], "paper"]
+    assert len(journal(log_path)) == 2
+
+
+def test_a_photo_that_is_gone_is_changed_and_not_journalled(place, monkeypatch, capsys):
+    photos(place, "x/a.png", "x/b.png")
+    table = place.folder / "photos.csv"
+    table.write_text("path,label\nphotos/x/a.png,paper\nphotos/x/b.png,paper\n")
+    changes = [label_places.Change(name, "paper", "glass", path, path, str(table), None,
+                                   str(place.folder))
+               for name in "ab" for path in [str(place.folder / "photos" / "x" / f"{name}.png")]]
+    os.remove(changes[0].image)
+    assert list(label_places.apply_all(changes)) == [2]
+    assert table.read_text().count("glass") == 2
+    assert "a.png: cannot be read; the label was changed, but not journalled" in (
+        capsys.readouterr().err)
+    assert len(journal(place.folder / "photos.labels.log.csv")) == 1
 
 
 @pytest.mark.parametrize("row, part", [

@@ -425,14 +425,34 @@ def test_exported_model(small, monkeypatch, capsys):
 
 @pytest.mark.parametrize("target, part", [
     ("report.csv", "has to end in .html"),
-    ("nowhere/report.html", "there is no folder"),
+    ("a file/new/report.html", "a file is not a folder"),
     ("run.html", "run.html is not a file"),
 ])
 def test_targets_refused_before_the_work(small, tmp_path, monkeypatch, capsys, target, part):
     path, data = small
     (tmp_path / "run.html").mkdir()
+    (tmp_path / "a file").touch()
     assert report(monkeypatch, path, data, None, "--target", tmp_path / target) == 2
     assert part in capsys.readouterr().err
+
+
+def test_the_folder_of_the_target_is_made(small, tmp_path, monkeypatch):
+    path, data = small
+    page_path = tmp_path / "a" / "b" / "page.html"
+    assert report(monkeypatch, path, data, answers(6)[:, :3], "--target", page_path) == 0
+    assert Page(page_path).text and page_path.with_suffix(".csv").exists()
+
+
+@pytest.mark.parametrize("weights, is_said", [
+    (None, True), ("of another training", True), (hashlib.sha256(b"").hexdigest(), False)])
+def test_an_export_is_suggested_where_there_is_none_of_these_weights(
+        small, monkeypatch, capsys, weights, is_said):
+    path, data = small
+    if weights:
+        (path / "model").mkdir()
+        (path / "model" / "model.json").write_text(json.dumps({"weights": weights}))
+    assert report(monkeypatch, path, data, answers(6)[:, :3]) == 0
+    assert (f"run.py export --run {path}\n" in capsys.readouterr().err) is is_said
 
 
 @pytest.mark.parametrize("text", ["epoch,loss\n1,2\n", RESULTS + "4,much,1,1,1,1\n",

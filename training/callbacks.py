@@ -82,23 +82,28 @@ class EpochMonitor(keras.callbacks.Callback):
 class ProgressBar(keras.callbacks.Callback):
     """One bar per epoch on a terminal, and one line per epoch everywhere, on standard error.
 
+    The first step of a `fit`, which compiles, is left out of the estimates of the time that is
+    left, and so is the first batch of its validation.
+
     Args:
         images_per_epoch: int.
         batch_size: int, images per step.
         epochs: int, epochs in all.
-        done_epochs: int, epochs that were complete before this start.
-        done_steps: int, steps of the next epoch that were done as well.
+        done_steps: int, steps of the first epoch that were done before this start.
     """
 
-    def __init__(self, images_per_epoch, batch_size, epochs, done_epochs=0, done_steps=0):
+    def __init__(self, images_per_epoch, batch_size, epochs, done_steps=0):
         super().__init__()
         self.images_per_epoch, self.batch_size = images_per_epoch, batch_size
-        self.epochs, self.done_epochs = epochs, done_epochs
-        self.done_steps = done_steps
-        self.started_at = time.monotonic()
+        self.epochs, self.done_steps = epochs, done_steps
+        self.timed_seconds, self.timed_images = 0.0, 0
+
+    def on_train_begin(self, logs=None):
+        self.compiles_step = self.compiles_validation = True
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch_started_at = time.monotonic()
+        self.epoch_started_at = self.timed_until = time.monotonic()
+        self.untimed_images = self.done_steps * self.batch_size
         self.drawn_at = 0.0
         self.bar = tqdm(
             total=self.images_per_epoch,
@@ -111,10 +116,15 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         now = self.trained_until = time.monotonic()
+        images_seen = min((batch + 1) * self.batch_size, self.images_per_epoch)
+        if self.compiles_step:
+            self.compiles_step = False
+            self.timed_until, self.untimed_images = now, images_seen
+            self.bar.n = self.bar.initial = self.bar.last_print_n = images_seen
+            self.bar.unpause()
         if self.bar.disable or now - self.drawn_at < REDRAW_SECONDS:
             return
         self.drawn_at = now
-        images_seen = min((batch + 1) * self.batch_size, self.images_per_epoch)
         learning_rate = float(self.model.optimizer.learning_rate)
         self.bar.set_postfix_str(
             f"loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.4f}, rate {learning_rate:.2g}",
@@ -122,13 +132,28 @@ class ProgressBar(keras.callbacks.Callback):
         )
         self.bar.update(images_seen - self.bar.n)
 
+    def on_test_begin(self, logs=None):
+        self.validation_started_at = time.monotonic()
+
+    def on_test_batch_end(self, batch, logs=None):
+        if self.compiles_validation:
+            self.compiles_validation = False
+            self.timed_until += time.monotonic() - self.validation_started_at
+
+    def _seconds_left(self, now, epochs_left):
+        """An estimate; where all of an epoch is its first step, from that."""
+        self.timed_images += max(0, self.images_per_epoch - self.untimed_images)
+        self.timed_seconds += now - self.timed_until
+        if not self.timed_images:
+            return (now - self.epoch_started_at) * epochs_left
+        return self.timed_seconds / self.timed_images * self.images_per_epoch * epochs_left
+
     def on_epoch_end(self, epoch, logs=None):
         self.bar.close()
         now = time.monotonic()
         images_trained = max(0, self.images_per_epoch - self.done_steps * self.batch_size)
         self.done_steps = 0
-        epochs_trained = epoch + 1 - self.done_epochs
-        seconds_left = (now - self.started_at) / epochs_trained * (self.epochs - epoch - 1)
+        seconds_left = self._seconds_left(now, self.epochs - epoch - 1)
         scores = "  ".join(f"{name} {logs[name]:.4f}" for name in COLUMNS[1:5] if name in logs)
         print(
             f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  {scores}  "

@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 import keras
+import numpy as np
 
 from common.baseline import no_better
 from common.console import say
@@ -40,6 +41,7 @@ def finalize(setup, devices, model, state, undecodable_count):
     weight_files.load(model, os.path.join(setup.run_path, run_folder.BEST))
     write_check(setup, model)
     best = state.best_row
+    class_counts = np.bincount(setup.validation.class_ids, minlength=len(setup.class_names))
     metrics = {
         "best_epoch": best["epoch"],
         "val_accuracy": best["val_accuracy"],
@@ -47,6 +49,7 @@ def finalize(setup, devices, model, state, undecodable_count):
         "epochs": len(state.history),
         "train_images": len(setup.training.file_names),
         "val_images": len(setup.validation.file_names),
+        "val_class_images": class_counts.tolist(),  # in the order of the class ids
         "classes": len(setup.class_names),
         "undecodable_images": undecodable_count,
         "train_seconds": round(state.seconds, 1),

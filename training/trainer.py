@@ -180,10 +180,9 @@ class Trainer:
         if self.devices.is_chief:
             self._write_photos()
             image_count = len(self.setup.training.file_names)
+            _, done_steps = self.recorder.saved or (0, 0)
             self.callbacks.append(
-                ProgressBar(
-                    image_count, options.batch_size, options.epochs, *self.recorder.saved or (0, 0)
-                )
+                ProgressBar(image_count, options.batch_size, options.epochs, done_steps)
             )
 
     def _write_photos(self):
