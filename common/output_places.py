@@ -99,21 +99,24 @@ def choose_target(options, **subject):
     return choose(options.target, named_path, **subject)
 
 
-def latest(default_path):
+def latest(default_path, **subject):
     """The output of a kind that was written last.
 
     Args:
         default_path: str, the default of `choose`.
+        **subject: str, what it has to be about; nothing for any output.
 
     Returns:
         `OutputPlace`; its subject is empty where it is not known.
     """
     folder, name = os.path.split(default_path)
     stem, ending = map(re.escape, os.path.splitext(name))
-    for other, subject in reversed(_read(folder).items()):
+    wanted = {key: os.path.realpath(value) for key, value in subject.items()}
+    for other, known in reversed(_read(folder).items()):
         path = os.path.join(folder, other)
         if re.fullmatch(rf"{stem}(-\d+)?{ending}", other) and os.path.lexists(path):
-            return OutputPlace(path, subject)
+            if wanted.items() <= known.items():
+                return OutputPlace(path, known)
     return OutputPlace(default_path, {})
 
 

@@ -7,7 +7,7 @@ import sys
 import threading
 import webbrowser
 
-from common import console
+from common import console, output_places
 from common.commands import command_line
 from common.errors import InputError
 from common.listening import listen, listening_url
@@ -61,10 +61,14 @@ def main(options: LabelOptions):
 
 def _tables(options, run):
     """The report's table of doubtful labels and the audit's findings, where they are there."""
-    doubtful_path = os.path.join(run, "report.csv") if run else None
-    findings_path = os.path.join("audit", "findings.csv")
+    doubtful_path = None
+    if run:
+        page = output_places.latest(os.path.join(run, "report.html"), data=options.data).path
+        doubtful_path = os.path.splitext(page)[0] + ".csv"
+    audit = output_places.latest("audit", source=options.data).path
     if run and os.path.isdir(f"{run}-audit"):  # as --mode all makes it
-        findings_path = os.path.join(f"{run}-audit", "findings.csv")
+        audit = output_places.latest(f"{run}-audit", source=options.data).path
+    findings_path = os.path.join(audit, "findings.csv")
     if options.csv:
         header = _header(options.csv)
         if "kind" in header:

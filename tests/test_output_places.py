@@ -33,6 +33,10 @@ def test_other_data_get_a_number_and_the_same_replace_their_own(tmp_path, capsys
     assert (tmp_path / "eval.csv").read_text() == "3"
     assert (tmp_path / "eval-2.csv").read_text() == "2"
     assert write(tmp_path, "eval.csv", "4", data="two", part="val") == "eval-3.csv"
+    for data, wanted in ((str(tmp_path / "one"), "eval.csv"), ("two", "eval.csv")):
+        last = output_places.latest(str(tmp_path / "eval.csv"), data=data)
+        assert os.path.basename(last.path) == wanted
+    assert output_places.latest(str(tmp_path / "eval.csv")).path == str(tmp_path / "eval-3.csv")
 
 
 def test_what_is_not_known_stays(tmp_path, capsys):
