@@ -19,7 +19,7 @@ k_center            farthest from what is labelled or chosen (Sener and Savarese
 badge               k-means++ in the gradients of the last layer (Ash et al. 2020)
 clusters            typical photos of clusters without a label (TypiClust, Hacohen et al. 2022)
 clusters_margin     the same for the first 60 labels, then `margin`
-cover               facility location: the photos most similar to what nothing labelled is similar to
+cover               facility location: photos similar to what nothing labelled is similar to
 useful              `other.labelling.usefulness.rank`: the same, each photo weighted by 1 - margin
 
 The table has, of each order, the mean of the labels over the seeds, and the geometric mean of the

@@ -99,7 +99,7 @@ def _check(features, probabilities, labelled):
 
 
 def _weights(probabilities, photo_count):
-    """float32 (N,), how unsure the model is of each photo: 1 minus the margin, not below a least."""
+    """float32 (N,), how unsure the model is of each photo: 1 minus the margin, or the least."""
     if probabilities is None or np.shape(probabilities)[1] < 2:
         return np.ones(photo_count, np.float32)
     largest = np.partition(np.asarray(probabilities, np.float32), (-2, -1), axis=1)[:, -2:]
