@@ -286,7 +286,8 @@ def label(data, order, seed, target, batch):
             needed = len(photos.labelled) - count
         curve.append(accuracy)
         if len(photos.labelled) in JUDGED_AT:
-            estimate = usefulness.learning_estimate(*known, class_count)
+            others = features[photos.open_rows()]
+            estimate = usefulness.learning_estimate(*known, class_count, others)
             estimates[len(photos.labelled)] = estimate and estimate.accuracy - accuracy
     return {"labels": needed, "photos": len(pool), "curve": curve, "estimates": estimates}
 

@@ -22,17 +22,19 @@ BLOCK_ROWS = 4096
 LEAST_WEIGHT = 0.1
 RECHECKED = 64  # gains worked out again at once, of those that may be the largest
 FOLDS = 5
+ROUNDS = 200  # resamplings of a bootstrap
+LIMITS = (0.025, 0.975)  # of its intervals
 
 
 class LearningEstimate(NamedTuple):
     """What a model gains from labels, by cross-validation.
 
     Attributes:
-        accuracy: float, of photos not learned from, with `FOLDS - 1` of `FOLDS` labels.
-        interval: (float, float), of it, 95 %.
-        half_accuracy: float, of the same photos with half of the labels.
-        gain_interval: (float, float), of accuracy - half_accuracy, 95 %, on the same photos.
-        label_count: int, labels.
+        accuracy: float, expected of the head that has learned from all labels.
+        interval: (float, float), of it, 95 %, by a bootstrap of the labels.
+        half_accuracy: float, expected with half of the labels of each class.
+        gain_interval: (float, float), of accuracy - half_accuracy, 95 %.
+        label_count: int, labels N.
     """
 
     accuracy: float
@@ -102,9 +104,14 @@ def _weights(probabilities, photo_count):
     """float32 (N,), how unsure the model is of each photo: 1 minus the margin, or the least."""
     if probabilities is None or np.shape(probabilities)[1] < 2:
         return np.ones(photo_count, np.float32)
-    largest = np.partition(np.asarray(probabilities, np.float32), (-2, -1), axis=1)[:, -2:]
-    margins = np.round(largest[:, 1] - largest[:, 0], 5)  # the same on every machine
+    margins = np.round(_margins(probabilities), 5)  # the last bits differ between machines
     return np.maximum(LEAST_WEIGHT, 1 - margins)
+
+
+def _margins(probabilities):
+    """float32 (N,), the largest probability minus the second."""
+    largest = np.partition(np.asarray(probabilities, np.float32), (-2, -1), axis=1)[:, -2:]
+    return largest[:, 1] - largest[:, 0]
 
 
 def _compared_rows(weights):
@@ -152,15 +159,21 @@ def _gains(similarities, covered, weights):
     return np.round(gains, 4)  # the last bits depend on the block
 
 
-def learning_estimate(features, class_ids, class_count):
+def learning_estimate(features, class_ids, class_count, other_features=None):
     """What the labels so far give, and what half of them would: the linear head, cross-validated.
 
-    Photos chosen as `rank` does are harder than most, so the estimate is rather low than high.
+    Photos chosen as `rank` does are harder than most: among them, accuracy is up to 0.2 lower than
+    among the others. So it is learned from the labels how often answers of each margin are right
+    (isotonic regression, on photos that the head has not learned from), and applied to the margins
+    of the other photos.
 
     Args:
-        features: float32 (N, D), of the photos that have a label.
+        features: float (N, D), of the photos that have a label.
         class_ids: int (N,), their classes, 0 to C-1.
         class_count: int, number of classes C.
+        other_features: float (M, D), of the photos without a label, on which the accuracy is
+            wanted; at most `MOST_COMPARED`, evenly spaced, are looked at. None: of photos such as
+            those with a label, which is plain cross-validation.
 
     Returns:
         `LearningEstimate`; None where no two classes have `FOLDS` labels, which is too little to
@@ -169,42 +182,76 @@ def learning_estimate(features, class_ids, class_count):
     Example:
 
     ```python
-    estimate = learning_estimate(features, class_ids, class_count=6)
-    print(f"about {estimate.accuracy:.0%} now ({estimate.half_accuracy:.0%} with half)")
+    estimate = learning_estimate(features, class_ids, 6, other_features)
+    print(f"about {estimate.accuracy:.0%} now ({estimate.half_accuracy:.0%} with half of them)")
     ```
     """
-    from evaluation.intervals import paired_difference, proportion
+    from threadpoolctl import threadpool_limits
 
     features, class_ids = np.asarray(features, np.float32), np.asarray(class_ids)
-    label_count = len(class_ids)
     if (np.bincount(class_ids, minlength=class_count) >= FOLDS).sum() < 2:
         return None
-    is_right = _judge(features, class_ids, class_count, FOLDS)
-    is_right_with_half = _judge(features, class_ids, class_count, 2)
-    only_half = int((is_right_with_half & ~is_right).sum())
-    only_all = int((is_right & ~is_right_with_half).sum())
+    others = None
+    if other_features is not None and len(other_features):
+        steps = np.linspace(0, len(other_features) - 1, min(len(other_features), MOST_COMPARED))
+        others = np.asarray(other_features[steps.astype(int)], np.float32)
+    half = np.sort(_deal(class_ids)[::2])
+    with threadpool_limits(1):  # two threads that wait for each other took 20 times as long, once
+        accuracy, drawn = _estimate(features, class_ids, class_count, others)
+        half_accuracy, half_drawn = _estimate(features[half], class_ids[half], class_count, others)
+    low, high = np.quantile(drawn, LIMITS)
+    least_gain, most_gain = np.quantile(drawn - half_drawn, LIMITS)
     return LearningEstimate(
-        float(is_right.mean()),
-        proportion(is_right.sum(), label_count),
-        float(is_right_with_half.mean()),
-        paired_difference(only_half, only_all, label_count),
-        label_count,
+        accuracy,
+        (float(low), float(high)),
+        half_accuracy,
+        (float(least_gain), float(most_gain)),
+        len(class_ids),
     )
 
 
-def _judge(features, class_ids, class_count, fold_count):
-    """bool (N,), whether a head that has learned from the other folds names each photo right."""
+def _deal(class_ids):
+    """int (N,), rows by class, in each by chance: every k-th has of each class about 1/k."""
+    shuffled = np.random.default_rng(0).permutation(len(class_ids))
+    return shuffled[np.argsort(class_ids[shuffled], kind="stable")]
+
+
+def _estimate(features, class_ids, class_count, others):
+    """(accuracy on the others, float (ROUNDS,) the same after drawing the labels again)."""
     from training import linear_head
 
-    shuffled = np.random.default_rng(0).permutation(len(class_ids))
-    by_class = shuffled[np.argsort(class_ids[shuffled], kind="stable")]
     folds = np.empty(len(class_ids), int)
-    folds[by_class] = np.arange(len(class_ids)) % fold_count  # a class goes over all of them
-    is_right = np.empty(len(class_ids), bool)
-    for fold in range(fold_count):
+    folds[_deal(class_ids)] = np.arange(len(class_ids)) % FOLDS
+    is_right, margins = np.zeros(len(class_ids), bool), np.zeros(len(class_ids))
+    for fold in range(FOLDS):
         judged = folds == fold
         learned = (~judged).astype(np.float32)
-        kernel, bias = linear_head.solve(features, class_ids, learned, class_count)
-        answers = (features[judged] @ kernel + bias).argmax(axis=1)
-        is_right[judged] = answers == class_ids[judged]
-    return is_right
+        head = linear_head.solve(features, class_ids, learned, class_count)
+        probabilities = _answer(features[judged], head)
+        is_right[judged] = probabilities.argmax(axis=1) == class_ids[judged]
+        margins[judged] = _margins(probabilities)
+    other_margins = margins
+    if others is not None:
+        every_one = np.ones(len(class_ids), np.float32)
+        head = linear_head.solve(features, class_ids, every_one, class_count)
+        other_margins = _margins(_answer(others, head))
+    draws = np.random.default_rng(0).integers(len(class_ids), size=(ROUNDS, len(class_ids)))
+    drawn = [_accuracy(is_right[rows], margins[rows], other_margins) for rows in draws]
+    return _accuracy(is_right, margins, other_margins), np.array(drawn)
+
+
+def _answer(features, head):
+    """float (N, C), the probabilities that a head gives."""
+    from scipy.special import softmax
+
+    kernel, bias = head
+    return softmax(features @ kernel + bias, axis=1)
+
+
+def _accuracy(is_right, margins, other_margins):
+    """float, the fraction of right answers at other margins, from bool (N,) and float (N,)."""
+    from sklearn.isotonic import IsotonicRegression
+
+    regression = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+    regression.fit(margins, is_right.astype(float))
+    return float(regression.predict(other_margins).mean())
