@@ -16,7 +16,8 @@ MODULES = [
     "efficientnet.model", "efficientnet.weights", "evaluation.calibration_error",
     "evaluation.confusion", "evaluation.intervals", "evaluation.scores", "modeling.architecture",
     "modeling.backbones", "modeling.builder", "modeling.imagenet_weights", "other.focal_loss",
-    "other.labelling.usefulness", "other_model", "prediction.calibration", "run", "runs.training_state", "training.callbacks",
+    "other.labelling.usefulness", "other_model", "prediction.calibration", "run",
+    "runs.training_state", "training.callbacks",
     "training.weights_selection",
     "warmup_cosine_decay_scheduler",
 ]
