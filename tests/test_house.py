@@ -35,7 +35,6 @@ FLOORS = {
     "evaluation": 8,
     "export": 8,
     "other.data_quality": 8,
-    "other.labelling": 9,
     "train": 9,
     "eval": 9,
     "inference": 9,

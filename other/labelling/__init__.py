@@ -1,1 +1,1 @@
-"""The page that photos are labelled on: which come first, and what the labels give so far."""
+"""The page on which photos are sorted and their labels corrected."""

@@ -143,7 +143,10 @@ class SuggestionWorker:
                 "probabilities": [round(float(p), 4) for p in probabilities.max(axis=1)],
             }
         estimate = usefulness.learning_estimate(
-            labelled_features[:MOST_SOLVED], class_ids[:MOST_SOLVED], len(self._class_names)
+            labelled_features[:MOST_SOLVED],
+            class_ids[:MOST_SOLVED],
+            len(self._class_names),
+            features,
         )
         if estimate is not None:
             answer["estimate"] = {
