@@ -191,3 +191,10 @@ def test_too_few_labels_say_nothing():
     assert learning_estimate(features[:0], class_ids[:0], 2) is None
     features, class_ids = clusters([5, 5, 1])
     assert learning_estimate(features, class_ids, 4) is not None
+
+
+def test_labels_without_an_error_leave_a_doubt():
+    features, class_ids = clusters([20, 20])
+    estimate = learning_estimate(features, class_ids, 2, features)
+    assert estimate.accuracy == 1
+    assert estimate.interval == pytest.approx((0.9124, 1), abs=1e-4)  # Wilson: 40 / (40 + 1.96^2)

@@ -31,7 +31,8 @@ class LearningEstimate(NamedTuple):
 
     Attributes:
         accuracy: float, expected of the head that has learned from all labels.
-        interval: (float, float), of it, 95 %, by a bootstrap of the labels.
+        interval: (float, float), of it, 95 %, by a bootstrap of the labels, and at
+            least as wide as that of a proportion of so many.
         half_accuracy: float, expected with half of the labels of each class.
         gain_interval: (float, float), of accuracy - half_accuracy, 95 %.
         label_count: int, labels N.
@@ -188,6 +189,8 @@ def learning_estimate(features, class_ids, class_count, other_features=None):
     """
     from threadpoolctl import threadpool_limits
 
+    from evaluation.intervals import proportion
+
     features, class_ids = np.asarray(features, np.float32), np.asarray(class_ids)
     if (np.bincount(class_ids, minlength=class_count) >= FOLDS).sum() < 2:
         return None
@@ -199,11 +202,13 @@ def learning_estimate(features, class_ids, class_count, other_features=None):
     with threadpool_limits(1):  # two threads that wait for each other took 20 times as long, once
         accuracy, drawn = _estimate(features, class_ids, class_count, others)
         half_accuracy, half_drawn = _estimate(features[half], class_ids[half], class_count, others)
+    # Where every answer is right a bootstrap has no width, but so many labels leave a doubt
+    least, most = proportion(round(accuracy * len(class_ids)), len(class_ids))
     low, high = np.quantile(drawn, LIMITS)
     least_gain, most_gain = np.quantile(drawn - half_drawn, LIMITS)
     return LearningEstimate(
         accuracy,
-        (float(low), float(high)),
+        (min(float(low), least), max(float(high), most)),
         half_accuracy,
         (float(least_gain), float(most_gain)),
         len(class_ids),
