@@ -1,9 +1,11 @@
 """Images in, features of a backbone or of a run's network out."""
 
 import os
+import tempfile
 
 import numpy as np
 
+from common.console import say
 from common.errors import InputError
 from compute.backend import import_keras
 from data.geometry import Preprocessing
@@ -13,6 +15,8 @@ from prediction.exported_model import describe_preprocessing, parse_preprocessin
 from prediction.loading import best_model
 from prediction.streaming import stream
 from runs import run_folder
+
+SAME_COSINE = 0.99  # of the features of two runtimes: bfloat16 gives 0.999
 
 
 def _graph(architecture):
@@ -165,3 +169,38 @@ class FeatureExtractor:
             "digest": self.digest,
             "preprocessing": describe_preprocessing(self.preprocessing),
         }
+
+    def use_openvino(self):
+        """Computes with OpenVINO from now on, where it is installed and gives the same features.
+
+        On a processor it is about twice as fast as Keras. Features are computed in bfloat16 where
+        the processor has it: good for comparing photos with each other, not to be mixed with
+        features of Keras.
+
+        Returns:
+            bool, whether it does.
+        """
+        try:
+            import openvino
+        except ImportError:
+            return False
+        side = self.preprocessing.size
+        images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
+        expected = self.compute(images, 2)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                self._model.export(folder, verbose=False)  # TensorFlow's SavedModel
+                network = openvino.compile_model(openvino.convert_model(folder), "CPU")
+        except Exception as error:  # of many types, by the backend and the converter
+            say(f"note: features are computed by Keras, not OpenVINO: {type(error).__name__}")
+            return False
+
+        def compute(images, batch_size):
+            return np.asarray(network(np.asarray(images, np.float32))[0], np.float32)
+
+        answers = compute(images, 2)
+        lengths = np.linalg.norm(answers, axis=1) * np.linalg.norm(expected, axis=1)
+        if not ((answers * expected).sum(axis=1) > SAME_COSINE * lengths).all():
+            return False
+        self.compute = compute
+        return True

@@ -376,3 +376,17 @@ def test_a_file_with_code_in_it_runs_nothing(content, tmp_path):
         with pytest.raises(InputError, match="is not a file of features"):
             feature_files.read(str(tmp_path / "f.npz"))
         assert not (tmp_path / "was_here").exists()
+
+
+def test_openvino_gives_the_same_features(monkeypatch):
+    pytest.importorskip("openvino")
+    extractor = FeatureExtractor.from_backbone("EfficientNetLite0", preprocessing=Preprocessing(32))
+    images = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    expected, of_keras = extractor.compute(images, 8), extractor.compute
+    assert extractor.use_openvino() and extractor.compute is not of_keras
+    features = extractor.compute(images, 8)
+    lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(expected, axis=1)
+    assert features.shape == (5, 1280) and ((features * expected).sum(axis=1) > 0.99 * lengths).all()
+    extractor.compute = of_keras
+    monkeypatch.setattr("prediction.feature_extractor.SAME_COSINE", 1.1)
+    assert not extractor.use_openvino() and extractor.compute is of_keras

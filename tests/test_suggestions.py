@@ -21,6 +21,9 @@ class FakeExtractor:
 
     size = 8
 
+    def use_openvino(self):
+        return False
+
     def stream(self, paths, batch_size, workers):
         for path in paths:
             class_id, _, number = os.path.basename(path).removesuffix(".jpg").partition("-")

@@ -72,6 +72,7 @@ class SuggestionWorker:
             self._extractor = FeatureExtractor.from_run(run)
         else:
             self._extractor = FeatureExtractor.from_backbone(first["backbone"])
+        self._extractor.use_openvino()
         self._class_names = []
         self._take(first)
 
