@@ -10,16 +10,24 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import cv2
 from tqdm import tqdm
 
 from common import console, output_places
-from common.errors import ImageError, InputError
+from common.commands import command_line
+from common.errors import InputError
+from common.files import write_text
 from config.mode_options import AuditOptions
-from data import decoding, near_duplicates
-from data.geometry import Preprocessing, target_size
+from data import near_duplicates
 from other.data_quality import duplicates, folder_checks, image_checks, label_checks
-from other.data_quality.findings import KINDS, REMOVE, Findings, write_findings
+from other.data_quality.findings import (
+    HUGE,
+    KINDS,
+    LONGEST,
+    REMOVE,
+    SMALLEST,
+    Findings,
+    write_findings,
+)
 from other.data_quality.folder_checks import inside, read_folder
 from other.reporting import html_pages
 from other.reporting.charts import check_output_folder, output_folder
@@ -28,8 +36,7 @@ from pages.rendering import render
 
 PAGE, TABLE = FILES = ("index.html", "findings.csv")
 FOUND = 3  # exit status where there are errors or warnings
-SHOWN = 200  # files of a kind on the page
-THUMBNAIL = Preprocessing(144, "letterbox")
+SHOWN = 100  # files of a kind on the page
 
 
 class ImageFile(NamedTuple):
@@ -209,15 +216,25 @@ def _result(options, finding_rows, image_count):
 
 def _write(options, result, finding_rows, decodable_paths):
     """Writes the table and the page."""
+    folders = [os.path.abspath(path) for path in (options.source, options.val_data) if path]
+    folders = [os.path.dirname(path) if os.path.isfile(path) else path for path in folders]
+    val_data = options.val_data and html_pages.place(options.val_data).short
+    limits = {"huge": HUGE // 10**6, "smallest": SMALLEST, "longest": LONGEST}
     with output_folder(options.target, FILES) as folder:
         write_findings(os.path.join(folder, TABLE), finding_rows)
-        sections = _page_sections(finding_rows, result["counts"], decodable_paths)
-        page = render("audit.html", choose_language(options.lang), **result, sections=sections)
-        with open(os.path.join(folder, PAGE), "w", encoding="utf-8") as page_file:
-            page_file.write(page)
+        page = render(
+            "audit.html",
+            choose_language(options.lang),
+            **{**result, "source": html_pages.place(options.source), "val_data": val_data},
+            sections=_page_sections(finding_rows, result["counts"], folders, decodable_paths),
+            limits=limits,
+            clean_command=command_line("clean", "--csv", result["findings"]),
+            label_command=command_line("label", "--data", options.source, "--queue", "audit"),
+        )
+        write_text(os.path.join(folder, PAGE), page)
 
 
-def _page_sections(finding_rows, counts, decodable_paths):
+def _page_sections(finding_rows, counts, folders, decodable_paths):
     """For the page: the kinds that were found with their first files, those of a group together."""
     sections = []
     for kind in [kind for kind in KINDS if counts[kind]]:
@@ -225,16 +242,14 @@ def _page_sections(finding_rows, counts, decodable_paths):
             itertools.islice((row for row in finding_rows if row["kind"] == kind), SHOWN)
         )
         bar = tqdm(shown_rows, kind, unit=" images", leave=False, disable=None, delay=1)
-        severity, meaning = KINDS[kind]
         sections.append(
             {
                 "kind": kind,
-                "severity": severity,
-                "meaning": meaning,
+                "severity": KINDS[kind],
                 "count": counts[kind],
                 "more": counts[kind] - len(shown_rows),
                 "groups": [
-                    [_page_card(row, decodable_paths) for row in group_rows]
+                    [_page_card(row, folders, decodable_paths) for row in group_rows]
                     for _, group_rows in itertools.groupby(bar, key=lambda row: row["group"])
                 ],
             }
@@ -242,32 +257,23 @@ def _page_sections(finding_rows, counts, decodable_paths):
     return sections
 
 
-def _page_card(row, decodable_paths):
-    """A row of the findings with its thumbnail, None where there is none."""
-    path = row["path"]
-    return {**row, "picture": _thumbnail(path) if path in decodable_paths else None}
-
-
-def _thumbnail(path):
-    try:
-        image = decoding.decode(_read_file(path), THUMBNAIL, path)
-    except (OSError, ImageError):  # it was deleted since
-        return None
-    height, width = target_size(*image.shape[:2], THUMBNAIL)
-    if height < image.shape[0]:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return html_pages.thumbnail(image)
-
-
-def _read_file(path):
-    with open(path, "rb") as image_file:
-        return image_file.read()
+def _page_card(row, folders, decodable_paths):
+    """A row of the findings as the page shows it, with its photo or None, paths in short."""
+    path, detail = row["path"], row["detail"]
+    for folder in folders:
+        detail = detail.replace(os.path.join(folder, ""), "")
+    return {
+        **row,
+        "detail": detail,
+        "place": html_pages.place(path, next(filter(path.startswith, folders), folders[0])),
+        "picture": html_pages.photo(path) if path in decodable_paths else None,
+    }
 
 
 def _text(result):
     lines = [
         f"{result['counts'][kind]:>8,}  {severity:<7}  {kind}"
-        for kind, (severity, _) in KINDS.items()
+        for kind, severity in KINDS.items()
         if result["counts"][kind]
     ]
     lines.append(

@@ -18,6 +18,7 @@ from other.reporting import html_pages
 from other.reporting.charts import check_output_folder, output_folder
 from pages.languages import choose_language
 from pages.rendering import render
+from pages.text_tables import texts_of
 from prediction.feature_extractor import FeatureExtractor
 from prediction.streaming import stream
 from runs import run_folder
@@ -31,11 +32,6 @@ NEIGHBOURS = 5  # validation photos whose mean distance says how far a photo has
 SHOWN = 24
 PAGE, TABLE = FILES = ("index.html", "drift.csv")
 COLUMNS = ("path", "distance", "predicted", "probability", *NAMES)
-QUESTIONS = {
-    "photos": "how they look: " + ", ".join(NAMES),
-    "features": "what the network sees in them",
-    "predictions": "the probabilities of the classes",
-}
 
 
 class Group:
@@ -199,14 +195,32 @@ def _write(options, result, now, distances, run):
         )
         for position in order
     ]
-    cards = [dict(zip(COLUMNS, row), picture=html_pages.photo(row[0])) for row in rows[:SHOWN]]
+    language = choose_language(options.lang)
+    cards = [
+        {
+            **dict(zip(COLUMNS, row)),
+            "probability": f"{float(row[3]):.1%}",
+            "picture": html_pages.photo(row[0]),
+            "place": html_pages.place(row[0], options.data),
+        }
+        for row in rows[:SHOWN]
+    ]
+    texts = texts_of(language)
+    statistics = [
+        {**row, "name": texts(f"statistic.{row['name']}")} for row in result["statistics"]
+    ]
+    percentages = [
+        {"name": row["name"], "before": 100 * row["before"], "now": 100 * row["now"]}
+        for row in result["classes"]
+    ]
     page = render(
         "drift.html",
-        choose_language(options.lang),
+        language,
         result=result,
+        statistics=statistics,
+        classes=percentages,
         cards=cards,
-        run=run.path,
-        questions=QUESTIONS,
+        run=html_pages.place(run.path),
         level=SIGNIFICANCE_LEVEL,
     )
     with output_folder(options.target, FILES) as folder:

@@ -70,7 +70,7 @@ def run_all(options):
         "part": part,
         "audit": audit,
         "eval": _run("eval", "measuring", *place, *measured_on, *record),
-        "report": _run("report", "writing the report", *place, *measured_on),
+        "report": _run("report", "writing the report", *place, *measured_on, *_language(options)),
         "export": _export(place, os.path.join(options.save_dir, name)),
     }
     model = () if options.save_dir == parser.parse("serve", []).save_dir else place[2:]
@@ -140,10 +140,15 @@ def _audit(options, name):
         return None
     result = _run(
         *("audit", "looking the photos over", "--source", options.data, "--target", place.path),
-        *("--workers", str(options.workers)),
+        *("--workers", str(options.workers), *_language(options)),
     )
     place.record()
     return result
+
+
+def _language(options):
+    """The words that give the pages the language asked for."""
+    return ("--lang", options.lang) if options.lang else ()
 
 
 def _train(options, name):

@@ -12,7 +12,7 @@ import numpy as np
 from common import console, output_places
 from common.baseline import no_better
 from common.commands import command_line
-from common.errors import InputError, first_ten
+from common.errors import InputError
 from common.files import checksum, write_text
 from common.write_errors import write_error
 from config.mode_options import ReportOptions
@@ -22,10 +22,11 @@ from evaluation import intervals, known_photos, label_errors, robustness
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
 from evaluation.scores import measure
-from other.reporting import doubtful_labels, fonts, provenance, report_charts, report_gallery
-from other.reporting.charts import drawing
+from other.reporting import doubtful_labels, html_pages, provenance, report_charts, report_gallery
+from other.reporting.report_warnings import warnings_about
 from pages.languages import choose_language
 from pages.rendering import render
+from pages.text_tables import texts_of
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, check_top_k, known_labels
 from prediction.exported_model import is_export_of
@@ -33,7 +34,6 @@ from runs import run_folder
 from runs.results import best_epoch, read_results
 
 PAGE = "report.html"  # in a run's folder, where --target is not given
-WIDE_INTERVAL = 0.1  # width of the accuracy's interval above which the page warns
 
 
 class Score(NamedTuple):
@@ -94,8 +94,9 @@ def main(options: ReportOptions):
     place = _place(options, path)
     page_path, table_path = _targets(place.path)
     report = _gather(options, path)
-    page_values = _page_values(report, options, table_path)
-    page_html = render("report.html", choose_language(options.lang), **page_values)
+    language = choose_language(options.lang)
+    page_values = _page_values(report, options, table_path, texts_of(language))
+    page_html = render("report.html", language, **page_values)
     _write(page_path, table_path, page_html, report)
     place.record()
     result = {**_summary(report, page_values), "html": page_path, "csv": table_path}
@@ -129,7 +130,7 @@ def _gather(options, path):
     return Report(path, run, epoch_rows, classifier, answers, training, suspects)
 
 
-def _page_values(report, options, table_path):
+def _page_values(report, options, table_path, texts):
     """What the template report.html takes: a dict."""
     answers, run = report.answers, report.run
     mistakes, explained = report_gallery.surest_errors(
@@ -138,24 +139,27 @@ def _page_values(report, options, table_path):
     relabel_words = ["relabel", "--run", report.path, "--csv", os.path.abspath(table_path)]
     if os.path.isfile(options.data):  # a CSV that names the classes
         relabel_words += ["--data", os.path.abspath(options.data)]
-    measured = _measured(answers)
+    label_words = ["label", "--data", options.data, "--run", report.path, "--queue", "doubtful"]
+    measured = _measured(answers, texts)
+    accuracy = measured["scores"]["accuracy"]
     return {
         **measured,
-        **_epochs(report.epoch_rows, run),
-        **_robustness(report, measured["scores"]["accuracy"].value, options),
-        "warnings": _warnings(answers, run, measured["scores"]["accuracy"], report.training.seen),
+        **_epochs(report.epoch_rows, run, texts),
+        **_robustness(report, accuracy.value, options, texts),
+        "warnings": warnings_about(answers, run, accuracy, report.training.seen, texts),
         "mistakes": mistakes,
         "explained": explained,
         "suspects": len(report.suspects),
-        "cannot_judge": label_errors.cannot_judge(measured["scores"]["accuracy"].value),
+        "cannot_judge": _cannot_judge(accuracy.value, texts),
         "unjudged": report.training.unjudged,
         "doubtful": report_gallery.doubtful(report.suspects, answers),
         "name": os.path.basename(os.path.abspath(report.path)),
         "run": run,
-        "data": options.data,
+        "data": html_pages.place(options.data),
         "calibrated": report.classifier.calibration is not None,
         "table": os.path.basename(table_path),
         "command": command_line(*relabel_words),
+        "label_command": command_line(*label_words) if run else None,
         "option_rows": provenance.option_rows(run.options) if run else [],
         "versions": provenance.versions(),
         "date": time.strftime("%Y-%m-%d %H:%M"),
@@ -163,8 +167,6 @@ def _page_values(report, options, table_path):
             answers.samples, answers.class_names, options.workers
         ),
         "strengths": robustness.STRENGTHS,
-        "percent": "{:.1%}".format,
-        "number": "{:,}".format,
     }
 
 
@@ -181,23 +183,40 @@ def _summary(report, page_values):
     }
 
 
-def _measured(answers):
+def _cannot_judge(accuracy, texts):
+    """A sentence where the model is not good enough to judge labels, else ""."""
+    if not label_errors.cannot_judge(accuracy):
+        return ""
+    least = f"{label_errors.MIN_JUDGING_ACCURACY:.0%}"
+    return texts("report.cannot_judge", accuracy=f"{accuracy:.1%}", least=least)
+
+
+def _baseline(samples, class_names, accuracy, largest_share):
+    """better, unclear or no_better than always answering the largest class."""
+    if no_better(samples.class_ids, class_names, accuracy.value):
+        return "no_better"
+    return "better" if accuracy.low > largest_share else "unclear"
+
+
+def _measured(answers, texts):
     """The page's values about scores, classes and probabilities."""
     samples, class_names, probabilities, predicted, _ = answers
     top_k = check_top_k(None, len(class_names), TOP_K)
     measured = measure(samples.class_ids, probabilities, class_names, top_k)
     matrix = confusion(samples.class_ids, predicted, len(class_names))
     image_counts = np.bincount(samples.class_ids, minlength=len(class_names))
+    scores = with_intervals(measured, matrix, image_counts, top_k)
+    largest_share = image_counts.max() / len(samples.file_names)
     page_values = {
         "count": len(samples.file_names),
         "labels": class_names,
         "top_k": top_k,
-        "scores": with_intervals(measured, matrix, image_counts, top_k),
+        "scores": scores,
         "right": int(np.trace(matrix)),
         "wrong": int(matrix.sum() - np.trace(matrix)),
         "largest": class_names[image_counts.argmax()],
-        "no_better": no_better(samples.class_ids, class_names, measured["accuracy"]),
-        "largest_share": image_counts.max() / len(samples.file_names),
+        "largest_share": largest_share,
+        "baseline": _baseline(samples, class_names, scores["accuracy"], largest_share),
         "classes": class_rows(measured, matrix),
         "pairs": [
             (class_names[true], class_names[other], *rest)
@@ -206,20 +225,19 @@ def _measured(answers):
         "ece": None,
         "reliability": None,
     }
-    families, words = fonts.for_names(class_names)
-    with drawing(families):
-        page_values["confusion"] = report_charts.confusion(matrix, image_counts, words)
-        is_answered = predicted != NO_ANSWER
-        if is_answered.any():
-            answered_only = samples.class_ids[is_answered], probabilities[is_answered]
-            page_values["ece"] = expected_calibration_error(*answered_only)
-            page_values["reliability"] = report_charts.reliability_diagram(
-                reliability(*answered_only)
-            )
+    page_values["confusion"], page_values["is_sorted"] = report_charts.confusion(
+        matrix, image_counts, class_names, texts
+    )
+    is_answered = predicted != NO_ANSWER
+    if is_answered.any():
+        answered_only = samples.class_ids[is_answered], probabilities[is_answered]
+        bins = reliability(*answered_only)
+        page_values["ece"] = expected_calibration_error(*answered_only)
+        page_values["reliability"] = report_charts.reliability_diagram(bins, texts)
     return page_values
 
 
-def _epochs(rows, run):
+def _epochs(rows, run, texts):
     """The page's values about the epochs of the training, from the rows of results.csv."""
     if not rows:
         return {"epochs": 0, "curves": None}
@@ -227,21 +245,19 @@ def _epochs(rows, run):
     kept_number = run_folder.read_metrics(run.path).get("best_epoch")  # no metrics: not finished
     if kept_number and kept_number <= len(rows):
         kept_index = kept_number - 1
-    with drawing(fonts.FALLBACK):
-        curves = report_charts.learning_curves(rows, kept_index)
+    curves = report_charts.learning_curves(rows, kept_index, texts)
     return {"epochs": len(rows), "kept": rows[kept_index], "curves": curves}
 
 
-def _robustness(report, accuracy, options):
+def _robustness(report, accuracy, options, texts):
     """The page's values about images that are made worse."""
     if not options.robustness:
-        return {"robustness": None, "robustness_chart": None}
+        return {"robustness": None}
     table = robustness.measure(
         report.classifier, report.answers.samples, options.batch_size, options.workers
     )
-    with drawing(fonts.FALLBACK):
-        chart = report_charts.robustness(table, accuracy)
-    return {"robustness": table, "robustness_chart": chart}
+    chart, keys = report_charts.robustness(table, accuracy, texts)
+    return {"robustness": table, "robustness_chart": chart, "robustness_keys": keys}
 
 
 def with_intervals(measured, matrix, images, top_k):
@@ -336,44 +352,6 @@ def _targets(target):
             raise InputError(f"--target: {output_path} is not a file that could be replaced")
     doubtful_labels.check_replaceable(stem + ".csv", target)
     return target, stem + ".csv"
-
-
-def _warnings(answers, run, accuracy, seen):
-    """Sentences on what makes the scores less reliable than they seem."""
-    samples, class_names, *_, errors = answers
-    image_count, warnings = len(samples.file_names), []
-    if accuracy.high - accuracy.low > WIDE_INTERVAL:
-        warnings.append(
-            f"{image_count:,} images are few: the accuracy is known only to within "
-            f"{(accuracy.high - accuracy.low) * 100:.0f} points. Four times as many would "
-            "halve that."
-        )
-    if seen.any():
-        warnings.append(
-            f"The run was trained on {seen.sum():,} of these {image_count:,} images. Scores on "
-            "images it has learnt from flatter it: measure on others."
-        )
-    elif (
-        run
-        and run.options.val_data
-        and os.path.realpath(run.options.val_data) == os.path.realpath(samples.folder)
-    ):
-        warnings.append(
-            "These images have chosen the run's best epoch, so the scores flatter a "
-            "little: measure on others in the end."
-        )
-    empty_classes = [
-        name for class_id, name in enumerate(class_names) if class_id not in samples.class_ids
-    ]
-    if empty_classes:
-        warnings.append(
-            f"No image has the class {first_ten(empty_classes)}, so nothing is known of it."
-        )
-    if errors:
-        warnings.append(
-            f"Images that cannot be decoded count as wrong: {first_ten(map(str, errors.values()))}."
-        )
-    return warnings
 
 
 def _write(page_path, table_path, page_html, report):

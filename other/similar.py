@@ -40,7 +40,7 @@ def main(options: SimilarOptions):
             extractor.stream(image_paths, options.batch_size, options.workers),
             options.top_k or NEIGHBOURS,
         )
-        _write(options, results)
+        _write(options, results, content.paths)
         place.record()
     except OSError as error:
         raise write_error(error, options.target, "--target") from None
@@ -119,9 +119,9 @@ def find_similar(content, answers, count):
     return results, errors
 
 
-def _write(options, results):
+def _write(options, results, photo_paths):
     """Writes the page and the table."""
-    target = options.target
+    target, folder = options.target, _common_folder(photo_paths)
     os.makedirs(target, exist_ok=True)
     rows = (
         (result["image"], rank, photo["path"], photo["distance"])
@@ -133,9 +133,14 @@ def _write(options, results):
         {
             "error": None,
             **result,
+            "place": html_pages.place(result["image"]),
             "picture": html_pages.photo(result["image"]),
             "similar": [
-                {**photo, "picture": html_pages.photo(photo["path"])}
+                {
+                    **photo,
+                    "place": html_pages.place(photo["path"], folder),
+                    "picture": html_pages.photo(photo["path"]),
+                }
                 for photo in result.get("similar", ())
             ],
         }
@@ -148,6 +153,14 @@ def _write(options, results):
         more=max(0, len(results) - SHOWN),
     )
     write_text(os.path.join(target, PAGE), page)
+
+
+def _common_folder(paths):
+    """The folder that all paths are in, None where they are on several drives."""
+    try:
+        return os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:
+        return None
 
 
 def _text(results):

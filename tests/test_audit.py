@@ -24,6 +24,7 @@ from data.samples import write_sample
 from other import data_del
 from other.data_quality import duplicates, image_checks
 from other.data_quality.findings import Findings
+from other.reporting import html_pages
 
 NAMES = ["glass", "metal", "paper"]
 WIDTH, HEIGHT = 64, 48
@@ -700,7 +701,7 @@ def test_page_is_whole_small_and_escaped(source, monkeypatch):
     page = (source.parent / "out" / "index.html").read_text(encoding="utf-8")
     assert "onerror=alert" in page and "<img src=x" not in page
     pictures = re.findall(r'src="data:image/jpeg;base64,[^"]+"', page)
-    assert len(pictures) == 2 + 3 and "2 more in" in page
+    assert len(pictures) == 2 + 3 and "2 more are in" in page
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
 
 
@@ -709,15 +710,18 @@ def test_page_shows_copies_side_by_side(source):
         put(source, f"copy_{number}.jpg", (source / f"img_{number}.jpg").read_bytes(), number)
     audit(source)
     page = (source.parent / "out" / "index.html").read_text(encoding="utf-8")
-    rows = [re.findall(r"<code>\S*/(\S+)</code>", part)
-            for part in page.split('<div class="cards"')[1:]]
+    rows = [re.findall(r'<code title="\S*/source/\S+">(\S+)</code>', part)
+            for part in page.split('<ul class="photos"')[1:]]
     assert rows == [["copy_0.jpg", "img_0.jpg"], ["copy_1.jpg", "img_1.jpg"]]
 
 
 def test_thumbnails_keep_the_proportions(tmp_path):
-    Image.fromarray(texture(1, 400, 100)).save(tmp_path / "wide.png")
-    picture = base64.b64decode(data_del._thumbnail(str(tmp_path / "wide.png")).split(",")[1])
-    assert Image.open(io.BytesIO(picture)).size == (144, 36)
+    sizes = {(1000, 250): (448, 112), (200, 120): (200, 120), (28, 14): (448, 224)}
+    for size, shown in sizes.items():
+        Image.fromarray(texture(1, *size)).save(tmp_path / "photo.png")
+        picture = base64.b64decode(html_pages.photo(str(tmp_path / "photo.png")).split(",")[1])
+        assert Image.open(io.BytesIO(picture)).size == shown
+    assert html_pages.photo(str(tmp_path / "gone.png")) is None
 
 
 def test_notes_alone_are_no_failure(source, capsys):

@@ -16,66 +16,38 @@ HUGE = 50_000_000  # pixels; decoding one takes as long as a hundred photos
 SMALLEST = 32  # pixels of a side, the minimum that a backbone takes
 LONGEST = 5  # times the other side
 
-# kind -> severity, what it means; in the order of the page
+# kind -> severity, in the order of the page, whose texts say what a kind means
 KINDS = {
-    "bad_label_json": ("error", "The class names cannot be used: correct label.json."),
-    "unreadable": ("error", "The file cannot be opened."),
-    "empty": ("error", "The file has no bytes."),
-    "undecodable": ("error", "The file cannot be decoded as an image."),
-    "truncated": ("error", "The end of the file is missing."),
-    "unsupported": (
-        "error",
-        "The file is intact, but of a kind or size that is not read: convert it.",
-    ),
-    "name_not_utf8": ("error", "No text file can name the image: rename the image."),
-    "line_break_in_name": (
-        "error",
-        "No text file or table can hold the image's name: rename the image.",
-    ),
-    "two_images_one_stem": ("error", "Images share one text file: rename or remove all but one."),
-    "missing_text": ("error", "The image has no text file and therefore no class."),
-    "orphan_text": ("error", "The text file has no image."),
-    "bad_label": ("error", "The text file does not name the image and a class."),
-    "conflicting_labels": (
-        "error",
-        "The same picture has two classes: at least one label is wrong.",
-    ),
-    "leak": (
-        "error",
-        "The picture is in the training data and in the validation data, so validation measures "
-        "memorization.",
-    ),
-    "wrong_extension": ("warning", "Other programs may refuse the file: rename it."),
-    "corrupt_data": (
-        "warning",
-        "The file can be decoded although its data are damaged: check whether the picture is "
-        "complete.",
-    ),
-    "exact_duplicate": ("warning", "The same file appears more than once."),
-    "near_duplicate": (
-        "warning",
-        "The same picture in another size, format, quality or brightness, mirrored or cropped a "
-        "little.",
-    ),
-    "animated": ("warning", "Only the first picture of the file is used."),
-    "huge": ("warning", f"More than {HUGE // 10**6} million pixels: slow to read."),
-    "tiny": ("warning", f"A side has fewer than {SMALLEST} pixels."),
-    "extreme_shape": ("warning", f"One side is more than {LONGEST} times as long as the other."),
-    "blank": ("warning", "All pixels have the same colour."),
-    "outside_link": ("warning", "The link leads out of the folder: a copy would be incomplete."),
-    "class_spelling": (
-        "warning",
-        "Class names that differ only in upper and lower case, blanks or the form of accents.",
-    ),
-    "empty_class": ("warning", "The class has no images."),
-    "only_in_validation": ("warning", "The class has validation images but no training images."),
-    "damaged_metadata": (
-        "note",
-        "Something beside the picture is damaged, such as EXIF, a text or the mark of the end: the "
-        "picture is intact.",
-    ),
-    "odd_mode": ("note", "The colours of the file are converted as the detail says."),
-    "not_an_image": ("note", "The file is ignored."),
+    "bad_label_json": "error",
+    "unreadable": "error",
+    "empty": "error",
+    "undecodable": "error",
+    "truncated": "error",
+    "unsupported": "error",
+    "name_not_utf8": "error",
+    "line_break_in_name": "error",
+    "two_images_one_stem": "error",
+    "missing_text": "error",
+    "orphan_text": "error",
+    "bad_label": "error",
+    "conflicting_labels": "error",
+    "leak": "error",
+    "wrong_extension": "warning",
+    "corrupt_data": "warning",
+    "exact_duplicate": "warning",
+    "near_duplicate": "warning",
+    "animated": "warning",
+    "huge": "warning",
+    "tiny": "warning",
+    "extreme_shape": "warning",
+    "blank": "warning",
+    "outside_link": "warning",
+    "class_spelling": "warning",
+    "empty_class": "warning",
+    "only_in_validation": "warning",
+    "damaged_metadata": "note",
+    "odd_mode": "note",
+    "not_an_image": "note",
 }
 # Kinds that clean may remove without asking a person; duplicates are judged one by one
 REMOVED = ("empty", "undecodable", "truncated", "orphan_text")
@@ -113,7 +85,7 @@ class Findings:
             remove: bool, whether to propose removing the file; None for what the kind says.
         """
         remove = kind in REMOVED if remove is None else remove
-        severity = KINDS[kind][0]
+        severity = KINDS[kind]
         action = REMOVE if remove else CONVERT if kind == "unsupported" else ""
         values = (path, kind, severity, group, label or "", detail, action)
         self.rows.append(dict(zip(COLUMNS, values)))

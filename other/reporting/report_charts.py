@@ -1,156 +1,128 @@
-"""The charts of the report, each the `src` of an HTML image."""
+"""The charts of the report: SVG inside the page, in its colours, with its texts."""
 
-import base64
-import io
-
-import numpy as np
+import math
 
 from evaluation.confusion import confusion_order
-from other.reporting.confusion_charts import ANNOTATED, matrix_chart
+from other.reporting.svg_matrix import ANNOTATED, matrix_svg
+from other.reporting.svg_plot import Axis, Plot
 
-BLUE, ORANGE, GREY = "#1f6feb", "#d4781c", "#8a939c"
+TRAINING, VALIDATION = "third", "second"  # blue and orange, which colour-blind people tell apart
+KIND_COLORS = ("accent", "second", "third", "fourth", "fifth")
 
 
-def learning_curves(rows, kept):
+def learning_curves(rows, kept, texts):
     """Loss, accuracy and learning rate over the epochs.
 
     Args:
         rows: list of dict, column of results.csv -> float, one per epoch.
         kept: int, position of the epoch whose weights were kept.
+        texts: function of `text_tables.texts_of`.
 
     Returns:
-        str, a data URL of an SVG.
+        list of (title, SVG), one per chart.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure((10, 3), layout="constrained")
     epochs = [row["epoch"] for row in rows]
-    marker = "o" if len(rows) < 2 else None  # a line needs two points
-    for axes, name in zip(figure.subplots(1, 3), ("loss", "accuracy", "learning_rate")):
-        for column, words, color in (
-            (name, "training", BLUE),
-            (f"val_{name}", "validation", ORANGE),
-        ):
-            if column in rows[0]:
-                axes.plot(
-                    epochs,
-                    [row[column] for row in rows],
-                    color=color,
-                    marker=marker,
-                    markersize=4,
-                    label=words,
-                )
-        axes.axvline(epochs[kept], color=GREY, linestyle=":", label="epoch kept")
-        axes.set_title(name.replace("_", " "), fontsize=10)
-        axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        if name != "learning_rate":
-            axes.legend(fontsize=8)
-    return _source(figure)
+    charts = []
+    for name in ("loss", "accuracy", "learning_rate"):
+        drawn = [
+            ([row[column] for row in rows], color)
+            for column, color in ((name, TRAINING), (f"val_{name}", VALIDATION))
+            if column in rows[0]
+        ]
+        finite = [value for values, _ in drawn for value in values if math.isfinite(value)]
+        title = texts(f"report.curve.{name}")
+        x_axis = Axis(epochs[0], max(epochs[-1], epochs[0] + 1), texts("report.epoch"), whole=True)
+        plot = Plot(title, x_axis, _value_axis(finite, name == "accuracy"))
+        low, high = plot.y_range
+        plot.line([epochs[kept]] * 2, [low, high], "faint", dashed=True)
+        for values, color in drawn:
+            plot.line(epochs, values, color)
+        charts.append((title, plot.svg()))
+    return charts
 
 
-def confusion(matrix, images, words):
-    """The confusion matrix as fractions of each class's images: the diagonal is the recall.
+def _value_axis(values, is_fraction):
+    """A y axis from zero, or from below the lowest accuracy, to the highest value."""
+    high = max(values, default=1) or 1
+    if not is_fraction:
+        return Axis(0, high * 1.05)
+    low = math.floor(min(values, default=0) * 10) / 10
+    return Axis(low if low < 1 else 0.9, 1, number_format=".0%")
+
+
+def confusion(matrix, image_counts, class_names, texts):
+    """The confusion matrix.
 
     Args:
         matrix: int (C, C), images by true and predicted class.
-        images: int (C,), images of each class, including those without an answer.
-        words: list of str, the text to draw for each class.
+        image_counts: int (C,), images of each class, including those without an answer.
+        class_names: sequence of C str.
+        texts: function of `text_tables.texts_of`.
 
     Returns:
-        str, a data URL of an SVG.
+        (SVG, whether classes that are often confused have been put next to each other).
     """
-    class_fractions = matrix / np.maximum(images, 1)[:, None]
-    class_order, note = list(range(len(words))), ""
-    if len(words) > ANNOTATED:
-        class_order = confusion_order(class_fractions)
-        note = "classes that are often confused are next to each other"
-    ordered_words = [words[class_id] for class_id in class_order]
-    return _source(
-        matrix_chart(
-            class_fractions[np.ix_(class_order, class_order)],
-            ordered_words,
-            ordered_words,
-            "fraction of the true class's images",
-            note,
-        )
-    )
+    class_order, is_sorted = range(len(class_names)), len(class_names) > ANNOTATED
+    if is_sorted:
+        class_order = confusion_order(matrix / image_counts.clip(1)[:, None])
+    return matrix_svg(matrix, image_counts, class_names, class_order, texts), is_sorted
 
 
-def reliability_diagram(bins):
+def reliability_diagram(bins, texts):
     """Accuracy over confidence, and how many images have which confidence.
 
     Args:
         bins: `calibration_error.Reliability`.
+        texts: function of `text_tables.texts_of`.
 
     Returns:
-        str, a data URL of an SVG.
+        list of two SVG, one above the other.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure((5, 5), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     is_filled = bins.count > 0
-    left_edges, bin_widths = bins.edges[:-1][is_filled], np.diff(bins.edges)[is_filled]
-    upper.bar(
-        left_edges,
-        bins.accuracy[is_filled],
-        bin_widths,
-        align="edge",
-        color=BLUE,
-        edgecolor="white",
-        label="fraction of right answers",
+    fractions = bins.accuracy.copy()
+    fractions[~is_filled] = 0
+    upper = Plot(
+        texts("report.reliability_title"),
+        Axis(0, 1, number_format=".0%"),
+        Axis(0, 1, texts("report.fraction_right"), ".0%"),
+        (440, 300),
     )
-    upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="calibrated")
-    upper.plot(
-        bins.confidence[is_filled],
-        bins.accuracy[is_filled],
-        "o",
-        color=ORANGE,
-        markersize=4,
-        label="mean probability of the bin",
+    upper.bars(bins.edges, fractions, "bar")
+    upper.line([0, 1], [0, 1], "faint", dashed=True)
+    upper.marks(bins.confidence[is_filled], bins.accuracy[is_filled], "second")
+    x_axis = Axis(0, 1, texts("report.probability_of_answer"), ".0%")
+    highest = max(int(bins.count.max()), 1)
+    lower = Plot(
+        texts("report.counts_title"),
+        x_axis,
+        Axis(0, highest, texts("report.images"), ",.0f", whole=True),
+        (440, 150),
     )
-    upper.set_ylabel("fraction of right answers")
-    upper.set_ylim(0, 1.02)
-    upper.legend(fontsize=8, loc="upper left")
-    lower.bar(
-        left_edges, bins.count[is_filled], bin_widths, align="edge", color=GREY, edgecolor="white"
-    )
-    lower.set_ylabel("images")
-    lower.yaxis.get_major_locator().set_params(integer=True)
-    lower.set_xlabel("probability that the model gives its answer")
-    lower.set_xlim(0, 1)
-    return _source(figure)
+    lower.bars(bins.edges, bins.count, "bar")
+    return [upper.svg(), lower.svg()]
 
 
-def robustness(table, accuracy):
+def robustness(table, accuracy, texts):
     """Accuracy over the strength of each kind of corruption.
 
     Args:
         table: dict of kind -> list of five floats, from weak to strong.
         accuracy: float, on the photos as they are.
+        texts: function of `text_tables.texts_of`.
 
     Returns:
-        str, a data URL of an SVG.
+        (SVG, list of (colour, kind) for the legend).
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure((7, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for kind, accuracies in table.items():
-        axes.plot(range(len(accuracies) + 1), [accuracy, *accuracies], marker="o", label=kind)
-    axes.set_xlabel("strength (0: as they are)")
-    axes.set_ylabel("accuracy")
-    axes.set_ylim(0, 1.02)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=8, loc="lower left")
-    return _source(figure)
-
-
-def _source(figure):
-    """A figure as the `src` of an HTML image: an SVG, its letters drawn as shapes."""
-    svg_buffer = io.BytesIO()
-    figure.savefig(
-        svg_buffer, format="svg", metadata={"Date": None}, bbox_inches="tight", pad_inches=0.1
+    strengths = range(len(next(iter(table.values()))) + 1)
+    plot = Plot(
+        texts("report.robustness_title"),
+        Axis(0, strengths[-1], texts("report.strength_axis"), whole=True),
+        Axis(0, 1, texts("report.curve.accuracy"), ".0%"),
+        (520, 300),
     )
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg_buffer.getvalue()).decode()}"
+    for kind, color in zip(table, KIND_COLORS):
+        plot.line(strengths, [accuracy, *table[kind]], color)
+        plot.marks(strengths, [accuracy, *table[kind]], color)
+    return plot.svg(), [
+        (color, texts(f"report.worse.{kind}")) for kind, color in zip(table, KIND_COLORS)
+    ]

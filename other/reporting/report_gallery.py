@@ -8,13 +8,11 @@ import numpy as np
 from common.errors import ImageError
 from compute.backend import import_keras
 from data.decoding import load
-from data.geometry import Preprocessing
 from evaluation.confusion import NO_ANSWER
 from other.reporting import html_pages
 from prediction.loading import best_model
 
 MOST_ERRORS, MOST_SUSPECTS = 24, 48
-THUMBNAIL = 160  # pixels
 HEAT_OPACITY = 0.45  # of the heat map over the photo
 
 
@@ -39,7 +37,7 @@ def surest_errors(answers, preprocessing, run):
             shown_images.append(image)
             cards.append(
                 {
-                    "image": html_pages.thumbnail(sized(image, THUMBNAIL)),
+                    "image": html_pages.thumbnail(sized(image, html_pages.SIDE)),
                     "heat": None,
                     "name": samples.file_names[position],
                     "true": class_names[samples.class_ids[position]],
@@ -56,7 +54,7 @@ def surest_errors(answers, preprocessing, run):
     if attention_maps is None:
         return cards, False
     for card, image, heat in zip(cards, shown_images, attention_maps):
-        small_image = sized(image, THUMBNAIL)
+        small_image = sized(image, html_pages.SIDE)
         card["heat"] = html_pages.thumbnail(overlay(small_image, heat))
     return cards, True
 
@@ -96,11 +94,11 @@ def doubtful(suspects, answers):
     samples, class_names, probabilities, *_ = answers
     cards = []
     for suspect in suspects[:MOST_SUSPECTS]:
-        image = _load(samples, suspect.position, Preprocessing(THUMBNAIL, "letterbox"))
+        image_path = os.path.join(samples.folder, samples.file_names[suspect.position])
         class_id = samples.class_ids[suspect.position]
         cards.append(
             {
-                "image": None if image is None else html_pages.thumbnail(image),
+                "image": html_pages.photo(image_path),
                 "name": samples.file_names[suspect.position],
                 "label": class_names[class_id],
                 "suggested": class_names[suspect.suggested],
