@@ -101,6 +101,7 @@ def _environment(language):
         t=lambda key, **values: Markup(table[key]).format(**values),
         script_texts=lambda prefix: script_texts(language, prefix),
         language=TAGS[language],
+        gap="" if language == "zh" else " ",  # between sentences
         style=Markup(read_style()),
         number="{:,}".format,
         percent="{:.1%}".format,

@@ -44,7 +44,7 @@ def done(tmp_path_factory):
     """(working folder, what the command printed, what it printed when given again)."""
     folder = tmp_path_factory.mktemp("all")
     photos(folder / "my photos", 20)
-    return folder, go(folder, "--minutes", "0.2"), go(folder, "--json")
+    return folder, go(folder, "--minutes", "0.2", "--lang", "zh"), go(folder, "--json")
 
 
 def test_one_command_leaves_a_measured_and_exported_model(done):
@@ -53,6 +53,8 @@ def test_one_command_leaves_a_measured_and_exported_model(done):
     path = folder / "save_h5_model" / "my photos"
     assert (path / "model" / "model.onnx").exists() and (path / "report.html").exists()
     assert (folder / "save_h5_model" / "my photos-audit" / "index.html").exists()
+    audit_page = folder / "save_h5_model" / "my photos-audit" / "index.html"
+    assert '<html lang="zh-CN">' in audit_page.read_text(encoding="utf-8")
     assert (folder / "my photos" / "splits.csv").exists()
     trained_on = {os.path.relpath(name, folder) for name in read_margins(str(path))[0]}
     assert len(trained_on) == 32

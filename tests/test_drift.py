@@ -138,8 +138,10 @@ def test_darker_photos(place, tmp_path, capsys):
         if name.endswith(".png"):
             path = os.path.join(folder, name)
             cv2.imwrite(path, cv2.imread(path) // 3)
-    assert main(place, folder, "--json") == tool.MOVED
+    assert main(place, folder, "--json", "--lang", "zh") == tool.MOVED
     result = json.loads(capsys.readouterr().out)
+    page = (place / "out" / "index.html").read_text(encoding="utf-8")
+    assert '<html lang="zh-CN">' in page and "照片有变化" in page and ">亮度</th>" in page
     assert verdicts(result)["photos"] and verdicts(result)["features"]
     brightness = result["statistics"][0]
     assert brightness["name"] == "brightness"

@@ -821,7 +821,8 @@ def test_neither_tensorflow_nor_what_reports_to_makers_is_imported(folder):
 
 def test_sigterm_finishes_what_is_under_way(start):
     """Four that wait for the model, two of which a part has still to come."""
-    server = start("--max_wait_ms", 900)
+    server = start("--max_wait_ms", 900, "--lang", "zh")
+    assert requests.get(server.url, timeout=20).content == page.PAGES["zh"][0]
     while server.predict().json()["ms"] < 900:  # batches of two are not warm yet
         pass
     answers = []

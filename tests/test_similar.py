@@ -82,12 +82,17 @@ def test_features_are_kept_and_taken(photos, extractor, capsys):
     try:
         main("--data", photos, "--image", "blue.png")
         assert asked == ["blue.png"]
-        main("--data", "similar/features.npz", "--image", "blue.png", "--target", "again")
+        main("--data", "similar/features.npz", "--image", "blue.png", "--target", "again",
+             "--lang", "zh")
     finally:
         del extractor.stream
     assert asked == ["blue.png"] * 2
     captured = capsys.readouterr().out
     assert captured == first * 2 and first.count("img_") == 10
+    with open("again/index.html", encoding="utf-8") as file:
+        page = file.read()
+    short = f'<code title="{photos}/img_2_0.png">img_2_0.png</code>'
+    assert "相似的照片" in page and short in page  # paths are relative to the photos' folder
 
 
 def test_a_photo_that_is_gone(photos, capsys):

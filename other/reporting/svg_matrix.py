@@ -36,9 +36,10 @@ def matrix_svg(matrix, image_counts, class_names, class_order, texts):
     names = [fonts.shorten(" ".join(class_names[n].split()), LONGEST) for n in class_order]
     name_width = max(map(fonts.columns, names)) * letter + 10
     turned = is_small or name_width > cell
-    left, top = name_width + 20, (name_width if turned else 22) + 20
+    # Names at 45 degrees take less height, and reach beyond the last column.
+    name_height = name_width * (1 if is_small else 0.75) if turned else 22
+    left, top = name_width + 20, name_height + 20
     side = cell * len(names)
-    # Names at 45 degrees reach beyond the last column.
     width = left + side + (8 if is_small or not turned else name_width * 0.75)
     parts = [open_svg(round(width), round(top + side + 2), texts("report.confusion_title"))]
     parts.append(label(left + side / 2, 14, texts("report.predicted"), "middle"))

@@ -56,7 +56,7 @@ class Plot:
     ```
     """
 
-    def __init__(self, title, x_axis, y_axis, size=(340, 210)):
+    def __init__(self, title, x_axis, y_axis, size=(280, 190)):
         self._title, self._x_axis, self._y_axis = title, x_axis, y_axis
         self._width, self._height = size
         self._y_ticks = y_axis.ticks(5)
