@@ -2,10 +2,10 @@
 
 from common.tables import write_table
 from config.parser import show
+from pages.rendering import light_colors
 
-# Okabe and Ito's colours, which colour-blind people can distinguish.
-COLORS = {"savedmodel": "#E69F00", "onnx": "#009E73", "openvino": "#0072B2", "litert": "#CC79A7"}
-GREY = "#8a939c"
+# Runtime -> a colour of the pages, by its name
+COLORS = {"savedmodel": "second", "onnx": "accent", "openvino": "third", "litert": "fourth"}
 
 
 def chart(rows, title):
@@ -20,6 +20,7 @@ def chart(rows, title):
     """
     from matplotlib.figure import Figure
 
+    colors = light_colors()
     figure = Figure((10, 1.3 + 0.42 * len(rows)), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     panels = figure.subplots(1, 2, sharey=True)
@@ -30,11 +31,11 @@ def chart(rows, title):
     for axes, key, words in zip(panels, ("milliseconds", "images_per_second"), titles):
         values = [row[key] or 0 for row in rows]
         bars = axes.barh(
-            range(len(rows)), values, 0.7, color=[COLORS[row["runtime"]] for row in rows]
+            range(len(rows)), values, 0.7, color=[colors[COLORS[row["runtime"]]] for row in rows]
         )
         notes = [_note(row, key) for row in rows]
         for text, row in zip(axes.bar_label(bars, notes, padding=4, fontsize=9), rows):
-            text.set_color(GREY if row["problem"] else "black")
+            text.set_color(colors["faint" if row["problem"] else "text"])
         axes.set_xlim(0, (max(values) or 1) * 1.4)
         axes.set_xlabel(words, fontsize=9)
         axes.tick_params("y", length=0)

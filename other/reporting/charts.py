@@ -6,6 +6,7 @@ import os
 from common.errors import InputError, first_ten
 from common.files import replacing_folder
 from common.write_errors import write_error
+from pages.rendering import light_colors
 
 DPI = 100  # pixels per inch
 
@@ -61,14 +62,23 @@ def output_folder(target, files):
 
 @contextlib.contextmanager
 def drawing(families):
-    """A context in which charts are made and saved: fonts, and an SVG that is the same every time.
+    """A context in which charts are made and saved: fonts, the pages' colours, an unchanging SVG.
 
     Args:
         families: str or list of str, matplotlib's `font.family`.
     """
     import matplotlib
 
+    colors = light_colors()
     chart_settings = {
+        "text.color": colors["text"],
+        "axes.labelcolor": colors["text"],
+        "axes.edgecolor": colors["dash"],
+        "xtick.color": colors["faint"],
+        "xtick.labelcolor": colors["text"],
+        "ytick.color": colors["faint"],
+        "ytick.labelcolor": colors["text"],
+        "grid.color": colors["line"],
         "font.family": families,
         "svg.hashsalt": "charts",
         "axes.spines.top": False,

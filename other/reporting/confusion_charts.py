@@ -4,6 +4,7 @@ import numpy as np
 
 from other.reporting import fonts
 from other.reporting.charts import DPI
+from pages.rendering import light_colors
 
 ANNOTATED = 25  # with more classes, cells hold no numbers, and confused classes are neighbours
 THUMBNAIL, GAP = 96, 10  # pixels
@@ -22,7 +23,7 @@ def matrix_chart(values, rows, columns, name, note=""):
     Returns:
         `matplotlib.figure.Figure`.
     """
-    from matplotlib.colors import PowerNorm
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.figure import Figure
 
     count = len(rows)
@@ -40,7 +41,9 @@ def matrix_chart(values, rows, columns, name, note=""):
     largest_value = max(values.max(), 1) if is_count else 1
     # One hue from light to dark needs no colour vision. The square root of the value, or
     # the few wrong ones would look like none beside the many on the diagonal.
-    picture = axes.imshow(values, "Blues", norm=PowerNorm(0.5, 0, largest_value))
+    hues = [light_colors()[name] for name in ("surface", "bar", "accent")]
+    color_map = LinearSegmentedColormap.from_list("accent", hues)
+    picture = axes.imshow(values, color_map, norm=PowerNorm(0.5, 0, largest_value))
     axes.spines[:].set_visible(False)
     # Where a cell is too small for a name, every second, third... is shown.
     tick_step = int(np.ceil(0.13 / cell_size))
@@ -89,7 +92,7 @@ def _write_values(axes, values, norm):
             ha="center",
             va="center",
             fontsize=9 if len(value_text) < 5 else 7,
-            color="white" if norm(value) > 0.6 else "black",
+            color="white" if norm(value) > 0.75 else "black",
         )
 
 

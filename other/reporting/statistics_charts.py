@@ -2,8 +2,10 @@
 
 import numpy as np
 
-# Blue and orange of Okabe and Ito, which colour-blind people tell apart.
-TRAINING, VALIDATION = "#0072B2", "#E69F00"
+from pages.rendering import light_colors
+
+# Blue and orange, which colour-blind people tell apart
+TRAINING, VALIDATION = light_colors()["third"], light_colors()["second"]
 BAR_HEIGHT = 0.8  # of a class, of the height of its row
 ROW_HEIGHT, TALLEST = 0.24, 200  # inches: a class in the chart, the maximum of the whole chart
 FRAME_HEIGHT = 1.3  # inches for title and axis
