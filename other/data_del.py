@@ -25,6 +25,7 @@ from other.data_quality.findings import (
     LONGEST,
     REMOVE,
     SMALLEST,
+    Detail,
     Findings,
     write_findings,
 )
@@ -219,14 +220,19 @@ def _write(options, result, finding_rows, decodable_paths):
     folders = [os.path.abspath(path) for path in (options.source, options.val_data) if path]
     folders = [os.path.dirname(path) if os.path.isfile(path) else path for path in folders]
     val_data = options.val_data and html_pages.place(options.val_data).short
+    language = choose_language(options.lang)
+
+    def make_card(row):
+        return _page_card(row, folders, decodable_paths, language)
+
     limits = {"huge": HUGE // 10**6, "smallest": SMALLEST, "longest": LONGEST}
     with output_folder(options.target, FILES) as folder:
         write_findings(os.path.join(folder, TABLE), finding_rows)
         page = render(
             "audit.html",
-            choose_language(options.lang),
+            language,
             **{**result, "source": html_pages.place(options.source), "val_data": val_data},
-            sections=_page_sections(finding_rows, result["counts"], folders, decodable_paths),
+            sections=_page_sections(finding_rows, result["counts"], make_card),
             limits=limits,
             clean_command=command_line("clean", "--csv", result["findings"]),
             label_command=command_line("label", "--data", options.source, "--queue", "audit"),
@@ -234,7 +240,7 @@ def _write(options, result, finding_rows, decodable_paths):
         write_text(os.path.join(folder, PAGE), page)
 
 
-def _page_sections(finding_rows, counts, folders, decodable_paths):
+def _page_sections(finding_rows, counts, make_card):
     """For the page: the kinds that were found with their first files, those of a group together."""
     sections = []
     for kind in [kind for kind in KINDS if counts[kind]]:
@@ -249,7 +255,7 @@ def _page_sections(finding_rows, counts, folders, decodable_paths):
                 "count": counts[kind],
                 "more": counts[kind] - len(shown_rows),
                 "groups": [
-                    [_page_card(row, folders, decodable_paths) for row in group_rows]
+                    [make_card(row) for row in group_rows]
                     for _, group_rows in itertools.groupby(bar, key=lambda row: row["group"])
                 ],
             }
@@ -257,14 +263,16 @@ def _page_sections(finding_rows, counts, folders, decodable_paths):
     return sections
 
 
-def _page_card(row, folders, decodable_paths):
+def _page_card(row, folders, decodable_paths, language):
     """A row of the findings as the page shows it, with its photo or None, paths in short."""
-    path, detail = row["path"], row["detail"]
+    path, text = row["path"], row["detail"]
+    if isinstance(text, Detail):  # the others are the words of a library
+        text = text.in_language(language)
     for folder in folders:
-        detail = detail.replace(os.path.join(folder, ""), "")
+        text = text.replace(os.path.join(folder, ""), "")
     return {
         **row,
-        "detail": detail,
+        "detail": text,
         "place": html_pages.place(path, next(filter(path.startswith, folders), folders[0])),
         "picture": html_pages.photo(path) if path in decodable_paths else None,
     }

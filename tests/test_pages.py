@@ -75,6 +75,19 @@ def test_every_text_is_used_and_every_used_text_exists():
         assert any(key.startswith(family) for key in keys), family
 
 
+def test_every_detail_of_a_finding_is_used_and_exists():
+    quoted, asked = set(), set()
+    for name in files():
+        if name.startswith("other/data_quality/") or name == "data/near_duplicates.py":
+            with open(os.path.join(ROOT, name), encoding="utf-8") as file:
+                source = file.read()
+            quoted |= set(re.findall(r'"(\w+)"', source))
+            asked |= set(re.findall(r'\bdetail\(\s*"(\w+)"', source))
+    keys = {key.removeprefix("audit.detail.") for key in read_table("en")
+            if key.startswith("audit.detail.")}
+    assert keys <= quoted and asked <= keys
+
+
 class Texts(html.parser.HTMLParser):
     """Text outside style and script, and the attributes that people read."""
 

@@ -4,9 +4,10 @@ import os
 from collections import defaultdict
 from typing import NamedTuple
 
+from other.data_quality.findings import Detail, detail
 from other.data_quality.image_checks import Look
 
-PART_NAMES = ("training", "validation")
+OTHER_PART = ("in_validation", "in_training")  # the detail of an image by its part
 
 
 class Image(NamedTuple):
@@ -77,8 +78,8 @@ def _add_conflict(group_images, findings):
     group = next(findings.groups)
     for image in group_images:
         other = next(one for one in group_images if one.label != image.label)
-        detail = f"is {image.label} here and {other.label} as {other.path}"
-        findings.add("conflicting_labels", image.path, detail, group, image.label)
+        text = detail("conflict", label=image.label, other=other.label, path=other.path)
+        findings.add("conflicting_labels", image.path, text, group, image.label)
 
 
 def _add_leak(training, validation, findings, alike):
@@ -86,13 +87,13 @@ def _add_leak(training, validation, findings, alike):
     group = next(findings.groups)
     for image in (*training, *validation):
         others = training if image.part else validation
-        detail = f"{PART_NAMES[1 - image.part]} has it too: {others[0].path}"
+        text = detail(OTHER_PART[image.part], path=others[0].path)
         remove = (
             image.part == 0
             and _can_remove(image, validation)
             and any(alike(image, other) for other in validation)
         )
-        findings.add("leak", image.path, detail, group, image.label, remove)
+        findings.add("leak", image.path, text, group, image.label, remove)
 
 
 def _add_duplicates(group_images, findings, alike, differences):
@@ -101,11 +102,11 @@ def _add_duplicates(group_images, findings, alike, differences):
     for image in group_images:
         same_bytes[image.look.digest].append(image)
     best_images = [
-        _keep_best("exact_duplicate", "has the bytes of", copies, findings, alike, differences)
+        _keep_best("exact_duplicate", "same_bytes", copies, findings, alike, differences)
         for copies in same_bytes.values()
     ]
     if best_images:
-        _keep_best("near_duplicate", "shows the same as", best_images, findings, alike, differences)
+        _keep_best("near_duplicate", "same_picture", best_images, findings, alike, differences)
 
 
 def _keep_best(kind, relation, copies, findings, alike, differences):
@@ -125,11 +126,11 @@ def _keep_best(kind, relation, copies, findings, alike, differences):
     for image in copies:
         is_like_best = alike(image, best)
         remove = image is not best and is_like_best and _can_remove(image, [best])
-        notes = differences(image, best) if is_like_best else ["through others: look at both"]
-        detail = ", ".join([f"{relation} {best.path}", *notes])
+        notes = differences(image, best) if is_like_best else ["through_others"]
+        text = Detail([(relation, {"path": best.path}), *((note, {}) for note in notes)])
         if image is best:
-            detail = f"is the one to keep of {len(copies)}"
-        findings.add(kind, image.path, detail, group, image.label, remove)
+            text = detail("best", count=len(copies))
+        findings.add(kind, image.path, text, group, image.label, remove)
     return best
 
 

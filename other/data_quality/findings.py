@@ -6,6 +6,7 @@ import stat
 
 from common.errors import InputError, first_ten
 from common.tables import read_table, write_table
+from pages.text_tables import texts_of
 
 COLUMNS = ("path", "kind", "severity", "group", "class", "detail", "action")
 # The actions of a row: what clean removes, what a person converts; or an empty cell
@@ -53,6 +54,45 @@ KINDS = {
 REMOVED = ("empty", "undecodable", "truncated", "orphan_text")
 
 
+class Detail(str):
+    """What is wrong with a file: English in findings.csv, and on the page in the page's language.
+
+    Example:
+        >>> detail("class_empty", name="glass")
+        'glass has no images'
+        >>> detail("class_empty", name="glass").in_language("zh")
+        'glass 没有图片'
+    """
+
+    def __new__(cls, parts):
+        """Takes list of (key after "audit.detail.", dict of values)."""
+        made = super().__new__(cls, _joined(parts, "en"))
+        made.parts = parts
+        return made
+
+    def in_language(self, language):
+        """The same in a language of `languages.LANGUAGES`: str."""
+        return _joined(self.parts, language)
+
+
+def _joined(parts, language):
+    texts = texts_of(language)
+    return texts("page.comma").join(texts(f"audit.detail.{key}", **values) for key, values in parts)
+
+
+def detail(key, **values):
+    """Makes the detail of a finding.
+
+    Args:
+        key: str, what follows "audit.detail." in the tables of texts.
+        values: what takes the place of the text's placeholders.
+
+    Returns:
+        `Detail`.
+    """
+    return Detail([(key, values)])
+
+
 class Findings:
     """The rows of findings.csv, in the order in which they were found.
 
@@ -64,7 +104,7 @@ class Findings:
 
     ```python
     findings = Findings()
-    findings.add("empty", "photos/1.jpg", "has no bytes", label="glass")
+    findings.add("empty", "photos/1.jpg", detail("empty"), label="glass")
     write_findings("findings.csv", findings.sorted_rows())
     ```
     """
@@ -79,7 +119,7 @@ class Findings:
         Args:
             kind: str, a key of `KINDS`.
             path: str, the absolute path of the file.
-            detail: str, what is wrong with it, in words for a person.
+            detail: `Detail`, what is wrong with it; or str, in the words of a library.
             group: int, the number of the files that belong together, or "".
             label: str, the name of the image's class, or None.
             remove: bool, whether to propose removing the file; None for what the kind says.

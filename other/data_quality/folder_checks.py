@@ -15,6 +15,7 @@ from data.image_files import (
     list_folder,
 )
 from data.labelled_data import has_own_images, name_by_folders
+from other.data_quality.findings import detail
 
 
 class Folder(NamedTuple):
@@ -121,16 +122,17 @@ def check_names(folder, findings):
     for file_name in folder.images:
         file_path = os.path.join(folder.path, file_name)
         if not is_utf8(file_name):
-            findings.add("name_not_utf8", file_path, "has a name that is not UTF-8")
+            findings.add("name_not_utf8", file_path, detail("not_utf8"))
         elif has_line_break(file_name):
-            detail = f"{os.path.basename(file_name)!r} has a line break or byte order mark"
-            findings.add("line_break_in_name", file_path, detail)
+            text = detail("line_break", name=repr(os.path.basename(file_name)))
+            findings.add("line_break_in_name", file_path, text)
         if (
             os.path.islink(file_path)
             and os.path.exists(file_path)
             and not inside(file_path, folder.path)
         ):
-            findings.add("outside_link", file_path, f"leads to {os.path.realpath(file_path)}")
+            text = detail("leads_to", path=os.path.realpath(file_path))
+            findings.add("outside_link", file_path, text)
     if not folder.by_class:
         _check_stems(folder, findings)
 
@@ -140,13 +142,14 @@ def _check_others(folder, findings):
     for file_name in folder.others:
         file_path = os.path.join(folder.path, file_name)
         if os.path.isdir(file_path):
-            kind = "is a link to a folder" if os.path.islink(file_path) else "is a folder"
-            findings.add("not_an_image", file_path, f"{kind}; nothing in it is looked at")
+            is_link = os.path.islink(file_path)
+            text = detail("link_to_folder") if is_link else detail("folder")
+            findings.add("not_an_image", file_path, text)
         else:
-            findings.add("not_an_image", file_path, "is no image by its extension")
+            findings.add("not_an_image", file_path, detail("no_image"))
     for folder_name, reason in folder.unreadable:
-        detail = f"the folder cannot be read: {reason}"
-        findings.add("unreadable", os.path.join(folder.path, folder_name), detail)
+        text = detail("unreadable_folder", reason=reason)
+        findings.add("unreadable", os.path.join(folder.path, folder_name), text)
 
 
 def _check_stems(folder, findings):
@@ -161,16 +164,16 @@ def _check_stems(folder, findings):
             findings.add(
                 "orphan_text",
                 os.path.join(folder.path, file_name),
-                "no image that can be read has its stem",
+                detail("no_stem"),
                 remove=samples.stem(file_name) not in other_stems,
             )
     for stem, image_names in images_by_stem.items():
         if len(image_names) > 1:
             group = next(findings.groups)
-            detail = f"{stem}.txt belongs to {' and '.join(image_names)}"
+            both = detail("shared_text", text=f"{stem}.txt", images=", ".join(image_names))
             for file_name in image_names:
                 findings.add(
-                    "two_images_one_stem", os.path.join(folder.path, file_name), detail, group
+                    "two_images_one_stem", os.path.join(folder.path, file_name), both, group
                 )
 
 

@@ -19,7 +19,7 @@ from data.buffers import scratch
 from data.geometry import Preprocessing, resize_to_square
 from data.jpeg import decode_jpeg, has_end_mark, is_jpeg
 from data.pillow_formats import open_image
-from other.data_quality.findings import HUGE, LONGEST, SMALLEST
+from other.data_quality.findings import HUGE, LONGEST, SMALLEST, detail
 
 ONE_COLOR = 2  # levels of 255 that a lossy format may leave between equal pixels
 EXTENSIONS = {
@@ -37,6 +37,7 @@ ODD_MODES = {
     "LAB": "the colours of CIELAB",
     "HSV": "hue, saturation and value",
 }
+NONE_OF = "is none of "  # how decoding says that it knows no format with such bytes
 # Larger than any image, so that JPEGs are decoded in full: at a reduced scale libjpeg skips data.
 WHOLE = Preprocessing(1 << 20, "stretch")
 
@@ -126,7 +127,7 @@ def look(path, small=False):
     is_blank = _is_blank(image)
     faults += _shape_faults(height, width)
     if is_blank:
-        faults.append(("blank", "all pixels have one colour"))
+        faults.append(("blank", detail("one_colour")))
     return Look(
         faults,
         hashlib.sha256(data).digest(),
@@ -142,21 +143,21 @@ def _read(path):
     """(bytes of a file, None), or (None, the fault why it cannot be read)."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait
-            return None, ("unreadable", "is not a file")
+            return None, ("unreadable", detail("no_file"))
         with open(path, "rb", buffering=0) as image_file:
             data = image_file.read()
     except OSError as error:
         is_dangling = os.path.islink(path) and not os.path.exists(path)
-        reason = "is a link to nothing" if is_dangling else f"cannot be read: {error.strerror}"
-        return None, ("unreadable", reason)
-    return (data, None) if data else (None, ("empty", "has no bytes"))
+        unread = detail("unreadable", reason=error.strerror)
+        return None, ("unreadable", detail("dangling_link") if is_dangling else unread)
+    return (data, None) if data else (None, ("empty", detail("empty")))
 
 
 def _check_jpeg(data, path):
     """(picture in an array of `scratch`, faults) of a JPEG; raises ImageError."""
     faults = _extension_faults("JPEG", path)
     if not has_end_mark(data):
-        faults.append(_beside("lacks the mark of its end"))
+        faults.append(("damaged_metadata", detail("no_end_mark")))
     decoded = decode_jpeg(data, WHOLE, path, scratch)
     if decoded is not None:
         return decoded[0], faults
@@ -183,15 +184,15 @@ def _check_other(data, path):
         faults = _extension_faults(header.format, path)
         frame_count = _frame_count(header, data)
         if frame_count > 1:
-            faults.append(("animated", f"holds {frame_count} pictures; the first is used"))
+            faults.append(("animated", detail("frames", count=frame_count)))
         if header.mode in ODD_MODES:
             faults.append(_odd_colors(header.mode))
         elif header.mode.startswith("I;16"):
-            faults.append(("odd_mode", "has 16 bits per pixel; they are scaled to 8"))
+            faults.append(("odd_mode", detail("deep")))
         elif header.has_transparency_data:
             least, most = _opacity_range(header)
             if least < 255 and (most or header.format != "BMP"):  # all of a BMP: opaque
-                faults.append(("odd_mode", "has transparent pixels; they show --fill_color"))
+                faults.append(("odd_mode", detail("transparent")))
     if data.startswith(png.SIGNATURE):
         faults += _checksum_faults(data)
     return image, faults
@@ -229,15 +230,15 @@ def _checksum_faults(data):
 
 
 def _damage(reason):
-    return "corrupt_data", f"a picture comes out, but: {reason}"
+    return "corrupt_data", detail("damage", reason=reason)
 
 
 def _beside(reason):
-    return "damaged_metadata", f"the picture is intact, but: {reason}"
+    return "damaged_metadata", detail("beside", reason=reason)
 
 
 def _odd_colors(mode):
-    return "odd_mode", f"has {ODD_MODES[mode]}; they become red, green and blue"
+    return "odd_mode", detail("odd_colours", colours=ODD_MODES[mode])
 
 
 def _extension_faults(content, path):
@@ -245,7 +246,7 @@ def _extension_faults(content, path):
     extension = os.path.splitext(path)[1].lower()
     if extension in EXTENSIONS[content]:
         return []
-    return [("wrong_extension", f"holds {content} data and is named {extension}")]
+    return [("wrong_extension", detail("extension", content=content, extension=extension))]
 
 
 def _decoding_fault(error, data):
@@ -254,9 +255,11 @@ def _decoding_fault(error, data):
     reason = error.reason.removeprefix("cannot be decoded: ")
     announced_size = int.from_bytes(data[4:8], "little") + 8
     if kind == "truncated" and data.startswith(b"RIFF") and announced_size > len(data):  # a WebP
-        reason = f"ends after {len(data):,} of {announced_size:,} bytes"
-    if reason.startswith("is none of") and (other_format := _other_format(data)):
-        return "unsupported", f"is {other_format}, which is not read; convert it to JPEG"
+        reason = detail("ends_early", bytes=f"{len(data):,}", whole=f"{announced_size:,}")
+    elif reason.startswith(NONE_OF):
+        if other_format := _other_format(data):
+            return "unsupported", detail("other_format", format=other_format)
+        reason = detail("no_format", formats=reason.removeprefix(NONE_OF))
     return kind, reason
 
 
@@ -270,13 +273,13 @@ def _other_format(data):
 
 
 def _shape_faults(height, width):
-    faults, detail = [], f"has {width} x {height} pixels"
+    faults, size = [], detail("size", width=width, height=height)
     if height * width > HUGE:
-        faults.append(("huge", detail))
+        faults.append(("huge", size))
     if max(height, width) > LONGEST * min(height, width):
-        faults.append(("extreme_shape", detail))
+        faults.append(("extreme_shape", size))
     elif min(height, width) < SMALLEST:
-        faults.append(("tiny", detail))
+        faults.append(("tiny", size))
     return faults
 
 

@@ -8,6 +8,7 @@ from common.errors import InputError
 from data import samples
 from data.class_spelling import describe_variants, normalize, spelling_variants
 from data.label_names import check_labels, find_labels, read_label_names
+from other.data_quality.findings import detail
 from other.data_quality.folder_checks import Folder, is_utf8, shared_stems
 
 ANY_LABEL = range(10**9)  # where label.json cannot say how many classes there are
@@ -63,9 +64,9 @@ def _check_spelling(folders, findings):
     named = [folder for folder in folders if folder.by_class]
     names = {name for folder in named for name in folder.image_classes}
     for variants in spelling_variants(names):
-        detail = describe_variants(variants)
+        variants_text = describe_variants(variants)
         path = named[0].source if named[0].is_csv else os.path.join(named[0].path, variants[0])
-        findings.add("class_spelling", path, detail, label=normalize(variants[0]))
+        findings.add("class_spelling", path, variants_text, label=normalize(variants[0]))
 
 
 def _read_class_names(folders, labels_path, findings):
@@ -86,8 +87,7 @@ def _read_class_names(folders, labels_path, findings):
                 if known_names:
                     check_labels(folder.path, known_names, known_path)
             except InputError as error:
-                detail = _without_path(error, names_path)
-                findings.add("bad_label_json", names_path, detail)
+                findings.add("bad_label_json", names_path, _without_path(error, names_path))
                 class_names = class_names or known_names
             all_names.append((class_names, names_path))
     if len(folders) == 2 and not folders[0].by_class and all_names[0][0] is None:
@@ -111,7 +111,9 @@ def _read_texts(folder, class_names, names_path, findings):
         except FileNotFoundError:
             if not has_finding:
                 findings.add(
-                    "missing_text", image_path, f"{samples.stem(image_name)}.txt is not there"
+                    "missing_text",
+                    image_path,
+                    detail("no_text", text=f"{samples.stem(image_name)}.txt"),
                 )
         except InputError as error:
             if not has_finding:
@@ -154,12 +156,13 @@ def check_class_counts(labelled, labels_path, findings):
         }
     for class_name, path in empty_classes.items():
         if class_name not in validation_counts:
-            findings.add("empty_class", path, f"{class_name} has no images", label=class_name)
+            text = detail("class_empty", name=class_name)
+            findings.add("empty_class", path, text, label=class_name)
     for class_name, count in validation_counts.items():
         if class_name not in trained_classes:
             findings.add(
                 "only_in_validation",
                 validation[0].folder.path,
-                f"{class_name} has {count:,} images to validate on, none to train on",
+                detail("class_untrained", name=class_name, count=f"{count:,}"),
                 label=class_name,
             )
