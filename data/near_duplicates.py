@@ -197,7 +197,7 @@ def differences(descriptions, one, two):
         descriptions, one, two: as in `alike`.
 
     Returns:
-        list of str, any of "mirrored", "brighter" or "darker", and "without_colours".
+        list of str, any of "mirrored", "brighter" or "darker", and "without colours".
     """
     words = [] if _is_copy(descriptions, one, two, False) else ["mirrored"]
     brightness = [descriptions.pictures[index].mean() for index in (one, two)]
@@ -205,7 +205,7 @@ def differences(descriptions, one, two):
         words.append("brighter" if brightness[0] > brightness[1] else "darker")
     spread = [np.ptp(descriptions.colors[index].astype(int), axis=-1).max() for index in (one, two)]
     if spread[0] <= GREY < OTHER_BRIGHTNESS < spread[1]:
-        words.append("without_colours")
+        words.append("without colours")
     return words
 
 

@@ -719,10 +719,10 @@ def test_page_in_chinese_beside_a_table_in_english(source):
     put(source, "copy.jpg", (source / "img_0.jpg").read_bytes())
     put(source, "empty.jpg", b"")
     details = {row["detail"] for row in audit(source, "--lang", "zh")}
-    assert details == {f"has the bytes of {source}/img_0.jpg", "is the one to keep of 2",
+    assert details == {f"has the bytes of {source}/copy.jpg", "is the one to keep of 2",
                        "has no bytes"}
     page = (source.parent / "out" / "index.html").read_text(encoding="utf-8")
-    for text in ("与 img_0.jpg 完全相同", "2 张中保留这一张", "文件为空", "完全重复", "建议移除"):
+    for text in ("与 copy.jpg 完全相同", "2 张中保留这一张", "文件为空", "完全重复", "建议移除"):
         assert text in page
 
 

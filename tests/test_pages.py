@@ -81,7 +81,7 @@ def test_every_detail_of_a_finding_is_used_and_exists():
         if name.startswith("other/data_quality/") or name == "data/near_duplicates.py":
             with open(os.path.join(ROOT, name), encoding="utf-8") as file:
                 source = file.read()
-            quoted |= set(re.findall(r'"(\w+)"', source))
+            quoted |= {text.replace(" ", "_") for text in re.findall(r'"([\w ]+)"', source)}
             asked |= set(re.findall(r'\bdetail\(\s*"(\w+)"', source))
     keys = {key.removeprefix("audit.detail.") for key in read_table("en")
             if key.startswith("audit.detail.")}
