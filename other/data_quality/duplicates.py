@@ -127,7 +127,9 @@ def _keep_best(kind, relation, copies, findings, alike, differences):
         is_like_best = alike(image, best)
         remove = image is not best and is_like_best and _can_remove(image, [best])
         notes = differences(image, best) if is_like_best else ["through others"]
-        text = Detail([(relation, {"path": best.path}), *((note.replace(" ", "_"), {}) for note in notes)])
+        text = Detail(
+            [(relation, {"path": best.path}), *((note.replace(" ", "_"), {}) for note in notes)]
+        )
         if image is best:
             text = detail("best", count=len(copies))
         findings.add(kind, image.path, text, group, image.label, remove)

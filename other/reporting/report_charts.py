@@ -42,10 +42,11 @@ def learning_curves(rows, kept, texts):
 
 
 def _value_axis(values, is_fraction):
-    """A y axis from zero, or from below the lowest accuracy, to the highest value."""
+    """A y axis to the highest value: from zero, or where all are far above it, from the lowest."""
     high = max(values, default=1) or 1
     if not is_fraction:
-        return Axis(0, high * 1.05)
+        low = min(values, default=0)
+        return Axis(low * 0.95 if low > high / 2 else 0, high * 1.05)
     low = math.floor(min(values, default=0) * 10) / 10
     return Axis(low if low < 1 else 0.9, 1, number_format=".0%")
 
