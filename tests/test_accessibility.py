@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from browser import Browser, needs_chromium
 from conftest import write_image, write_samples
+from label_page import Page
 from test_report import COLORS, LABELS, answers, make_run, report
 
 import run
@@ -148,3 +149,21 @@ def test_reports_of_many_classes(tmp_path, browser):
     assert violations(browser) == []
     scrolled = "(box => [box.scrollHeight > box.clientHeight, box.tabIndex])"
     assert browser.evaluate(f"{scrolled}(document.querySelector('.tall'))") == [True, 0]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_for_labels(tmp_path, language):
+    for name in ("glass/a.png", "metal/b.png", "_unsorted/1.png", "_unsorted/2.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / "photos" / name)
+    opened = Page(tmp_path / "photos", tmp_path / "profile", "--lang", language)
+    try:
+        for scheme in ("light", "dark"):
+            opened.browser.call("Emulation.setEmulatedMedia", features=[
+                {"name": "prefers-color-scheme", "value": scheme},
+                {"name": "prefers-reduced-motion", "value": "reduce"}])
+            assert violations(opened.browser) == []
+        opened.press("?")
+        assert violations(opened.browser) == []
+    finally:
+        opened.close()
