@@ -251,9 +251,7 @@ function newCell(id) {
   };
   image.src = `thumbnail/${id}`;
   add(cell, "div", "words");
-  const zoom = add(cell, "button", "zoom", "⤢");
-  zoom.type = "button";
-  zoom.tabIndex = -1;
+  const zoom = add(cell, "span", "zoom", "⤢");  // for the mouse; the keyboard has Space
   zoom.setAttribute("aria-hidden", "true");
   zoom.onclick = event => {
     event.stopPropagation();
