@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import threading
 import warnings
 from collections import Counter
@@ -19,6 +20,7 @@ from PIL import Image, ImageEnhance, ImageOps, PngImagePlugin
 
 import run as front_door
 from common.errors import InputError
+from config import parser
 from data.label_names import write_label_names
 from data.samples import write_sample
 from other import data_del
@@ -713,6 +715,17 @@ def test_page_shows_copies_side_by_side(source):
     rows = [re.findall(r'<code title="\S*/source/\S+">(\S+)</code>', part)
             for part in page.split('<ul class="photos"')[1:]]
     assert rows == [["copy_0.jpg", "img_0.jpg"], ["copy_1.jpg", "img_1.jpg"]]
+
+
+def test_page_names_the_next_commands(source):
+    put(source, "empty.jpg", b"")
+    audit(source)
+    page = (source.parent / "out" / "index.html").read_text(encoding="utf-8")
+    words = [shlex.split(text.split("run.py ")[1]) for text in
+             re.findall(r"<code>([^<]*run\.py [^<]*)</code>", page)]
+    assert words == [["clean", "--csv", str(source.parent / "out" / "findings.csv")],
+                     ["label", "--data", str(source), "--queue", "audit"]]
+    assert parser.parse("label", words[1][1:]).queue == "audit"
 
 
 def test_page_in_chinese_beside_a_table_in_english(source):

@@ -6,6 +6,7 @@ import html.parser
 import json
 import os
 import re
+import shlex
 from types import SimpleNamespace
 
 import numpy as np
@@ -281,6 +282,17 @@ def test_doubtful_labels_in_page_and_table(made):
         assert row["how"] == "prediction" and row["new_label"] == ""
         found = float(row["probability_of_label"]), float(row["probability_of_suggested"])
         assert np.allclose(found, made.rows[each.position][[own, each.suggested]], rtol=1e-5)
+
+
+def test_the_page_names_commands_that_correct_labels(made):
+    """On a page or by the table, both as `run.py` takes them."""
+    commands = [html.unescape(text) for text in re.findall(r"<code>([^<]*run\.py [^<]*)</code>",
+                                                           made.page.text)]
+    words = [shlex.split(text.split("run.py ")[1]) for text in commands]
+    assert [mode for mode, *_ in words] == ["label", "relabel"]
+    label = parser.parse("label", words[0][1:])
+    assert label.queue == "doubtful" and label.run == str(made.path)
+    assert parser.parse("relabel", words[1][1:]).csv == str(made.path / "report.csv")
 
 
 def test_overlay_warms_from_blue_to_red():
