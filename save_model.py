@@ -18,6 +18,7 @@ from common.files import checksum, replace_folder, replacing_folder
 from compute.backend import exact_float32, import_keras
 from config.mode_options import ExportOptions, SavePbOptions
 from data.decoding import load
+from evaluation.model_card import model_card, write_card
 from export import acceptance, formats, verification
 from export.acceptance import DEFAULT_LIMITS, Limits, prove
 from export.formats import Variant
@@ -111,6 +112,9 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS, keep_o
         description = _description(run, fitted, proof)
         description["formats"].update(kept)
         write_description(partial_folder, description)
+        # After it: a card may be edited, and is none of the files that are checked.
+        card = model_card(description, _read_metrics(run), run.options.weights)
+        write_card(partial_folder, card, model_folder)
         if problems:
             _reject(run, partial_folder, problems, proof.image_count)
     if precisions - {"float32"} and proof.image_count < acceptance.ENOUGH_IMAGES:
@@ -124,14 +128,18 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS, keep_o
 
 def _say_no_better(run):
     """Repeats what the training said; runs of earlier versions do not know of which classes."""
-    metrics = {}
-    with contextlib.suppress(InputError):  # what is damaged is no reason to refuse the export
-        metrics = run_folder.read_metrics(run.path)
+    metrics = _read_metrics(run)
     if {"val_class_images", "val_accuracy"} <= metrics.keys():
         counts = metrics["val_class_images"]
         class_ids = np.repeat(np.arange(len(counts)), counts)
         if note := no_better(class_ids, run.class_names, metrics["val_accuracy"]):
             say(f"note: {note}, on the validation images")
+
+
+def _read_metrics(run):
+    with contextlib.suppress(InputError):  # what is damaged is no reason to refuse the export
+        return run_folder.read_metrics(run.path)
+    return {}
 
 
 def _with_validation_images(run, model, image_paths, expected):

@@ -22,6 +22,7 @@ from data.parts import read_part
 from eval import answered_line
 from evaluation.calibration_error import expected_calibration_error
 from evaluation.label_errors import trained_on
+from evaluation.model_card import update_limits
 from evaluation.scores import measure_answered
 from prediction import calibration, centers
 from prediction.batch import predict_samples
@@ -266,6 +267,7 @@ def _write(fitted, class_names, run, exported):
         if exported:
             written.append(os.path.join(exported, run_folder.MODEL_FILE))
             update_description(exported, calibration=calibration.describe(fitted, class_names))
+            update_limits(exported, read_description(exported))
     except OSError as error:
         raise write_error(error, written[-1], "--run") from None
     return written
