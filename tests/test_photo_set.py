@@ -153,6 +153,30 @@ def test_classes_are_renamed_and_merged(kind, request):
     assert contents(root) == before
 
 
+def test_new_class_in_front_of_those_of_the_project_keeps_their_ids(tmp_path):
+    """Without a label.json of its own: 0 is cardboard and 1 glass."""
+    root = make(tmp_path / "photos", {
+        "1.jpg": b"1", "1.txt": b"1.jpg, 0", "2.jpg": b"2", "3.jpg": b"3"})
+    with PhotoSet(str(root)) as photos:
+        photos.add_class("bottle")
+        photos.label([position(photos, "2.jpg")], "glass")
+        assert (root / "2.txt").read_bytes() == b"2.jpg, 1\n"
+        photos.label([position(photos, "3.jpg")], "bottle")
+    assert classes(root) == {"1.jpg": "cardboard", "2.jpg": "glass", "3.jpg": "bottle"}
+
+
+@pytest.mark.parametrize("kind", ["folders", "texts"])
+def test_spelling_of_label_json_makes_no_second_class(kind, request):
+    root = request.getfixturevalue(kind)
+    (root / "label.json").write_text('{"0": " glass", "1": "metal", "2": "cafe\u0301"}')
+    (root / "3.txt").unlink(missing_ok=True)
+    with PhotoSet(str(root)) as photos:
+        assert photos.class_names == ["glass", "metal", "caf\xe9"]
+        photos.label([position(photos, "_unsorted/1.jpg")], "cafe\u0301")
+        assert photos.counts()["glass"] == (2 if kind == "folders" else 1)
+    assert [*classes(root).values()].count("cafe\u0301") == 1
+
+
 def test_journal(folders):
     with PhotoSet(str(folders)) as photos:
         photos.label([position(photos, "_unsorted/1.jpg")], "glass")

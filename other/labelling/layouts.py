@@ -68,13 +68,16 @@ class Layout:
                 photos.update((f"{folder}/{name}".replace(os.sep, "/"), state) for name in names)
         return photos
 
-    def class_names(self, used_names):
-        """The names of the classes, in their order: list of str.
+    def class_names(self, used_names, offered_names=()):
+        """The names of the classes, in the order of their ids: list of str.
 
         Args:
             used_names: set of str, the classes that photos have.
+            offered_names: iterable of str, classes to offer although no photo has them.
         """
-        return sorted(used_names, key=natural_key)
+        fixed_names = self._fixed_names()
+        new_names = {*used_names, *offered_names} - {*fixed_names}
+        return [*fixed_names, *sorted(new_names, key=natural_key)]
 
     def plan(self, photos, class_name, class_names):
         """The changes that give photos a class.
@@ -123,6 +126,10 @@ class Layout:
             return []
         return [Edit.between("label.json", content, new_content)]
 
+    def _fixed_names(self):
+        """The names whose order is written down: list of str."""
+        return []
+
     def _edits(self, photos, class_name, class_names, new_paths):
         raise NotImplementedError
 
@@ -152,11 +159,9 @@ class FolderLayout(Layout):
                 self._folders.setdefault(normalize(folder), folder)
         return photos
 
-    def class_names(self, used_names):
-        """As of `Layout`: those of the folder's label.json first."""
+    def _fixed_names(self):
         path = os.path.join(self.root, "label.json")
-        fixed_names = read_label_names(path) if os.path.exists(path) else ()
-        return [*fixed_names, *super().class_names(used_names - {*fixed_names})]
+        return _read_names(path) if os.path.exists(path) else []
 
     def _folder(self, path, class_name):
         if class_name in (NO_CLASS, SET_ASIDE):
@@ -167,7 +172,7 @@ class FolderLayout(Layout):
         path = os.path.join(self.root, "label.json")
         if class_name in (NO_CLASS, SET_ASIDE) or not os.path.exists(path):
             return []
-        return [] if class_name in read_label_names(path) else self._names_edit(class_names)
+        return [] if class_name in _read_names(path) else self._names_edit(class_names)
 
     def rename(self, photos, name, new_name, class_names):
         """As of `Layout`: the photos move, and the folder of the class goes."""
@@ -183,7 +188,7 @@ class TextLayout(Layout):
 
     def _scan_labelled(self):
         labels_path = find_labels(self.root)
-        names = read_label_names(labels_path)
+        names = _read_names(labels_path)
         photos = {}
         for file_name in sorted(os.listdir(self.root)):
             if is_image(file_name) and not is_system_name(file_name):
@@ -193,13 +198,13 @@ class TextLayout(Layout):
                     photos[file_name] = NO_CLASS
         return photos
 
-    def class_names(self, used_names):
+    def _fixed_names(self):
         """As of `Layout`: those of label.json, the folder's or the project's."""
-        return [*read_label_names(find_labels(self.root))]
+        return _read_names(find_labels(self.root))
 
     def _edits(self, photos, class_name, class_names, new_paths):
         edits = []
-        if class_name not in (NO_CLASS, SET_ASIDE) and class_name not in self.class_names(()):
+        if class_name not in (NO_CLASS, SET_ASIDE) and class_name not in self._fixed_names():
             edits += self._names_edit(class_names)
         for path in photos:
             new_path = new_paths.get(path, path)
@@ -217,7 +222,7 @@ class TextLayout(Layout):
 
     def rename(self, photos, name, new_name, class_names):
         """As of `Layout`: the ids of the classes behind one that goes move up."""
-        old_names = self.class_names(())
+        old_names = self._fixed_names()
         edits = self._names_edit(class_names)
         for path, own_name in photos.items():
             if own_name in (NO_CLASS, SET_ASIDE):
@@ -286,6 +291,11 @@ class FreeNames:
         path = os.path.join(self._root, name)
         extensions = {own_extension, ".txt", *EXTENSIONS}
         return any(os.path.lexists(path + extension) for extension in extensions)
+
+
+def _read_names(path):
+    """The names of a label.json in the spelling that the photos' classes have: list of str."""
+    return list(map(normalize, read_label_names(path)))
 
 
 def _line(path, class_name, class_names):

@@ -9,7 +9,7 @@ import filelock
 
 from common.errors import InputError
 from data import label_journal
-from data.class_spelling import natural_key, normalize
+from data.class_spelling import normalize
 from data.file_steps import StepLog
 from data.image_files import STEPS, is_system_name
 from other.data_reconstruction_txt2dir import check_names
@@ -296,13 +296,8 @@ class PhotoSet:
     def _read_names(self):
         """The classes of the data set, and those that were made on the page or are a run's."""
         used_names = {name for name, count in self._counts.items() if count and name != GONE}
-        names = self._layout.class_names(used_names - {NO_CLASS, SET_ASIDE})
-        new_names = sorted({*self._more_names} - {*names}, key=natural_key)
-        if not os.path.exists(os.path.join(self.root, "label.json")):
-            names = sorted([*names, *new_names], key=natural_key)
-        else:
-            names = [*names, *new_names]
-        self.class_names = names
+        used_names -= {NO_CLASS, SET_ASIDE}
+        self.class_names = self._layout.class_names(used_names, self._more_names)
 
     def _check_name(self, name):
         name = normalize(name)
