@@ -148,7 +148,7 @@ def has_own_images(path):
 
 
 def is_sample_format(path):
-    """Whether a folder has text files beside its images, or a label.json for them.
+    """Whether a folder has text files beside its images, or a label.json and no other images.
 
     Args:
         path: str, a folder.
@@ -159,7 +159,11 @@ def is_sample_format(path):
     names = os.listdir(path)
     image_names = [name for name in names if is_image(name) and not is_system_name(name)]
     text_names = map(text_file_name, image_names)
-    return bool(image_names) and ("label.json" in names or not {*names}.isdisjoint(text_names))
+    if not {*names}.isdisjoint(text_names):
+        return True
+    if not image_names or "label.json" not in names:
+        return False
+    return not any(map(os.path.dirname, list_folder(path).images))  # else of classes' folders
 
 
 def _refuse_stray_images(path):
