@@ -53,7 +53,7 @@ class CsvRows:
         self._rows = {}  # path with "/" -> row
         for row in rows:
             if row.cells:
-                self._rows[row.cells[self._path_column].replace("\\", "/")] = row
+                self._rows[_key(row.cells[self._path_column])] = row
 
     def label(self, file_name):
         """The class of an image, str, or None where no row names it.
@@ -61,7 +61,7 @@ class CsvRows:
         Args:
             file_name: str, relative to the CSV's folder, with "/".
         """
-        row = self._rows.get(file_name)
+        row = self._rows.get(_key(file_name))
         return row and row.cells[self._label_column].strip()
 
     def edit(self, changed, added=()):
@@ -75,7 +75,7 @@ class CsvRows:
         Returns:
             `file_steps.Edit`.
         """
-        changed_rows = sorted((self._rows[path], name) for path, name in changed.items())
+        changed_rows = sorted((self._rows[_key(path)], name) for path, name in changed.items())
         pieces, end = [], 0
         for row, class_name in changed_rows:
             pieces.append(self.content[end : row.start])
@@ -104,6 +104,10 @@ class CsvRows:
         if old_line is not None:
             line_end = old_line[len(old_line.rstrip(b"\r\n")) :]
         return text.getvalue().removesuffix("\r\n").encode() + line_end
+
+
+def _key(path):
+    return path.replace("\\", "/")
 
 
 def _parse(content):

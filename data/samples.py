@@ -226,7 +226,7 @@ def read_samples(folder, class_names, labels_path="label.json", report=None):
     # Sorted by stem and not by name, so that two images of one stem are neighbours.
     image_names.sort()
     image_names.sort(key=stem)
-    _check_stems(folder, image_names)
+    check_stems(folder, image_names)
     class_ids = np.empty(len(image_names), np.int32)
     without_text = []
     for index, image_name in enumerate(image_names):
@@ -280,8 +280,16 @@ def _list_folder(folder):
     return image_names, text_count, others
 
 
-def _check_stems(folder, image_names):
-    """Refuses two images that share a stem; they are neighbours in `image_names`."""
+def check_stems(folder, image_names):
+    """Refuses two images that share a stem.
+
+    Args:
+        folder: str, for the message.
+        image_names: list of str, sorted by stem.
+
+    Raises:
+        InputError: two share a stem, and so a text file.
+    """
     neighbours = zip(image_names, image_names[1:])
     pairs = [f"{one} and {two}" for one, two in neighbours if stem(one) == stem(two)]
     if pairs:

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from common.errors import InputError
+from data.class_spelling import normalize
 from data.labelled_data import read_labelled
 from other.labelling.layouts import NO_CLASS, SET_ASIDE
 from other.labelling.photo_set import GONE, PhotoSet
@@ -175,6 +176,112 @@ def test_spelling_of_label_json_makes_no_second_class(kind, request):
         photos.label([position(photos, "_unsorted/1.jpg")], "cafe\u0301")
         assert photos.counts()["glass"] == (2 if kind == "folders" else 1)
     assert [*classes(root).values()].count("cafe\u0301") == 1
+
+
+def test_loose_photos_beside_folders_and_label_json(folders):
+    """label.json does not make a folder with folders of classes one of the sample format."""
+    (folders / "label.json").write_text('{"0": "metal", "1": "glass"}')
+    make(folders, {"new.jpg": b"new", "later.jpg": b"later"})
+    with PhotoSet(str(folders)) as photos:
+        assert "glass/1.jpg" in photos.paths
+        photos.label([position(photos, "new.jpg")], "glass")
+    assert classes(folders) == {"glass/1.jpg": "glass", "glass/2.jpg": "glass",
+                                "metal/1.jpg": "metal", "glass/new.jpg": "glass"}
+
+
+def test_photos_that_would_share_a_text_file(texts):
+    make(texts, {"_unsorted/5.jpg": b"5", "5.JPG": b"6"})
+    with PhotoSet(str(texts)) as photos:
+        photos.label([position(photos, "_unsorted/5.jpg")], "glass")
+        assert "5-2.jpg" in photos.paths
+    (texts / "4.heic").write_bytes(b"4")
+    with pytest.raises(InputError, match="4.heic and 4.jpg|4.jpg and 4.heic"):
+        PhotoSet(str(texts))
+
+
+def test_csv_that_names_a_photo_in_unsorted(table):
+    table.write_bytes(table.read_bytes() + b"\r\n_unsorted/3.jpg,glass,d\r\n")
+    with PhotoSet(str(table)) as photos:
+        assert photos.names[position(photos, "_unsorted/3.jpg")] == "glass"
+        photos.label([position(photos, "_unsorted/3.jpg")], "paper")
+    assert classes(table)["_unsorted/3.jpg"] == "paper"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a backslash parts folders")
+def test_csv_with_a_backslash_in_a_file_name(table):
+    make(table.parent, {"im\\1.jpg": b"0"})
+    table.write_bytes(b"path,label\nim\\1.jpg,glass\n")
+    with PhotoSet(str(table)) as photos:
+        photos.label([0], "metal")
+    assert table.read_bytes() == b"path,label\nim\\1.jpg,metal\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX")
+@pytest.mark.parametrize("kind", ["texts", "table"])
+def test_names_that_no_text_can_hold(kind, request):
+    data = request.getfixturevalue(kind)
+    root = data if data.is_dir() else data.parent
+    name = os.fsdecode(b"_unsorted/\xff.jpg")
+    with open(os.path.join(root, name), "wb") as photo:
+        photo.write(b"x")
+    with PhotoSet(str(data)) as photos:
+        with pytest.raises(InputError, match="not UTF-8 cannot be written down"):
+            photos.label([position(photos, name)], "glass")
+        photos.label([position(photos, name)], SET_ASIDE)
+
+
+def test_folder_of_a_class_that_is_a_link(folders, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", folders / "paper")
+    with PhotoSet(str(folders)) as photos:
+        for name in ("paper", "paper/white"):
+            with pytest.raises(InputError, match="is a link to another folder"):
+                photos.label([0], name)
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+
+
+def test_photo_that_is_a_relative_link(folders):
+    make(folders, {"pool/a.jpg": b"a"})
+    os.symlink("../pool/a.jpg", folders / "_unsorted" / "a.jpg")
+    with PhotoSet(str(folders)) as photos:
+        with pytest.raises(InputError, match="lead nowhere"):
+            photos.label([position(photos, "_unsorted/a.jpg")], "waste/glass")
+        photos.label([position(photos, "_unsorted/a.jpg")], "glass")
+    assert (folders / "glass" / "a.jpg").read_bytes() == b"a"
+
+
+def test_upper_and_lower_case_where_they_are_one_folder(folders, monkeypatch):
+    with PhotoSet(str(folders)) as photos:
+        photos.add_class("Metal")  # another folder here
+        (folders / "Glass").mkdir()
+        monkeypatch.setattr("os.path.samefile", lambda *_: True)
+        for change in (photos.add_class, lambda name: photos.rename_class("glass", name)):
+            with pytest.raises(InputError, match="'Glass' and 'glass' are one folder"):
+                change("Glass")
+
+
+def test_a_photo_that_another_program_has_moved_back(folders):
+    with PhotoSet(str(folders)) as photos:
+        photos.label([position(photos, "_unsorted/1.jpg")], "glass")
+        os.rename(folders / "glass" / "1-2.jpg", folders / "_unsorted" / "1.jpg")
+        photos.rescan()
+        photos.undo()
+        shown = [path for path, name in zip(photos.paths, photos.names) if name is NO_CLASS]
+        assert sorted(shown) == ["_unsorted/1.jpg", "_unsorted/a/3.jpg"]
+        assert photos.counts()[NO_CLASS] == 2
+
+
+def test_spelled_folder_while_another_thread_looks(folders, monkeypatch):
+    """A look at the folder that has just begun makes no second folder for a class."""
+    os.rename(folders / "glass", folders / "glass ")
+    with PhotoSet(str(folders)) as photos:
+        def label_first(name):
+            monkeypatch.undo()
+            photos.label([position(photos, "_unsorted/1.jpg")], "glass")
+            return normalize(name)
+        monkeypatch.setattr("other.labelling.layouts.normalize", label_first)
+        photos.rescan()
+    assert not (folders / "glass").exists() and (folders / "glass " / "1-2.jpg").exists()
 
 
 def test_journal(folders):

@@ -5,6 +5,7 @@
 
 import os
 
+from common.errors import InputError
 from data import csv_labels
 from data.class_spelling import natural_key, normalize
 from data.csv_rows import CsvRows
@@ -12,7 +13,7 @@ from data.file_steps import Edit, Move
 from data.image_files import EXTENSIONS, REMOVED, UNSORTED, is_image, is_system_name, list_folder
 from data.label_names import find_labels, label_names_json, read_label_names
 from data.labelled_data import has_own_images, is_sample_format
-from data.samples import read_label, sample_line, text_file_name
+from data.samples import check_stems, read_label, sample_line, stem, text_file_name
 
 NO_CLASS, SET_ASIDE = None, REMOVED  # in place of the name of a class
 
@@ -65,7 +66,8 @@ class Layout:
         for folder, state in ((UNSORTED, NO_CLASS), (REMOVED, SET_ASIDE)):
             if os.path.isdir(os.path.join(self.root, folder)):
                 names = list_folder(os.path.join(self.root, folder)).images
-                photos.update((f"{folder}/{name}".replace(os.sep, "/"), state) for name in names)
+                for name in names:  # a CSV may name a photo in there
+                    photos.setdefault(f"{folder}/{name}".replace(os.sep, "/"), state)
         return photos
 
     def class_names(self, used_names, offered_names=()):
@@ -91,13 +93,14 @@ class Layout:
             (list of `Move`, list of `Edit`), a move for each photo that gets another path.
 
         Raises:
-            InputError: no folder can have the name of the class.
+            InputError: a photo cannot be moved, or its name not be written down.
             OSError: a file cannot be read.
         """
         free, moves = FreeNames(self.root), []
         for path in photos:
             folder = self._folder(path, class_name)
             if folder != os.path.dirname(path):
+                self._check_link(path, folder)
                 moves.append(Move(path, free.take(folder, os.path.basename(path))))
         return moves, self._edits(photos, class_name, class_names, dict(moves))
 
@@ -126,6 +129,18 @@ class Layout:
             return []
         return [Edit.between("label.json", content, new_content)]
 
+    def _check_link(self, path, new_folder):
+        """Refuses a photo that is a link and would lead nowhere from another folder."""
+        link_path = os.path.join(self.root, path)
+        if not os.path.islink(link_path) or not os.path.exists(link_path):
+            return
+        target = os.path.join(os.path.abspath(self.root), new_folder, os.readlink(link_path))
+        if not os.path.exists(os.path.normpath(target)):
+            raise InputError(
+                f"{path}: is a link relative to its folder, and would lead nowhere from another; "
+                "put the photo itself in its place"
+            )
+
     def _fixed_names(self):
         """The names whose order is written down: list of str."""
         return []
@@ -150,13 +165,14 @@ class FolderLayout(Layout):
 
     def _scan_labelled(self):
         paths = (name.replace(os.sep, "/") for name in list_folder(self.root).images)
-        self._folders = {}  # name of a class -> its folder, as it is spelled
-        photos = {}
+        photos, folders = {}, {}
         for path in paths:
             folder = os.path.dirname(path)
             photos[path] = normalize(folder) if folder else NO_CLASS
             if folder:
-                self._folders.setdefault(normalize(folder), folder)
+                folders.setdefault(normalize(folder), folder)
+        # name of a class -> its folder, as it is spelled; whole, because others look into it
+        self._folders = folders
         return photos
 
     def _fixed_names(self):
@@ -190,12 +206,14 @@ class TextLayout(Layout):
         labels_path = find_labels(self.root)
         names = _read_names(labels_path)
         photos = {}
-        for file_name in sorted(os.listdir(self.root)):
-            if is_image(file_name) and not is_system_name(file_name):
-                try:
-                    photos[file_name] = names[read_label(self.root, file_name, names, labels_path)]
-                except FileNotFoundError:
-                    photos[file_name] = NO_CLASS
+        file_names = [name for name in os.listdir(self.root) if is_image(name)]
+        file_names = sorted((n for n in file_names if not is_system_name(n)), key=stem)
+        check_stems(self.root, file_names)
+        for file_name in file_names:
+            try:
+                photos[file_name] = names[read_label(self.root, file_name, names, labels_path)]
+            except FileNotFoundError:
+                photos[file_name] = NO_CLASS
         return photos
 
     def _fixed_names(self):
@@ -242,7 +260,12 @@ class CsvLayout(Layout):
     def _scan_labelled(self):
         images = csv_labels.read_csv(self.data)
         paths = (name.replace(os.sep, "/") for name in images.file_names)
-        return {path: normalize(name) for path, name in zip(paths, images.image_classes)}
+        photos = {path: normalize(name) for path, name in zip(paths, images.image_classes)}
+        self._named_paths = {*photos}
+        return photos
+
+    def _is_placed(self, path):
+        return path in self._named_paths or super()._is_placed(path)
 
     def _edits(self, photos, class_name, class_names, new_paths):
         rows = CsvRows(self.data)
@@ -254,6 +277,7 @@ class CsvLayout(Layout):
             if has_row:
                 changed[path] = class_name if is_class else None
             elif is_class:
+                _encode(new_path)
                 added.append((new_path, class_name))
         return [rows.edit(changed, added)] if changed or added else []
 
@@ -289,7 +313,7 @@ class FreeNames:
     def _exists(self, name, own_extension):
         # Not by listing the folder: it may hold a million.
         path = os.path.join(self._root, name)
-        extensions = {own_extension, ".txt", *EXTENSIONS}
+        extensions = {own_extension, ".txt", *EXTENSIONS, *map(str.upper, EXTENSIONS)}
         return any(os.path.lexists(path + extension) for extension in extensions)
 
 
@@ -299,7 +323,17 @@ def _read_names(path):
 
 
 def _line(path, class_name, class_names):
-    return sample_line(os.path.basename(path), class_names.index(class_name)).encode()
+    return _encode(sample_line(os.path.basename(path), class_names.index(class_name)))
+
+
+def _encode(text):
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{text.strip()!r}: a file name that is not UTF-8 cannot be written down; rename the "
+            "photo"
+        ) from None
 
 
 def _key(name):

@@ -262,8 +262,10 @@ class PhotoSet:
         if is_undone:
             changes = [Change(c.new_path, c.path, c.new_name, c.name) for c in changes]
         self.version += 1
-        for change in changes:
-            position = self._positions.pop(change.path, None)
+        positions = [self._positions.pop(change.path, None) for change in changes]
+        for change, position in zip(changes, positions):
+            if change.new_path in self._positions:  # another program has moved it there before
+                self._set(change.new_path, GONE)
             if position is not None:
                 self.paths[position] = change.new_path
                 self._positions[change.new_path] = position
@@ -310,9 +312,23 @@ class PhotoSet:
                 raise InputError(f"no folder can have the name {name!r}") from None
             if any(map(is_system_name, name.split("/"))):
                 raise InputError(f"no mode reads a folder with the name {name!r}")
+            self._check_folder(name)
         if name in (SET_ASIDE, GONE) or "\n" in name or "\r" in name:
             raise InputError(f"no class can have the name {name!r}")
         return name
+
+    def _check_folder(self, name):
+        """Refuses a class whose photos would land in another folder than one of its name."""
+        path = os.path.join(self.root, name)
+        for other in self.class_names:
+            if other == name or other.casefold() != name.casefold():
+                continue
+            paths = path, os.path.join(self.root, other)
+            if all(map(os.path.exists, paths)) and os.path.samefile(*paths):
+                raise InputError(f"{name!r} and {other!r} are one folder on this system")
+        own_path = os.path.normpath(os.path.join(os.path.realpath(self.root), name))
+        if os.path.normcase(os.path.realpath(path)) != os.path.normcase(own_path):
+            raise InputError(f"{name!r} is a link to another folder, which no mode follows")
 
 
 def _lock_folder(root):
