@@ -1,5 +1,7 @@
 """other/labelling/application.py: who may ask what, and what is answered."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -115,8 +117,31 @@ def test_doubtful_and_audit(photos, tmp_path):
     assert queues.list("doubtful") == [] and photos.undoable == 0
 
 
+def test_doubtful_photos_that_are_links(photos, tmp_path):
+    (tmp_path / "pool").mkdir()
+    os.rename(tmp_path / "photos" / "glass" / "2.png", tmp_path / "pool" / "9.png")
+    os.symlink(tmp_path / "pool" / "9.png", tmp_path / "photos" / "glass" / "2.png")
+    write_table(tmp_path / "report.csv", doubtful_labels.COLUMNS, [
+        [str(tmp_path / "photos" / "glass" / "2.png"), "glass", "metal", "0.1", "0.9",
+         "prediction", ""]])
+    queues = Queues(photos, str(tmp_path / "report.csv"))
+    assert queues.list("doubtful") == [at(photos, "glass/2.png")]
+
+
+def test_another_photo_at_the_same_path_has_its_own_thumbnail(client, photos, tmp_path):
+    """As where a camera's numbers begin again."""
+    path = tmp_path / "photos" / "_unsorted" / "1.png"
+    first = get(client, f"thumbnail/{at(photos, '_unsorted/1.png')}")
+    photos.label([at(photos, "_unsorted/1.png")], "glass")
+    write_image(path, size=(300, 300), seed=9)
+    photos.rescan()
+    second = get(client, f"thumbnail/{at(photos, '_unsorted/1.png')}")
+    assert second.status_code == 200 and second.data != first.data
+    assert get(client, f"thumbnail/{at(photos, 'glass/1-2.png')}").data == first.data
+
+
 def test_classes(client, photos, tmp_path):
-    assert post(client, "api/class", {"name": " wood "}).status_code == 200
+    assert post(client, "api/class", {"name": " wood "}).json == {"name": "wood"}
     assert photos.class_names == ["glass", "metal", "wood"]
     assert post(client, "api/rename", {"name": "glass", "new_name": "metal"}).json["changed"] == 2
     assert photos.class_names == ["metal", "wood"]

@@ -8,6 +8,7 @@ import pytest
 
 from common.errors import InputError
 from data.class_spelling import normalize
+from data.image_files import list_folder
 from data.labelled_data import read_labelled
 from other.labelling.layouts import NO_CLASS, SET_ASIDE
 from other.labelling.photo_set import GONE, PhotoSet
@@ -282,6 +283,18 @@ def test_spelled_folder_while_another_thread_looks(folders, monkeypatch):
         monkeypatch.setattr("other.labelling.layouts.normalize", label_first)
         photos.rescan()
     assert not (folders / "glass").exists() and (folders / "glass " / "1-2.jpg").exists()
+
+
+def test_a_folder_that_cannot_be_read_takes_no_photos_away(folders, monkeypatch):
+    with PhotoSet(str(folders)) as photos:
+        names = [*photos.names]
+        contents_now = list_folder(str(folders))
+        unreadable = contents_now._replace(
+            images=["metal/1.jpg"], unreadable=[("glass", "Permission denied")])
+        monkeypatch.setattr("other.labelling.layouts.list_folder", lambda _: unreadable)
+        with pytest.raises(InputError, match="glass: cannot be read: Permission denied"):
+            photos.rescan()
+        assert photos.names == names
 
 
 def test_journal(folders):

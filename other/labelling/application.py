@@ -8,6 +8,7 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from common.errors import ImageError, InputError
+from other.labelling.layouts import NO_CLASS, SET_ASIDE
 from other.labelling.page import render_page
 from other.labelling.pictures import LARGE, Pictures, render
 from other.labelling.queues import AUDIT, CONFLICTS, DOUBTFUL
@@ -171,7 +172,11 @@ class Routes:
         counts = photos.counts()
         answer = {
             "version": version,
-            "classes": [{"name": name, "count": counts[name]} for name in photos.class_names],
+            "classes": [
+                {"name": name, "count": count}
+                for name, count in counts.items()
+                if name not in (NO_CLASS, SET_ASIDE)
+            ],
             "queues": queues.counts(),
             "first_queue": self._work.first_queue,
             "undoable": photos.undoable,
@@ -218,8 +223,7 @@ class Routes:
 
     def add_class(self):
         """Offers a new class."""
-        self._work.photos.add_class(self._text("name"))
-        return self._after([])
+        return {"name": self._work.photos.add_class(self._text("name"))}
 
     def rename_class(self):
         """Renames a class, or makes it a part of another."""

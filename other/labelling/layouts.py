@@ -65,7 +65,7 @@ class Layout:
         photos = self._scan_labelled()
         for folder, state in ((UNSORTED, NO_CLASS), (REMOVED, SET_ASIDE)):
             if os.path.isdir(os.path.join(self.root, folder)):
-                names = list_folder(os.path.join(self.root, folder)).images
+                names = _images(os.path.join(self.root, folder))
                 for name in names:  # a CSV may name a photo in there
                     photos.setdefault(f"{folder}/{name}".replace(os.sep, "/"), state)
         return photos
@@ -164,7 +164,7 @@ class FolderLayout(Layout):
     """One folder per class; photos beside these folders have none yet."""
 
     def _scan_labelled(self):
-        paths = (name.replace(os.sep, "/") for name in list_folder(self.root).images)
+        paths = (name.replace(os.sep, "/") for name in _images(self.root))
         photos, folders = {}, {}
         for path in paths:
             folder = os.path.dirname(path)
@@ -315,6 +315,15 @@ class FreeNames:
         path = os.path.join(self._root, name)
         extensions = {own_extension, ".txt", *EXTENSIONS, *map(str.upper, EXTENSIONS)}
         return any(os.path.lexists(path + extension) for extension in extensions)
+
+
+def _images(folder):
+    """The images in a folder; refuses one of which a part cannot be read, as others do."""
+    contents = list_folder(folder)
+    if contents.unreadable:
+        name, reason = contents.unreadable[0]
+        raise InputError(f"{os.path.join(folder, name)}: cannot be read: {reason}")
+    return contents.images
 
 
 def _read_names(path):

@@ -1,5 +1,6 @@
 """Pictures of photos for the page: as JPEG, upright, of any format that the project reads."""
 
+import os
 import threading
 from collections import OrderedDict
 
@@ -26,7 +27,7 @@ class Pictures:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._kept = OrderedDict()  # path -> bytes
+        self._kept = OrderedDict()  # path, time and size of a file -> bytes
         self._kept_bytes = 0
 
     def thumbnail(self, path):
@@ -41,14 +42,19 @@ class Pictures:
         Raises:
             ImageError: it cannot be read or decoded.
         """
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            raise ImageError(path, error.strerror, "unreadable") from None
+        key = path, state.st_mtime_ns, state.st_size, state.st_ino  # another may take its path
         with self._lock:
-            if path in self._kept:
-                self._kept.move_to_end(path)
-                return self._kept[path]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
         picture = render(path, THUMBNAIL)
         with self._lock:
-            if path not in self._kept:
-                self._kept[path] = picture
+            if key not in self._kept:
+                self._kept[key] = picture
                 self._kept_bytes += len(picture)
             while self._kept_bytes > KEPT_BYTES:
                 _, oldest = self._kept.popitem(last=False)

@@ -100,7 +100,8 @@ class Queues:
             paths: set of str, as in `PhotoSet.paths`.
         """
         photo_paths = self._photos.paths
-        self._settled = {i for i in self._settled if photo_paths[i] not in paths}
+        # Of a copy, taken at once: other threads add to it.
+        self._settled -= {i for i in [*self._settled] if photo_paths[i] in paths}
 
     def counts(self):
         """dict of queue (not of classes) -> number of photos."""
@@ -119,7 +120,7 @@ class Queues:
     def _read_doubtful(self, path):
         positions = self._positions()
         for _, row in read_table(path, ("path", "label", "suggested"), "report"):
-            position = positions.get(os.path.realpath(row["path"]))
+            position = positions.get(_place(row["path"]))
             if position is not None:
                 hint = {"label": row["label"], "suggested": row["suggested"]}
                 self.hints[DOUBTFUL][position] = hint
@@ -127,7 +128,7 @@ class Queues:
     def _read_findings(self, path):
         positions = self._positions()
         for _, row in read_table(path, ("path", "kind", "group", "detail"), "audit"):
-            position = positions.get(os.path.realpath(row["path"]))
+            position = positions.get(_place(row["path"]))
             if position is None:
                 continue
             hint = {
@@ -139,6 +140,13 @@ class Queues:
                 self.hints[CONFLICTS].setdefault(position, hint)
 
     def _positions(self):
-        """dict of real path -> position."""
-        root = os.path.realpath(self._photos.root)
-        return {os.path.join(root, path): i for i, path in enumerate(self._photos.paths)}
+        """dict of `_place` -> position."""
+        root, places = os.path.realpath(self._photos.root), {}
+        for i, path in enumerate(self._photos.paths):
+            places[os.path.normpath(os.path.join(root, path))] = i
+        return places
+
+
+def _place(path):
+    """The real folder of a photo and its name: the photo itself may be a link."""
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
