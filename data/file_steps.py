@@ -170,11 +170,15 @@ class StepLog:
         applied = step if word != "undo" else _reverse(step)
         try:
             _apply(self.root, applied)
+            try:
+                self._write({"end": number}, flushed=False)
+            except BaseException:
+                _apply(self.root, _reverse(applied))
+                raise
         except BaseException:
             self._write({"failed": number})
             self._note(word, number, failed=True)
             raise
-        self._write({"end": number}, flushed=False)
         self._note(word, number)
 
     def _note(self, word, number, failed=False):

@@ -184,6 +184,23 @@ def test_disk_full_leaves_no_half_line(place, monkeypatch):
     assert len(open_log(place).done) == 1
 
 
+@pytest.mark.parametrize("word", ["do", "undo"])
+def test_disk_full_at_the_end_of_a_step_takes_it_back(place, monkeypatch, word):
+    log = open_log(place)
+    if word == "undo":
+        log.do(MOVES, EDITS, ["glass"])
+    before, done, write = contents(place), [*log.done], log._write
+
+    def fail_at_the_end(entry, **options):
+        return raise_disk_full(entry) if "end" in entry else write(entry, **options)
+
+    monkeypatch.setattr(log, "_write", fail_at_the_end)
+    with pytest.raises(OSError, match="space"):
+        getattr(log, word)(*(MOVES, EDITS, ["glass"]) if word == "do" else ())
+    assert contents(place) == before and log.done == done == open_log(place).done
+    assert contents(place) == before
+
+
 def raise_disk_full(_):
     raise OSError(28, "No space left on device")
 
