@@ -179,6 +179,97 @@ def test_doubtful_labels_are_corrected_with_one_key_each(photos, tmp_path):
         page.close()
 
 
+def test_a_list_begins_with_its_first_photo(page, photos):
+    """Wherever the first one of the last list is in it."""
+    for i in range(30):
+        write_image(photos / "glass" / f"0{i:02}.png", seed=i)
+    page.browser.wait("classes.find(one => one.name === 'glass').count === 31")
+    page.browser.evaluate("openQueue('class:glass')")
+    page.browser.wait("ids.length === 31 && photos.has(ids[30])")
+    page.browser.evaluate("setIds([...ids].reverse()); openQueue('class:glass')")
+    page.browser.wait("ids.length === 31")
+    assert page.browser.evaluate("cursor") == 0
+
+
+def test_a_label_that_fails_is_taken_back_and_said(page, photos):
+    (photos / "metal" / "b.png").unlink()
+    (photos / "metal").rmdir()
+    (photos / "metal").write_bytes(b"no folder")
+    page.browser.evaluate("label('metal'); label('glass'); label('glass')")
+    page.settled()
+    page.browser.wait("document.querySelector('.cell') && !reading")
+    assert "metal" in page.browser.evaluate("find('notice').textContent")
+    page.browser.wait("photos.get(ids[0])?.path === '_unsorted/00.png'")
+    assert page.browser.evaluate("photos.get(ids[0]).name") is None
+    assert names(photos / "glass") == ["01.png", "02.png", "a.png"]
+
+
+def test_new_class_is_for_the_photo_that_was_chosen(page, photos):
+    """Also if the server answers late, and writes the name in another way."""
+    page.press("+")
+    page.browser.wait("find('naming').open")
+    page.browser.evaluate("find('naming-name').value = 'waste / cafe\u0301'")
+    page.browser.evaluate("find('naming').close('go'); moveTo(3)")
+    page.settled()
+    page.browser.wait("ids.length === 11")
+    page.settled()
+    assert names(photos / "waste" / "caf\xe9") == ["00.png"]
+
+
+def test_keys_after_the_size_was_changed(page, photos):
+    page.browser.evaluate("find('size').focus()")
+    page.press("1")
+    page.settled()
+    assert names(photos / "glass") == ["00.png", "a.png"]
+
+
+def test_a_key_that_is_held_down_labels_one_photo(page, photos):
+    for repeated in (False, True, True):
+        page.browser.call("Input.dispatchKeyEvent", type="keyDown", key="1", text="1",
+                          windowsVirtualKeyCode=49, autoRepeat=repeated)
+    page.settled()
+    assert names(photos / "glass") == ["00.png", "a.png"]
+
+
+def test_answers_that_come_late_bring_nothing_back(page):
+    """The list of before a label, and the state of before it."""
+    page.browser.evaluate("""(async () => {
+        const old = fetch, late = [];
+        window.fetch = async (...request) => {
+            const answer = await old(...request);
+            if (/state|queue/.test(request[0])) await new Promise(go => late.push(go));
+            return answer;
+        };
+        const both = [refresh(), readQueue()];
+        while (late.length < 2) await sleep(10);
+        window.fetch = old;
+        label('glass');
+        while (outbox.length || sending) await sleep(10);
+        await refresh();
+        late.forEach(go => go());
+        await Promise.all(both);
+    })()""")
+    assert page.browser.evaluate("ids.length") == 11
+    assert page.browser.evaluate("state.queues.unsorted") == 11
+
+
+def test_many_photos_undone_at_once(page, photos):
+    """More than the server tells one by one."""
+    for i in range(2100):
+        os.link(photos / "_unsorted" / "00.png", photos / "_unsorted" / f"x{i:04}.png")
+    page.browser.wait("ids.length === 2112")
+    page.press("End")
+    page.browser.wait("!reading && photos.has(ids.at(-1))")
+    page.press("a", modifiers=2)
+    page.press("1")
+    page.settled()
+    page.press("z", modifiers=2)
+    page.settled()
+    page.browser.wait("ids.length === 2112")
+    page.press("End")
+    page.browser.wait("!reading && photos.get(ids.at(-1))?.name === null")
+
+
 def test_names_are_text_and_never_html(tmp_path):
     name = "<img src=x onerror=document.title='broken'>"
     root = tmp_path / "photos"

@@ -8,6 +8,7 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from common.errors import ImageError, InputError
+from data.class_spelling import normalize
 from other.labelling.layouts import NO_CLASS, SET_ASIDE
 from other.labelling.page import render_page
 from other.labelling.pictures import LARGE, Pictures, render
@@ -227,8 +228,9 @@ class Routes:
 
     def rename_class(self):
         """Renames a class, or makes it a part of another."""
-        changes = self._work.photos.rename_class(self._text("name"), self._text("new_name"))
-        return self._after(changes)
+        new_name = self._text("new_name")
+        changes = self._work.photos.rename_class(self._text("name"), new_name)
+        return {**self._after(changes), "name": normalize(new_name)}
 
     def thumbnail(self, position):
         """A small picture."""

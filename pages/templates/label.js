@@ -2,7 +2,7 @@
 const TEXTS = {{ script_texts("label.script.") | tojson }};
 const KEYS = "123456789abcdefghijklmnopqrstuvwxyz";
 const REMOVED = "_removed", CLASS = "class:";
-const POLL = 1500, MOST_SENT = 100, GAP = 12, CAPTION = 28, OVERSCAN = 2;
+const POLL = 1500, MOST_NOTICED = 8000, MOST_SENT = 100, GAP = 12, CAPTION = 28, OVERSCAN = 2;
 const find = id => document.getElementById(id);
 const grid = find("grid"), canvas = find("canvas"), large = find("large");
 
@@ -55,8 +55,10 @@ async function ask(path, body) {
   throw Object.assign(new Error(message), { lost, done: answer.done });
 }
 
-function notice(message) {
+let noticedUntil = 0;
+function notice(message, time = 0) {
   find("notice").textContent = message;
+  noticedUntil = Date.now() + time;
 }
 
 function send(entry) {
@@ -78,17 +80,19 @@ async function work() {
       const answer = labels.length ? await ask("api/label", { labels: labels.map(entry => entry.label) })
         : await ask(path, body);
       outbox.splice(0, labels.length || 1);
-      notice("");
+      if (Date.now() >= noticedUntil) notice("");
       if (done) await done(answer);
     } catch (error) {
       if (error.lost) {
         notice(text("lost", { count: outbox.length }));
         await sleep(1000);
       } else {
-        outbox.splice(0, (error.done ?? 0) + 1);
+        const ended = outbox.splice(0, (error.done ?? 0) + 1);
+        // What the page took for done is asked for again.
+        ended.flatMap(entry => entry.label?.ids ?? []).forEach(id => photos.delete(id));
         await refresh();
         await readQueue();
-        notice(error.message);
+        notice(error.message, MOST_NOTICED);
       }
     }
   }
@@ -106,9 +110,11 @@ async function refresh() {
     if (error.lost) notice(error.message);
     return;
   }
+  if (answer.version < version) return;  // a later answer has overtaken it
   if (!outbox.length && find("notice").textContent === text("lost", { count: 0 })) notice("");
   const isFirst = !state, waiting = waitingIds();
   let moved = answer.reload;
+  if (answer.reload) photos.clear();  // not all that have changed are named
   for (const photo of answer.changed) {
     if (waiting.has(photo.id)) continue;
     photos.set(photo.id, photo);
@@ -146,6 +152,8 @@ function setIds(list) {
   for (const id of chosen) if (!place.has(id)) chosen.delete(id);
 }
 
+const isHinted = () => ["doubtful", "audit", "conflicts"].includes(queue);
+
 function belongs(photo) {
   if (queue === "unsorted") return photo.name === null;
   if (queue === "removed") return photo.name === REMOVED;
@@ -155,7 +163,8 @@ function belongs(photo) {
 
 async function openQueue(name) {
   queue = name;
-  cursor = anchor = 0;
+  setIds([]);
+  anchor = 0;
   chosen.clear();
   for (const cell of cells.values()) cell.remove();
   cells.clear();
@@ -176,9 +185,10 @@ async function readQueue(steady = false) {
     return;
   }
   if (name !== queue) return;
-  const waiting = waitingIds();
-  let list = answer.ids.filter(id => !waiting.has(id) && !skipped.has(id));
-  list.push(...answer.ids.filter(id => skipped.has(id) && !waiting.has(id)));
+  // The answer may be older than the last labels.
+  const waiting = waitingIds(), hasLeft = id => !isHinted() && queue !== "kept" && photos.has(id) && !belongs(photos.get(id));
+  const open = answer.ids.filter(id => !waiting.has(id) && !hasLeft(id));
+  let list = [...open.filter(id => !skipped.has(id)), ...open.filter(id => skipped.has(id))];
   if (steady) {
     const there = new Set(list), kept = ids.slice(0, sight()[1]).filter(id => there.has(id));
     const first = new Set(kept);
@@ -197,6 +207,7 @@ function layOut() {
   canvas.style.height = `${Math.ceil(ids.length / columns) * rowHeight()}px`;
   grid.hidden = isRead && !ids.length;
   find("empty").hidden = !isRead || ids.length > 0;
+  if (!ids.length && large.open) large.close();
   draw();
 }
 
@@ -277,7 +288,8 @@ function drawCell(id) {
   cell.title = [photo.path, photo.hint?.detail].filter(Boolean).join("\n");
 }
 
-const suggestion = photo => photo.hint?.suggested ?? photo.guess;
+// A guess is for a photo without a class; what somebody has decided it does not question.
+const suggestion = photo => photo.hint?.suggested ?? (photo.name === null ? photo.guess : undefined);
 
 let reading = false;
 async function readPhotos() {
@@ -292,7 +304,7 @@ async function readPhotos() {
       const waiting = waitingIds();
       for (const photo of answer.photos) {
         asked.add(photo.id);
-        if (!waiting.has(photo.id)) photos.set(photo.id, photo);
+        if (!waiting.has(photo.id) || !photos.has(photo.id)) photos.set(photo.id, photo);
         drawCell(photo.id);
       }
     } catch {
@@ -329,8 +341,7 @@ function targets() {
 
 // Labelling
 
-function label(name) {
-  const list = targets();
+function label(name, list = targets()) {
   if (!list.length) return;
   const first = place.get(list[0]);
   for (const id of list) {
@@ -341,7 +352,7 @@ function label(name) {
     photos.set(id, { ...photo, name, hint: undefined });
   }
   show();
-  const leaves = !["doubtful", "audit", "conflicts"].includes(queue) && queue !== null
+  const leaves = !isHinted() && queue !== null
     ? id => !belongs({ ...photos.get(id), id, name }) : () => true;
   const gone = new Set(list.filter(leaves));
   chosen.clear();
@@ -349,7 +360,6 @@ function label(name) {
   cursor = anchor = Math.max(0, Math.min(first + (gone.size ? 0 : 1), ids.length - 1));
   list.forEach(drawCell);
   layOut();
-  if (!ids.length && large.open) large.close();
   moveTo(cursor);
   const shown = name === null ? text("no_class") : name === REMOVED ? text("removed") : name;
   say(text("labelled", { count: count(list.length), name: shown }));
@@ -469,8 +479,8 @@ function showClasses() {
     rename.title = text("rename", { name });
     rename.dataset.focus = `rename ${name}`;
     rename.onclick = () => askName(text("rename", { name }), name, text("merge_hint"),
-      newName => send({ path: "api/rename", body: { name, new_name: newName }, done: async () => {
-        if (queue === CLASS + name) queue = CLASS + newName;
+      newName => send({ path: "api/rename", body: { name, new_name: newName }, done: async answer => {
+        if (queue === CLASS + name) queue = CLASS + answer.name;
         await refresh();
         await readQueue(true);
       } }));
@@ -552,14 +562,18 @@ function askName(title, value, hint, use) {
 }
 
 function newClass() {
-  askName(text("new_class"), "", text("new_hint"), name => send({ path: "api/class", body: { name }, done: async () => {
+  const list = targets();  // of now: the answer may be late
+  askName(text("new_class"), "", text("new_hint"), name => send({ path: "api/class", body: { name }, done: async answer => {
     await refresh();
-    if (classes.some(one => one.name === name)) label(name);
+    const current = ids[cursor];
+    label(answer.name, list.filter(id => place.has(id)));
+    if (!list.includes(current) && place.has(current)) moveTo(place.get(current));
   } }));
 }
 
 function findClass() {
   const dialog = find("choosing"), input = find("choosing-name"), list = find("choosing-list");
+  const targetIds = targets();
   const showMatches = () => {
     const wanted = input.value.trim().toLowerCase();
     list.replaceChildren();
@@ -578,7 +592,7 @@ function findClass() {
   };
   dialog.onclose = () => {
     grid.focus({ preventScroll: true });
-    if (dialog.returnValue) label(dialog.returnValue);
+    if (dialog.returnValue) label(dialog.returnValue, targetIds.filter(id => place.has(id)));
   };
   showMatches();
   dialog.showModal();
@@ -611,8 +625,10 @@ addEventListener("keydown", event => {
     toggle(cursor);
   } else if (control || event.altKey) {
     return;
-  } else if (event.target.matches("button, summary, input") && (key === "Enter" || key === " " || event.target.matches("input"))) {
+  } else if (event.target.matches("button, summary, input") && (key === "Enter" || key === " " || event.target.matches("input") && key in STEPS)) {
     return;  // they have their own use for it
+  } else if (event.repeat && (key.length === 1 || key in COMMANDS)) {
+    // A key that is held down is meant for one photo.
   } else if (key in STEPS) {
     moveTo(cursor + STEPS[key](), event.shiftKey && !large.open);
   } else if (key === " ") {
