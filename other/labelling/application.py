@@ -69,7 +69,7 @@ def create_application(work, token, language=None):
     for method, path, view in (
         ("GET", "/", routes.index),
         ("GET", "/api/state", routes.state),
-        ("GET", "/api/queue", routes.queue),
+        ("POST", "/api/queue", routes.queue),
         ("POST", "/api/photos", routes.photos),
         ("POST", "/api/label", routes.label),
         ("POST", "/api/undo", routes.undo),
@@ -189,7 +189,7 @@ class Routes:
 
     def queue(self):
         """The photos of a queue, in order."""
-        return {"ids": self._work.queues.list(request.args.get("name", ""))}
+        return {"ids": self._work.queues.list(self._text("name"))}
 
     def photos(self):
         """What is known of photos."""

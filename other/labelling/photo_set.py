@@ -305,10 +305,12 @@ class PhotoSet:
         name = normalize(name)
         if not name:
             raise InputError("the name of a class is empty")
+        if name in self.class_names and self._counts[name]:  # whatever bytes its folder's name has
+            return name
         if isinstance(self._layout, FolderLayout):
             try:
                 check_names([name])
-            except InputError:
+            except (InputError, UnicodeEncodeError):
                 raise InputError(f"no folder can have the name {name!r}") from None
             if any(map(is_system_name, name.split("/"))):
                 raise InputError(f"no mode reads a folder with the name {name!r}")

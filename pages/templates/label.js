@@ -179,7 +179,7 @@ async function readQueue(steady = false) {
   const name = queue, current = ids[cursor];
   let answer;
   try {
-    answer = await ask(`api/queue?name=${encodeURIComponent(name)}`);
+    answer = await ask("api/queue", { name });
   } catch (error) {
     notice(error.message);
     return;
