@@ -13,12 +13,13 @@ COLUMNS = ["path", "label"]
 BYTE_ORDER_MARK = "\ufeff"  # which Excel writes and needs
 
 
-def read_csv(path):
+def read_csv(path, allow_empty=False):
     """Reads the images of a CSV with the columns path and label; further columns are ignored.
 
     Args:
         path: str, the CSV; paths in it are relative to its folder, with "/" or, as Windows
             writes them, backslashes.
+        allow_empty: bool, whether a CSV without images is taken as well.
 
     Returns:
         `NamedImages`, in the order of the file.
@@ -46,7 +47,7 @@ def read_csv(path):
         seen_paths.add(real_path)
         images.file_names.append(file_name)
         images.image_classes.append(class_name)
-    if not images.file_names:
+    if not images.file_names and not allow_empty:
         raise InputError(f"{path}: has no line but the header")
     return images
 

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from common.errors import InputError
+from data import csv_labels, file_steps
 from data.class_spelling import normalize
 from data.image_files import list_folder
 from data.labelled_data import read_labelled
@@ -295,6 +296,61 @@ def test_a_folder_that_cannot_be_read_takes_no_photos_away(folders, monkeypatch)
         with pytest.raises(InputError, match="glass: cannot be read: Permission denied"):
             photos.rescan()
         assert photos.names == names
+
+
+def test_csv_whose_photos_have_all_lost_their_class(table):
+    before = contents(table.parent)
+    with PhotoSet(str(table)) as photos:
+        photos.label([position(photos, "im/1.jpg"), position(photos, "im/2.jpg")], SET_ASIDE)
+        photos.rescan()
+    with PhotoSet(str(table)) as photos:
+        assert photos.counts() == {NO_CLASS: 1, SET_ASIDE: 2}
+        photos.undo()
+    assert contents(table.parent) == before
+
+
+def test_a_look_in_the_middle_of_a_step_says_nothing(table, monkeypatch):
+    """The photo has moved, the CSV still names it."""
+    with PhotoSet(str(table)) as photos:
+        edit, looks = file_steps._edit, []
+
+        def look_first(*arguments):
+            thread = threading.Thread(target=look)
+            thread.start()
+            while not started.wait(0.01):
+                pass
+            edit(*arguments)
+            looks.append(thread)
+
+        def look():
+            try:
+                photos.rescan()
+            except InputError as error:
+                looks.append(error)
+
+        started, read_csv = threading.Event(), csv_labels.read_csv
+
+        def read(*arguments, **options):
+            try:
+                return read_csv(*arguments, **options)
+            finally:
+                started.set()
+
+        monkeypatch.setattr(file_steps, "_edit", look_first)
+        monkeypatch.setattr(csv_labels, "read_csv", read)
+        photos.label([position(photos, "im/1.jpg")], SET_ASIDE)
+        looks[0].join()
+        assert len(looks) == 1
+        assert photos.counts()["_removed"] == 1
+
+
+def test_a_name_that_cannot_be_given_is_not_offered(folders):
+    with PhotoSet(str(folders), ["glass"]) as photos:
+        (folders / "glass" / "1.jpg").unlink()
+        with pytest.raises(OSError):
+            photos.rename_class("glass", "bottle")
+        photos.add_class("wood")
+        assert photos.class_names == ["glass", "metal", "wood"]
 
 
 def test_journal(folders):

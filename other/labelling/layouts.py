@@ -258,7 +258,7 @@ class CsvLayout(Layout):
     """A CSV of paths and labels."""
 
     def _scan_labelled(self):
-        images = csv_labels.read_csv(self.data)
+        images = csv_labels.read_csv(self.data, allow_empty=True)
         paths = (name.replace(os.sep, "/") for name in images.file_names)
         photos = {path: normalize(name) for path, name in zip(paths, images.image_classes)}
         self._named_paths = {*photos}

@@ -118,7 +118,13 @@ class PhotoSet:
             InputError: the data are damaged.
         """
         version = self.version
-        scanned = self._layout.scan()  # not under the lock: it takes a second with many photos
+        try:
+            scanned = self._layout.scan()  # not under the lock: it takes a second with many photos
+        except (InputError, OSError):
+            with self._lock:  # a step that was under way has ended now
+                if version != self.version:
+                    return
+            raise
         with self._lock:
             if version != self.version:  # the next look sees both
                 return
@@ -218,9 +224,12 @@ class PhotoSet:
                 if self.names[position] != GONE
             }
             moves, edits, emptied = self._layout.rename(photos, name, new_name, names)
-            self._more_names = [new_name if n == name else n for n in self._more_names]
             members = {path: own for path, own in photos.items() if own == name}
-            return self._do(members, dict.fromkeys(members, new_name), moves, edits, emptied)
+            new_names = dict.fromkeys(members, new_name)
+            changes = self._do(members, new_names, moves, edits, emptied)
+            self._more_names = [new_name if n == name else n for n in self._more_names]
+            self._read_names()
+            return changes
 
     def undo(self):
         """Takes the last step back.
@@ -249,7 +258,6 @@ class PhotoSet:
         ]
         if not (moves or edits):  # a class without photos
             self.version += 1
-            self._read_names()
             return changes
         step = self._steps.do(moves, edits, emptied, {"photos": changes})
         return self._take_over(step, is_undone=False)
