@@ -270,6 +270,24 @@ def test_many_photos_undone_at_once(page, photos):
     page.browser.wait("!reading && photos.get(ids.at(-1))?.name === null")
 
 
+def test_photos_without_a_class_are_the_first_list(page, photos):
+    page.press("Delete")
+    page.settled()
+    page.browser.wait("document.querySelectorAll('#queues button').length === 2")
+    shown = page.browser.evaluate("[...find('queues').querySelectorAll('button')]"
+                                  ".map(button => button.dataset.queue)")
+    assert shown == ["unsorted", "removed"]
+
+
+def test_keys_are_legible_on_a_narrow_page(page):
+    page.browser.call("Emulation.setDeviceMetricsOverride", width=360, height=740,
+                      deviceScaleFactor=1, mobile=False)
+    page.press("?")
+    page.browser.wait("find('helping').open")
+    width = "Math.min(...[...document.querySelectorAll('#helping dd')].map(one => one.clientWidth))"
+    assert page.browser.evaluate(width) > 120
+
+
 def test_names_are_text_and_never_html(tmp_path):
     name = "<img src=x onerror=document.title='broken'>"
     root = tmp_path / "photos"

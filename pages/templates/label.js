@@ -440,7 +440,7 @@ function queueName(name) {
 function showQueues() {
   const list = find("queues"), focused = document.activeElement?.dataset?.queue;
   list.replaceChildren();
-  const always = ["unsorted"], names = Object.keys(state.queues);
+  const always = ["unsorted"], names = Object.keys(QUEUE_NAMES);
   for (const name of names.filter(one => state.queues[one] || always.includes(one) || one === queue))
     addQueue(list, name, queueName(name), state.queues[name]);
   if (queue?.startsWith(CLASS)) addQueue(list, queue, queueName(queue), classes.find(one => CLASS + one.name === queue)?.count ?? 0);
