@@ -285,7 +285,7 @@ def test_keys_are_legible_on_a_narrow_page(page):
     page.press("?")
     page.browser.wait("find('helping').open")
     width = "Math.min(...[...document.querySelectorAll('#helping dd')].map(one => one.clientWidth))"
-    assert page.browser.evaluate(width) > 120
+    assert page.browser.evaluate(width) > 100
 
 
 def test_names_are_text_and_never_html(tmp_path):
