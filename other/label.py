@@ -1,6 +1,7 @@
 """A page on which photos are sorted into classes and labels corrected, with keys or mouse."""
 
 import json
+import logging
 import os
 import secrets
 import sys
@@ -154,6 +155,8 @@ def _watch(photos, suggestions, ended):
 def _serve(application, listener):
     from waitress.server import create_server
 
+    # A page asks for more pictures at once than there are threads; nobody needs to read about it.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     server = create_server(
         application,
         sockets=[listener],

@@ -1,7 +1,9 @@
 """other/labelling/suggestions.py and its worker: classes and an order for unsorted photos."""
 
+import json
 import os
 import queue
+import subprocess
 import time
 
 import numpy as np
@@ -10,6 +12,7 @@ from conftest import COLORS, write_image
 
 from common.errors import ImageError, RunError
 from other.labelling import suggestion_worker
+from other.labelling.layouts import SET_ASIDE
 from other.labelling.photo_set import PhotoSet
 from other.labelling.queues import Queues
 from other.labelling.suggestion_worker import SuggestionWorker
@@ -97,6 +100,14 @@ def test_labels_that_come_later_and_new_photos(answers):
     assert dict(zip(guesses["ids"], guesses["names"])) == {i: "xy"[i % 2] for i in range(2, 9)}
 
 
+def test_photos_that_are_set_aside_are_forgotten(answers):
+    photos = [(i, f"{i % 2}-{i}.jpg", "ab"[i % 2] if i < 40 else None) for i in range(44)]
+    later = {"classes": ["a", "b"], "photos": [], "gone": [0, 1, 40]}
+    work(photos, ["a", "b"], {"classes": ["a", "b"], "photos": []}, later)
+    assert sorted(last(answers, "order")) == [41, 42, 43]
+    assert last(answers, "estimate")["labels"] == 38
+
+
 def test_estimate_of_many_labels(answers):
     photos = [(i, f"{i % 2}-{i}.jpg", "ab"[i % 2]) for i in range(40)]
     work([*photos, (50, "0-50.jpg", None)], ["a", "b"])
@@ -116,6 +127,34 @@ def test_a_network_that_cannot_be_had(answers, monkeypatch):
     monkeypatch.setattr(suggestion_worker, "_read_lines", lambda _: None)
     suggestion_worker.main()
     assert answers == [{"failed": "the weights cannot be downloaded"}]
+
+
+def test_what_the_worker_is_told(tmp_path, monkeypatch):
+    for name in ("a/1.jpg", "_unsorted/2.jpg", "_unsorted/3.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    script = "import sys; [print(line, end='', flush=True) for line in sys.stdin]"
+    popen, told = subprocess.Popen, []
+    monkeypatch.setattr("other.labelling.suggestions.subprocess.Popen", lambda command, **options:
+                        popen([command[0], "-c", script], **options))
+    monkeypatch.setattr(Suggestions, "_receive", lambda self: told.extend(
+        map(json.loads, iter(self._process.stdout.readline, ""))))
+    with PhotoSet(str(tmp_path)) as photos:
+        suggestions = Suggestions(photos, Queues(photos))
+        try:
+            deadline = time.monotonic() + 20
+            while not told and time.monotonic() < deadline:
+                time.sleep(0.01)
+            photos.label([photos.paths.index("_unsorted/2.jpg")], SET_ASIDE)
+            suggestions.note_labels()
+            while len(told) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
+        finally:
+            suggestions.close()
+        first, second = told
+        assert [label for _, _, label in first["photos"]].count("a") == 1 and not first["gone"]
+        assert second["photos"] == []
+        assert second["gone"] == [photos.paths.index("_removed/2.jpg")]
 
 
 @pytest.mark.training

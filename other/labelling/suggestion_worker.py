@@ -56,7 +56,8 @@ class SuggestionWorker:
     Args:
         first: dict, the first message: run (a path, or None), backbone, photos and classes.
         messages: `queue.Queue` of those that follow: photos (list of [id, path, class or None]),
-            new, moved or labelled, and classes (list of str).
+            new, moved or labelled, gone (list of ids, set aside or no longer there), and classes
+            (list of str).
     """
 
     def __init__(self, first, messages):
@@ -102,6 +103,9 @@ class SuggestionWorker:
     def _take(self, message):
         self._class_names = message["classes"]
         unknown = []
+        for photo_id in message.get("gone", ()):
+            self._labels.pop(photo_id, None)
+            self._is_new = True
         for photo_id, path, label in message["photos"]:
             if photo_id not in self._paths:
                 unknown.append(photo_id)
@@ -126,7 +130,8 @@ class SuggestionWorker:
 
     def _solve(self):
         """Suggests classes and an order for the photos whose features are there."""
-        usable = [i for i, row in self._rows.items() if self._features[row] is not None]
+        rows = self._rows.items()
+        usable = [i for i, row in rows if self._features[row] is not None and i in self._labels]
         unlabelled = [i for i in usable if self._labels[i] is None]
         labelled = [i for i in usable if self._labels[i] in self._class_names]
         if not unlabelled:

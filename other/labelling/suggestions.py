@@ -69,14 +69,17 @@ class Suggestions:
             self._wake.wait()
             self._wake.clear()
             version = self._photos.version
+            changed = self._photos.changed_since(self._sent_version)
+            gone = {i for i in changed if self._photos.names[i] in (SET_ASIDE, GONE)}
             message = {
                 **self._first,
                 "classes": self._photos.class_names,
                 "photos": [
                     (i, os.path.abspath(self._photos.path(i)), self._label(i))
-                    for i in self._photos.changed_since(self._sent_version)
-                    if self._photos.names[i] not in (SET_ASIDE, GONE)
+                    for i in changed
+                    if i not in gone
                 ],
+                "gone": [*gone],
             }
             self._sent_version = version
             try:
