@@ -288,6 +288,25 @@ def test_keys_are_legible_on_a_narrow_page(page):
     assert page.browser.evaluate(width) > 100
 
 
+def test_suggestions_of_all_are_taken_also_out_of_sight(photos, tmp_path):
+    for i in range(120):
+        os.link(photos / "glass" / "a.png", photos / "glass" / f"{i:03}.png")
+    table = tmp_path / "report.csv"
+    write_table(table, doubtful_labels.COLUMNS, [
+        [str(photos / "glass" / f"{i:03}.png"), "glass", "wood" if i % 2 else "metal", "0.1",
+         "0.9", "prediction", ""] for i in range(120)])
+    page = Page(photos, tmp_path / "profile", "--csv", str(table), "--queue", "doubtful")
+    try:
+        page.browser.wait("!!document.querySelector('.guess')")
+        page.press("a", modifiers=2)
+        page.press("Enter")
+        page.browser.wait("ids.length === 0")
+        page.settled()
+        assert len(names(photos / "metal")) == 61 and len(names(photos / "wood")) == 60
+    finally:
+        page.close()
+
+
 def test_names_are_text_and_never_html(tmp_path):
     name = "<img src=x onerror=document.title='broken'>"
     root = tmp_path / "photos"

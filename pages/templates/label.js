@@ -300,19 +300,23 @@ async function readPhotos() {
     const missing = ids.slice(first, last).filter(id => !photos.has(id) || !asked.has(id));
     if (!missing.length) break;
     try {
-      const answer = await ask("api/photos", { ids: missing });
-      const waiting = waitingIds();
-      for (const photo of answer.photos) {
-        asked.add(photo.id);
-        if (!waiting.has(photo.id) || !photos.has(photo.id)) photos.set(photo.id, photo);
-        drawCell(photo.id);
-      }
+      await describe(missing);
     } catch {
       break;
     }
   }
   reading = false;
   if (large.open) showLarge();
+}
+
+async function describe(list) {
+  const answer = await ask("api/photos", { ids: list });
+  const waiting = waitingIds();
+  for (const photo of answer.photos) {
+    asked.add(photo.id);
+    if (!waiting.has(photo.id) || !photos.has(photo.id)) photos.set(photo.id, photo);
+    drawCell(photo.id);
+  }
 }
 
 // Moving and choosing
@@ -373,20 +377,22 @@ function recount(name, change) {
   else classes = classes.map(one => one.name === name ? { ...one, count: one.count + change } : one);
 }
 
-function accept() {
-  const groups = new Map();
-  for (const id of targets()) {
+async function accept() {
+  const groups = new Map(), all = targets();
+  // What is in sight is taken as it is shown, what is not may be unknown or old.
+  const unseen = all.filter(id => !photos.has(id) || !asked.has(id) && !cells.has(id));
+  try {
+    if (unseen.length) await describe(unseen);
+  } catch (error) {
+    notice(error.message);
+    return;
+  }
+  for (const id of all.filter(id => place.has(id))) {
     const offer = suggestion(photos.get(id) ?? {});
     if (offer) groups.set(offer, [...groups.get(offer) ?? [], id]);
   }
   if (!groups.size) say(text("no_guess"));
-  for (const [name, list] of groups) {
-    if (!large.open) {
-      chosen.clear();
-      list.forEach(id => chosen.add(id));
-    }
-    label(name);
-  }
+  for (const [name, list] of groups) label(name, list);
 }
 
 function skip() {
