@@ -298,5 +298,5 @@ class Routes:
         return self._work.photos.path(position)
 
     def _picture(self, content):
-        headers = {"Cache-Control": "private, max-age=3600"}
+        headers = {"Cache-Control": "private, max-age=60"}
         return Response(content, mimetype="image/jpeg", headers=headers)
