@@ -159,7 +159,7 @@ def test_nothing_answers(page, photos):
     page.settled()
     page.kill()
     page.press("2")
-    page.browser.wait("find('notice').textContent.includes('does not answer; changes that wait here: 1')")
+    page.browser.wait("find('notice').textContent.includes('that wait here: 1')")
     page.browser.evaluate("outbox.length = 0")
 
 
