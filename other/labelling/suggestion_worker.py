@@ -12,6 +12,7 @@ import threading
 import time
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from common.cpu import usable_cores
 from common.errors import ImageError, InputError, RunError
@@ -138,7 +139,9 @@ class SuggestionWorker:
             return
         features, labelled_features = self._stack(unlabelled), self._stack(labelled)
         class_ids = np.array([self._class_names.index(self._labels[i]) for i in labelled], int)
-        probabilities = self._probabilities(features, labelled_features, class_ids)
+        # Threads of linear algebra that wait for those of the network take ten times as long.
+        with threadpool_limits(1):
+            probabilities = self._probabilities(features, labelled_features, class_ids)
         order = usefulness.rank(features, probabilities, labelled_features)
         answer = {"order": [unlabelled[i] for i in order]}
         if probabilities is not None:
@@ -148,6 +151,7 @@ class SuggestionWorker:
                 "names": [self._class_names[class_id] for class_id in best],
                 "probabilities": [round(float(p), 4) for p in probabilities.max(axis=1)],
             }
+        _answer(**answer)
         estimate = usefulness.learning_estimate(
             labelled_features[:MOST_SOLVED],
             class_ids[:MOST_SOLVED],
@@ -155,14 +159,14 @@ class SuggestionWorker:
             features,
         )
         if estimate is not None:
-            answer["estimate"] = {
+            described = {
                 "accuracy": estimate.accuracy,
                 "low": estimate.interval[0],
                 "high": estimate.interval[1],
                 "half": estimate.half_accuracy,
                 "labels": estimate.label_count,
             }
-        _answer(**answer)
+            _answer(estimate=described)
 
     def _probabilities(self, features, labelled_features, class_ids):
         """float (N, C) of the run's head, of one solved on the labels, or their mean; or None."""
