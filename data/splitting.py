@@ -137,8 +137,8 @@ def map_images(function, paths, label, workers=1):
             pool.shutdown(cancel_futures=True)
 
 
-def read_groups(image_paths, hash_part=0, workers=1, near=True):
-    """Hashes of image files, and which of them show the same picture.
+def read_groups(image_paths, hash_part=0, workers=1, near=True, names=None):
+    """Hashes of image files, and which of them show the same picture or belong together.
 
     Args:
         image_paths: list of N str.
@@ -146,6 +146,8 @@ def read_groups(image_paths, hash_part=0, workers=1, near=True):
         workers: int, threads that read and decode.
         near: bool, whether to compare what images show; else only equal files are a group, as
             they are where there are more than `MAX_COMPARED`, which is said in a line.
+        names: list of N str, the groups that images belong to as well, such as recordings
+            (`groups.name_groups`); "" for an image without one. None for no such groups.
 
     Returns:
         (uint64 (N,) hashes of the files' bytes; int (N,), equal for images of one group: the
@@ -175,7 +177,8 @@ def read_groups(image_paths, hash_part=0, workers=1, near=True):
         compared = np.array(compared)
         descriptions = near_duplicates.first(descriptions, len(compared))
         groups[compared] = compared[near_duplicates.groups(descriptions, workers)]
-    return hashes, _leaders(hashes, _join_equal(groups, hashes))
+    groups = _join_equal(groups, hashes)
+    return hashes, _leaders(hashes, join_groups(groups, names) if names else groups)
 
 
 def _read_all(image_paths, hash_part, workers, near):
@@ -206,6 +209,35 @@ def _join_equal(groups, hashes):
     """The groups, with those joined that have equal files: what cannot be compared has some."""
     _, first_positions, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     return groups[first_positions[inverse]]
+
+
+def join_groups(groups, names):
+    """Joins groups that share a name: connected components of both relations.
+
+    Args:
+        groups: int (N,), equal for photos that stay together, such as near copies.
+        names: list of N str, equal for photos that stay together; "" joins none.
+
+    Returns:
+        int (N,), equal for photos that stay together; each the smallest of its `groups`.
+
+    Example:
+        >>> join_groups(np.array([0, 0, 2, 3, 4]), ["", "a", "a", "b", ""])
+        array([0, 0, 0, 3, 4])
+    """
+    parents = {}
+
+    def root(group):
+        while (parent := parents.get(group, group)) != group:
+            parents[group] = group = parents.get(parent, parent)
+        return group
+
+    first_groups = {}
+    for group, name in zip(groups.tolist(), names):
+        if name:
+            low, high = sorted((root(first_groups.setdefault(name, group)), root(group)))
+            parents[high] = low
+    return np.array([root(group) for group in groups.tolist()], int)
 
 
 def _leaders(hashes, groups):
