@@ -16,9 +16,10 @@ from data.class_spelling import normalize
 from data.csv_labels import read_column
 from data.exif import read_capture
 from data.image_files import GROUPS
+from data.labelled_data import FOLDER
 from data.splitting import map_images
 
-FOLDER, DATE, CAMERA, PATTERN, CSV = "folder", "date", "camera", "pattern", "csv"
+DATE, CAMERA, PATTERN, CSV = "date", "camera", "pattern", "csv"
 # What photos without a group lack, by kind of rule
 LACKS = {
     FOLDER: "are in no folder below that of their class",

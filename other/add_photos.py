@@ -266,7 +266,9 @@ def _give_parts(data_set, labelled, workers):
         [*file_names, *(file_name for _, file_name in labelled)],
         np.concatenate([class_ids, np.int32(new_ids)]),
     )
-    assignment = parts.update(data_set.path, samples, workers=workers)
+    assignment = parts.update(
+        data_set.path, samples, workers=workers, class_names=tuple(class_names)
+    )
     parts.describe_gaps(assignment, samples.class_ids, class_names)
     console.say(f"{assignment.path}: {assignment.added:,} photos are new and got a part")
 

@@ -154,7 +154,7 @@ def test_columns(tmp_path):
     assert name_groups(samples, "csv:day") == ["one", "two", ""]
 
 
-@pytest.mark.parametrize(("rule", "words"), [
+@pytest.mark.parametrize("rule, words", [
     ("pattern:nothing", "the 2 photos of .* do not match"),
     ("pattern:(", "is not a regular expression: missing"),
     ("pattern:^a", "all 2 photos are in one group, 'a'"),
@@ -196,9 +196,13 @@ def test_joined_groups_are_connected_components(seed):
     rows, columns = zip(*same)
     graph = coo_matrix((np.ones(len(same)), (rows, columns)), (count, count))
     expected = connected_components(graph, directed=False)[1]
-    found = splitting.join_groups(groups, names)
+    hashes = generator.integers(0, 2**63, count).astype(np.uint64)
+    found = splitting.join_named(hashes, groups, names)
     assert len(set(zip(expected, found))) == len(set(expected)) == len(set(found))
-    assert (found <= groups).all()
+    order = generator.permutation(count)  # the leader depends on the hashes alone
+    shuffled = np.searchsorted(np.unique(groups), groups)[order]
+    shuffled = splitting.join_named(hashes[order], shuffled, [names[one] for one in order])
+    assert (hashes[order][shuffled] == hashes[found][order]).all()
 
 
 def test_sizes_in_words():
