@@ -431,6 +431,7 @@ class AuditOptions(NamedTuple):
     val_data: str | None
     labels: str | None
     near_duplicates: bool
+    group: str | None
     workers: int
     target: str
     lang: Literal["en", "zh"] | None

@@ -478,6 +478,7 @@ MODES = {
             "val_data",
             "labels",
             "near_duplicates",
+            "group",
             "workers",
             "target",
             "lang",
