@@ -18,6 +18,7 @@ from data.parts_table import NEW, PARTS
 from data.samples import Samples
 from other.data_reconstruction_dir2txt import convert
 from training import setup
+from training.training_data import read_data
 
 SHARES = (0.8, 0.1, 0.1)
 
@@ -249,6 +250,28 @@ def test_folders_below_classes(tmp_path):
     assert counted["classes"] == {"glass": 15, "metal": 15}
 
 
+def test_added_photos_keep_the_folders_that_are_their_groups(tmp_path):
+    def put(folder, class_name, day, first):
+        os.makedirs(folder / class_name / day)
+        for photo in range(first, first + 3):
+            path = folder / class_name / day / f"{photo}.png"
+            write_image(path, (90, 90, 90), seed=(len(class_name), int(day[3:]), photo))
+
+    for class_name, day in itertools.product(("glass", "tin"), range(5)):
+        put(tmp_path / "data", class_name, f"day{day}", 0)
+    data = str(tmp_path / "data")
+    assert front_door.main(["--mode", "split", "--data", data, "--group", "folder"]) == 0
+    held_out = next(name for name, sides in parts_of_groups(data).items() if sides == {"val"})
+    put(tmp_path / "new", "glass", held_out, 10)
+    put(tmp_path / "new", "tin", "day7", 20)
+    assert front_door.main(["--mode", "add", "--data", data, "--source",
+                            str(tmp_path / "new")]) == 0
+    assert (tmp_path / "data" / "glass" / held_out / "10.png").exists()
+    assert (tmp_path / "data" / "tin" / "day7" / "20.png").exists()
+    assert parts_of_groups(data)[held_out] == {"val"}
+    assert read_labelled(data).class_names == ("glass", "tin")
+
+
 def test_training_holds_groups_out(tmp_path):
     data = recordings(tmp_path / "data")
     options = parser.parse("train", ["--train_data", data, "--group", RULE, "--val_fraction",
@@ -262,6 +285,10 @@ def test_training_holds_groups_out(tmp_path):
     made = setup.prepare(options)
     assert parts_table.rule_of(data) == RULE
     assert len(made.training.file_names) == 40 and len(made.validation.file_names) == 10
+    table_of_another_rule = options._replace(group="date", train_data=data, data=None)
+    assert len(read_data(table_of_another_rule._replace(given=frozenset()))[1].file_names) == 40
+    with pytest.raises(InputError, match="have parts by pattern"):
+        read_data(table_of_another_rule)
 
 
 def test_dir2txt_keeps_groups_together(tmp_path):

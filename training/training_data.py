@@ -64,12 +64,10 @@ def _have_parts(paths):
 
 def _of_parts(path, data, options):
     """The samples of one place to train and to validate on, by its table of parts."""
+    # That of a run is no wish of this command: the table may be younger than the run.
+    rule = options.group if "group" in options.given else None
     assignment = parts.update(
-        path,
-        data.samples,
-        workers=options.workers,
-        rule=options.group,
-        class_names=data.class_names,
+        path, data.samples, workers=options.workers, rule=rule, class_names=data.class_names
     )
     if assignment.added:
         say(f"note: {assignment.path}: {assignment.added} photos are new and got a part")
