@@ -5,7 +5,17 @@
 
 from common.cpu import usable_cores
 from config.options import Option
-from config.value_types import FOLDER, IMAGE_DATA, PATH, SPLIT, YES_NO, choice, number, whole
+from config.value_types import (
+    FOLDER,
+    GROUP_RULE,
+    IMAGE_DATA,
+    PATH,
+    SPLIT,
+    YES_NO,
+    choice,
+    number,
+    whole,
+)
 
 DATA_OPTIONS = (
     Option(
@@ -36,6 +46,17 @@ DATA_OPTIONS = (
         default=0.1,
         unit="fraction",
         help="fraction of the training images held out for validation if there is no --val_data",
+        group="Data",
+        saved=True,
+    ),
+    Option(
+        name="group",
+        type=GROUP_RULE,
+        default=None,
+        default_text="that of the data's splits.csv, else near copies alone stay together",
+        help="what photos have in common that must not be split, since they come in series: the "
+        "folder below that of their class, the EXIF date or camera, what a pattern finds in their "
+        "paths (its first group), or a column of the CSV or of groups.csv in the folder",
         group="Data",
         saved=True,
     ),

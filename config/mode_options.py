@@ -15,6 +15,7 @@ class TrainOptions(NamedTuple):
     train_data: str | tuple[str, ...]
     val_data: str | None
     val_fraction: float
+    group: str | None
     labels: str | None
     max_bad: float
     workers: int
@@ -325,6 +326,7 @@ class Dir2txtOptions(NamedTuple):
     target: str
     how: Literal["copy", "link", "move"]
     split: tuple[float, ...] | None
+    group: str | None
     workers: int
     dry_run: bool
     json: bool
@@ -399,6 +401,7 @@ class SplitOptions(NamedTuple):
 
     data: str
     shares: tuple[float, ...] | None
+    group: str | None
     workers: int
     dry_run: bool
     json: bool
@@ -428,6 +431,7 @@ class AuditOptions(NamedTuple):
     val_data: str | None
     labels: str | None
     near_duplicates: bool
+    group: str | None
     workers: int
     target: str
     lang: Literal["en", "zh"] | None
@@ -567,6 +571,7 @@ class AllOptions(NamedTuple):
     """`--mode all`: make a measured, exported model of a folder of photos, in one command."""
 
     data: str
+    group: str | None
     backbone: str
     weights: str
     minutes: float

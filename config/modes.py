@@ -77,6 +77,7 @@ MODES = {
             "train_data",
             "val_data",
             "val_fraction",
+            "group",
             "labels",
             "max_bad",
             "workers",
@@ -371,7 +372,8 @@ MODES = {
     "dir2txt": Mode(
         module="other.data_reconstruction_dir2txt",
         summary="convert a folder with one subfolder per class into the sample format",
-        options=("source", "target", "how", "split", "workers", "dry_run", *_COMMON),
+        options=("source", "target", "how", "split", "group", "workers", "dry_run", *_COMMON),
+        overrides={"group": {"default_text": "near copies alone stay together"}},
         required=("source", "target"),
     ),
     "txt2dir": Mode(
@@ -443,7 +445,7 @@ MODES = {
     "split": Mode(
         module="other.split",
         summary="assign photos to training, validation and test; they stay where they are",
-        options=("data", "shares", "workers", "dry_run", *_COMMON),
+        options=("data", "shares", "group", "workers", "dry_run", *_COMMON),
         overrides={"data": _LABELLED_SOURCE},
         required=("data",),
     ),
@@ -476,6 +478,7 @@ MODES = {
             "val_data",
             "labels",
             "near_duplicates",
+            "group",
             "workers",
             "target",
             "lang",
@@ -628,8 +631,8 @@ MODES = {
         module="other.pipeline",
         summary="make a measured, exported model of a folder of photos, in one command",
         options=(
-            *("data", "backbone", "weights", "minutes", "workers", "run", "save_dir", "log_dir"),
-            "lang",
+            *("data", "group", "backbone", "weights", "minutes", "workers", "run", "save_dir"),
+            *("log_dir", "lang"),
             *_COMMON,
         ),
         overrides={

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -158,6 +159,20 @@ def _fractions(text):
     return tuple(fractions)
 
 
+def _group_rule(text):
+    kind, colon, detail = text.partition(":")
+    if kind == "pattern":
+        try:
+            re.compile(detail)
+        except re.error:
+            raise ValueError from None
+    if bool(colon) != (kind in ("pattern", "csv")) or (colon and not detail.strip()):
+        raise ValueError
+    if kind not in ("folder", "date", "camera", "pattern", "csv"):
+        raise ValueError
+    return text
+
+
 def _folder_name(text):
     _not_empty(text)
     if text.startswith(".") or not is_portable(text):
@@ -267,6 +282,12 @@ SPLIT = OptionType(
     allowed="two or three numbers above 0 that add up to 1, such as 0.8,0.1,0.1",
     metavar="X,X,X",
     annotation="tuple[float, ...]",
+)
+GROUP_RULE = OptionType(
+    convert=_group_rule,
+    allowed="folder, date, camera, pattern:REGEX with a regular expression of Python, or "
+    "csv:COLUMN",
+    metavar="RULE",
 )
 FORMATS = some_of("savedmodel", "onnx", "openvino", "litert")
 QUANTIZE = some_of("none", "fp16", "bf16", "int8")

@@ -158,14 +158,39 @@ def _existing_file(folder, file_name, location):
     raise InputError(f"{location}: {file_name!r} is no image file; looked for it in {folder}")
 
 
-def _read_rows(path):
+def read_column(path, column):
+    """Reads a further column of a CSV that names images.
+
+    Args:
+        path: str, a CSV with the columns path and `column`.
+        column: str.
+
+    Returns:
+        dict of str, the path of an image with "/" -> str, its value without outer blanks.
+
+    Raises:
+        InputError: the CSV cannot be read, or lacks one of the columns.
+
+    Example:
+
+    ```python
+    read_column("photos.csv", "patient")  # {"glass/1.jpg": "A17", "metal/2.jpg": "B02"}
+    ```
+    """
+    return {
+        cells["path"].replace("\\", "/"): cells[column].strip()
+        for _, cells in _read_rows(path, ["path", column])
+    }
+
+
+def _read_rows(path, columns=COLUMNS):
     """Yields (FILE:LINE, dict of column -> str)."""
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
         header = reader.fieldnames or ["none"]
-        if not set(COLUMNS) <= set(header):
+        if not set(columns) <= set(header):
             raise InputError(
-                f"{path}:1: has the columns {', '.join(header)}; needed: {', '.join(COLUMNS)}"
+                f"{path}:1: has the columns {', '.join(header)}; needed: {', '.join(columns)}"
             )
         for cells in reader:
             location = f"{path}:{reader.line_num}"

@@ -25,7 +25,10 @@ SYSTEM_FOLDERS = frozenset(
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "picasa.ini"))
 # What this project itself writes beside photos: class names, their parts
 STEPS = "labels.steps.jsonl"  # what was done on the page of --mode label
-OWN_FILES = frozenset(("label.json", "splits.csv", "labels.log.csv", STEPS, "converted_from.json"))
+GROUPS = "groups.csv"  # a table beside photos: which belong together
+OWN_FILES = frozenset(
+    ("label.json", "splits.csv", "labels.log.csv", GROUPS, STEPS, "converted_from.json")
+)
 # Names of kinds of files that are not read, for the line that counts what is left out
 OTHER_KINDS = {
     "video": (".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".3gp", ".mts", ".wmv"),

@@ -2,7 +2,8 @@
 
 - The sample format: images in one folder, each with a text file of the same stem.
 - One folder per class, in as many levels as wanted: `photos/waste/glass/1.jpg` has the class
-  `waste/glass`.
+  `waste/glass`. Where the classes are known, or `--group folder` is in use, folders below them
+  belong to them.
 - A CSV with the columns `path` and `label`; paths are relative to its folder.
 
 Class ids are those of the run where there is one; so a part of the data may lack a class. Else
@@ -32,8 +33,10 @@ from data.image_files import (
     list_folder,
 )
 from data.label_names import find_labels, read_label_names
+from data.parts_table import rule_of
 from data.samples import NamedImages, Samples, is_text, read_samples, text_file_name
 
+FOLDER = "folder"  # the rule of `--group` that folders below those of classes are groups
 # Names of the parts of a data set, which many archives have above the folders of the classes
 PART_NAMES = frozenset(
     ("train", "training", "train_datasets", "val", "valid", "validation", "val_datasets")
@@ -55,7 +58,7 @@ class LabelledData(NamedTuple):
     names_from: str
 
 
-def read_labelled(path, class_names=None, names_from=None, labels_path=None):
+def read_labelled(path, class_names=None, names_from=None, labels_path=None, rule=None):
     """Reads labelled images; a line on standard error says in which layout they are.
 
     Args:
@@ -63,6 +66,8 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None):
         class_names: tuple of str, the classes of a run; None if the data say which there are.
         names_from: str, what errors call the place of `class_names`.
         labels_path: str, a JSON file with the class names, or None; not used with `class_names`.
+        rule: str, as of `--group`; None is that of the data's table of parts. With "folder" the
+            folders below that of a class are groups.
 
     Returns:
         `LabelledData`.
@@ -94,6 +99,7 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None):
         layout += f", {len(contents.images) - len(placed_names):,} photos without a class left out"
         contents = contents._replace(images=placed_names)
     images = name_by_folders(path, contents.images)
+    is_grouped = (rule or rule_of(path)) == FOLDER
     if contents.others:
         layout += f", {describe_left_out(set(contents.others) - OWN_FILES)}".rstrip(", ")
     if contents.links:
@@ -104,6 +110,10 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None):
         _refuse_parts(path, images.image_classes)
         own_labels = os.path.join(path, "label.json")
         labels_path = labels_path or (own_labels if os.path.exists(own_labels) else None)
+    known_names = class_names or (read_label_names(labels_path) if labels_path else ())
+    images, below_count = enclose_in_classes(images, known_names, is_grouped)
+    if below_count:
+        layout += f", {below_count:,} photos in folders below them"
     return _with_class_ids(path, images, layout, class_names, names_from, labels_path)
 
 
@@ -192,6 +202,37 @@ def name_by_folders(path, image_names):
     """
     image_classes = [os.path.dirname(name).replace(os.sep, "/") for name in image_names]
     return NamedImages(path, image_names, image_classes)
+
+
+def enclose_in_classes(images, known_names, is_grouped):
+    """Gives images in folders below that of a class this class.
+
+    Args:
+        images: `NamedImages`, named by folders.
+        known_names: collection of str, the classes; empty where the folders say which there are.
+        is_grouped: bool, whether such folders are groups: where no class is known the first
+            folder is one.
+
+    Returns:
+        (`NamedImages`, number of images that were in a folder below).
+
+    Example:
+        >>> images = NamedImages("photos", ["glass/may/1.jpg"], ["glass/may"])
+        >>> enclose_in_classes(images, (), True)[0].image_classes
+        ['glass']
+    """
+    known = {*map(normalize, known_names)}
+
+    def enclosing(folder):
+        candidate = folder
+        while candidate and normalize(candidate) not in known:
+            candidate = candidate.rpartition("/")[0]
+        return candidate or (folder.split("/")[0] if is_grouped else folder)
+
+    class_of = {folder: enclosing(folder) for folder in set(images.image_classes)}
+    image_classes = [class_of[folder] for folder in images.image_classes]
+    below_count = sum(map(str.__ne__, image_classes, images.image_classes))
+    return images._replace(image_classes=image_classes), below_count
 
 
 def _refuse_parts(path, image_classes):

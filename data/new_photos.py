@@ -20,7 +20,7 @@ from data.image_files import (
     list_folder,
 )
 from data.kept_images import is_kept_name
-from data.labelled_data import has_own_images, read_labelled
+from data.labelled_data import FOLDER, has_own_images, read_labelled
 from data.parts import hash_photos
 from data.samples import text_file_name
 from data.splitting import hash_files, map_images
@@ -35,20 +35,23 @@ class NewPhoto(NamedTuple):
         path: str.
         class_name: str, or None where nobody has labelled it.
         text_path: str, its text file in the sample format, or None.
+        below: str, the folders below that of its class, which are its group; "" for none.
     """
 
     path: str
     class_name: str | None
     text_path: str | None
+    below: str = ""
 
 
-def read_new_photos(source):
+def read_new_photos(source, rule=None):
     """Reads the photos of a folder or CSV; a line on standard error says what it is.
 
     Images that a server has kept have text files, but with the model's guess: no labels.
 
     Args:
         source: str, a folder or a CSV file.
+        rule: str, by which the photos of the data set form groups, as of `--group`; or None.
 
     Returns:
         list of `NewPhoto`.
@@ -66,7 +69,7 @@ def read_new_photos(source):
     if is_sample_format and _is_unlabelled(source):
         paths, image_classes = _list_unlabelled(source), None
     else:
-        samples, class_names, _ = read_labelled(source)
+        samples, class_names, _ = read_labelled(source, rule=rule)
         paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
         image_classes = [normalize(class_names[class_id]) for class_id in samples.class_ids]
     photos = []
@@ -77,6 +80,11 @@ def read_new_photos(source):
         text_path = text_file_name(path) if is_sample_format else None
         has_text = text_path is not None and os.path.exists(text_path)
         photos.append(NewPhoto(path, class_name, text_path if has_text else None))
+    if rule == FOLDER and os.path.isdir(source) and not is_sample_format:
+        photos = [
+            photo._replace(below=_below(os.path.relpath(photo.path, source), photo.class_name))
+            for photo in photos
+        ]
     guesses = sum(photo.class_name is None and photo.text_path is not None for photo in photos)
     if guesses:
         say(
@@ -85,6 +93,12 @@ def read_new_photos(source):
             "--mode txt2dir makes a folder per class of them, which counts as labels"
         )
     return photos
+
+
+def _below(file_name, class_name):
+    """The folders between that of a class and a photo."""
+    folders = os.path.dirname(file_name).split(os.sep)
+    return os.sep.join(folders[class_name.count("/") + 1 :])
 
 
 def _is_unlabelled(folder):

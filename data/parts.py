@@ -3,7 +3,8 @@
 `splits.csv` in the folder of the photos (`photos.splits.csv` beside `photos.csv`) names for each
 photo the hash of its bytes, its path, its part and the group that it belongs to. A photo is known
 by its content: renamed, or moved to another class, it keeps its part. Photos that come later get
-a part and move no other. Near copies stay together.
+a part and move no other. Near copies stay together, and so do the photos of a group that a rule
+names, such as those of a recording; the table keeps the rule.
 """
 
 import os
@@ -13,37 +14,14 @@ import numpy as np
 
 from common.console import say
 from common.errors import InputError, first_ten
-from common.tables import read_table, write_table
+from data.groups import check_several, name_groups
 from data.labelled_data import read_labelled
-from data.splitting import hash_files, read_groups
+from data.part_assignment import assign
+from data.parts_table import NEW, PARTS, Row, exists, read_rows, table_path, write_rows
+from data.splitting import hash_files, join_named, read_groups
 
-FILE_NAME = "splits.csv"
-COLUMNS = ("hash", "path", "part", "group", "bytes", "modified")
-PARTS = ("train", "val", "test")
 ALL = "all"
 SHARES = (0.8, 0.1, 0.1)
-NEW = -1  # in place of a part
-
-
-class Row(NamedTuple):
-    """A line of the table.
-
-    Attributes:
-        content: str, 16 hexadecimal digits of the hash of the file's bytes.
-        path: str, relative to the table's folder, with "/".
-        part: str, one of `PARTS`.
-        group: str, the hash of the photo that stands for its near copies.
-        size: int, bytes of the file.
-        modified: int, when it was changed, in nanoseconds: where every file has the path, size
-            and time that it had, none is read again.
-    """
-
-    content: str
-    path: str
-    part: str
-    group: str
-    size: int
-    modified: int
 
 
 class Assignment(NamedTuple):
@@ -62,31 +40,9 @@ class Assignment(NamedTuple):
     path: str
 
 
-def table_path(data):
-    """Path of the table that belongs to a data set.
-
-    Args:
-        data: str, a folder or a CSV file.
-
-    Example:
-        >>> table_path("photos"), table_path("photos.csv")
-        ('photos/splits.csv', 'photos.splits.csv')
-    """
-    if os.path.isfile(data):
-        return f"{os.path.splitext(data)[0]}.{FILE_NAME}"
-    return os.path.join(data, FILE_NAME)
-
-
-def exists(data):
-    """Whether a data set has a table of parts.
-
-    Args:
-        data: str, a folder or a CSV file.
-    """
-    return os.path.exists(table_path(data))
-
-
-def update(data, samples, shares=None, workers=1, write=True, must_keep=True):
+def update(
+    data, samples, shares=None, workers=1, write=True, must_keep=True, rule=None, class_names=None
+):
     """Gives each photo its part: the one that it has, or a new one.
 
     Args:
@@ -97,12 +53,15 @@ def update(data, samples, shares=None, workers=1, write=True, must_keep=True):
         workers: int, threads that read and decode new photos.
         write: bool, whether the table is written where it has changed.
         must_keep: bool, whether a table that cannot be written is an error; else a note.
+        rule: str, by which photos form groups, as of `--group`; None is the table's.
+        class_names: tuple of str, for the rule "folder".
 
     Returns:
         `Assignment`.
 
     Raises:
-        InputError: the table is damaged, a new one cannot be written, or a photo cannot be read.
+        InputError: the table is damaged, a new one cannot be written, or a photo cannot be read;
+            the rule gives no groups, or is another one than the table's.
 
     Example:
 
@@ -112,7 +71,8 @@ def update(data, samples, shares=None, workers=1, write=True, must_keep=True):
     ```
     """
     path = table_path(data)
-    rows = _read(path) if exists(data) else []
+    rows = read_rows(path) if exists(data) else []
+    rule = _agreed_rule(path, rows, rule)
     stamps = [_stamp(os.path.join(samples.folder, name)) for name in samples.file_names]
     names = [name.replace(os.sep, "/") for name in samples.file_names]
     known_rows = {(row.path, row.size, row.modified): row for row in rows}
@@ -120,86 +80,22 @@ def update(data, samples, shares=None, workers=1, write=True, must_keep=True):
     if all(current):
         parts = np.array([PARTS.index(row.part) for row in current])
         return Assignment(parts, [row.content for row in current], 0, path)
-    contents, leaders, groups = _read_photos(samples, workers)
-    old_parts = _old_parts(rows, names, contents)
-    if shares is None:
-        shares = _shares_of(old_parts, samples.class_ids)
-    parts = assign(groups, samples.class_ids, shares, old_parts)
+    group_names = [""] * len(names)
+    if rule:
+        group_names = name_groups(samples, rule, data, class_names, workers)
+    if rule and not rows:
+        check_several(group_names, rule)
+    contents, leaders, parts = _decide(samples, rows, shares, group_names, workers)
+    added = _old_rows(rows, names, contents).count(None)
     new_rows = [
-        Row(content, name, PARTS[part], contents[leader], *stamp)
-        for content, name, part, leader, stamp in zip(contents, names, parts, leaders, stamps)
+        Row(content, name, PARTS[part], contents[leader], *stamp, group_name, rule or "")
+        for content, name, part, leader, stamp, group_name in zip(
+            contents, names, parts, leaders, stamps, group_names
+        )
     ]
     if write:
-        _write(path, new_rows + _gone(rows, new_rows), must_keep and (old_parts == NEW).any())
-    return Assignment(parts, contents, int((old_parts == NEW).sum()), path)
-
-
-def assign(groups, class_ids, shares, old_parts):
-    """Decides the parts of the photos that have none.
-
-    Of each class every part gets its share as nearly as whole photos allow: a part that would get
-    none gets one, if training keeps some. A group stays together: with a member that has a part,
-    or else where its class lacks most; one that is more than half of its class trains.
-
-    Args:
-        groups: int (N,), equal for photos that stay together. In their order photos are given out,
-            so it should be random.
-        class_ids: int (N,).
-        shares: sequence of 3 float, 0 to 1, that add up to 1.
-        old_parts: int (N,), positions in `PARTS`, or `NEW`; these stay.
-
-    Returns:
-        int (N,), positions in `PARTS`.
-
-    Example:
-        >>> assign(np.arange(10), np.zeros(10, int), (0.8, 0.1, 0.1), np.full(10, NEW))
-        array([0, 0, 0, 0, 0, 0, 0, 0, 1, 2])
-    """
-    parts = np.array(old_parts)
-    class_sizes = np.bincount(class_ids)
-    missing = np.array([whole_shares(count, shares) for count in class_sizes])
-    np.subtract.at(missing, (class_ids[parts != NEW], parts[parts != NEW]), 1)
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    members_of_groups = np.split(order, starts[1:])
-    for members in sorted(members_of_groups, key=len, reverse=True):
-        is_new = parts[members] == NEW
-        if not is_new.any():
-            continue
-        class_id = np.bincount(class_ids[members]).argmax()
-        if not is_new.all():
-            part = np.bincount(parts[members][~is_new]).argmax()
-        elif len(members) > 1 and 2 * len(members) > class_sizes[class_id]:
-            part = 0
-        else:
-            part = missing[class_id].argmax()
-        added = members[is_new]
-        parts[added] = part
-        np.subtract.at(missing, (class_ids[added], part), 1)
-    return parts
-
-
-def whole_shares(count, shares):
-    """How many of some photos each part gets: within one photo of its share.
-
-    Args:
-        count: int, photos of a class.
-        shares: sequence of float, 0 to 1, that add up to 1; the first is that of training.
-
-    Returns:
-        int array; a part with a share above 0 is empty only where there are too few photos.
-
-    Example:
-        >>> whole_shares(9, (0.8, 0.1, 0.1)), whole_shares(3, (0.8, 0.1, 0.1))
-        (array([7, 1, 1]), array([2, 1, 0]))
-    """
-    exact = np.round(np.multiply(count, shares), 9)
-    whole = np.floor(exact).astype(int)
-    is_empty = (whole == 0) & (exact > 0)
-    # Empty parts first, training before all; then those that lose most by rounding down.
-    order = np.lexsort((np.arange(len(whole)), -(exact - whole), ~is_empty))
-    whole[order[: count - whole.sum()]] += 1
-    return whole
+        write_rows(path, new_rows + _gone(rows, new_rows), must_keep and added)
+    return Assignment(parts, contents, added, path)
 
 
 def select(samples, assignment, part):
@@ -243,7 +139,7 @@ def read_part(data, part, class_names, names_from, workers=1, default="test"):
     Raises:
         InputError: as of `read_labelled` and `update`; the data have no parts, or none in this one.
     """
-    samples = read_labelled(data, class_names, names_from).samples
+    samples, class_names, _ = read_labelled(data, class_names, names_from)
     if not exists(data):
         if part not in (None, ALL):
             raise InputError(
@@ -253,7 +149,7 @@ def read_part(data, part, class_names, names_from, workers=1, default="test"):
         return samples
     if part == ALL:
         return samples
-    assignment = update(data, samples, workers=workers, must_keep=False)
+    assignment = update(data, samples, workers=workers, must_keep=False, class_names=class_names)
     selected = select(samples, assignment, part or default)
     say(f"{assignment.path}: {len(selected.file_names):,} photos of part {part or default}")
     return selected
@@ -298,7 +194,7 @@ def names_of_part(data, part):
     Raises:
         InputError: the table is damaged.
     """
-    rows = _read(table_path(data))
+    rows = read_rows(table_path(data))
     return {row.path.replace("/", os.sep) for row in rows if row.part == part}
 
 
@@ -319,7 +215,7 @@ def hash_photos(places, paths, workers=1):
     known = {}
     for table in map(table_path, filter(exists, places)):
         folder = os.path.dirname(os.path.abspath(table))
-        for row in _read(table):
+        for row in read_rows(table):
             photo = os.path.join(folder, row.path.replace("/", os.sep))
             known[photo, row.size, row.modified] = row.content
     hashes, unknown = np.zeros(len(paths), np.uint64), []
@@ -341,22 +237,52 @@ def _stamp(path):
     return status.st_size, status.st_mtime_ns
 
 
-def _read_photos(samples, workers):
-    """(N hashes; the position of each photo's leader; groups, in the order of their hashes)."""
+def _agreed_rule(path, rows, rule):
+    """The rule of a table, or the one asked for where there is no table yet; None is no rule."""
+    if not rows:
+        return rule
+    if rule and rule != rows[0].rule:
+        old = f"by {rows[0].rule}" if rows[0].rule else "without one"
+        raise InputError(
+            f"--group: {rule}: the photos in {path} have parts {old}, so a group may be on two "
+            "sides; delete it to split anew"
+        )
+    return rows[0].rule or None
+
+
+def _decide(samples, rows, shares, group_names, workers):
+    """Decides the parts; changes `group_names` to those that the table has.
+
+    Returns:
+        (N hashes; int (N,), the position of each photo's leader; int (N,), the parts).
+    """
     paths = [os.path.join(samples.folder, name) for name in samples.file_names]
     hashes, leaders = read_groups(paths, workers=workers)
+    contents = [f"{int(value):016x}" for value in hashes]
+    names = [name.replace(os.sep, "/") for name in samples.file_names]
+    old_rows = _old_rows(rows, names, contents)
+    old_parts = np.array([PARTS.index(row.part) if row else NEW for row in old_rows])
+    if any(group_names):
+        for position, row in enumerate(old_rows):
+            group_names[position] = row.group_name if row else group_names[position]
+        # Before near copies have a say: a group that has a part keeps it, even if its photos left.
+        known_parts = {row.group_name: PARTS.index(row.part) for row in rows if row.group_name}
+        given = [known_parts.get(name, NEW) for name in group_names]
+        old_parts = np.where(old_parts == NEW, given, old_parts)
+        leaders = join_named(hashes, leaders, group_names)
+    if shares is None:
+        shares = _shares_of(old_parts, samples.class_ids)
     ranks = np.argsort(np.argsort(hashes, kind="stable"))
-    return [f"{int(value):016x}" for value in hashes], leaders, ranks[leaders]
+    parts = assign(ranks[leaders], samples.class_ids, shares, old_parts)
+    return contents, leaders, parts
 
 
-def _old_parts(rows, names, contents):
-    """int (N,), the part that each photo has by its content, or where it was changed, its path."""
-    by_content = {row.content: PARTS.index(row.part) for row in rows}
+def _old_rows(rows, names, contents):
+    """list of N `Row` or None, by the content of each photo, or where it was changed, its path."""
+    by_content = {row.content: row for row in rows}
     present = set(contents)
-    by_path = {row.path: PARTS.index(row.part) for row in rows if row.content not in present}
-    return np.array(
-        [by_content.get(content, by_path.get(name, NEW)) for name, content in zip(names, contents)]
-    )
+    by_path = {row.path: row for row in rows if row.content not in present}
+    return [by_content.get(content, by_path.get(name)) for name, content in zip(names, contents)]
 
 
 def _shares_of(old_parts, class_ids):
@@ -374,28 +300,3 @@ def _gone(rows, new_rows):
     """Rows of photos that are not there now: they may come back."""
     contents, paths = {row.content for row in new_rows}, {row.path for row in new_rows}
     return [row for row in rows if row.content not in contents and row.path not in paths]
-
-
-def _read(path):
-    rows = []
-    for location, cells in read_table(path, COLUMNS, "split"):
-        if cells["part"] not in PARTS:
-            raise InputError(
-                f"{location}: the part is {cells['part']!r}; allowed: {', '.join(PARTS)}"
-            )
-        try:
-            stamp = int(cells["bytes"]), int(cells["modified"])
-        except ValueError:  # a spreadsheet has rounded them: the photo is read again
-            stamp = NEW, NEW
-        rows.append(Row(cells["hash"], cells["path"], cells["part"], cells["group"], *stamp))
-    return rows
-
-
-def _write(path, rows, must_keep):
-    try:
-        write_table(path, COLUMNS, rows)
-    except OSError as error:
-        problem = f"{path}: cannot be written: {error.strerror}"
-        if must_keep:
-            raise InputError(f"{problem}; the parts of a data set stand beside it") from None
-        say(f"note: {problem}; the parts of photos that are new are not kept")

@@ -19,12 +19,12 @@ def paths_of(data):
     return (data,) if isinstance(data, str) else tuple(data)
 
 
-def read_all(data, class_names=None, names_from=None, labels_path=None):
+def read_all(data, class_names=None, names_from=None, labels_path=None, rule=None):
     """Reads labelled images of one place or several, as one data set.
 
     Args:
         data: str, or tuple of str.
-        class_names, names_from, labels_path: as of `labelled_data.read_labelled`.
+        class_names, names_from, labels_path, rule: as of `labelled_data.read_labelled`.
 
     Returns:
         `LabelledData`.
@@ -38,17 +38,17 @@ def read_all(data, class_names=None, names_from=None, labels_path=None):
     read_all(("photos", "more")).class_names  # ("glass", "metal"), the classes of both
     ```
     """
-    each_data = read_each(paths_of(data), class_names, names_from, labels_path)
+    each_data = read_each(paths_of(data), class_names, names_from, labels_path, rule)
     return each_data[0]._replace(samples=join([one.samples for one in each_data]))
 
 
-def read_each(paths, class_names=None, names_from=None, labels_path=None):
+def read_each(paths, class_names=None, names_from=None, labels_path=None, rule=None):
     """Reads labelled images of several places, with the same class ids for all.
 
     Args:
         paths: tuple of str, folders and CSV files, none inside another.
-        class_names, names_from, labels_path: as of `read_labelled`. Without them the classes are
-            those of all places together, in the order of their names.
+        class_names, names_from, labels_path, rule: as of `read_labelled`. Without names the
+            classes are those of all places together, in the order of their names.
 
     Returns:
         List of `LabelledData`, in the order of the paths.
@@ -63,7 +63,7 @@ def read_each(paths, class_names=None, names_from=None, labels_path=None):
     ```
     """
     _check_apart(paths)
-    each_data = [read_labelled(path, class_names, names_from, labels_path) for path in paths]
+    each_data = [read_labelled(path, class_names, names_from, labels_path, rule) for path in paths]
     all_names = [data.class_names for data in each_data]
     if len(set(all_names)) == 1:
         return each_data

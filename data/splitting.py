@@ -15,7 +15,7 @@ MAX_COMPARED = 500_000  # images that are compared with each other: 0.6 GB of sm
 BLANK = 2  # levels of 255 between the pixels of a picture that resembles every other blank one
 
 
-def split(samples, fraction, workers=1, near=True):
+def split(samples, fraction, workers=1, near=True, names=None):
     """Holds a part of the samples out, nearly the same ones however many are added later.
 
     Images that show the same picture form a group, which stays together. A group is held out if
@@ -30,6 +30,9 @@ def split(samples, fraction, workers=1, near=True):
         workers: int, threads that read and decode.
         near: bool, whether to compare what images show; else only equal files are a group, and
             one of any size may be held out, as in earlier versions.
+        names: list of N str, the groups that samples belong to as well, as of `join_named`. In
+            the order of their hashes they are held out where that brings the classes' shares
+            nearer to `fraction`: there may be too few for chance to do it. None: no such groups.
 
     Returns:
         (remaining, held out), two `Samples`.
@@ -45,8 +48,12 @@ def split(samples, fraction, workers=1, near=True):
     """
     paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
     hashes, leaders = read_groups(paths, workers=workers, near=near)
+    if names:
+        leaders = join_named(hashes, leaders, names)
     hashes = hashes[leaders]
     is_held_out = hashes < np.uint64(int(fraction * 2**64))
+    if names:
+        is_held_out = _nearest_shares(hashes, samples.class_ids, fraction)
     classes = [
         np.flatnonzero(samples.class_ids == class_id) for class_id in np.unique(samples.class_ids)
     ]
@@ -56,6 +63,8 @@ def split(samples, fraction, workers=1, near=True):
             is_held_out[leaders == largest_leader] = False
     for members in classes:
         _balance_class(is_held_out, hashes, leaders, members, near)
+    for members in classes if names else ():  # a group of several classes may have taken the last
+        _keep_training(is_held_out, hashes, leaders, members)
     return (
         samples.select(np.flatnonzero(~is_held_out)),
         samples.select(np.flatnonzero(is_held_out)),
@@ -78,8 +87,28 @@ def _balance_class(is_held_out, hashes, leaders, members, near):
         stays = near & (sizes > len(members) / 2)
         lowest = np.lexsort((hashes[class_leaders], stays))[0]
         is_held_out[leaders == class_leaders[lowest]] = True
-    elif is_held_out[members].all():
-        is_held_out[leaders == class_leaders[hashes[class_leaders].argmax()]] = False
+    else:
+        _keep_training(is_held_out, hashes, leaders, members)
+
+
+def _keep_training(is_held_out, hashes, leaders, members):
+    """Gives training the group of a class with its highest hash, where it has none."""
+    if is_held_out[members].all():
+        is_held_out[leaders == leaders[members[hashes[members].argmax()]]] = False
+
+
+def _nearest_shares(group_hashes, class_ids, fraction):
+    """bool (N,), the groups held out in the order of their hashes, as long as that is nearer."""
+    missing = np.bincount(class_ids) * fraction
+    is_held_out = np.zeros(len(class_ids), bool)
+    order = np.argsort(group_hashes, kind="stable")
+    starts = np.flatnonzero(np.diff(group_hashes[order]) != 0) + 1
+    for members in np.split(order, starts):
+        counts = np.bincount(class_ids[members], minlength=len(missing))
+        if counts @ (2 * missing - counts) > 0:  # the sum of the squares becomes smaller
+            is_held_out[members] = True
+            missing -= counts
+    return is_held_out
 
 
 def content_hash(data, part=0):
@@ -206,6 +235,37 @@ def _join_equal(groups, hashes):
     """The groups, with those joined that have equal files: what cannot be compared has some."""
     _, first_positions, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     return groups[first_positions[inverse]]
+
+
+def join_named(hashes, leaders, names):
+    """Joins groups of near copies that share a name: connected components of both relations.
+
+    Args:
+        hashes: uint64 (N,), of the images.
+        leaders: int (N,), as of `read_groups`.
+        names: list of N str, equal for images that belong together, such as those of a recording
+            (`groups.name_groups`); "" joins none.
+
+    Returns:
+        int (N,), the index of the leader of each image's group.
+
+    Example:
+        >>> join_named(np.arange(5, dtype=np.uint64), np.array([0, 0, 2, 3, 4]), ["", *"aab", ""])
+        array([0, 0, 0, 3, 4])
+    """
+    parents = {}
+
+    def root(group):
+        while (parent := parents.get(group, group)) != group:
+            parents[group] = group = parents.get(parent, parent)
+        return group
+
+    first_groups = {}
+    for group, name in zip(leaders.tolist(), names):
+        if name:
+            low, high = sorted((root(first_groups.setdefault(name, group)), root(group)))
+            parents[high] = low
+    return _leaders(hashes, np.array([root(group) for group in leaders.tolist()], int))
 
 
 def _leaders(hashes, groups):

@@ -31,7 +31,12 @@ EXTENSIONS = (
     *(".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"),
     *(".heic", ".heif", ".hif", ".avif"),
 )  # read from a folder
-OWN_FILES = (".txt", "label.json", "splits.csv")  # endings of what belongs to data sets
+OWN_FILES = (
+    ".txt",
+    "label.json",
+    "splits.csv",
+    "groups.csv",
+)  # endings of what belongs to data sets
 SYSTEM_NAMES = frozenset(
     ("@eadir", ".@__thumb", "__macosx", ".ipynb_checkpoints", "#recycle", "@recycle")
     + ("$recycle.bin", "system volume information", "lost+found", "_unsorted", "_removed")

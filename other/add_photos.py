@@ -19,6 +19,7 @@ from data.file_transfer import Transfer
 from data.image_files import UNSORTED, is_image, is_system_name
 from data.labelled_data import has_own_images, match_classes, read_labelled
 from data.new_photos import choose_new, read_new_photos
+from data.parts_table import rule_of
 from data.samples import Samples, sample_line, stem, text_file_name
 from other.data_quality.folder_checks import inside
 from other.data_reconstruction_txt2dir import check_names
@@ -99,7 +100,7 @@ def add(data, source, how="copy", workers=1, dry_run=False):
     data_set = _read_data_set(data)
     _check_apart(data, source)
     try:
-        photos = _match(data_set, read_new_photos(source), source)
+        photos = _match(data_set, read_new_photos(source, rule_of(data)), source)
     except InputError as error:
         raise InputError(f"--source: {error}") from None
     new_photos, duplicates, left_out = choose_new(
@@ -181,11 +182,14 @@ def _place(data_set, photos):
     folders = {None: UNSORTED}
     if data_set.layout == BY_FOLDERS:
         for file_name, class_id in zip(data_set.samples.file_names, data_set.samples.class_ids):
-            folders.setdefault(data_set.class_names[class_id], os.path.dirname(file_name))
+            class_name = data_set.class_names[class_id]
+            class_folders = os.path.dirname(file_name).split(os.sep)[: class_name.count("/") + 1]
+            folders.setdefault(class_name, os.sep.join(class_folders))
     taken_names, placements = {}, []
     for photo in photos:
         own_folder = (photo.class_name or "").replace("/", os.sep)
         folder = folders.get(photo.class_name, own_folder if data_set.layout == BY_FOLDERS else "")
+        folder = os.path.join(folder, photo.below) if photo.below else folder
         if folder not in taken_names:
             taken_names[folder] = _list_taken(os.path.join(data_set.samples.folder, folder))
         first, extension = os.path.splitext(os.path.basename(photo.path))
@@ -266,7 +270,9 @@ def _give_parts(data_set, labelled, workers):
         [*file_names, *(file_name for _, file_name in labelled)],
         np.concatenate([class_ids, np.int32(new_ids)]),
     )
-    assignment = parts.update(data_set.path, samples, workers=workers)
+    assignment = parts.update(
+        data_set.path, samples, workers=workers, class_names=tuple(class_names)
+    )
     parts.describe_gaps(assignment, samples.class_ids, class_names)
     console.say(f"{assignment.path}: {assignment.added:,} photos are new and got a part")
 

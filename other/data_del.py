@@ -18,7 +18,7 @@ from common.errors import InputError
 from common.files import write_text
 from config.mode_options import AuditOptions
 from data import near_duplicates
-from other.data_quality import duplicates, folder_checks, image_checks, label_checks
+from other.data_quality import duplicates, folder_checks, image_checks, label_checks, series_checks
 from other.data_quality.findings import (
     HUGE,
     KINDS,
@@ -62,10 +62,15 @@ def main(options: AuditOptions):
     """
     place = output_places.choose_target(options, source=options.source, val_data=options.val_data)
     options = options._replace(target=place.path)
-    folders = _read_folders(options)
+    rule = series_checks.agreed_rule(options.source, options.group, bool(options.val_data))
+    folders = _read_folders(options, rule)
     findings, image_count, decodable_paths = audit(
         folders, options.labels, options.near_duplicates, options.workers
     )
+    if rule:
+        series_checks.check_groups(folders, rule, findings, options.workers)
+    else:
+        series_checks.suggest_rule(folders, options.val_data, findings)
     finding_rows = findings.sorted_rows()
     result = _result(options, finding_rows, image_count)
     _write(options, result, finding_rows, decodable_paths)
@@ -74,13 +79,13 @@ def main(options: AuditOptions):
     return FOUND if result["errors"] or result["warnings"] else 0
 
 
-def _read_folders(options):
+def _read_folders(options, rule):
     """The source, then the validation data if any, each a `Folder`; checks the options."""
     check_output_folder(options.target, FILES)
     # Absolute, so that clean finds the same files from whatever folder it is called.
-    folders = [read_folder(os.path.abspath(options.source))]
+    folders = [read_folder(os.path.abspath(options.source), rule=rule)]
     if options.val_data:
-        folders.append(read_folder(os.path.abspath(options.val_data), "--val_data"))
+        folders.append(read_folder(os.path.abspath(options.val_data), "--val_data", rule))
     for folder, option in zip(folders, ("--source", "--val_data")):
         for path in (options.target, options.target + ".old"):
             if not folder.is_csv and inside(path, folder.path):
@@ -210,6 +215,7 @@ def _result(options, finding_rows, image_count):
         "warnings": severities["warning"],
         "notes": severities["note"],
         "remove": len({row["path"] for row in finding_rows if row["action"] == REMOVE}),
+        "series": next((row["detail"] for row in finding_rows if row["kind"] == "series"), None),
         "findings": os.path.join(options.target, TABLE),
         "page": os.path.join(options.target, PAGE),
     }
@@ -297,5 +303,7 @@ def _text(result):
         lines.append(
             f"{result['counts']['unsupported']:>8,}  files to convert, as {result['findings']} says"
         )
+    if result["series"]:
+        lines.append(f"series: {result['series']}")
     lines.append(f"page: {result['page']}")
     return "\n".join(lines)

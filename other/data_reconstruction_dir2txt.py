@@ -11,14 +11,16 @@ from common.errors import InputError, first_ten
 from common.files import building, check_building
 from common.write_errors import is_disk_full, write_error
 from config.mode_options import Dir2txtOptions
-from data import label_journal
+from data import label_journal, part_assignment
 from data.class_spelling import natural_key, normalize
 from data.file_transfer import Transfer
+from data.groups import check_several, name_groups
 from data.image_files import OWN_FILES, check_images, list_folder
 from data.label_names import write_label_names
-from data.labelled_data import name_by_folders
-from data.samples import write_sample
-from data.splitting import read_groups
+from data.labelled_data import FOLDER, enclose_in_classes, name_by_folders
+from data.parts_table import NEW
+from data.samples import Samples, write_sample
+from data.splitting import join_named, read_groups
 
 HASH_PART = 1  # training splits by part 0: so it can split what is assigned to training here
 _LINE_BREAK = re.compile("[\r\n]|^\ufeff")
@@ -28,12 +30,18 @@ PARTS = ("train_datasets", "val_datasets", "test_datasets")
 def main(options: Dir2txtOptions):
     """`--mode dir2txt`."""
     result = convert(
-        options.source, options.target, options.how, options.split, options.workers, options.dry_run
+        options.source,
+        options.target,
+        options.how,
+        options.split,
+        options.workers,
+        options.dry_run,
+        options.group,
     )
     console.show(result, lambda result: _text(result, options.dry_run), options.json)
 
 
-def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False):
+def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False, rule=None):
     """Puts the images of `source` into the new folder `target`, with their labels.
 
     A class is the path of a folder below `source`, so `waste/glass/x.jpg` has the
@@ -49,6 +57,8 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
             None: all images go into the target itself.
         workers: int, threads that decode, for `fractions`.
         dry_run: bool, only check, and count.
+        rule: str, as of `--group`, by which images form groups; none is in two parts. None: near
+            copies alone stay together.
 
     Returns:
         dict: target, images (number), classes (name -> number), left_out (paths); with
@@ -66,14 +76,17 @@ def convert(source, target, how="copy", fractions=None, workers=1, dry_run=False
     convert("photos", "dataset", fractions=(0.8, 0.1, 0.1))
     ```
     """
-    images, left_out = _find_images(source)
+    images, left_out = _find_images(source, rule)
     if os.path.realpath(target).startswith(os.path.join(os.path.realpath(source), "")):
         raise InputError(f"--target: {target} is inside --source {source}; name a folder outside")
     images, corrected_count = label_journal.correct(images, source, workers)
     class_names = sorted({class_name for _, class_name in images}, key=natural_key)
     parts, moved = np.zeros(len(images), int), []
+    if rule and not fractions:
+        raise InputError(f"--group: {rule}: nothing is split; name the fractions with --split")
     if fractions:
-        parts, moved = assign(images, fractions, workers)
+        names = _group_names(images, source, class_names, rule, workers) if rule else None
+        parts, moved = assign(images, fractions, workers, names)
     part_names = PARTS[: len(fractions)] if fractions else ("",)
     try:
         if dry_run:
@@ -125,7 +138,7 @@ def _transfer(images, target, how, class_names, part_names, parts, origin):
     transfer.finish()
 
 
-def assign(images, fractions, workers=1):
+def assign(images, fractions, workers=1, names=None):
     """Decides which part each image goes to.
 
     As in training, a hash of the image's bytes decides, so that images added later do not
@@ -136,6 +149,8 @@ def assign(images, fractions, workers=1):
         images: list of (path, class name), two str.
         fractions: tuple of float, of the parts, the training's first; they add up to 1.
         workers: int, threads that read and decode.
+        names: list of N str, the group of each image, "" for one without, which no hash may
+            divide; None for no groups.
 
     Returns:
         (int (N,), the index of each image's part; list of the indices of those that followed
@@ -145,6 +160,14 @@ def assign(images, fractions, workers=1):
         InputError: a part would have no image.
     """
     hashes, leaders = read_groups([path for path, _ in images], HASH_PART, workers)
+    image_classes = np.array([class_name for _, class_name in images])
+    if names:  # often too few for hashes to give the parts their shares
+        ranks = np.argsort(np.argsort(hashes, kind="stable"))
+        class_ids = np.unique(image_classes, return_inverse=True)[1]
+        groups = ranks[join_named(hashes, leaders, names)]
+        parts = part_assignment.assign(groups, class_ids, fractions, np.full(len(images), NEW))
+        _refuse_empty_parts(parts, fractions)
+        return parts, []
     # As in training the lowest are held out: validation first, then test; the rest trains.
     bounds = np.cumsum([*fractions[1:], fractions[0]])[:-1]
     hash_bounds = np.array([int(bound * 2**64) for bound in bounds], np.uint64)
@@ -153,17 +176,29 @@ def assign(images, fractions, workers=1):
 
     parts = own_parts[leaders]
     moved = np.flatnonzero(parts != own_parts)
-    image_classes = np.array([class_name for _, class_name in images])
     for class_name in np.unique(image_classes):
         members = np.flatnonzero(image_classes == class_name)
         _fill_parts(parts, hashes, leaders, members, len(fractions))
+    _refuse_empty_parts(parts, fractions)
+    return parts, moved.tolist()
+
+
+def _refuse_empty_parts(parts, fractions):
     for part in range(len(fractions)):
         if not (parts == part).any():
             raise InputError(
-                f"--split: {len(images)} images are too few: {PARTS[part]} would have none; use "
+                f"--split: {len(parts)} images are too few: {PARTS[part]} would have none; use "
                 "fewer parts or more images"
             )
-    return parts, moved.tolist()
+
+
+def _group_names(images, source, class_names, rule, workers):
+    """The group of each image by a rule, "" for one without."""
+    paths = [os.path.relpath(path, source) for path, _ in images]
+    class_ids = np.array([class_names.index(class_name) for _, class_name in images])
+    names = name_groups(Samples(source, paths, class_ids), rule, source, class_names, workers)
+    check_several(names, rule)
+    return names
 
 
 def _fill_parts(parts, hashes, leaders, members, part_count):
@@ -179,7 +214,7 @@ def _fill_parts(parts, hashes, leaders, members, part_count):
             parts[leaders == chosen_leader] = part
 
 
-def _find_images(source):
+def _find_images(source, rule=None):
     """(sorted [(path, class name)], the files that are not images)."""
     try:
         contents = list_folder(source)
@@ -189,6 +224,8 @@ def _find_images(source):
     for name in contents.images:
         _check_utf8(os.path.join(source, name))
     images = name_by_folders(source, contents.images)
+    if rule == FOLDER:
+        images, _ = enclose_in_classes(images, (), is_grouped=True)
     outside = [name for name in contents.images if not os.path.dirname(name)]
     if outside:
         raise InputError(

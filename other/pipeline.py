@@ -54,8 +54,10 @@ def run_all(options):
         InputError, RunError: a step failed.
     """
     _check_name(options)
-    samples, class_names, _ = read_labelled(options.data)
-    assignment = parts.update(options.data, samples, workers=options.workers)
+    samples, class_names, _ = read_labelled(options.data, rule=options.group)
+    assignment = parts.update(
+        options.data, samples, workers=options.workers, rule=options.group, class_names=class_names
+    )
     parts.describe_gaps(assignment, samples.class_ids, class_names)
     name = _find_name(options, samples, assignment)
     place = ("--run", name, "--save_dir", options.save_dir)

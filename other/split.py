@@ -12,11 +12,11 @@ from data.parts import PARTS
 def main(options: SplitOptions):
     """`--mode split`."""
     shares = (*options.shares, 0.0)[: len(PARTS)] if options.shares else None
-    result = split(options.data, shares, options.workers, options.dry_run)
+    result = split(options.data, shares, options.workers, options.dry_run, options.group)
     console.show(result, lambda result: _text(result, options.dry_run), options.json)
 
 
-def split(data, shares=None, workers=1, dry_run=False):
+def split(data, shares=None, workers=1, dry_run=False, rule=None):
     """Gives each photo of a data set a part; photos that have one keep it.
 
     Args:
@@ -25,6 +25,7 @@ def split(data, shares=None, workers=1, dry_run=False):
             a part, or `parts.SHARES`.
         workers: int, threads that read and decode.
         dry_run: bool, only count.
+        rule: str, as of `--group`, by which photos form groups; None is that of the table.
 
     Returns:
         dict: table (its path), added (photos that had no part), parts (name -> photos) and
@@ -39,9 +40,11 @@ def split(data, shares=None, workers=1, dry_run=False):
     split("photos")["parts"]  # {"train": 384, "val": 48, "test": 48}
     ```
     """
-    samples, class_names, _ = read_labelled(data)
+    samples, class_names, _ = read_labelled(data, rule=rule)
     has_table = parts.exists(data)
-    assignment = parts.update(data, samples, shares, workers, write=not dry_run)
+    assignment = parts.update(
+        data, samples, shares, workers, write=not dry_run, rule=rule, class_names=class_names
+    )
     if has_table and shares:
         console.say(
             f"note: {assignment.path}: the photos in it keep their parts; --shares "

@@ -11,7 +11,7 @@ from conftest import write_image, write_samples
 
 import run as front_door
 from common.errors import InputError
-from data import csv_labels, parts, splitting
+from data import csv_labels, parts, parts_table, splitting
 from data.file_transfer import Transfer
 from data.image_files import list_folder, walk_images
 from data.kept_images import is_kept_name, kept_name
@@ -441,7 +441,7 @@ def read_parts(data):
 
 def test_a_damaged_table_of_parts(photos, new, tmp_path):
     (tmp_path / "photos" / "splits.csv").write_text(
-        ",".join(parts.COLUMNS) + "\n0,glass/1.png,none,0,1,1\n")
+        ",".join(parts_table.COLUMNS) + "\n0,glass/1.png,none,0,1,1\n")
     before = tree(tmp_path)
     with pytest.raises(InputError, match="the part is 'none'; allowed: train, val, test"):
         add(photos, new, "move")

@@ -44,7 +44,9 @@ def done(tmp_path_factory):
     """(working folder, what the command printed, what it printed when given again)."""
     folder = tmp_path_factory.mktemp("all")
     photos(folder / "my photos", 20)
-    return folder, go(folder, "--minutes", "0.2", "--lang", "zh"), go(folder, "--json")
+    group = ("--group", r"pattern:(\d)\.")  # ten groups of four photos
+    words = ("--minutes", "0.2", "--lang", "zh", *group)
+    return folder, go(folder, *words), go(folder, "--json")
 
 
 def test_one_command_leaves_a_measured_and_exported_model(done):
@@ -57,7 +59,7 @@ def test_one_command_leaves_a_measured_and_exported_model(done):
     assert '<html lang="zh-CN">' in audit_page.read_text(encoding="utf-8")
     assert (folder / "my photos" / "splits.csv").exists()
     trained_on = {os.path.relpath(name, folder) for name in read_margins(str(path))[0]}
-    assert len(trained_on) == 32
+    assert len(trained_on) == 32 and len({name[-5] for name in trained_on}) == 8
     with open(path / "eval.csv", encoding="utf-8-sig") as file:
         assert len(file.readlines()) == 1 + 4  # two of each class
     assert "test_accuracy" in run_folder.read_metrics(str(path))

@@ -686,7 +686,7 @@ def test_one_line_of_json(source, capsys):
     assert json.loads(line) == {
         "source": str(source), "val_data": None, "images": 14,
         "counts": {"empty": 1, "exact_duplicate": 2, "not_an_image": 1},
-        "errors": 1, "warnings": 2, "notes": 1, "remove": 2,
+        "errors": 1, "warnings": 2, "notes": 1, "remove": 2, "series": None,
         "findings": out + "/findings.csv", "page": out + "/index.html",
     }
     assert len(rows) == 4

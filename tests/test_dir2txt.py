@@ -62,7 +62,7 @@ def leftovers(tmp_path):
 
 # dir2txt
 
-PLAIN = {"how": "copy", "split": None, "workers": 1, "dry_run": False}
+PLAIN = {"group": None, "how": "copy", "split": None, "workers": 1, "dry_run": False}
 
 
 def test_two_classes(source, tmp_path):

@@ -13,10 +13,11 @@ from test_bad_input import leave_checkpoint
 import run as front_door
 from common.errors import InputError
 from config import parser
-from data import parts
+from data import parts, parts_table
 from data.geometry import Preprocessing
 from data.labelled_data import read_labelled
-from data.parts import NEW, PARTS, assign, whole_shares
+from data.part_assignment import assign, whole_shares
+from data.parts import NEW, PARTS
 from other import benchmark, calibrate
 from other.reporting import report_gallery
 from prediction.classifier import Answer, Classifier
@@ -213,11 +214,11 @@ def test_a_table_that_cannot_be_written(tmp_path, monkeypatch, capsys):
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "write_table", refuse)
+        patch.setattr(parts_table, "write_table", refuse)
         with pytest.raises(InputError, match="splits.csv: cannot be written: Permission denied"):
             update(data)
     update(data)
-    monkeypatch.setattr(parts, "write_table", refuse)
+    monkeypatch.setattr(parts_table, "write_table", refuse)
     os.utime(tmp_path / "data" / "glass" / "glass_0.png")
     update(data)  # as on a copy: nothing is lost, since no photo is new
     photos(tmp_path / "data", glass=15)

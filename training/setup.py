@@ -17,7 +17,7 @@ from common.file_names import replace_forbidden
 from data import parts
 from data.labelled_data import read_labelled
 from data.samples import Samples
-from data.several_places import paths_of
+from data.several_places import paths_of, read_each
 from modeling import backbones, weight_download
 from runs import run_folder
 from runs.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ from training import option_checks, recipes, resume
 from training.learning_rates import default_learning_rate
 from training.normalization import with_normalization
 from training.stages import count_frozen_epochs
-from training.training_data import hold_out, read_data
+from training.training_data import group_names, hold_out, read_data
 
 MOST_UNEVEN = 10  # images of the largest class for one of the smallest
 DEFAULT_TRAINING = "../datasets/train_datasets"
@@ -105,8 +105,14 @@ def _from_parts(options):
     options = options._replace(train_data=options.data, given=given)
     each_data = None
     if options.resume is None and not parts.exists(options.data):
-        data = read_labelled(options.data, labels_path=options.labels)
-        assignment = parts.update(options.data, data.samples, workers=options.workers)
+        data = read_labelled(options.data, labels_path=options.labels, rule=options.group)
+        assignment = parts.update(
+            options.data,
+            data.samples,
+            workers=options.workers,
+            rule=options.group,
+            class_names=data.class_names,
+        )
         parts.describe_gaps(assignment, data.samples.class_ids, data.class_names)
         each_data = [data]
     return options._replace(data=None), each_data
@@ -118,10 +124,16 @@ def _as_it_began(setup, data):
     A run may be older than the data's table of parts; and earlier versions let near copies stand
     on both sides.
     """
+    options = setup.options
+    names = None
+    if options.group and setup.checkpoint.state.data != fingerprint(setup):
+        paths = paths_of(options.train_data)
+        each_data = read_each(paths, labels_path=options.labels, rule=options.group)
+        names = group_names(each_data, options)
     for near in (True, False):
         if setup.checkpoint.state.data == fingerprint(setup):
             break
-        training, validation = hold_out(data, setup.options, near)
+        training, validation = hold_out(data, options, near, names)
         setup = replace(setup, training=training, validation=validation)
     return setup
 

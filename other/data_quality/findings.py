@@ -33,6 +33,7 @@ KINDS = {
     "bad_label": "error",
     "conflicting_labels": "error",
     "leak": "error",
+    "split_group": "error",
     "wrong_extension": "warning",
     "corrupt_data": "warning",
     "exact_duplicate": "warning",
@@ -47,6 +48,7 @@ KINDS = {
     "empty_class": "warning",
     "only_in_validation": "warning",
     "damaged_metadata": "note",
+    "series": "note",
     "odd_mode": "note",
     "not_an_image": "note",
 }

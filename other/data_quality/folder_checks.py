@@ -14,7 +14,8 @@ from data.image_files import (
     is_system_name,
     list_folder,
 )
-from data.labelled_data import has_own_images, name_by_folders
+from data.label_names import read_label_names
+from data.labelled_data import FOLDER, enclose_in_classes, has_own_images, name_by_folders
 from other.data_quality.findings import detail
 
 
@@ -52,12 +53,13 @@ class Folder(NamedTuple):
         return self.source != self.path
 
 
-def read_folder(path, option="--source"):
+def read_folder(path, option="--source", rule=None):
     """Lists a data set in any of the layouts of `labelled_data`.
 
     Args:
         path: str, the folder or CSV.
         option: str, what errors call it.
+        rule: str, as of `--group`: with "folder" those below classes are no classes.
 
     Returns:
         `Folder`.
@@ -75,18 +77,28 @@ def read_folder(path, option="--source"):
             check_images(path, contents)
     except InputError as error:
         raise InputError(f"{option}: {error}") from None
-    image_classes = name_by_folders(path, contents.images).image_classes
+    images = name_by_folders(path, contents.images)
+    if rule == FOLDER:
+        images, _ = enclose_in_classes(images, _own_names(path), is_grouped=True)
     others = sorted({*contents.others, *contents.links} - OWN_FILES)
     return Folder(
         path,
         path,
         contents.images,
-        image_classes,
+        images.image_classes,
         [],
         others,
         contents.unreadable,
         contents.empty_folders,
     )
+
+
+def _own_names(path):
+    """The classes that a folder's label.json names; none where it has none, or a damaged one."""
+    try:
+        return read_label_names(os.path.join(path, "label.json"))
+    except InputError:
+        return ()
 
 
 def _read_sample_format(path):
