@@ -2,7 +2,7 @@
 const TEXTS = {{ script_texts("label.script.") | tojson }};
 const KEYS = "123456789abcdefghijklmnopqrstuvwxyz";
 const REMOVED = "_removed", CLASS = "class:";
-const POLL = 1500, MOST_NOTICED = 8000, MOST_SENT = 100, GAP = 12, CAPTION = 28, OVERSCAN = 2;
+const POLL = 1500, MOST_NOTICED = 8000, MOST_SENT = 100, GAP = 12, CAPTION = 28, OVERSCAN = 1;
 const find = id => document.getElementById(id);
 const grid = find("grid"), canvas = find("canvas"), large = find("large");
 
