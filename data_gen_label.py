@@ -221,10 +221,9 @@ class ImageBatches(keras.utils.PyDataset):
         row_numbers, is_real = self._rows(index)
         row_count = len(row_numbers)
         positions = self._draws.positions[row_numbers]
-        x, y, sample_weight = self._empty_arrays(row_count)
-        smoothing = self.variation.label_smoothing
-        y[:] = smoothing / self.classes
-        y[np.arange(row_count), self.samples.class_ids[positions]] += 1 - smoothing
+        x, _, sample_weight = self._empty_arrays(row_count)
+        class_ids = self.samples.class_ids[positions]
+        y = smooth_labels(class_ids, self.classes, self.variation.label_smoothing)
         sample_weight[:] = is_real
         repeats = self._draws.repeats[row_numbers]
         batch = Batch(self._epoch, positions, repeats, x, y, sample_weight)
@@ -268,6 +267,26 @@ class ImageBatches(keras.utils.PyDataset):
                     f"{self._max_undecodable:g} allows; the last: {error}"
                 )
         self._report(f"left out: {error}")
+
+
+def smooth_labels(class_ids, classes, smoothing):
+    """Labels of which the true class has all but a part that all classes share.
+
+    Args:
+        class_ids: int (N,).
+        classes: int C.
+        smoothing: float, the part, from 0 to 1.
+
+    Returns:
+        float32 (N, C), rows sum to 1.
+
+    Example:
+        >>> smooth_labels(np.array([1]), 2, 0.1)
+        array([[0.05, 0.95]], dtype=float32)
+    """
+    labels = np.full((len(class_ids), classes), smoothing / classes, np.float32)
+    labels[np.arange(len(class_ids)), class_ids] += 1 - smoothing
+    return labels
 
 
 def _copy_labels(batch):

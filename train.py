@@ -47,13 +47,15 @@ def one_device(setup):
     return Devices()
 
 
-def fit(options: TrainOptions, setup_devices=one_device):
+def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
     """Trains a classifier and leaves its run folder.
 
     Args:
         options: the options of `--mode train`.
         setup_devices: function from `TrainingSetup` to `Devices` that imports Keras; called
             once the input has been read and checked.
+        feature_cache: `training.feature_cache.FeatureCache`, where several trainings of the same
+            frozen network share what it makes of their photos; or None.
 
     Returns:
         dict, the content of the run's metrics.json, and `run`, its path; None in a process
@@ -80,7 +82,7 @@ def fit(options: TrainOptions, setup_devices=one_device):
         from training.trainer import Trainer  # needs Keras
 
     try:
-        return Trainer(setup, devices, started_at).run()
+        return Trainer(setup, devices, started_at, feature_cache).run()
     except Exception as error:
         plain_error = explain(error, setup.run_path)
         if plain_error is error:

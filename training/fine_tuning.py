@@ -8,8 +8,11 @@ import numpy as np
 from tqdm import tqdm
 
 from compute.keras_patches import batch_norm_layers
-from data_gen_label import as_dataset
+from data_gen_label import as_dataset, smooth_labels
 from modeling.builder import backbone_layers
+from modeling.feature_model import weights_digest
+from runs import run_folder
+from training.feature_cache import photo_paths
 
 BYTES_PER_FEATURE = 4  # float32
 
@@ -86,6 +89,22 @@ def split_model(model, devices):
         return body, keras.Model(cut, model.output)
 
 
+def body_digest(body, options, mirrored):
+    """What tells the features of one training from those of others.
+
+    Args:
+        body: Keras model from images to features, of `split_model`.
+        options: the options of `--mode train`, resolved.
+        mirrored: bool, whether each photo has features of the mirrored image as well.
+
+    Returns:
+        str, 64 hexadecimal digits.
+    """
+    architecture = run_folder.architecture(options)
+    architecture = architecture._replace(dropout=0, drop_connect=0, head=None, neighbour_count=None)
+    return weights_digest(body, repr((architecture, run_folder.preprocessing(options), mirrored)))
+
+
 class FeatureBatches(keras.utils.PyDataset):
     """Batches of features, computed once, instead of images.
 
@@ -98,26 +117,62 @@ class FeatureBatches(keras.utils.PyDataset):
         ordered_batches: `ImageBatches` of the same samples, which say the order of each epoch.
         folder: str, where the features are kept, in files without a name.
         mirrored: bool, whether those of the mirrored images are computed as well, for `rows`.
+        cache: `FeatureCache` opened for this body, which knows photos of other trainings; or None.
     """
 
-    def __init__(self, body, image_batches, ordered_batches, folder, mirrored=False):
+    def __init__(self, body, image_batches, ordered_batches, folder, mirrored=False, cache=None):
         super().__init__(workers=1)
         self.ordered_batches = ordered_batches
         image_count = len(image_batches.samples.file_names)
         shape = (image_count, *body.output.shape[1:])
         self._x = _array_on_disk(shape, folder)
         self._mirrored_x = _array_on_disk(shape, folder) if mirrored else None
-        self._y = np.zeros((image_count, image_batches.classes), np.float32)
-        self._sample_weight = np.zeros(image_count, np.float32)
-        self._compute(body, image_batches)
+        smoothing = image_batches.variation.label_smoothing
+        class_ids = image_batches.samples.class_ids
+        self._y = smooth_labels(class_ids, image_batches.classes, smoothing)
+        self._sample_weight = np.ones(image_count, np.float32)
+        unknown = np.ones(image_count, bool)
+        if cache:
+            photos = photo_paths(image_batches.samples)
+            unknown = ~cache.is_known(photos)
+            self._take(cache, photos, np.flatnonzero(~unknown))
+        self._compute(body, image_batches, unknown)
         ordered_batches.undecodable.update(image_batches.undecodable)
+        if cache and unknown.any():
+            self._give(cache, photos, np.flatnonzero(unknown))
 
-    def _compute(self, body, image_batches):
-        indices = range(len(image_batches))
+    def _views(self):
+        """The arrays of features: of the images, and of the mirrored ones where there are any."""
+        return [self._x] if self._mirrored_x is None else [self._x, self._mirrored_x]
+
+    def _take(self, cache, photos, positions):
+        for position in positions:
+            features = cache.get(photos[position])
+            if features is None:
+                self.ordered_batches.undecodable[int(position)] = cache.error(photos[position])
+                self._sample_weight[position] = 0
+                continue
+            for view, row in zip(self._views(), features, strict=True):
+                view[position] = row
+
+    def _give(self, cache, photos, positions):
+        for position in positions:
+            features = [view[position] for view in self._views()]
+            error = self.ordered_batches.undecodable.get(int(position))
+            cache.add(photos[position], features, error)
+        cache.write()
+
+    def _compute(self, body, image_batches, unknown):
+        """Fills in the features of photos that are not known; their batches alone are read."""
+        indices = [
+            index
+            for index in range(len(image_batches))
+            if unknown[image_batches.rows(index)[0]].any()
+        ]
         for index in tqdm(
             indices, "computing features", unit=" batches", leave=False, disable=None
         ):
-            x, y, sample_weight = image_batches[index]
+            x, _, sample_weight = image_batches[index]
             positions, _ = image_batches.rows(index)
             # Always of one shape: for another TensorFlow would trace the network again.
             full_batch = np.resize(x, (image_batches.batch_size, *x.shape[1:]))
@@ -126,7 +181,7 @@ class FeatureBatches(keras.utils.PyDataset):
                 mirrored_batch = np.ascontiguousarray(full_batch[:, :, ::-1])
                 mirrored_features = np.asarray(body.predict_on_batch(mirrored_batch))
                 self._mirrored_x[positions] = mirrored_features[: len(x)]
-            self._y[positions], self._sample_weight[positions] = y, sample_weight
+            self._sample_weight[positions] = sample_weight
 
     def __len__(self):
         return len(self.ordered_batches)
@@ -146,7 +201,7 @@ class FeatureBatches(keras.utils.PyDataset):
         Returns:
             (features, class_ids, sample_weight): float32 (N, D), int (N,) and float32 (N,).
         """
-        parts = [self._x] if self._mirrored_x is None else [self._x, self._mirrored_x]
+        parts = self._views()
         class_ids = np.tile(self._y.argmax(axis=1), len(parts))
         return np.concatenate(parts), class_ids, np.tile(self._sample_weight, len(parts))
 

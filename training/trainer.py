@@ -26,6 +26,7 @@ from training.batches import make_batches
 from training.callbacks import EpochMonitor, ProgressBar
 from training.compilation import compile_model, make_model
 from training.device_checks import check_devices, synchronizes_batchnorm
+from training.feature_cache import FeatureCache
 from training.finalize import finalize
 from training.label_margins import MarginWriter, make_margins
 from training.patience import Patience
@@ -47,6 +48,7 @@ class Trainer:
         setup: `TrainingSetup`.
         devices: `Devices` to train on; Keras has been imported for them.
         started_at: float, when the training began, as `time.monotonic` gives it.
+        feature_cache: `FeatureCache` shared with other trainings of the same network, or None.
         checkpoint: the `Checkpoint` to continue from, or None.
         last_stage: the `Stage` that was trained last, or None.
 
@@ -58,6 +60,7 @@ class Trainer:
     setup: TrainingSetup
     devices: Devices
     started_at: float
+    feature_cache: FeatureCache | None = None
     checkpoint: Checkpoint | None = None
     last_stage: Stage | None = None
 
@@ -342,12 +345,15 @@ class Trainer:
             return ordered_batches
         image_batches = make_batches(self.setup, SINGLE_DEVICE, augmented=False)
         try:
-            folder, mirrors = self.setup.run_path, self.setup.options.horizontal_flip
+            folder, cache = self.setup.run_path, self.feature_cache
+            is_mirrored = stage.solved and self.setup.options.horizontal_flip
+            if cache:
+                cache.open(fine_tuning.body_digest(self.body, self.setup.options, is_mirrored))
+            # Photos that validate here are learned from in the trainings that share the cache.
+            views = is_mirrored, bool(is_mirrored and cache)
             return [
-                fine_tuning.FeatureBatches(self.body, images, ordered, folder, is_mirrored)
-                for images, ordered, is_mirrored in zip(
-                    image_batches, ordered_batches, (stage.solved and mirrors, False)
-                )
+                fine_tuning.FeatureBatches(self.body, images, ordered, folder, mirrored, cache)
+                for images, ordered, mirrored in zip(image_batches, ordered_batches, views)
             ]
         finally:
             for batches in image_batches:
