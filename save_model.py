@@ -109,7 +109,7 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS, keep_o
         image_paths, expected = _with_validation_images(run, model, image_paths, expected)
         proof = prove(partial_folder, run, variants, image_paths, expected)
         proof, problems = proof.judge(limits)
-        description = _description(run, fitted, proof)
+        description = describe(run, fitted, proof)
         description["formats"].update(kept)
         write_description(partial_folder, description)
         # After it: a card may be edited, and is none of the files that are checked.
@@ -149,13 +149,18 @@ def _with_validation_images(run, model, image_paths, expected):
     """
     more_paths, images = reference_images.validation(run, image_paths)
     check_images = [load(image_path, run.preprocessing) for image_path in image_paths]
-    answers = _predict(model, check_images + images)
+    answers = predict_images(model, check_images + images)
     answers.probabilities[: len(expected)] = expected
     return image_paths + more_paths, answers
 
 
-def _predict(model, images):
-    """`Answers` of the Keras model, in batches of one shape, so that it is traced once."""
+def predict_images(model, images):
+    """`Answers` of a Keras model, in batches of one shape, so that it is traced once.
+
+    Args:
+        model: Keras model from uint8 (N, S, S, 3) to its outputs.
+        images: list of uint8 (S, S, 3).
+    """
     parts = []
     for start in range(0, len(images), verification.BATCH):
         batch = np.stack(images[start : start + verification.BATCH])
@@ -166,8 +171,14 @@ def _predict(model, images):
     return verification.join(parts)
 
 
-def _description(run, fitted, proof):
-    """The content of model.json, except the checksums of the files."""
+def describe(run, fitted, proof):
+    """dict, the content of model.json, except the checksums of the files.
+
+    Args:
+        run: `run_folder.Run`.
+        fitted: `calibration.Calibration`, or None.
+        proof: `acceptance.Proof`.
+    """
     import keras
     import tensorflow as tf
 

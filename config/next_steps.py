@@ -2,6 +2,10 @@
 
 import os
 
+from config.parser import show
+
+NOT_REPEATED = {"overwrite", "json", "config", "debug"}
+
 
 def next_step(mode, options, result=None):
     """What a person usually types after a mode has done its work.
@@ -24,6 +28,7 @@ def next_step(mode, options, result=None):
         "train": _after_training,
         "eval": _after_eval,
         "report": lambda options: _export(options, result),
+        "crossval": lambda options: _after_crossval(options, result),
         "calibrate": lambda options: [] if options.dry_run else _export(options, result),
         "export": lambda options: ["serve", *_model(options)],
         "save_pb": lambda options: ["serve", *_model(options)],
@@ -45,6 +50,18 @@ def _after_training(options):
 def _after_eval(options):
     words = ["report", *_run(options), "--data", options.data]
     return [*words, *(["--part", options.part] if options.part else [])]
+
+
+def _after_crossval(options, result):
+    """`result` has the exported model, or None."""
+    if not result:
+        return []
+    if result["export"]:
+        return ["serve", "--model", result["export"]["model"]]
+    # What the scores were for: a model of all photos. The same command goes on from its folds.
+    names = [name for name in options._fields if name in options.given - NOT_REPEATED]
+    words = [word for name in names for word in (f"--{name}", show(getattr(options, name)))]
+    return ["crossval", *words, "--export", "all"]
 
 
 def _export(options, result):

@@ -183,6 +183,30 @@ RUN_OPTIONS = (
         saved=True,
     ),
     Option(
+        name="folds",
+        type=whole(2, 100),
+        default=5,
+        help="number of parts that the photos are divided into; each is judged by a model of the "
+        "others",
+        group="Run",
+    ),
+    Option(
+        name="seeds",
+        type=whole(1, 100),
+        default=1,
+        help="how often all folds are drawn and trained anew",
+        group="Run",
+    ),
+    Option(
+        name="export",
+        type=choice("mean", "all"),
+        default=None,
+        default_text="no model",
+        help="export a model in the end: the mean of the folds' models, or one trained on all "
+        "photos",
+        group="Run",
+    ),
+    Option(
         name="overwrite",
         type=YES_NO,
         default=False,

@@ -15,7 +15,12 @@ NAME = "README.md"
 LIMITS, ORIGIN = "## What it does not know\n\n", "## How it was made\n\n"
 NOTES = "## Notes\n"  # what a person writes below it is kept by the next export
 NO_NOTES = "Who made it, what it may be used for, under which licence.\n"
-PARTS = {"test": "test photos, which neither trained nor chose it", "val": "validation photos"}
+CROSSVAL = "crossval"
+PARTS = {
+    "test": "test photos, which neither trained nor chose it",
+    CROSSVAL: "photos, each judged by a model of the cross-validation that had not seen it",
+    "val": "validation photos",
+}
 
 
 def write_card(model_folder, card, earlier_folder=None):
@@ -94,6 +99,8 @@ def _scores(metrics):
     """List of (part, images, name, value, interval or None), the best judges first."""
     scores = []
     for part in PARTS:
+        if part == "val" and _is_cross_validated(metrics):
+            continue  # it may have learned them
         image_count = metrics.get(f"{part}_images")
         for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
             value = metrics.get(f"{part}_{name}")
@@ -101,8 +108,14 @@ def _scores(metrics):
                 continue
             is_fraction = name == "accuracy" and image_count
             interval = is_fraction and intervals.proportion(round(value * image_count), image_count)
+            interval = metrics.get(f"{part}_{name}_interval", interval)
             scores.append((part, image_count, name, value, interval or None))
     return scores
+
+
+def _is_cross_validated(metrics):
+    """Whether a model learned from all photos, so that only its siblings could be measured."""
+    return f"{CROSSVAL}_images" in metrics
 
 
 def _results(scores):
@@ -143,6 +156,8 @@ def _plain(name):
 
 
 def _data(description, metrics):
+    if _is_cross_validated(metrics):
+        return f"Trained on {metrics['train_images']:,} photos, measured by cross-validation.\n"
     lines = []
     if "train_images" in metrics:
         lines.append(

@@ -79,8 +79,12 @@ def run_all(options):
     return {**result, "next": command_line("serve", "--model", name, *model)}
 
 
-def _base_name(options):
-    """The run's name before a number: --run, or that of the data."""
+def base_name(options):
+    """str, a run's name before a number: --run, or that of the data.
+
+    Args:
+        options: the options of a mode, with `run` and `data`.
+    """
     if options.run:
         return options.run
     name = os.path.basename(os.path.abspath(options.data))
@@ -90,12 +94,12 @@ def _base_name(options):
 
 
 def _check_name(options):
-    parser.parse("train", ["--run", _base_name(options)])  # refused before the work begins
+    parser.parse("train", ["--run", base_name(options)])  # refused before the work begins
 
 
 def _find_name(options, samples, assignment):
     """The run's name, with a number where such a run has learned otherwise."""
-    base = name = _base_name(options)
+    base = name = base_name(options)
     number = 2
     while os.path.exists(os.path.join(options.save_dir, name)):
         run_path = os.path.join(options.save_dir, name)

@@ -40,7 +40,7 @@ REQUIRED = {
     "add_class": ["--run", "r", "--name", "n"], "embed": ["--data", "d"],
     "add": ["--data", "d", "--source", "s"],
     "all": ["--data", "d"], "split": ["--data", "d"], "similar": ["--data", "d", "--image", "i"],
-    "drift": ["--run", "r", "--data", "d"],
+    "drift": ["--run", "r", "--data", "d"], "crossval": ["--data", "d"],
 }
 NUMBERS = [name for name, option in option_table.OPTIONS.items()
            if option.type.metavar in ("N", "X")]

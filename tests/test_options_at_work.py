@@ -38,7 +38,7 @@ from config.modes import MODES
 from config.parser import parse
 from data.geometry import Preprocessing
 from data.label_names import read_label_names, write_label_names
-from data.samples import write_sample
+from data.samples import Samples, write_sample
 from deployment import server
 from evaluation.runtime_speed import measure
 from modeling import weight_download
@@ -46,6 +46,7 @@ from other import (
     add_class,
     benchmark,
     calibrate,
+    crossval,
     demo,
     demo_data,
     doctor,
@@ -56,6 +57,8 @@ from other import (
     similar,
 )
 from other import label as label_mode
+from other.folds.plan import Plan
+from other.folds.runs import OutOfFold
 from other.reporting import report_gallery
 from prediction import classifier
 from prediction.classifier import Classifier
@@ -581,6 +584,7 @@ COMMANDS = {
     "add_class": ("--run", "runs/model", "--name", "third", "--data", "data"),
     "add": ("--data", "data", "--source", "classes/glass"),
     "split": ("--data", "data"), "all": ("--data", "data"),
+    "crossval": ("--data", "data", "--folds", 2),
 }
 
 
@@ -618,10 +622,20 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
     monkeypatch.setattr(drift.FeatureExtractor, "from_run", lambda run: Extractor())
     monkeypatch.setattr(drift, "FEWEST", 2)
     monkeypatch.setattr(drift, "_validation_paths", lambda run, options: ["data/00.png"] * 3)
+    samples = Samples("data", ["00.png", "01.png"], np.int32([0, 1]))
+    assigned = np.array([[0, 1]])
+    plan = Plan("data", "out", samples, ("first", "second"), np.arange(2), assigned, [], False)
+    answers = OutOfFold(np.float32([[[0.9, 0.1], [0.6, 0.4]]]), {})
     parts = add_class.Parts(("first", "third"), [("a", "first")], [("b", "third")])
     monkeypatch.setattr(add_class, "_read_parts", lambda options, run: parts)
     monkeypatch.setattr(add_class, "_train", lambda *words: "runs/model-with-third")
     monkeypatch.setattr(add_class, "_recalls", lambda *words: {"first": 0.5})
+    monkeypatch.setattr(crossval, "make_plan", lambda options: plan)
+    for module, name, answer in (
+        (crossval.runs, "train_folds", None), (crossval.runs, "answer", answers),
+        (crossval.outputs, "write", None),
+    ):
+        monkeypatch.setattr(module, name, lambda *words, answer=answer: answer)
     monkeypatch.setattr(doctor, "PARTS", {"toolkit": doctor.toolkit})
     monkeypatch.setattr(weight_download, "fetch", lambda name, url: name)
     monkeypatch.setattr(server, "serve", lambda *words: words[-1](

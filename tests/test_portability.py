@@ -51,6 +51,8 @@ COMMANDS = [
     ("add_class", *RUN, "--name", "größer", "--data", "new/blue"),
     (*WATCHED, "--head", "prototype", "--run", "watched"),
     ("drift", "--run", "watched", "--data", "photos"),
+    ("crossval", "--data", "photos", "--folds", "2", "--head", "prototype", "--weights", "none",
+     "--input_size", "32", "--max_bad", "0.2", "--export", "mean"),
     ("audit", "--source", "photos", "--val_data", "new"),
     ("clean", "--csv", "audit/findings.csv"),
     ("clean", "--undo", "quarantine/0001/manifest.csv"),
