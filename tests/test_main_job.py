@@ -453,7 +453,7 @@ def test_the_exported_model_serves_by_itself(copy, data, tmp_path):
         os.path.relpath(os.path.join(parent, name), elsewhere)
         for parent, _, names in os.walk(elsewhere) for name in names
     }
-    assert there == {*description["files"], "model.json"}
+    assert there == {*description["files"], "model.json", "README.md"}
     assert {"saved_model.pb", "variables/variables.index"} <= there
     for name, value in description["files"].items():
         assert hashlib.sha256((elsewhere / name).read_bytes()).hexdigest() == value
