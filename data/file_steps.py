@@ -317,7 +317,7 @@ def _move(root, move):
 
 def _edit(root, edit):
     path = os.path.realpath(os.path.join(root, edit.path))  # a link stays one
-    content = _read(path)
+    content = read_bytes(path)
     removed = len(edit.before)
     size_after = -1 if edit.after is None else max(edit.size, 0) - removed + len(edit.after)
     size = -1 if content is None else len(content)
@@ -335,7 +335,12 @@ def _edit(root, edit):
         raise OSError(errno.EBUSY, "was changed by another program", path)
 
 
-def _read(path):
+def read_bytes(path):
+    """The content of a file: bytes, None where there is none.
+
+    Args:
+        path: str.
+    """
     try:
         with open(path, "rb") as file:
             return file.read()

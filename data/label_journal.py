@@ -13,7 +13,7 @@ import time
 from common.console import say
 from common.files import write_text
 from common.tables import read_table
-from data.splitting import content_hash, hash_files
+from data.splitting import hash_file, hash_files
 
 FILE_NAME = "labels.log.csv"
 COLUMNS = ("time", "hash", "path", "label", "new_label")
@@ -51,7 +51,7 @@ def add_all(log_path, corrections, contents=None):
     if contents is None:
         paths = [path for path, *_ in corrections]
         # Threads and a bar for one photo would take longer than reading it.
-        contents = hash_files(paths) if len(paths) > 1 else map(_hash_or_zero, paths)
+        contents = hash_files(paths) if len(paths) > 1 else map(hash_file, paths)
     rows = []
     for (image_path, *labels), content in zip(corrections, contents):
         if content:
@@ -66,14 +66,6 @@ def add_all(log_path, corrections, contents=None):
     except OSError as error:
         what = "label was" if len(rows) == 1 else f"{len(rows)} labels were"
         say(f"note: {error.filename}: {error.strerror}; the {what} changed, but not journalled")
-
-
-def _hash_or_zero(path):
-    try:
-        with open(path, "rb") as image_file:
-            return content_hash(image_file.read())
-    except OSError:
-        return 0
 
 
 def _append(log_path, rows):

@@ -122,6 +122,19 @@ def content_hash(data, part=0):
     return int.from_bytes(hashlib.sha256(data).digest()[8 * part : 8 * part + 8], "big")
 
 
+def hash_file(path):
+    """`content_hash` of a file: int, 0 where it cannot be read.
+
+    Args:
+        path: str.
+    """
+    try:
+        with open(path, "rb") as image_file:
+            return content_hash(image_file.read())
+    except OSError:
+        return 0
+
+
 def hash_files(paths, workers=1):
     """`content_hash` of many files.
 
@@ -132,15 +145,7 @@ def hash_files(paths, workers=1):
     Returns:
         uint64 (N,), 0 for a file that cannot be read.
     """
-
-    def read(path):
-        try:
-            with open(path, "rb") as image_file:
-                return content_hash(image_file.read())
-        except OSError:
-            return 0
-
-    return np.fromiter(map_images(read, paths, "reading", workers), np.uint64, len(paths))
+    return np.fromiter(map_images(hash_file, paths, "reading", workers), np.uint64, len(paths))
 
 
 def map_images(function, paths, label, workers=1):

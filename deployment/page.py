@@ -1,20 +1,12 @@
 """The page to try a served model on, and headers that let nothing else run in it."""
 
-from pages.languages import LANGUAGES, TAGS
-from pages.rendering import content_policy, render
+from pages.languages import LANGUAGES
+from pages.rendering import page_headers, render
 
 
 def _page(language):
     html_text = render("server.html", language)
-    policy = content_policy(
-        html_text, img_src="blob: data:", connect_src="'self'", frame_ancestors="'none'"
-    )
-    headers = {
-        "Content-Type": "text/html; charset=utf-8",
-        "Content-Language": TAGS[language],
-        "Vary": "Accept-Language",
-        "Content-Security-Policy": policy,
-    }
+    headers = page_headers(html_text, language, img_src="blob: data:")
     return html_text.encode(), headers
 
 

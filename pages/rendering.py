@@ -63,6 +63,26 @@ def content_policy(page_html, **sources):
     return "; ".join(f"{name} {value}" for name, value in directives.items())
 
 
+def page_headers(page_html, language, **sources):
+    """The headers with which a page is served, whose policy lets nothing else run in it.
+
+    Args:
+        page_html: str.
+        language: str, one of `languages.LANGUAGES`.
+        sources: str, as of `content_policy`.
+
+    Returns:
+        dict of str -> str.
+    """
+    sources = {"connect_src": "'self'", "frame_ancestors": "'none'", **sources}
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Language": TAGS[language],
+        "Vary": "Accept-Language",
+        "Content-Security-Policy": content_policy(page_html, **sources),
+    }
+
+
 def _source_hash(content):
     """What allows an inline script or style: its SHA-256."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

@@ -70,9 +70,6 @@ def test_undone_to_the_beginning_by_another_process(place):
     assert contents(place) == before
 
 
-EVENTS = ["move", "edit", "write"]
-
-
 @pytest.mark.parametrize("word", ["do", "undo", "redo"])
 @pytest.mark.parametrize("survived", range(8))
 def test_killed_at_any_moment(place, monkeypatch, word, survived):
@@ -101,7 +98,7 @@ def test_killed_at_any_moment(place, monkeypatch, word, survived):
             patch.setattr(file_steps, name, stop_after(getattr(file_steps, name)))
         patch.setattr(log, "_write", stop_after(log._write))
         # A killed process takes nothing back.
-        patch.setattr(file_steps, "_apply", without_rollback(file_steps._apply))
+        patch.setattr(file_steps, "_apply", apply_without_rollback)
         try:
             getattr(log, word)(*(MOVES, EDITS, ["glass"]) if word == "do" else ())
             ended = True
@@ -113,15 +110,12 @@ def test_killed_at_any_moment(place, monkeypatch, word, survived):
     assert contents(place) == (unchanged if survived == 0 else changed)
 
 
-def without_rollback(apply):
-    def applied(root, step):
-        steps = [*step.moves, *step.edits]
-        for folder in step.made:
-            os.makedirs(os.path.join(root, folder), exist_ok=True)
-        for change in steps:
-            (file_steps._move if isinstance(change, Move) else file_steps._edit)(root, change)
-        file_steps._remove_empty(root, step.emptied)
-    return applied
+def apply_without_rollback(root, step):
+    for folder in step.made:
+        os.makedirs(os.path.join(root, folder), exist_ok=True)
+    for change in (*step.moves, *step.edits):
+        (file_steps._move if isinstance(change, Move) else file_steps._edit)(root, change)
+    file_steps._remove_empty(root, step.emptied)
 
 
 def test_half_a_line_is_no_step(place):

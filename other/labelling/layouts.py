@@ -3,13 +3,14 @@
 `data.labelled_data` reads the same three layouts.
 """
 
+import abc
 import os
 
 from common.errors import InputError
 from data import csv_labels
 from data.class_spelling import natural_key, normalize
 from data.csv_rows import CsvRows
-from data.file_steps import Edit, Move
+from data.file_steps import Edit, Move, read_bytes
 from data.image_files import EXTENSIONS, REMOVED, UNSORTED, is_image, is_system_name, list_folder
 from data.label_names import find_labels, label_names_json, read_label_names
 from data.labelled_data import has_own_images, is_sample_format
@@ -37,7 +38,7 @@ def open_layout(data):
     return FolderLayout(data)
 
 
-class Layout:
+class Layout(abc.ABC):
     """What the layouts share.
 
     Attributes:
@@ -123,7 +124,7 @@ class Layout:
 
     def _names_edit(self, class_names):
         """The edit of the folder's label.json: list of one or none."""
-        content = _read(os.path.join(self.root, "label.json"))
+        content = read_bytes(os.path.join(self.root, "label.json"))
         new_content = label_names_json(class_names).encode()
         if content == new_content:
             return []
@@ -145,8 +146,13 @@ class Layout:
         """The names whose order is written down: list of str."""
         return []
 
+    @abc.abstractmethod
+    def _scan_labelled(self):
+        """As `scan`, without the folders of photos that have no class or were set aside."""
+
+    @abc.abstractmethod
     def _edits(self, photos, class_name, class_names, new_paths):
-        raise NotImplementedError
+        """The edits of files beside the photos: list of `Edit`; arguments as of `plan`."""
 
     def _folder(self, path, class_name):
         """The folder in which a photo of the class lies."""
@@ -227,7 +233,7 @@ class TextLayout(Layout):
         for path in photos:
             new_path = new_paths.get(path, path)
             old_text, new_text = text_file_name(path), text_file_name(new_path)
-            old_content = _read(os.path.join(self.root, old_text))
+            old_content = read_bytes(os.path.join(self.root, old_text))
             content = None
             if class_name not in (NO_CLASS, SET_ASIDE):
                 content = _line(new_path, class_name, class_names)
@@ -248,7 +254,7 @@ class TextLayout(Layout):
             new_own_name = new_name if own_name == name else own_name
             if old_names.index(own_name) != class_names.index(new_own_name):
                 text_name = text_file_name(path)
-                content = _read(os.path.join(self.root, text_name))
+                content = read_bytes(os.path.join(self.root, text_name))
                 new_content = _line(path, new_own_name, class_names)
                 edits.append(Edit.between(text_name, content, new_content))
         return [], edits, []
@@ -348,11 +354,3 @@ def _encode(text):
 def _key(name):
     """Equal for names that are one and the same on some systems."""
     return normalize(name).casefold()
-
-
-def _read(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return None

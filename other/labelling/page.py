@@ -1,7 +1,7 @@
 """The page itself, and headers that let nothing else run in it."""
 
-from pages.languages import TAGS, choose_language
-from pages.rendering import content_policy, render
+from pages.languages import choose_language
+from pages.rendering import page_headers, render
 
 
 def render_page(name, commands, language=None, accept_language=None):
@@ -18,13 +18,4 @@ def render_page(name, commands, language=None, accept_language=None):
     """
     language = choose_language(language, accept_language or "")
     page_html = render("label.html", language, name=name, commands=commands)
-    policy = content_policy(
-        page_html, img_src="'self' data:", connect_src="'self'", frame_ancestors="'none'"
-    )
-    headers = {
-        "Content-Type": "text/html; charset=utf-8",
-        "Content-Language": TAGS[language],
-        "Vary": "Accept-Language",
-        "Content-Security-Policy": policy,
-    }
-    return page_html, headers
+    return page_html, page_headers(page_html, language, img_src="'self' data:")
