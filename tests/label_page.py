@@ -37,8 +37,9 @@ class Page:
                               windowsVirtualKeyCode=code, modifiers=modifiers, **typed)
 
     def settled(self):
-        """Waits until the server has confirmed everything."""
+        """Waits until the server has confirmed everything and the page shows it."""
         self.browser.wait("!outbox.length && !sending")
+        self.browser.evaluate("refresh()")
 
     def mouse(self, *points):
         """Drags from the first point to the last; a click where there is one."""
