@@ -1,5 +1,7 @@
 """The journal of corrected labels: `labels.log.csv` beside the data, a line for each correction.
 
+A line whose two labels are the same confirms a label; one without a new label takes that back.
+
 A photo is known by the hash of its bytes. A folder that was converted says where its photos are
 from, so that a correction there is journalled there as well, and holds when they are converted
 again.
@@ -9,6 +11,8 @@ import csv
 import json
 import os
 import time
+
+import numpy as np
 
 from common.console import say
 from common.files import write_text
@@ -82,6 +86,49 @@ def _append(log_path, rows):
             writer.writerow((now, content, path, label, new_label))
 
 
+def path_beside(data):
+    """The journal of a data set: str, a path.
+
+    Args:
+        data: str, a folder or a CSV file.
+
+    Example:
+        >>> path_beside("photos.csv")
+        'photos.labels.log.csv'
+    """
+    if os.path.isdir(data) or not data.endswith(".csv"):
+        return os.path.join(data, FILE_NAME)
+    return f"{os.path.splitext(data)[0]}.{FILE_NAME}"
+
+
+def find_confirmed(log_path, paths, labels, workers=1):
+    """Which labels somebody has looked at and confirmed, by the last line about the photo.
+
+    Args:
+        log_path: str, the journal; there may be none.
+        paths: list of N str, the photos.
+        labels: sequence of N str, their classes now.
+        workers: int, threads that read the photos.
+
+    Returns:
+        bool (N,).
+
+    Raises:
+        InputError: the journal is damaged.
+    """
+    is_confirmed = np.zeros(len(paths), bool)
+    if not os.path.exists(log_path):
+        return is_confirmed
+    last_lines = {}  # hash -> the labels of its last line
+    for _, cells in read_table(log_path, COLUMNS, "relabel"):
+        last_lines[cells["hash"]] = cells["label"], cells["new_label"]
+    if all(label != new_label for label, new_label in last_lines.values()):
+        return is_confirmed  # without reading the photos
+    for i, content in enumerate(hash_files(paths, workers)):
+        is_confirmed[i] = last_lines.get(f"{int(content):016x}") == (labels[i], labels[i])
+    return is_confirmed
+
+
 def write_origin(folder, source):
     """Leaves in a converted folder where its photos are from.
 
@@ -130,7 +177,7 @@ def correct(images, source, workers=1):
     hashes = hash_files([path for path, _ in images], workers)
     for (path, class_name), content in zip(images, hashes):
         for label, new_label in corrections.get(f"{int(content):016x}", ()):
-            class_name = new_label if class_name == label else class_name
+            class_name = new_label if new_label and class_name == label else class_name
         corrected_images.append((path, class_name))
     differing = sum(before != after for before, after in zip(images, corrected_images))
     return corrected_images, differing

@@ -219,7 +219,7 @@ def apply(change):
         csv_labels.relabel(change.target, change.image, change.new_label)
     log_path = os.path.join(change.root, label_journal.FILE_NAME)
     if _is_row(change):
-        log_path = _journal_of_csv(change.target)
+        log_path = label_journal.path_beside(change.target)
     label_journal.add(log_path, change.new_image, change.label, change.new_label)
 
 
@@ -257,13 +257,9 @@ def _apply_rows(csv_path, changes, workers):
     contents = hash_files(images, workers)  # before: reading photos takes time
     csv_labels.relabel_all(csv_path, {change.image: change.new_label for change in changes})
     corrections = [(change.image, change.label, change.new_label) for change in changes]
-    label_journal.add_all(_journal_of_csv(csv_path), corrections, contents)
+    label_journal.add_all(label_journal.path_beside(csv_path), corrections, contents)
 
 
 def _is_row(change):
     """Whether a change is that of a row of a CSV."""
     return change.content is None and change.new_image == change.image
-
-
-def _journal_of_csv(csv_path):
-    return f"{os.path.splitext(csv_path)[0]}.{label_journal.FILE_NAME}"

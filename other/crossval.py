@@ -23,7 +23,7 @@ def main(options: CrossvalOptions):
     plan = make_plan(options)
     runs.train_folds(plan, options)
     out_of_fold = runs.answer(plan, options)
-    suspects = scores.find_doubtful(plan, out_of_fold)
+    suspects = scores.find_doubtful(plan, out_of_fold, options.data)
     result = {
         "name": plan.name,
         "runs": [os.path.join(options.save_dir, fold.run_name) for fold in plan.folds],

@@ -126,7 +126,12 @@ def _gather(options, path):
     predicted = probabilities.argmax(axis=1)
     predicted[list(errors)] = NO_ANSWER
     answers = Answers(samples, class_names, probabilities, predicted, errors)
-    suspects = label_errors.find(training, samples, probabilities, errors)
+    suspects = doubtful_labels.leave_out_confirmed(
+        label_errors.find(training, samples, probabilities, errors),
+        samples,
+        class_names,
+        options.data,
+    )
     return Report(path, run, epoch_rows, classifier, answers, training, suspects)
 
 

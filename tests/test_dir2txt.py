@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 import run
 from common.errors import InputError, RunError
 from config import parser
+from data import label_journal
 from data.label_names import read_label_names
 from data.samples import read_samples
 from other import data_reconstruction_dir2txt, demo_data
@@ -382,6 +383,9 @@ def test_converting_again_keeps_corrections(source, tmp_path):
     (source / "paper").mkdir()
     os.rename(source / "glass" / "c.png", source / "paper" / "c.png")
     os.rename(source / "glass" / "b.png", source / "glass" / "z.png")
+    log_path = str(source / label_journal.FILE_NAME)
+    for new_label in ("glass", ""):  # confirmed, and taken back
+        label_journal.add(log_path, str(source / "glass" / "d.png"), "glass", new_label)
     assert convert(str(source), again)["corrected"] == 2
     assert read_back(again) == {
         "glass/a.png": "metal", "glass/b.png": "metal", "glass/c.png": "paper",

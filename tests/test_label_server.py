@@ -1,5 +1,6 @@
 """other/labelling/application.py: who may ask what, and what is answered."""
 
+import csv
 import os
 
 import cv2
@@ -114,7 +115,23 @@ def test_doubtful_and_audit(photos, tmp_path):
     post(client, "api/undo", {})
     assert queues.list("doubtful") == [doubtful]
     post(client, "api/label", {"labels": [{"ids": [doubtful], "name": "glass"}]})  # it is right
-    assert queues.list("doubtful") == [] and photos.undoable == 0
+    assert queues.list("doubtful") == [] and photos.undoable == 1
+    again = Queues(photos, str(tmp_path / "report.csv"), str(tmp_path / "findings.csv"))
+    assert again.list("doubtful") == [] and len(again.list("audit")) == 2
+    post(client, "api/undo", {})
+    assert queues.list("doubtful") == [doubtful]
+    assert Queues(photos, str(tmp_path / "report.csv")).list("doubtful") == [doubtful]
+    post(client, "api/redo", {})
+    assert queues.list("doubtful") == []
+    assert Queues(photos, str(tmp_path / "report.csv")).list("doubtful") == []
+    assert labels_in_journal(root) == [
+        ("glass", "metal"), ("metal", "glass"), ("glass", "glass"), ("glass", ""),
+        ("glass", "glass")]
+
+
+def labels_in_journal(root):
+    with open(root / "labels.log.csv", newline="") as journal:
+        return [(row["label"], row["new_label"]) for row in csv.DictReader(journal)]
 
 
 def test_doubtful_photos_that_are_links(photos, tmp_path):

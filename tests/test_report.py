@@ -18,6 +18,7 @@ from sklearn import metrics
 import run
 from common.errors import ImageError, InputError
 from config import parser
+from data import label_journal
 from data.geometry import Preprocessing
 from data.samples import read_samples, write_sample
 from evaluation import intervals, label_errors, robustness
@@ -349,6 +350,20 @@ def test_json_is_one_line_and_filled_in_labels_are_kept(small, monkeypatch, caps
     kept = re.search(r"kept as (.*)\n", err)[1]
     assert open(kept).read() == text and table(path / "report.csv")[0]["new_label"] == ""
     assert "accuracy              0.5000  (0.1876 to 0.8124)" in out
+
+
+def test_confirmed_labels_are_no_longer_doubtful(small, monkeypatch, capsys):
+    path, data = small
+    rows = np.float32([[0.9, 0.1, 0]] * 2 + [[0.8, 0.2, 0]] * 3 + [[0.1, 0.2, 0.7]])
+    assert report(monkeypatch, path, data, rows) == 0
+    doubtful, = table(path / "report.csv")
+    log_path = os.path.join(data, label_journal.FILE_NAME)
+    for new_label, count in ((doubtful["label"], 0), ("", 1), (doubtful["label"], 0)):
+        label_journal.add(log_path, doubtful["path"], doubtful["label"], new_label)
+        capsys.readouterr()
+        assert report(monkeypatch, path, data, rows) == 0
+        assert len(table(path / "report.csv")) == count
+        assert ("1 of 1 doubtful labels" in capsys.readouterr().err) == (count == 0)
 
 
 def test_images_trained_on(small, monkeypatch):

@@ -13,6 +13,7 @@ from evaluation.cross_validation import (
 )
 from evaluation.scores import measure
 from other.calibrate import fit_temperature, negative_log_likelihood
+from other.reporting import doubtful_labels
 from prediction import calibration
 
 TOP_K = 1
@@ -119,12 +120,13 @@ def _class_row(class_id, row, predicted, plan, matrix):
     }
 
 
-def find_doubtful(plan, out_of_fold):
+def find_doubtful(plan, out_of_fold, data):
     """The labels that models which have not seen them find wrong.
 
     Args:
         plan: `Plan`.
         out_of_fold: `OutOfFold`.
+        data: str, the folder or CSV file of the photos.
 
     Returns:
         list of `label_errors.Suspect`, the most doubtful first.
@@ -132,7 +134,12 @@ def find_doubtful(plan, out_of_fold):
     photo_count = len(plan.samples.file_names)
     unseen = label_errors.Training(np.zeros(photo_count, bool), np.full(photo_count, np.nan))
     probabilities = out_of_fold.probabilities.mean(axis=0)
-    return label_errors.find(unseen, plan.samples, probabilities, out_of_fold.errors)
+    return doubtful_labels.leave_out_confirmed(
+        label_errors.find(unseen, plan.samples, probabilities, out_of_fold.errors),
+        plan.samples,
+        plan.class_names,
+        data,
+    )
 
 
 def calibrate(plan, out_of_fold):

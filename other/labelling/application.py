@@ -208,19 +208,21 @@ class Routes:
             except (InputError, OSError) as error:
                 answer, status = answer_error(error)
                 return {**answer, "done": done}, status
-            self._work.queues.settle(positions)
+            self._work.queues.settle(changes)
             changed += self._after(changes)["changed"]
         return {"changed": changed, "done": len(steps)}
 
     def undo(self):
         """Takes the last step back."""
         changes = self._work.photos.undo()
-        self._work.queues.unsettle({change.new_path for change in changes})
+        self._work.queues.settle(changes, is_undone=True)
         return self._after(changes)
 
     def redo(self):
         """Repeats the step that was undone last."""
-        return self._after(self._work.photos.redo())
+        changes = self._work.photos.redo()
+        self._work.queues.settle(changes)
+        return self._after(changes)
 
     def add_class(self):
         """Offers a new class."""

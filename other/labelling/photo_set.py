@@ -43,6 +43,7 @@ class PhotoSet:
         class_names: list of str.
         version: int, which every change makes larger.
         root: str, the folder that the paths are relative to.
+        journal_path: str, the journal of labels.
 
     Args:
         data: str, a folder or a CSV file.
@@ -65,12 +66,10 @@ class PhotoSet:
         self.root = self._layout.root
         self._lock = threading.RLock()
         self._process_lock = _lock_folder(self.root)
-        stem = os.path.splitext(os.path.basename(data))[0]
-        is_csv = os.path.isfile(data)
-        steps_name, journal_name = STEPS, label_journal.FILE_NAME
-        if is_csv:
-            steps_name, journal_name = f"{stem}.{STEPS}", f"{stem}.{journal_name}"
-        self._journal_path = os.path.join(self.root, journal_name)
+        steps_name = STEPS
+        if os.path.isfile(data):
+            steps_name = f"{os.path.splitext(os.path.basename(data))[0]}.{STEPS}"
+        self.journal_path = label_journal.path_beside(data)
         self._steps = StepLog(self.root, os.path.join(self.root, steps_name))
         self.paths, self.names, self.version = [], [], 0
         self._changed_at = []  # the version of a photo's last change
@@ -99,6 +98,14 @@ class PhotoSet:
     def path(self, position):
         """The path of a photo as the operating system takes it: str."""
         return os.path.join(self.root, self.paths[position].replace("/", os.sep))
+
+    def position(self, path):
+        """The position of a photo: int, or None where it has another path by now.
+
+        Args:
+            path: str, as in `paths`.
+        """
+        return self._positions.get(path)
 
     def changed_since(self, version):
         """The positions of the photos that a later version than `version` has changed: list."""
@@ -167,7 +174,7 @@ class PhotoSet:
             return name
 
     def label(self, positions, name):
-        """Gives photos a class, in one step.
+        """Gives photos a class, in one step; where they have it, that confirms it.
 
         Args:
             positions: list of int.
@@ -189,11 +196,14 @@ class PhotoSet:
                     self.version += 1
                     self._set(self.paths[position], GONE)
                     raise InputError(f"{self.paths[position]}: is not where it was any more")
-                if self.names[position] != name:
+                if self.names[position] != name or name not in (NO_CLASS, SET_ASIDE):
                     photos[self.paths[position]] = self.names[position]
             if not photos:
                 return []
-            moves, edits = self._layout.plan(photos, name, self.class_names)
+            others = {path: own for path, own in photos.items() if own != name}
+            moves, edits = [], []
+            if others:
+                moves, edits = self._layout.plan(others, name, self.class_names)
             return self._do(photos, dict.fromkeys(photos, name), moves, edits)
 
     def rename_class(self, name, new_name):
@@ -256,7 +266,7 @@ class PhotoSet:
             Change(path, new_paths.get(path, path), name, new_names[path])
             for path, name in photos.items()
         ]
-        if not (moves or edits):  # a class without photos
+        if not (photos or moves or edits):  # a class without photos
             self.version += 1
             return changes
         step = self._steps.do(moves, edits, emptied, {"photos": changes})
@@ -281,9 +291,9 @@ class PhotoSet:
             self._set(change.new_path, change.new_name)
         self._read_names()
         label_journal.add_all(
-            self._journal_path,
+            self.journal_path,
             [
-                (os.path.join(self.root, change.new_path), change.name or "", change.new_name)
+                (os.path.join(self.root, change.new_path), *_journalled(change, is_undone))
                 for change in changes
                 if change.new_name not in (NO_CLASS, SET_ASIDE) and change.name != SET_ASIDE
             ],
@@ -339,6 +349,13 @@ class PhotoSet:
         own_path = os.path.normpath(os.path.join(os.path.realpath(self.root), name))
         if os.path.normcase(os.path.realpath(path)) != os.path.normcase(own_path):
             raise InputError(f"{name!r} is a link to another folder, which no mode follows")
+
+
+def _journalled(change, is_undone):
+    """The two labels of a change in the journal; a confirmation that is undone has no second."""
+    if is_undone and change.name == change.new_name:
+        return change.name, ""
+    return change.name or "", change.new_name
 
 
 def _lock_folder(root):

@@ -1,10 +1,12 @@
 """Which photos the page offers, and in which order."""
 
+import itertools
 import os
 
 from common.errors import InputError
 from common.tables import read_table
 from data.kept_images import is_kept_name
+from data.label_journal import find_confirmed
 from other.labelling.layouts import NO_CLASS, SET_ASIDE
 from other.labelling.photo_set import GONE
 
@@ -39,6 +41,7 @@ class Queues:
             self._read_doubtful(doubtful_path)
         if findings_path is not None:
             self._read_findings(findings_path)
+        self._read_confirmed()
 
     def sort_unsorted(self, positions):
         """Sets the order of the photos without a class; those not in it come last.
@@ -85,23 +88,16 @@ class Queues:
             if i not in self._settled and self._is_open(i, hint)
         ]
 
-    def settle(self, positions):
-        """Takes photos that somebody has judged out of what is doubtful about them.
+    def settle(self, changes, is_undone=False):
+        """Takes photos that somebody has judged out of what is doubtful about them, or back in.
 
         Args:
-            positions: list of int.
+            changes: list of `Change`, of photos of the `PhotoSet`.
+            is_undone: bool, whether the judgement was taken back.
         """
-        self._settled.update(positions)
-
-    def unsettle(self, paths):
-        """Takes the judgement of photos back.
-
-        Args:
-            paths: set of str, as in `PhotoSet.paths`.
-        """
-        photo_paths = self._photos.paths
-        # Of a copy, taken at once: other threads add to it.
-        self._settled -= {i for i in [*self._settled] if photo_paths[i] in paths}
+        positions = {self._photos.position(change.new_path) for change in changes} - {None}
+        change_settled = self._settled.difference_update if is_undone else self._settled.update
+        change_settled(positions)
 
     def counts(self):
         """dict of queue (not of classes) -> number of photos."""
@@ -138,6 +134,14 @@ class Queues:
             self.hints[AUDIT].setdefault(position, hint)
             if row["kind"] in CONFLICT_KINDS:
                 self.hints[CONFLICTS].setdefault(position, hint)
+
+    def _read_confirmed(self):
+        """Leaves out what was confirmed before this page was opened."""
+        positions = sorted(set().union(*self.hints.values()))
+        paths = [self._photos.path(i) for i in positions]
+        names = [self._photos.names[i] for i in positions]
+        is_confirmed = find_confirmed(self._photos.journal_path, paths, names)
+        self._settled.update(itertools.compress(positions, is_confirmed))
 
     def _positions(self):
         """dict of `_place` -> position."""

@@ -7,6 +7,7 @@ import time
 from common.console import say
 from common.errors import InputError
 from common.tables import READING, write_table
+from data import label_journal
 
 COLUMNS = (
     "path",
@@ -42,6 +43,34 @@ def write(table_path, suspects, answers):
         table_rows.append([image_path, *label_names, *label_probabilities, suspect.how, ""])
     _keep_filled_in(table_path)
     write_table(table_path, COLUMNS, table_rows)
+
+
+def leave_out_confirmed(suspects, samples, class_names, data):
+    """Leaves out labels that somebody has confirmed on the page of --mode label, and says so.
+
+    Args:
+        suspects: list of `label_errors.Suspect`.
+        samples: `samples.Samples` that they are of.
+        class_names: sequence of str.
+        data: str, the folder or CSV file of the samples.
+
+    Returns:
+        list of `label_errors.Suspect`.
+
+    Raises:
+        InputError: the journal of the labels is damaged.
+    """
+    positions = [suspect.position for suspect in suspects]
+    paths = [os.path.join(samples.folder, samples.file_names[i]) for i in positions]
+    labels = [class_names[samples.class_ids[i]] for i in positions]
+    log_path = label_journal.path_beside(data)
+    is_confirmed = label_journal.find_confirmed(log_path, paths, labels)
+    if is_confirmed.any():
+        say(
+            f"note: {is_confirmed.sum()} of {len(suspects)} doubtful labels are left out, because "
+            f"{log_path} says that somebody has confirmed them"
+        )
+    return [suspect for suspect, skipped in zip(suspects, is_confirmed) if not skipped]
 
 
 def check_replaceable(table_path, target):
