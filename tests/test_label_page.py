@@ -90,6 +90,21 @@ def test_new_class_and_a_name_that_no_folder_can_have(page, photos):
     assert names(photos / "wood") == ["00.png"] and len(names(photos / "_unsorted")) == 11
 
 
+def test_the_large_view_has_an_undo_of_its_own(page, photos):
+    page.press(" ")
+    page.press("1")
+    page.settled()
+    assert names(photos / "glass") == ["00.png", "a.png"]
+    page.browser.evaluate("find('large-undo').click()")
+    page.settled()
+    page.browser.wait("find('large-about').textContent.includes('00.png')")
+    assert page.browser.evaluate("large.open && find('large-undo').disabled")
+    assert names(photos / "glass") == ["a.png"]
+    page.press("2")
+    page.settled()
+    assert names(photos / "metal") == ["00.png", "b.png"]
+
+
 def test_classes_are_renamed_and_merged(page, photos):
     for old, new in (("glass", "bottle"), ("bottle", "metal")):
         page.browser.evaluate(f"document.querySelector('[data-focus=\"rename {old}\"]').click()")

@@ -427,7 +427,7 @@ function show() {
   const labelled = classes.reduce((sum, one) => sum + one.count, 0), all = labelled + state.queues.unsorted;
   find("progress").textContent = text("progress", { labelled: count(labelled), all: count(all) });
   find("fill").style.width = `${all ? labelled / all * 100 : 0}%`;
-  find("undo").disabled = !state.undoable;
+  find("undo").disabled = find("large-undo").disabled = !state.undoable;
   find("redo").disabled = !state.redoable;
   showQueues();
   showClasses();
@@ -725,6 +725,10 @@ addEventListener("pointerup", () => {
 });
 
 find("undo").onclick = () => takeBack("api/undo");
+find("large-undo").onclick = () => {
+  takeBack("api/undo");
+  large.focus();  // a button that is disabled hears no keys
+};
 find("redo").onclick = () => takeBack("api/redo");
 find("help").onclick = COMMANDS["?"];
 find("add").onclick = newClass;
