@@ -33,6 +33,7 @@ from prediction.exported_model import (
 from prediction.loading import best_model, run_calibration
 from prediction.runtimes import Answers
 from runs import reference_images, run_folder
+from runs.tracking import deliver, open_asked, send_with_files
 
 SAVED_MODEL = (Variant("savedmodel", "float32"),)
 
@@ -44,8 +45,13 @@ def main(options: ExportOptions | SavePbOptions):
         named = "format" in options.given
         settings = {"variants": formats.plan(options.format, options.quantize, named)}
         settings["limits"] = Limits(min_agreement=options.min_agreement, max_drop=options.max_drop)
+    run = find(options)
+    store = open_asked(getattr(options, "track", None), run.path)
     with waiting("exporting"):
-        result = export(find(options), **settings)
+        result = export(run, **settings)
+    if store:
+        files = [(result["model"], run_folder.MODEL)]
+        result["tracking"] = deliver(store, lambda: send_with_files(store, run.path, files))
     show(result, text, options.json)
 
 

@@ -9,6 +9,7 @@ from compute.backend import import_keras
 from compute.device_names import launcher
 from compute.devices import Devices
 from config.mode_options import TrainOptions
+from training.background_tracking import track_asked
 from training.failures import explain
 from training.setup import fetch_weights, prepare
 
@@ -58,8 +59,8 @@ def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
             frozen network share what it makes of their photos; or None.
 
     Returns:
-        dict, the content of the run's metrics.json, and `run`, its path; None in a process
-        that is not the one to write the run folder.
+        dict, the content of the run's metrics.json, and `run`, its path, and with --track
+        `tracking`; None in a process that is not the one to write the run folder.
 
     Raises:
         InputError: bad input, before any training; or too many undecodable images.
@@ -81,10 +82,12 @@ def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
 
         from training.trainer import Trainer  # needs Keras
 
-    try:
-        return Trainer(setup, devices, started_at, feature_cache).run()
-    except Exception as error:
-        plain_error = explain(error, setup.run_path)
-        if plain_error is error:
-            raise
-        raise plain_error from error
+    with track_asked(setup.options, setup.run_path, devices.is_chief) as tracking:
+        try:
+            metrics = Trainer(setup, devices, started_at, feature_cache, tracking).run()
+        except Exception as error:
+            plain_error = explain(error, setup.run_path)
+            if plain_error is error:
+                raise
+            raise plain_error from error
+    return metrics if tracking is None else {**metrics, "tracking": tracking.summary()}

@@ -91,6 +91,7 @@ class TrainOptions(NamedTuple):
     force: bool
     checkpoint_minutes: float
     keep: int
+    track: Literal["mlflow"] | None
     json: bool
     config: str | None
     debug: bool
@@ -159,6 +160,7 @@ class ExportOptions(NamedTuple):
     quantize: tuple[str, ...]
     min_agreement: float
     max_drop: float
+    track: Literal["mlflow"] | None
     json: bool
     config: str | None
     debug: bool
@@ -466,6 +468,7 @@ class ReportOptions(NamedTuple):
     save_dir: str
     robustness: bool
     target: str | None
+    track: Literal["mlflow"] | None
     lang: Literal["en", "zh"] | None
     json: bool
     config: str | None
@@ -611,6 +614,7 @@ class CrossvalOptions(NamedTuple):
     log_dir: str
     overwrite: bool
     checkpoint_minutes: float
+    track: Literal["mlflow"] | None
     lang: Literal["en", "zh"] | None
     json: bool
     config: str | None

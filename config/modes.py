@@ -144,6 +144,7 @@ MODES = {
             "force",
             "checkpoint_minutes",
             "keep",
+            "track",
             *_COMMON,
         ),
         overrides={
@@ -229,7 +230,16 @@ MODES = {
     "export": Mode(
         module="save_model",
         summary="export a run for TensorFlow, ONNX Runtime and OpenVINO",
-        options=("run", "save_dir", "format", "quantize", "min_agreement", "max_drop", *_COMMON),
+        options=(
+            "run",
+            "save_dir",
+            "format",
+            "quantize",
+            "min_agreement",
+            "max_drop",
+            "track",
+            *_COMMON,
+        ),
         overrides={"run": {"help": "run to export: " + NAMES_OF_A_RUN}},
     ),
     "benchmark": Mode(
@@ -512,7 +522,7 @@ MODES = {
         summary="write a page about a run: scores, errors, doubtful labels",
         options=(
             *("data", "part", "workers", "batch_size", "run", "save_dir", "robustness", "target"),
-            "lang",
+            *("track", "lang"),
             *_COMMON,
         ),
         overrides={
@@ -606,7 +616,7 @@ MODES = {
         options=(
             *("data", "folds", "seeds", "export"),
             *_LEARNING,
-            *("run", "save_dir", "log_dir", "overwrite", "checkpoint_minutes", "lang"),
+            *("run", "save_dir", "log_dir", "overwrite", "checkpoint_minutes", "track", "lang"),
             *_COMMON,
         ),
         overrides={

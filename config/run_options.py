@@ -207,6 +207,16 @@ RUN_OPTIONS = (
         group="Run",
     ),
     Option(
+        name="track",
+        type=choice("mlflow"),
+        default=None,
+        default_text="nothing is sent",
+        help="send options, scores, report and exported model to MLflow: where "
+        "MLFLOW_TRACKING_URI says, else to mlflow.db beside the runs",
+        group="Run",
+        resumable=True,
+    ),
+    Option(
         name="overwrite",
         type=YES_NO,
         default=False,

@@ -4,6 +4,7 @@ Every fold is an ordinary run. The same command goes on after an interruption. W
 is trained, all photos go through the network once for all folds.
 """
 
+import functools
 import os
 
 from common import console
@@ -11,6 +12,8 @@ from common.baseline import no_better
 from config.mode_options import CrossvalOptions
 from other.folds import exporting, outputs, runs, scores
 from other.folds.plan import ANSWERS, DOUBTFUL, PAGE, make_plan
+from other.folds.tracking import send_folds
+from runs.tracking import deliver, open_asked
 
 
 def main(options: CrossvalOptions):
@@ -20,6 +23,7 @@ def main(options: CrossvalOptions):
         dict, what `--json` prints.
     """
     runs.check_options(options)
+    store = open_asked(options.track, os.path.join(options.save_dir, "folds"))
     plan = make_plan(options)
     runs.train_folds(plan, options)
     out_of_fold = runs.answer(plan, options)
@@ -37,6 +41,9 @@ def main(options: CrossvalOptions):
     }
     result["export"] = exporting.export(plan, out_of_fold, result, options)
     outputs.write(plan, out_of_fold, suspects, result, options)
+    if store:
+        transfer = functools.partial(send_folds, store, plan, result, options)
+        result["tracking"] = deliver(store, transfer)
     class_ids, accuracy = plan.samples.class_ids, result["accuracy"]["value"]
     if note := no_better(class_ids, plan.class_names, accuracy):
         console.say(f"note: {note}")

@@ -14,8 +14,10 @@ from common.baseline import no_better
 from common.commands import command_line
 from common.errors import InputError
 from common.files import checksum, write_text
+from common.versions import versions
 from common.write_errors import write_error
 from config.mode_options import ReportOptions
+from config.parser import show
 from data.parts import measured_part, read_part
 from eval import TOP_K
 from evaluation import intervals, known_photos, label_errors, robustness
@@ -32,6 +34,8 @@ from prediction.classifier import Classifier, check_top_k, known_labels
 from prediction.exported_model import is_export_of
 from runs import run_folder
 from runs.results import best_epoch, read_results
+from runs.tracked_values import flat_scores, numbers
+from runs.tracking import deliver, open_asked, send_with_files
 
 PAGE = "report.html"  # in a run's folder, where --target is not given
 
@@ -91,6 +95,7 @@ def main(options: ReportOptions):
         dict: run, the path of the run, or None for an exported model, and is_exported.
     """
     path = run_folder.find(options.run, options.save_dir)
+    store = open_asked(options.track, path)
     place = _place(options, path)
     page_path, table_path = _targets(place.path)
     report = _gather(options, path)
@@ -100,8 +105,19 @@ def main(options: ReportOptions):
     _write(page_path, table_path, page_html, report)
     place.record()
     result = {**_summary(report, page_values), "html": page_path, "csv": table_path}
+    if store:
+        result["tracking"] = _deliver(store, path, result, options)
     console.show(result, _text, options.json)
     return {"run": report.run and path, "is_exported": _is_exported(report.run)}
+
+
+def _deliver(store, run_path, result, options):
+    """Sends the page, its table and its scores to MLflow."""
+    scores = flat_scores(result["scores"], "report_")
+    scores |= numbers({"report_calibration_error": result["expected_calibration_error"]})
+    files = [(result["html"], "report"), (result["csv"], "report")]
+    tags = {"report_data": show(options.data)}
+    return deliver(store, lambda: send_with_files(store, run_path, files, scores, tags))
 
 
 def _is_exported(run):
@@ -166,7 +182,7 @@ def _page_values(report, options, table_path, texts):
         "command": command_line(*relabel_words),
         "label_command": command_line(*label_words) if run else None,
         "option_rows": provenance.option_rows(run.options) if run else [],
-        "versions": provenance.versions(),
+        "versions": versions(),
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "fingerprint": provenance.fingerprint(
             answers.samples, answers.class_names, options.workers

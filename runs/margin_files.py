@@ -53,6 +53,32 @@ def write_validated_on(run_path, hashes):
         np.save(hash_file, np.unique(hashes))
 
 
+def read_trained_on(run_path):
+    """Reads which images, with which labels, a run is trained on.
+
+    Args:
+        run_path: str, the run's folder.
+
+    Returns:
+        list of (image path, class id, hash of its bytes or 0 where that is not known), in the
+        order of the margins; empty where nothing was recorded.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    table_path = os.path.join(run_path, MARGINS, TRAINED_ON)
+    try:
+        with open(table_path, encoding="utf-8", errors="surrogateescape", newline="") as csv_file:
+            return [
+                (row[0], int(row[1]), int(row[2], 16) if len(row) > 2 else 0)
+                for row in csv.reader(csv_file)
+            ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, IndexError) as error:
+        raise InputError(f"{table_path}: cannot be read: {error}") from None
+
+
 def read_hashes(run_path):
     """Reads the hashes of the images that a run was trained and validated on.
 
@@ -66,19 +92,16 @@ def read_hashes(run_path):
     Raises:
         InputError: the files are damaged.
     """
-    folder = os.path.join(run_path, MARGINS)
-    table_path, hash_path = (os.path.join(folder, name) for name in (TRAINED_ON, VALIDATED_ON))
-    trained, validated = {}, set()
+    trained = {
+        content: (position, class_id)
+        for position, (_, class_id, content) in enumerate(read_trained_on(run_path))
+    }
+    hash_path, validated = os.path.join(run_path, MARGINS, VALIDATED_ON), set()
     try:
-        if os.path.exists(table_path):
-            with open(table_path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-                for position, row in enumerate(csv.reader(file)):
-                    if len(row) > 2:
-                        trained[int(row[2], 16)] = position, int(row[1])
         if os.path.exists(hash_path):
             validated = set(np.load(hash_path, allow_pickle=False).tolist())
-    except (OSError, ValueError, IndexError, EOFError) as error:
-        raise InputError(f"{folder}: cannot be read: {error}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{hash_path}: cannot be read: {error}") from None
     trained.pop(0, None)  # of what could not be read
     return trained, validated - {0}
 
@@ -109,14 +132,13 @@ def read_margins(run_path):
         InputError: the files are damaged.
     """
     margin_folder = os.path.join(run_path, MARGINS)
-    table_path = os.path.join(margin_folder, TRAINED_ON)
-    if not os.path.exists(table_path):
+    images = {
+        path: (position, class_id)
+        for position, (path, class_id, _) in enumerate(read_trained_on(run_path))
+    }
+    if not images:
         return {}, np.empty((0, 0), np.float32)
     try:
-        with open(table_path, encoding="utf-8", errors="surrogateescape", newline="") as csv_file:
-            images = {
-                row[0]: (position, int(row[1])) for position, row in enumerate(csv.reader(csv_file))
-            }
         epoch_margins = {
             int(file_name[:-4]): np.load(os.path.join(margin_folder, file_name), allow_pickle=False)
             for file_name in os.listdir(margin_folder)

@@ -9,6 +9,7 @@
       last.weights.h5    after the last epoch
       checkpoint/        the last two checkpoints, from which training resumes
       metrics.json       the scores
+      tracking.json      which run of MLflow it is, with --track mlflow
       calibration.json   temperature and thresholds, where --mode calibrate has fitted them
       centers.npz        what the features of the training photos are like, class by class
       margins/           the images trained on, and how sure the model was of each label
@@ -40,6 +41,7 @@ from modeling.architecture import Architecture
 
 OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv", "metrics.json"
 BEST, LAST = "best.weights.h5", "last.weights.h5"
+TRACKING = "tracking.json"
 CALIBRATION, CENTERS = "calibration.json", "centers.npz"
 CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
 KEPT = "best"  # folder of the weights that --keep keeps

@@ -168,7 +168,7 @@ def test_every_mode_is_whole():
 def test_what_a_run_keeps_and_what_resuming_may_change():
     """Written out: an option that is added without a decision is seen here."""
     place = {"multigpu", "devices", "coordinator", "num_processes", "process_id"}
-    command = {"json", "debug", "config", "resume", "force"}
+    command = {"json", "debug", "config", "resume", "force", "track"}
     everything = set(modes.MODES["train"].options)
     assert everything - modes.saved_options("train") == {
         *place, *command, "overwrite", "weights_url", "data"}  # data is kept as train_data

@@ -22,6 +22,7 @@ from runs.margin_files import write_trained_on, write_validated_on
 from training import fine_tuning, preemption, solved_heads, time_budget
 from training.announcements import announce, say_stopped
 from training.averaging import keeps_average
+from training.background_tracking import BackgroundTracking
 from training.batches import make_batches
 from training.callbacks import EpochMonitor, ProgressBar
 from training.compilation import compile_model, make_model
@@ -49,6 +50,7 @@ class Trainer:
         devices: `Devices` to train on; Keras has been imported for them.
         started_at: float, when the training began, as `time.monotonic` gives it.
         feature_cache: `FeatureCache` shared with other trainings of the same network, or None.
+        tracking: `BackgroundTracking` that follows the run, or None.
         checkpoint: the `Checkpoint` to continue from, or None.
         last_stage: the `Stage` that was trained last, or None.
 
@@ -61,6 +63,7 @@ class Trainer:
     devices: Devices
     started_at: float
     feature_cache: FeatureCache | None = None
+    tracking: BackgroundTracking | None = None
     checkpoint: Checkpoint | None = None
     last_stage: Stage | None = None
 
@@ -186,6 +189,11 @@ class Trainer:
             _, done_steps = self.recorder.saved or (0, 0)
             self.callbacks.append(
                 ProgressBar(image_count, options.batch_size, options.epochs, done_steps)
+            )
+        if self.tracking:
+            self.tracking.update()
+            self.callbacks.append(
+                keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: self.tracking.update())
             )
 
     def _write_photos(self):

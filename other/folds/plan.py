@@ -40,7 +40,7 @@ ASKED, FEATURES = "crossval.json", "features.npz"
 ANSWERS, DOUBTFUL, PAGE = "answers.csv", "doubtful.csv", "index.html"
 GROUP = "group"  # the third column of the folds' tables
 # What this mode does itself, instead of handing it to the folds' trainings
-OWN = frozenset(("labels", "seed", "run", "overwrite", "json", "config", "debug"))
+OWN = frozenset(("labels", "seed", "run", "overwrite", "track", "json", "config", "debug"))
 # What may change between two starts of a command without another result
 NEUTRAL = OWN - {"seed"} | {"export", "lang", "workers", "save_dir", "log_dir", "data_time_limit"}
 

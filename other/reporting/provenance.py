@@ -1,15 +1,11 @@
-"""What a result was made from: the run's options, the versions of packages, and the data."""
+"""What a result was made from: the run's options, and the data."""
 
 import hashlib
 import os
-import platform
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 
 from config import parser
 from data.splitting import content_hash
-
-PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "jax", "numpy", "opencv-python-headless")
 
 
 def option_rows(options):
@@ -63,14 +59,3 @@ def fingerprint(samples, class_names, workers):
     with ThreadPoolExecutor(workers) as pool:
         sorted_lines = "".join(pool.map(line, name_order))
     return hashlib.sha256(sorted_lines.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def versions():
-    """str, one line: the versions of Python and of the packages that affect the scores."""
-    package_versions = [f"Python {platform.python_version()}"]
-    for name in PACKAGES:
-        try:
-            package_versions.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(package_versions)
