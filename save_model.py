@@ -33,6 +33,7 @@ from prediction.exported_model import (
 from prediction.loading import best_model, run_calibration
 from prediction.runtimes import Answers
 from runs import reference_images, run_folder
+from runs.slices_file import read_slices
 from runs.tracking import deliver, open_asked, send_with_files
 
 SAVED_MODEL = (Variant("savedmodel", "float32"),)
@@ -119,7 +120,8 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS, keep_o
         description["formats"].update(kept)
         write_description(partial_folder, description)
         # After it: a card may be edited, and is none of the files that are checked.
-        card = model_card(description, _read_metrics(run), run.options.weights)
+        measured_slices = read_slices(run.path, checksum(run.file(run_folder.BEST)))
+        card = model_card(description, _read_metrics(run), run.options.weights, measured_slices)
         write_card(partial_folder, card, model_folder)
         if problems:
             _reject(run, partial_folder, problems, proof.image_count)

@@ -61,6 +61,16 @@ DATA_OPTIONS = (
         saved=True,
     ),
     Option(
+        name="attributes",
+        type=PATH,
+        default=None,
+        default_text="no slices",
+        help="CSV with a column path, relative to the data or to the CSV, and a column per "
+        "attribute of the photos, such as camera or site, to see with which values the model is "
+        "worse",
+        group="Data",
+    ),
+    Option(
         name="data",
         type=IMAGE_DATA,
         default=None,

@@ -466,6 +466,8 @@ class ReportOptions(NamedTuple):
     batch_size: int
     run: str
     save_dir: str
+    attributes: str | None
+    group: str | None
     robustness: bool
     target: str | None
     track: Literal["mlflow"] | None
@@ -534,6 +536,8 @@ class CompareOptions(NamedTuple):
     workers: int
     batch_size: int
     save_dir: str
+    attributes: str | None
+    group: str | None
     json: bool
     config: str | None
     debug: bool

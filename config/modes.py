@@ -51,6 +51,12 @@ _LABELLED_SOURCE = {
     "help": "labelled images: a folder with one subfolder per class, or of images with label "
     "files, or a CSV with the columns path and label",
 }
+_SLICES = {
+    "default_text": "no slices",
+    "help": "what photos have in common, to see in which of these groups the model is worse: the "
+    "folder below that of their class, the EXIF date or camera, what a pattern finds in their "
+    "paths (its first group), or a column of the CSV or of groups.csv in the folder",
+}
 _PHOTOS = {
     "type": IMAGE_DATA,
     "help": "photos: a folder with all folders in it, or a CSV with the columns path and label",
@@ -521,12 +527,13 @@ MODES = {
         module="other.report",
         summary="write a page about a run: scores, errors, doubtful labels",
         options=(
-            *("data", "part", "workers", "batch_size", "run", "save_dir", "robustness", "target"),
-            *("track", "lang"),
+            *("data", "part", "workers", "batch_size", "run", "save_dir", "attributes", "group"),
+            *("robustness", "target", "track", "lang"),
             *_COMMON,
         ),
         overrides={
             "batch_size": _BATCH_OF_MODEL,
+            "group": _SLICES,
             "target": {
                 "type": PATH,
                 "help": "HTML file to write, with a CSV file beside it",
@@ -605,8 +612,11 @@ MODES = {
     "compare": Mode(
         module="other.compare",
         summary="test whether one run is better than another",
-        options=("runs", "data", "part", "workers", "batch_size", "save_dir", *_COMMON),
-        overrides={"batch_size": _BATCH_OF_MODEL},
+        options=(
+            *("runs", "data", "part", "workers", "batch_size", "save_dir", "attributes", "group"),
+            *_COMMON,
+        ),
+        overrides={"batch_size": _BATCH_OF_MODEL, "group": _SLICES},
         required=("runs", "data"),
         positional="runs",
     ),

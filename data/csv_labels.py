@@ -36,7 +36,7 @@ def read_csv(path, allow_empty=False):
     """
     images = NamedImages(os.path.dirname(path) or os.curdir, [], [])
     seen_paths = set()
-    for location, cells in _read_rows(path):
+    for location, cells in read_cells(path):
         file_name = _existing_file(images.folder, cells["path"], location)
         class_name = cells["label"].strip()
         if not class_name:
@@ -179,12 +179,29 @@ def read_column(path, column):
     """
     return {
         cells["path"].replace("\\", "/"): cells[column].strip()
-        for _, cells in _read_rows(path, ["path", column])
+        for _, cells in read_cells(path, ["path", column])
     }
 
 
-def _read_rows(path, columns=COLUMNS):
-    """Yields (FILE:LINE, dict of column -> str)."""
+def read_cells(path, columns=COLUMNS):
+    """Reads the lines of a CSV below its header, one by one.
+
+    Args:
+        path: str, the CSV.
+        columns: list of str, the columns that it must have.
+
+    Yields:
+        (str FILE:LINE, dict of str column -> str), with all columns.
+
+    Raises:
+        InputError: it cannot be read, lacks a column, or a line is not as long as the header.
+
+    Example:
+
+    ```python
+    next(read_cells("photos.csv"))  # ("photos.csv:2", {"path": "1.jpg", "label": "glass"})
+    ```
+    """
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
         header = reader.fieldnames or ["none"]

@@ -28,6 +28,7 @@ LACKS = {
     PATTERN: "do not match",
     CSV: "have no value in the column",
 }
+ALONE = "each of them is a group of its own"
 
 
 def read_groups_by(samples, rule, data=None, class_names=None, workers=1):
@@ -60,11 +61,12 @@ def read_groups_by(samples, rule, data=None, class_names=None, workers=1):
     return [name or path for name, path in zip(names, _paths(samples))]
 
 
-def name_groups(samples, rule, data=None, class_names=None, workers=1):
+def name_groups(samples, rule, data=None, class_names=None, workers=1, others=ALONE):
     """Names the group of each photo that has one.
 
     Args:
         samples, rule, data, class_names, workers: as of `read_groups_by`.
+        others: str, what a line says of the photos to which the rule gives no group.
 
     Returns:
         list of N str, "" for a photo to which the rule gives no group.
@@ -99,10 +101,7 @@ def name_groups(samples, rule, data=None, class_names=None, workers=1):
             f"--group: {rule}: the {len(names):,} photos of {data} {LACKS[kind]}; name another rule"
         )
     if without:
-        say(
-            f"note: --group {rule}: {without:,} of {len(names):,} photos {LACKS[kind]}; each of "
-            "them is a group of its own"
-        )
+        say(f"note: --group {rule}: {without:,} of {len(names):,} photos {LACKS[kind]}; {others}")
     return names
 
 

@@ -40,13 +40,14 @@ def write_card(model_folder, card, earlier_folder=None):
     write_text(os.path.join(model_folder, NAME), f"{card}\n{NOTES}\n{notes}")
 
 
-def model_card(description, metrics, initial_weights):
+def model_card(description, metrics, initial_weights, slices=None):
     """The text of a card, without its notes.
 
     Args:
         description: dict, the content of model.json.
         metrics: dict, the content of the run's metrics.json; empty where there is none.
         initial_weights: str, what the training started from.
+        slices: dict, from `slices_file.read_slices`, or None.
 
     Returns:
         str, Markdown.
@@ -70,6 +71,7 @@ def model_card(description, metrics, initial_weights):
         _purpose(description),
         "## Data\n\n" + _data(description, metrics),
         "## Scores\n\n" + _score_table(scores),
+        *(["## Slices\n\n" + _slices(slices)] if slices else []),
         LIMITS + _limits(description),
         ORIGIN + _origin(description, initial_weights),
     ]
@@ -187,6 +189,27 @@ def _score_table(scores):
         + "\n\nOn photos of another place, camera or time it may be worse: measure "
         "it there.\n"
     )
+
+
+def _slices(slices):
+    """Which photos it is worse or better on than on the others of the same classes."""
+    lines = [
+        f"Measured on {slices['photos']:,} photos that it was not trained on. Expected is the "
+        "accuracy on the other photos at the same classes; the verdicts are corrected for "
+        f"{slices['tests']} comparisons.\n",
+        "| attribute | value | photos | accuracy | 95 % interval | expected | verdict |",
+        "| --- | --- | ---: | ---: | --- | ---: | --- |",
+    ]
+    for row in slices["rows"]:
+        low, high = row["accuracy_interval"]
+        expected = row["expected_accuracy"]
+        expected_text = "–" if expected is None else f"{expected:.3f}"
+        lines.append(
+            f"| {_plain(row['attribute'])} | {_plain(row['value'])} | {row['photos']:,} | "
+            f"{row['accuracy']:.3f} | {low:.3f} to {high:.3f} | {expected_text} | "
+            f"{row['verdict']} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _limits(description):

@@ -10,10 +10,12 @@ from common import console
 from common.console import say
 from common.errors import InputError, first_ten
 from config.mode_options import CompareOptions
+from data.attributes import read_attributes
 from data.labelled_data import has_own_images
 from data.parts import read_part
-from evaluation import known_photos
+from evaluation import known_photos, slices
 from evaluation.intervals import mcnemar, paired_difference, proportion
+from other.reporting import slice_section
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
 from runs import run_folder
@@ -29,6 +31,10 @@ def main(options: CompareOptions):
     class_names = _common_class_names(paths, options.data)
     names_from = f"the labels of {paths[0]}"
     samples = read_part(options.data, options.part, class_names, names_from, options.workers)
+    attributes = read_attributes(
+        options.attributes, options.group, samples, options.data, class_names, options.workers
+    )
+    division = slices.divide(attributes) if attributes else None
     right, undecodable = [], {}
     for path in paths:  # in turn, so that only one model is in memory
         known_photos.tell(path, samples, options.workers)
@@ -36,6 +42,8 @@ def main(options: CompareOptions):
         right.append(is_correct)
         undecodable.update(errors)
     result = {**measure(*right), "undecodable": [str(error) for error in undecodable.values()]}
+    if division:
+        result["slices"] = slices.measure_paired(division, functools.partial(_on_slice, *right))
     console.show(result, functools.partial(_text, paths), options.json)
 
 
@@ -77,6 +85,10 @@ def measure(first, second):
         "images_needed": needed,
         "verdict": verdict,
     }
+
+
+def _on_slice(first, second, members):
+    return measure(first[members], second[members])
 
 
 def images_needed(only_first, only_second, count):
@@ -157,6 +169,8 @@ def _text(paths, result):
         "",
         _sentence(result),
     ]
+    if "slices" in result:
+        text_lines += ["", *slice_section.text_lines(result["slices"], slice_section.THAN_A)]
     text_lines += [f"counted as wrong: {error}" for error in result["undecodable"]]
     return "\n".join(text_lines)
 

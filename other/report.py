@@ -18,13 +18,21 @@ from common.versions import versions
 from common.write_errors import write_error
 from config.mode_options import ReportOptions
 from config.parser import show
+from data.attributes import read_attributes
 from data.parts import measured_part, read_part
 from eval import TOP_K
-from evaluation import intervals, known_photos, label_errors, robustness
+from evaluation import intervals, known_photos, label_errors, robustness, slices
 from evaluation.calibration_error import expected_calibration_error, reliability
 from evaluation.confusion import NO_ANSWER, confused_pairs, confusion
 from evaluation.scores import measure
-from other.reporting import doubtful_labels, html_pages, provenance, report_charts, report_gallery
+from other.reporting import (
+    doubtful_labels,
+    html_pages,
+    provenance,
+    report_charts,
+    report_gallery,
+    slice_section,
+)
 from other.reporting.report_warnings import warnings_about
 from pages.languages import choose_language
 from pages.rendering import render
@@ -34,6 +42,7 @@ from prediction.classifier import Classifier, check_top_k, known_labels
 from prediction.exported_model import is_export_of
 from runs import run_folder
 from runs.results import best_epoch, read_results
+from runs.slices_file import write_slices
 from runs.tracked_values import flat_scores, numbers
 from runs.tracking import deliver, open_asked, send_with_files
 
@@ -77,6 +86,7 @@ class Report(NamedTuple):
         answers: `Answers`.
         training: `label_errors.Training`, what the run's training tells of these images.
         suspects: list of `label_errors.Suspect`, the most doubtful label first.
+        slices: dict of `slices.measure`, or None where no attribute was named.
     """
 
     path: str
@@ -86,6 +96,7 @@ class Report(NamedTuple):
     answers: Answers
     training: label_errors.Training
     suspects: list
+    slices: dict | None
 
 
 def main(options: ReportOptions):
@@ -102,13 +113,14 @@ def main(options: ReportOptions):
     language = choose_language(options.lang)
     page_values = _page_values(report, options, table_path, texts_of(language))
     page_html = render("report.html", language, **page_values)
-    _write(page_path, table_path, page_html, report)
+    weights = report.run and checksum(report.run.file(run_folder.BEST))
+    _write(page_path, table_path, page_html, report, weights)
     place.record()
     result = {**_summary(report, page_values), "html": page_path, "csv": table_path}
     if store:
         result["tracking"] = _deliver(store, path, result, options)
     console.show(result, _text, options.json)
-    return {"run": report.run and path, "is_exported": _is_exported(report.run)}
+    return {"run": report.run and path, "is_exported": _is_exported(report.run, weights)}
 
 
 def _deliver(store, run_path, result, options):
@@ -120,9 +132,8 @@ def _deliver(store, run_path, result, options):
     return deliver(store, lambda: send_with_files(store, run_path, files, scores, tags))
 
 
-def _is_exported(run):
+def _is_exported(run, weights):
     """Whether nothing is left to export: `run` is None for an exported model."""
-    weights = run and checksum(run.file(run_folder.BEST))
     return run is None or is_export_of(run.file(run_folder.MODEL), weights)
 
 
@@ -133,6 +144,10 @@ def _gather(options, path):
     names_from = f"the labels of {path}"
     samples = read_part(options.data, options.part, class_names, names_from, options.workers)
     known_photos.tell(path, samples, options.workers)
+    attributes = read_attributes(
+        options.attributes, options.group, samples, options.data, class_names, options.workers
+    )
+    division = slices.divide(attributes) if attributes else None
     epoch_rows = read_results(path) if run else []
     training = label_errors.recall(path if run else None, samples)
     classifier = Classifier.load(path)
@@ -148,7 +163,9 @@ def _gather(options, path):
         class_names,
         options.data,
     )
-    return Report(path, run, epoch_rows, classifier, answers, training, suspects)
+    is_right = predicted == samples.class_ids
+    measured_slices = division and slices.measure(division, is_right, samples.class_ids)
+    return Report(path, run, epoch_rows, classifier, answers, training, suspects, measured_slices)
 
 
 def _page_values(report, options, table_path, texts):
@@ -167,6 +184,7 @@ def _page_values(report, options, table_path, texts):
         **measured,
         **_epochs(report.epoch_rows, run, texts),
         **_robustness(report, accuracy.value, options, texts),
+        "slices": report.slices and slice_section.page_values(report.slices, texts),
         "warnings": warnings_about(answers, run, accuracy, report.training.seen, texts),
         "mistakes": mistakes,
         "explained": explained,
@@ -198,6 +216,7 @@ def _summary(report, page_values):
         "scores": {name: score._asdict() for name, score in page_values["scores"].items()},
         "expected_calibration_error": page_values["ece"],
         **({"robustness": page_values["robustness"]} if page_values["robustness"] else {}),
+        **({"slices": report.slices} if report.slices else {}),
         "suspects": len(report.suspects),
         "suspects_shown": len(page_values["doubtful"]),
         "undecodable": [str(error) for error in report.answers.errors.values()],
@@ -375,12 +394,16 @@ def _targets(target):
     return target, stem + ".csv"
 
 
-def _write(page_path, table_path, page_html, report):
-    """Writes page and table, each whole or not at all."""
+def _write(page_path, table_path, page_html, report, weights):
+    """Writes page, table and, for the model card, the slices; each whole or not at all."""
     try:
         os.makedirs(os.path.dirname(os.path.abspath(page_path)), exist_ok=True)
         doubtful_labels.write(table_path, report.suspects, report.answers)
         write_text(page_path, page_html)
+        # On photos that it was trained on a model is not as good as they say.
+        if report.run and report.slices and not report.training.seen.any():
+            photo_count = len(report.answers.samples.file_names)
+            write_slices(report.run.path, weights, photo_count, report.slices)
     except OSError as error:
         raise write_error(error, page_path, "--target") from None
 
@@ -404,6 +427,8 @@ def _text(result):
     for kind, accuracies in result.get("robustness", {}).items():
         numbers = "  ".join(f"{accuracy:.3f}" for accuracy in accuracies)
         text_lines.append(f"accuracy with {kind:<9} {numbers}  (from weak to strong)")
+    if "slices" in result:
+        text_lines += slice_section.text_lines(result["slices"], slice_section.THAN_REST)
     text_lines += [f"no answer, counts as wrong: {line}" for line in result["undecodable"]]
     text_lines += [f"page: {result['html']}", f"table of the doubtful labels: {result['csv']}"]
     return "\n".join(text_lines)

@@ -10,6 +10,7 @@
       checkpoint/        the last two checkpoints, from which training resumes
       metrics.json       the scores
       tracking.json      which run of MLflow it is, with --track mlflow
+      slices.json        where a report has shown it to be worse
       calibration.json   temperature and thresholds, where --mode calibrate has fitted them
       centers.npz        what the features of the training photos are like, class by class
       margins/           the images trained on, and how sure the model was of each label

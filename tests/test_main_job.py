@@ -34,6 +34,7 @@ from modeling.builder import build_model
 from prediction.classifier import Classifier
 from runs import checkpoint, run_folder
 from runs.margin_files import read_margins
+from runs.slices_file import write_slices
 from training import callbacks, run_recorder
 from training.patience import Patience
 from training.run_recorder import RunRecorder
@@ -419,8 +420,14 @@ def test_the_exported_model_serves_by_itself(copy, data, tmp_path):
         json.dumps(dict(zip(names, answers.tolist())))
     )
     before = done("--mode", "predict", "--run", path, "--image", data.val)
+    row = {"attribute": "camera", "value": "A17", "photos": 12, "accuracy": 0.5,
+           "accuracy_interval": [0.25, 0.75], "expected_accuracy": 0.9, "verdict": "worse"}
+    weights = hashlib.sha256((path / "best.weights.h5").read_bytes()).hexdigest()
+    write_slices(str(path), weights, 40, {"tests": 2, "attributes": [], "rows": [row]})
     result = done("--mode", "save_pb", "--run", path)
     assert result["model"] == str(path / "model")
+    card = (path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "| camera | A17 | 12 | 0.500 | 0.250 to 0.750 | 0.900 | worse |" in card
     assert result["checked_images"] == 9 and 0 <= result["difference"] < 1e-5
 
     # Moved elsewhere, opened by TensorFlow in a process that knows nothing of the project.

@@ -4,9 +4,10 @@ import math
 
 from evaluation.confusion import confusion_order
 from other.reporting.svg_matrix import ANNOTATED, matrix_svg
-from other.reporting.svg_plot import Axis, Plot
+from other.reporting.svg_plot import MARK_RADIUS, Axis, Plot, open_svg
 
 TRAINING, VALIDATION = "third", "second"  # blue and orange, which colour-blind people tell apart
+INTERVAL_SIZE = 120, 20  # pixels
 KIND_COLORS = ("accent", "second", "third", "fourth", "fifth")
 
 
@@ -127,3 +128,38 @@ def robustness(table, accuracy, texts):
     return plot.svg(), [
         (color, texts(f"report.worse.{kind}")) for kind, color in zip(table, KIND_COLORS)
     ]
+
+
+def interval(score, expected, axis_low, title):
+    """A row of a table as a chart: a score as a dot on its interval, and what was expected.
+
+    Args:
+        score: (value, low, high), float from `axis_low` to 1.
+        expected: float, what a stroke across the row marks; None for no stroke.
+        axis_low: float, where the axis begins; it ends at 1.
+        title: str, what a screen reader says instead of the picture.
+
+    Returns:
+        `markupsafe.Markup`, an SVG.
+    """
+    from markupsafe import Markup
+
+    width, height = INTERVAL_SIZE
+    inner_width = width - 2 * MARK_RADIUS
+
+    def x(value):
+        return round(MARK_RADIUS + (value - axis_low) / (1 - axis_low) * inner_width, 1)
+
+    value, low, high = map(x, score)
+    middle = height / 2
+    parts = [
+        open_svg(width, height, title),
+        f'<path class="grid" d="M{x(axis_low)} {middle}H{x(1)}"/>',
+    ]
+    if expected is not None:
+        parts.append(f'<path class="line second" d="M{x(expected)} 2V{height - 2}"/>')
+    parts += [
+        f'<path class="line third" d="M{low} {middle}H{high}"/>',
+        f'<circle class="mark third" cx="{value}" cy="{middle}" r="{MARK_RADIUS}"/></svg>',
+    ]
+    return Markup("".join(parts))

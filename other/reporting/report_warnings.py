@@ -36,19 +36,32 @@ def warnings_about(answers, run, accuracy, seen, texts):
         name for class_id, name in enumerate(class_names) if class_id not in samples.class_ids
     ]
     if empty_classes:
-        warnings.append(texts("report.empty_classes", names=_listed(empty_classes, texts)))
+        warnings.append(texts("report.empty_classes", names=listed(empty_classes, texts)))
     if errors:
         messages = [
             f"{os.path.relpath(error.name, samples.folder)}: {error.reason}"
             for error in errors.values()
         ]
-        warnings.append(texts("report.undecodable", names=_listed(messages, texts)))
+        warnings.append(texts("report.undecodable", names=listed(messages, texts)))
     return warnings
 
 
-def _listed(names, texts):
-    """The first names as a list in a sentence, and how many more there are."""
-    listed = texts("page.list_comma").join(names[:MOST_NAMES])
+def listed(names, texts):
+    """The first names as a list in a sentence, and how many more there are.
+
+    Args:
+        names: list of str.
+        texts: function of `text_tables.texts_of`.
+
+    Returns:
+        str.
+
+    Example:
+        >>> from pages.text_tables import texts_of
+        >>> listed(["glass", "metal"], texts_of("en"))
+        'glass, metal'
+    """
+    first_names = texts("page.list_comma").join(names[:MOST_NAMES])
     if len(names) <= MOST_NAMES:
-        return listed
-    return texts("page.and_more", names=listed, count=len(names) - MOST_NAMES)
+        return first_names
+    return texts("page.and_more", names=first_names, count=len(names) - MOST_NAMES)
