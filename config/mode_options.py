@@ -65,6 +65,7 @@ class TrainOptions(NamedTuple):
     scale_lr: Literal["none", "linear"]
     patience: int
     select: Literal["best", "last"] | None
+    soup: bool
     seed: int
     horizontal_flip: bool
     vertical_flip: bool
@@ -602,6 +603,7 @@ class CrossvalOptions(NamedTuple):
     scale_lr: Literal["none", "linear"]
     patience: int
     select: Literal["best", "last"] | None
+    soup: bool
     seed: int
     horizontal_flip: bool
     vertical_flip: bool

@@ -112,6 +112,7 @@ _LEARNING = (
     "scale_lr",
     "patience",
     "select",
+    "soup",
     "seed",
     *AUGMENTATION,
 )

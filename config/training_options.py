@@ -263,6 +263,15 @@ TRAINING_OPTIONS = (
         saved=True,
     ),
     Option(
+        name="soup",
+        type=YES_NO,
+        default=False,
+        help="average the weights of the five best epochs, each only where the validation score "
+        "does not fall by it, and keep the average where it is better than the epoch of --select",
+        group="Training",
+        saved=True,
+    ),
+    Option(
         name="seed",
         type=whole(0, 2**31 - 1),
         default=0,

@@ -70,7 +70,7 @@ def model_card(description, metrics, initial_weights, slices=None):
         f"# {_plain(description['run'])}\n",
         _purpose(description),
         "## Data\n\n" + _data(description, metrics),
-        "## Scores\n\n" + _score_table(scores),
+        "## Scores\n\n" + _score_table(scores) + _soup(metrics),
         *(["## Slices\n\n" + _slices(slices)] if slices else []),
         LIMITS + _limits(description),
         ORIGIN + _origin(description, initial_weights),
@@ -210,6 +210,20 @@ def _slices(slices):
             f"{row['verdict']} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _soup(metrics):
+    """What the validation photos have to do with averaged weights; "" for those of one epoch."""
+    soup = metrics.get("soup")
+    if not isinstance(soup, dict) or not soup.get("kept"):
+        return ""
+    epochs = ", ".join(map(str, soup["epochs"]))
+    return (
+        f"\nIts weights are the average of those of epochs {epochs}, which the validation photos "
+        f"have chosen: their accuracy was {soup['val_accuracy_before']:.3f} with one epoch and is "
+        f"{soup['val_accuracy_after']:.3f} with the average. That flatters it; test photos, which "
+        "have chosen nothing, say what it is worth.\n"
+    )
 
 
 def _limits(description):

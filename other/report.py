@@ -282,11 +282,13 @@ def _epochs(rows, run, texts):
     if not rows:
         return {"epochs": 0, "curves": None}
     kept_index = best_epoch(rows)
-    kept_number = run_folder.read_metrics(run.path).get("best_epoch")  # no metrics: not finished
+    metrics = run_folder.read_metrics(run.path)
+    kept_number = metrics.get("best_epoch")  # no metrics: not finished
     if kept_number and kept_number <= len(rows):
         kept_index = kept_number - 1
     curves = report_charts.learning_curves(rows, kept_index, texts)
-    return {"epochs": len(rows), "kept": rows[kept_index], "curves": curves}
+    soup = metrics.get("soup") or {"kept": False}
+    return {"epochs": len(rows), "kept": rows[kept_index], "curves": curves, "soup": soup}
 
 
 def _robustness(report, accuracy, options, texts):

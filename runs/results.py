@@ -32,6 +32,16 @@ def best_epoch(history):
     return max(range(len(history)), key=lambda position: score(history[position]))
 
 
+def ranked_epochs(history, first=0):
+    """list of int, the numbers of the epochs, the best one first; the earlier one of equals.
+
+    Args:
+        history: list of dict, one row per epoch.
+        first: int, how many epochs at the beginning are left out.
+    """
+    return [row["epoch"] for row in sorted(history[first:], key=score, reverse=True)]
+
+
 def results_text(history):
     """str, the content of results.csv.
 

@@ -6,6 +6,7 @@
       results.csv        one row per epoch, nothing that depends on a clock
       best.weights.h5    highest validation accuracy, then lowest validation loss
       best/              the weights of the --keep best epochs, where that is more than one
+      soup/              the weights of the epochs that --soup averages
       last.weights.h5    after the last epoch
       checkpoint/        the last two checkpoints, from which training resumes
       metrics.json       the scores
@@ -46,6 +47,7 @@ TRACKING = "tracking.json"
 CALIBRATION, CENTERS = "calibration.json", "centers.npz"
 CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
 KEPT = "best"  # folder of the weights that --keep keeps
+SOUP = "soup"  # folder of the weights that --soup averages
 CHECK_FILE = "probabilities.json"  # in CHECK: image file -> its probabilities
 MODEL_FILE = "model.json"  # what makes a folder an exported model
 LAST_RUN = "last"  # in place of a name

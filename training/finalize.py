@@ -16,6 +16,7 @@ from runs.reference_images import write_check
 from runs.results import best_epoch
 from training.callbacks import format_duration
 from training.compilation import make_model
+from training.soup import make_soup
 
 
 def finalize(setup, devices, model, state, undecodable_count):
@@ -38,9 +39,12 @@ def finalize(setup, devices, model, state, undecodable_count):
         options = setup.options._replace(weights="none")
         model = make_model(dataclasses.replace(setup, options=options))
     exact_float32()
+    soup = make_soup(setup, model, state) if setup.options.soup else None
     weight_files.load(model, os.path.join(setup.run_path, run_folder.BEST))
     write_check(setup, model)
     best = state.best_row
+    if soup and soup.is_better:
+        best = {**best, **soup.scores}
     class_counts = np.bincount(setup.validation.class_ids, minlength=len(setup.class_names))
     metrics = {
         "best_epoch": best["epoch"],
@@ -56,26 +60,46 @@ def finalize(setup, devices, model, state, undecodable_count):
     }
     if state.lr_reductions:
         metrics["rate_halvings"] = state.lr_reductions
+    if soup:
+        metrics["soup"] = soup.to_json()
     run_folder.add_metrics(setup.run_path, metrics)
-    if setup.options.linear_head and best["epoch"] == 1 < len(state.history):
+    _describe(setup, state, best, soup)
+    return {"run": setup.run_path, **run_folder.read_metrics(setup.run_path)}
+
+
+def _describe(setup, state, best, soup):
+    """Says how the training went.
+
+    Args:
+        setup: `TrainingSetup`.
+        state: `TrainingState`.
+        best: dict, the results of the epoch that is kept, with the scores of what is kept.
+        soup: `Soup`, or None.
+    """
+    val_count = len(setup.validation.file_names)
+    is_average = bool(soup and soup.is_better)
+    is_head = best["epoch"] == 1 and not is_average
+    if setup.options.linear_head and is_head and len(state.history) > 1:
         say(
             f"note: in none of the {len(state.history) - 1} epochs after it were the layers better "
-            f"than the linear head on the {len(setup.validation.file_names)} validation images: "
-            "that head is kept"
+            f"than the linear head on the {val_count} validation images: that head is kept"
         )
     highest = state.history[best_epoch(state.history)]
-    if highest["val_accuracy"] > best["val_accuracy"]:
+    if highest["val_accuracy"] > best["val_accuracy"] and not is_average:
         say(
             f"note: epoch {highest['epoch']} had val_accuracy {highest['val_accuracy']:.4f}; with "
-            f"{len(setup.validation.file_names)} validation images that can be chance, so the last "
-            "epoch is kept (--select best takes the other)"
+            f"{val_count} validation images that can be chance, so the last epoch is kept "
+            "(--select best takes the other)"
         )
+    if soup:
+        say(soup.describe())
     if note := no_better(setup.validation.class_ids, setup.class_names, best["val_accuracy"]):
         say(f"note: {note}, on the validation images")
+    what = f"{'best' if state.best_row == highest else 'last'}: epoch {best['epoch']}"
+    if is_average:
+        what = f"best: the average of {len(soup.epochs)} epochs"
     say(
-        f"{'best' if best == highest else 'last'}: epoch {best['epoch']} with val_accuracy "
-        f"{best['val_accuracy']:.4f} and val_loss "
+        f"{what} with val_accuracy {best['val_accuracy']:.4f} and val_loss "
         f"{best['val_loss']:.4f}, after {format_duration(state.seconds)}; everything is in "
         f"{setup.run_path}"
     )
-    return {"run": setup.run_path, **run_folder.read_metrics(setup.run_path)}

@@ -17,7 +17,7 @@ AUGMENTATION = {**Augmentation()._asdict(), **Mixing()._asdict()}
 NOT_SOLVED = (AUGMENTATION.keys() - {"horizontal_flip"}) | {
     *("epochs", "minutes", "freeze_epochs", "cache_features", "patience", "optimizer"),
     *("learning_rate", "weight_decay", "warmup_epochs", "layer_decay", "clipnorm"),
-    *("accumulate", "ema", "label_smoothing", "loss"),
+    *("accumulate", "ema", "label_smoothing", "loss", "soup"),
 }
 BALANCING = {"sampler", "class_weights"}  # which only logistic regression knows
 

@@ -167,7 +167,12 @@ class Trainer:
         frozen_epochs = frozen_epochs if frozen_epochs < options.epochs else 0
         self.recorder = RunRecorder(
             self.model,
-            WeightsWriter(self.model, self.setup.run_path, options.keep),
+            WeightsWriter(
+                self.model,
+                self.setup.run_path,
+                options.keep,
+                list_stages(options)[-1].first if options.soup else None,
+            ),
             fingerprint(self.setup),
             batches,
             Patience(options.patience, frozen_epochs),

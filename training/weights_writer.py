@@ -8,8 +8,9 @@ import keras
 
 from common.files import replacing, reserve
 from runs import run_folder
-from runs.results import score
+from runs.results import ranked_epochs
 
+SOUP_EPOCHS = 5  # at most, that --soup averages
 BYTES_PER_VARIABLE = 4096  # HDF5's own, at most, beside 8 bytes per number
 
 
@@ -23,13 +24,16 @@ class WeightsWriter:
         model: the run's Keras model.
         run_path: str, the run's folder.
         keep: int, how many epochs' weights to keep in the folder best/; 1 is none there.
+        soup_start: int, epochs at the beginning that `--soup` cannot average; None where it is
+            not wanted.
     """
 
-    def __init__(self, model, run_path, keep=1):
+    def __init__(self, model, run_path, keep=1, soup_start=None):
         # Without the optimizer, which Keras would store with a compiled model's weights.
         self.weights = keras.Model(model.inputs, model.outputs)
         self.run_path = run_path
         self.keep = keep
+        self.soup_start = soup_start
 
     def write(self, state):
         """Writes the model's weights as those of the last epoch of a `TrainingState`."""
@@ -46,25 +50,49 @@ class WeightsWriter:
             )
             self.weights.save_weights(partial_path)
         if state.best_number == last_number:
-            _copy(last_path, os.path.join(self.run_path, run_folder.BEST))
+            copy_weights(last_path, os.path.join(self.run_path, run_folder.BEST))
         if self.keep > 1:
-            self._keep_best(state.history, last_path)
+            best_numbers = ranked_epochs(state.history)[: self.keep]
+            self._keep_epochs(run_folder.KEPT, best_numbers, last_number)
+        if self.soup_start is not None:
+            # Beside them the epoch that they are compared with.
+            soup_numbers = soup_candidates(state.history, self.soup_start)
+            self._keep_epochs(run_folder.SOUP, [*soup_numbers, state.best_number], last_number)
 
-    def _keep_best(self, history, last_path):
-        """Leaves the weights of the best epochs in the folder for them, the last one's too."""
-        kept_folder = os.path.join(self.run_path, run_folder.KEPT)
+    def _keep_epochs(self, folder_name, epoch_numbers, last_number):
+        """Leaves the weights of these epochs in a folder, and no others."""
+        kept_folder = os.path.join(self.run_path, folder_name)
         os.makedirs(kept_folder, exist_ok=True)
-        ranked = sorted(history, key=score, reverse=True)  # stable: the earlier of equals
-        wanted = {f"{row['epoch']:05}.weights.h5": row["epoch"] for row in ranked[: self.keep]}
+        wanted_names = set(map(epoch_file, epoch_numbers))
         for file_name in os.listdir(kept_folder):
-            if file_name not in wanted:
+            if file_name not in wanted_names:
                 os.unlink(os.path.join(kept_folder, file_name))
-        for file_name, epoch_number in wanted.items():
-            if epoch_number == len(history):
-                _copy(last_path, os.path.join(kept_folder, file_name))
+        if last_number in epoch_numbers:
+            last_path = os.path.join(self.run_path, run_folder.LAST)
+            copy_weights(last_path, os.path.join(kept_folder, epoch_file(last_number)))
 
 
-def _copy(source_path, target_path):
-    """Takes a tenth of the time that Keras needs to write the same weights."""
+def soup_candidates(history, soup_start):
+    """list of int, the numbers of the epochs that `--soup` may average, the best one first.
+
+    Args:
+        history: list of dict, one row per epoch.
+        soup_start: int, epochs at the beginning that are left out.
+    """
+    return ranked_epochs(history, soup_start)[:SOUP_EPOCHS]
+
+
+def epoch_file(epoch_number):
+    """str, the name of the weights of an epoch, counted from 1, in a folder of several."""
+    return f"{epoch_number:05}.weights.h5"
+
+
+def copy_weights(source_path, target_path):
+    """Copies a file of weights, in a tenth of the time that Keras needs to write them.
+
+    Args:
+        source_path: str.
+        target_path: str, which may exist.
+    """
     with replacing(target_path) as partial_path:
         shutil.copyfile(source_path, partial_path)
