@@ -38,6 +38,8 @@ class Variation(NamedTuple):
         label_smoothing: fraction of each label that is spread evenly over all classes, from 0
             to below 1.
         seed: int, 0 or above; fixes the order and all random numbers.
+        targets: float32 (N, C), what is learned of each sample where that is not its label alone,
+            rows sum to 1; None takes the samples' classes.
     """
 
     sampler: str | None = None
@@ -45,6 +47,7 @@ class Variation(NamedTuple):
     mixing: Mixing = Mixing()
     label_smoothing: float = 0.0
     seed: int = 0
+    targets: np.ndarray | None = None
 
 
 NO_VARIATION = Variation()
@@ -194,6 +197,20 @@ class ImageBatches(keras.utils.PyDataset):
         row_numbers, is_real = self._rows(index)
         return self._draws.positions[row_numbers], is_real
 
+    def labels(self, positions):
+        """What is learned of samples, before any are mixed.
+
+        Args:
+            positions: int (B,), positions in `samples`.
+
+        Returns:
+            float32 (B, C), rows sum to 1.
+        """
+        if self.variation.targets is not None:
+            return self.variation.targets[positions]
+        class_ids = self.samples.class_ids[positions]
+        return smooth_labels(class_ids, self.classes, self.variation.label_smoothing)
+
     def close(self):
         """Ends threads and processes; work not yet begun is dropped, a stuck thread left alone."""
         self._prefetcher.close()
@@ -222,8 +239,7 @@ class ImageBatches(keras.utils.PyDataset):
         row_count = len(row_numbers)
         positions = self._draws.positions[row_numbers]
         x, _, sample_weight = self._empty_arrays(row_count)
-        class_ids = self.samples.class_ids[positions]
-        y = smooth_labels(class_ids, self.classes, self.variation.label_smoothing)
+        y = self.labels(positions)
         sample_weight[:] = is_real
         repeats = self._draws.repeats[row_numbers]
         batch = Batch(self._epoch, positions, repeats, x, y, sample_weight)

@@ -1,6 +1,7 @@
 """Training: `fit(options)`, whose story is `training.trainer.Trainer.run`."""
 
 import json
+import os
 import time
 
 from common.console import say, waiting
@@ -9,9 +10,14 @@ from compute.backend import import_keras
 from compute.device_names import launcher
 from compute.devices import Devices
 from config.mode_options import TrainOptions
+from data.parts import exists
+from data.several_places import paths_of
+from prediction.teacher import check_photos, open_teacher
 from training.background_tracking import track_asked
 from training.failures import explain
 from training.setup import fetch_weights, prepare
+from training.teacher import learn_from
+from training.unlabelled import content_hashes, kept_for_test
 
 
 def main(options: TrainOptions):
@@ -48,6 +54,31 @@ def one_device(setup):
     return Devices()
 
 
+def find_teacher(setup):
+    """Looks up the teacher of a training and what it has learned.
+
+    Args:
+        setup: `TrainingSetup`.
+
+    Returns:
+        `Teacher`; None where there is none, or where it has gone and the run has its answers.
+
+    Raises:
+        InputError: it has other classes, or has learned the photos that validate.
+    """
+    options = setup.options
+    if not options.teacher or (options.resume and not os.path.exists(options.teacher)):
+        return None
+    teacher = open_teacher(options.teacher, setup.class_names)
+    check_photos(
+        teacher.path,
+        set(content_hashes(setup.validation, options).tolist()) - {0},
+        kept_for_test(options),
+        has_parts=any(map(exists, paths_of(options.train_data))),
+    )
+    return teacher
+
+
 def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
     """Trains a classifier and leaves its run folder.
 
@@ -75,6 +106,7 @@ def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
     """
     started_at = time.monotonic()
     setup = prepare(options)
+    teacher = find_teacher(setup)
     fetch_weights(setup)
     say("starting Keras ...")
     with waiting("starting Keras"):
@@ -84,6 +116,8 @@ def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
 
     with track_asked(setup.options, setup.run_path, devices.is_chief) as tracking:
         try:
+            if setup.options.teacher:
+                setup = learn_from(setup, teacher)
             metrics = Trainer(setup, devices, started_at, feature_cache, tracking).run()
         except Exception as error:
             plain_error = explain(error, setup.run_path)

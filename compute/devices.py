@@ -188,3 +188,23 @@ def leave_distribution():
 
     if keras.backend.backend() == "jax":
         keras.distribution.set_distribution(None)
+
+
+@contextlib.contextmanager
+def one_device():
+    """A context whose models compute on one device of this process and leave nothing behind.
+
+    Layers without a name of their own are numbered: after it the numbers begin again, so that a
+    model is the same whether another was built before it or not.
+    """
+    import keras
+
+    is_jax = keras.backend.backend() == "jax"
+    distribution = keras.distribution.distribution() if is_jax else None
+    leave_distribution()
+    try:
+        yield
+    finally:
+        keras.utils.clear_session()
+        if distribution is not None:
+            keras.distribution.set_distribution(distribution)

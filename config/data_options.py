@@ -71,6 +71,17 @@ DATA_OPTIONS = (
         group="Data",
     ),
     Option(
+        name="unlabelled",
+        type=FOLDER,
+        default=None,
+        many=True,
+        usually_one=True,
+        help="photos without labels, which are learned from what --teacher says of them: folders "
+        "with all folders in them",
+        group="Data",
+        saved=True,
+    ),
+    Option(
         name="data",
         type=IMAGE_DATA,
         default=None,

@@ -14,6 +14,8 @@ class TrainOptions(NamedTuple):
     data: str | None
     train_data: str | tuple[str, ...]
     val_data: str | None
+    unlabelled: str | tuple[str, ...] | None
+    teacher: str | None
     val_fraction: float
     group: str | None
     labels: str | None

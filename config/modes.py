@@ -137,6 +137,8 @@ MODES = {
             "data",
             "train_data",
             "val_data",
+            "unlabelled",
+            "teacher",
             *_LEARNING,
             "multigpu",
             "devices",

@@ -118,6 +118,15 @@ RUN_OPTIONS = (
         saved=True,
     ),
     Option(
+        name="teacher",
+        type=RUN,
+        default=None,
+        help="run or exported model of the same classes, usually a larger one, whose "
+        "probabilities are learned beside the labels (distillation): " + NAMES_OF_A_RUN,
+        group="Run",
+        saved=True,
+    ),
+    Option(
         name="runs",
         type=RUN,
         default=None,

@@ -6,7 +6,7 @@ from common.console import say
 from data.splitting import hash_files
 from evaluation.label_errors import trained_on
 from runs import run_folder
-from runs.margin_files import read_hashes
+from runs.margin_files import read_hashes, read_unlabelled
 
 
 def tell(path, samples, workers=1):
@@ -32,7 +32,8 @@ def tell(path, samples, workers=1):
     if trained_hashes or validated_hashes:
         paths = [os.path.join(samples.folder, name) for name in samples.file_names]
         hashes = hash_files(paths, workers).tolist()
-        trained = sum(value in trained_hashes for value in hashes)
+        learned_hashes = trained_hashes.keys() | read_unlabelled(path)
+        trained = sum(value in learned_hashes for value in hashes)
         validated = sum(value in validated_hashes for value in hashes)
     else:  # a run of an earlier version
         trained, validated = int(trained_on(path, samples).sum()), 0

@@ -166,6 +166,10 @@ def _data(description, metrics):
             f"Trained on {metrics['train_images']:,} photos, validated on "
             f"{metrics.get('val_images', 0):,}.\n"
         )
+    if "teacher" in metrics:
+        unlabelled = metrics.get("unlabelled_images")
+        more = f" and, in place of labels, for {unlabelled:,} more photos" if unlabelled else ""
+        lines.append(f"A larger model's probabilities were learned beside the labels{more}.\n")
     counts = metrics.get("val_class_images")
     if counts and len(counts) == len(description["labels"]):
         lines.append("| class | validation photos |\n| --- | ---: |")

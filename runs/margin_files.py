@@ -15,6 +15,7 @@ from runs.run_folder import MARGINS
 
 TRAINED_ON = "images.csv"  # in MARGINS: image file, class id, hash of its bytes
 VALIDATED_ON = "validation.npy"  # in MARGINS: uint64 (M,), hashes
+UNLABELLED = "unlabelled.npy"  # in MARGINS: the same of the photos of --unlabelled
 
 
 def write_trained_on(run_path, samples, hashes=None):
@@ -48,7 +49,41 @@ def write_validated_on(run_path, hashes):
         run_path: str, the run's folder.
         hashes: uint64 (M,), of the files' bytes.
     """
-    path = os.path.join(run_path, MARGINS, VALIDATED_ON)
+    _write_hashes(os.path.join(run_path, MARGINS, VALIDATED_ON), hashes)
+
+
+def write_unlabelled(run_path, hashes):
+    """Writes which images without labels a run learns from.
+
+    Args:
+        run_path: str, the run's folder.
+        hashes: uint64 (M,), of the files' bytes.
+    """
+    _write_hashes(os.path.join(run_path, MARGINS, UNLABELLED), hashes)
+
+
+def read_unlabelled(run_path):
+    """Reads the hashes of the images without labels that a run has learned from.
+
+    Args:
+        run_path: str, the run's folder.
+
+    Returns:
+        set of int, empty where there were none.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = os.path.join(run_path, MARGINS, UNLABELLED)
+    if not os.path.exists(path):
+        return set()
+    try:
+        return set(np.load(path, allow_pickle=False).tolist()) - {0}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def _write_hashes(path, hashes):
     with replacing(path) as partial_path, open(partial_path, "wb") as hash_file:
         np.save(hash_file, np.unique(hashes))
 

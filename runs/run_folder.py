@@ -14,6 +14,7 @@
       slices.json        where a report has shown it to be worse
       calibration.json   temperature and thresholds, where --mode calibrate has fitted them
       centers.npz        what the features of the training photos are like, class by class
+      teacher.npz        what the teacher of --teacher has answered for its photos
       margins/           the images trained on, and how sure the model was of each label
       check/             some validation images with the best weights' probabilities
       model/             the exported model
@@ -45,6 +46,7 @@ OPTIONS, LABELS, RESULTS, METRICS = "options.yaml", "label.json", "results.csv",
 BEST, LAST = "best.weights.h5", "last.weights.h5"
 TRACKING = "tracking.json"
 CALIBRATION, CENTERS = "calibration.json", "centers.npz"
+TEACHER = "teacher.npz"
 CHECKPOINT, CHECK, MODEL, MARGINS = "checkpoint", "check", "model", "margins"
 KEPT = "best"  # folder of the weights that --keep keeps
 SOUP = "soup"  # folder of the weights that --soup averages

@@ -273,7 +273,7 @@ def test_every_option_of_a_training_reaches_the_folds(tmp_path):
         "--linear_head", "no", "--freeze_batchnorm", "--freeze_epochs", "2", "--cache_features",
         "--layer_decay", "0.5", "--clipnorm", "1", "--accumulate", "2", "--ema", "0.8",
         "--mixed_precision", "bfloat16", "--jit", "on", "--scale_lr", "linear", "--patience", "4",
-        "--select", "last", "--seed", "5", "--horizontal_flip", "no", "--vertical_flip",
+        "--select", "last", "--soup", "--seed", "5", "--horizontal_flip", "no", "--vertical_flip",
         "--shift", "0.3", "--rotation", "9", "--zoom", "0.4", "--random_eraser", "0.1",
         "--randaugment", "0.3", "--augmix", "0.2", "--mixup", "0.3", "--cutmix", "0.2",
         "--checkpoint_minutes", "2", "--log_dir", "logs", "--config", str(yaml), "--debug"])

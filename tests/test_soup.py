@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import h5py
 import numpy as np
 import pytest
-from conftest import command, write_samples
+from conftest import ROOT, write_samples
 from tiny_backbone import few_blocks
 
+import efficientnet.model as network
 import train
 from common.errors import InputError
 from config import parser
@@ -66,10 +69,6 @@ def arrays(path):
         file.visititems(lambda name, item: values.update({name: item[()]})
                         if isinstance(item, h5py.Dataset) else None)
     return values
-
-
-def contents(folder):
-    return {name: (folder / name).read_bytes() for name in sorted(os.listdir(folder))}
 
 
 def epoch_path(run, number):
@@ -164,8 +163,11 @@ def trained(data, tmp_path):
 
 def test_an_average_that_is_better_is_taken(trained, data, tmp_path, capsys):
     run = trained["run"]
-    noise = np.random.default_rng(3).normal(0, 50, (16, 3)).astype(np.float32)
-    set_epochs(run, lambda kernel, factor: kernel + factor * noise[: len(kernel)])
+
+    def add_noise(kernel, factor):
+        return kernel + factor * np.random.default_rng(3).normal(0, 50, kernel.shape)
+
+    set_epochs(run, add_noise)
     metrics = resume(tmp_path)
     accuracy, loss = scores_by_hand(run, data)
     made = metrics["soup"]
@@ -202,14 +204,15 @@ def test_an_average_that_is_worse_is_not_taken(trained, data, tmp_path, capsys):
 
 
 def same_runs(one, two):
-    for folder in ("soup", ""):
-        files = [
-            {name: value for name, value in contents(run / folder).items() if name[-3:] == ".h5"}
-            if folder else {name: (run / name).read_bytes() for name in (
-                "best.weights.h5", "last.weights.h5", "results.csv")}
-            for run in (one, two)
-        ]
-        assert files[0] == files[1]
+    """Arrays, not bytes: Keras numbers layers without a name through a process."""
+    names = ["best.weights.h5", "last.weights.h5"]
+    names += [os.path.join("soup", name) for name in sorted(os.listdir(one / "soup"))]
+    assert sorted(os.listdir(two / "soup")) == sorted(os.listdir(one / "soup"))
+    for name in names:
+        first, second = arrays(one / name), arrays(two / name)
+        assert first.keys() == second.keys()
+        assert all(np.array_equal(first[key], second[key]) for key in first), name
+    assert (one / "results.csv").read_bytes() == (two / "results.csv").read_bytes()
     values = [run_folder.read_metrics(str(run)) for run in (one, two)]
     for metrics in values:
         metrics.pop("train_seconds")
@@ -217,21 +220,20 @@ def same_runs(one, two):
 
 
 CASES = {
-    "plain": (*ONE_STAGE,), "ema": (*ONE_STAGE, "--ema", "0.5"),
-    "last": (*ONE_STAGE, "--select", "last"),
-    "frozen": (*ONE_STAGE, "--freeze_epochs", "5", "--cache_features"),
+    "averaged": (*ONE_STAGE, "--ema", "0.5", "--select", "last"),
+    "frozen": (*ONE_STAGE, "--freeze_epochs", "3", "--cache_features"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_interrupted_training_leaves_the_same_bytes(data, tmp_path, monkeypatch, case):
+def test_an_interrupted_training_leaves_the_same(data, tmp_path, monkeypatch, case):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    more = words(data, stopped, *CASES[case], epochs=5)
-    fit(*words(data, whole, *CASES[case], epochs=5))
+    more = words(data, stopped, *CASES[case])
+    fit(*words(data, whole, *CASES[case]))
     end_epoch, copy_weights = RunRecorder.on_epoch_end, soup.copy_weights
 
     def stop_in_an_epoch(self, epoch, logs=None):
-        if epoch == 3:
+        if epoch == 1:
             raise KeyboardInterrupt
         end_epoch(self, epoch, logs)
 
@@ -246,24 +248,24 @@ def test_an_interrupted_training_leaves_the_same_bytes(data, tmp_path, monkeypat
         patch.setattr(soup, "copy_weights", stop_before_the_end)
         resume(stopped)
     made = resume(stopped)["soup"]
-    assert set(made["epochs"]) <= {1, 2, 3, 4, 5}
+    assert set(made["epochs"]) <= {1, 2, 3}
     same_runs(whole / "runs" / "run", stopped / "runs" / "run")
 
 
 def test_the_best_five_of_the_last_stage(data, tmp_path):
     """And the one that is compared with them, should it be another."""
-    metrics = fit(*words(data, tmp_path, *ONE_STAGE, "--freeze_epochs", "2", epochs=8))
+    metrics = fit(*words(data, tmp_path, *ONE_STAGE, "--freeze_epochs", "1", epochs=7))
     run = metrics["run"]
     with open(os.path.join(run, "results.csv")) as file:
         names, *lines = [line.strip().split(",") for line in file]
     rows = [dict(zip(names, map(float, line))) for line in lines]
-    best = sorted(rows[2:], key=lambda row: (-row["val_accuracy"], row["val_loss"]))[:5]
+    best = sorted(rows[1:], key=lambda row: (-row["val_accuracy"], row["val_loss"]))[:5]
     expected = {int(row["epoch"]) for row in best} | {metrics["best_epoch"]}
     assert {int(name[:5]) for name in os.listdir(os.path.join(run, "soup"))} == expected
-    assert set(metrics["soup"]["epochs"]) <= expected - {1, 2}
-    assert ranked_epochs(rows, 2)[:5] == [row["epoch"] for row in best]
-    metrics = resume(tmp_path, "--epochs", "9")  # a finished one may go on
-    assert metrics["epochs"] == 9 and metrics["soup"]["epochs"]
+    assert set(metrics["soup"]["epochs"]) <= expected - {1}
+    assert ranked_epochs(rows, 1)[:5] == [row["epoch"] for row in best]
+    metrics = resume(tmp_path, "--epochs", "8")  # a finished one may go on
+    assert metrics["epochs"] == 8 and metrics["soup"]["epochs"]
 
 
 def test_one_epoch_cannot_be_averaged(data, tmp_path, capsys):
@@ -284,12 +286,16 @@ def test_undecodable_validation_photos_are_named_once(tmp_path, capsys):
     assert metrics["undecodable_images"] == 1
 
 
-def test_two_devices(data, tmp_path):
+def test_two_devices(data, tmp_path, monkeypatch):
     """The run is that of several devices, the average is computed and measured on one."""
     more = ["--mode", "train", *words(data, tmp_path, *ONE_STAGE), "--multigpu", "--json",
-            "--devices", "cpu:2", "--backbone", "MobileNetV2"]
-    result = command(*more)
+            "--devices", "cpu:2"]
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.few_blocks", json.dumps([more])], cwd=ROOT,
+        capture_output=True, text=True, timeout=600,
+    )
     assert result.returncode == 0, result.stderr
+    monkeypatch.setattr(network, "STAGES", (*network.STAGES, network.Stage(5, 1, 24, 6, 2)))
     metrics = json.loads(result.stdout)
     accuracy, loss = scores_by_hand(metrics["run"], data)
     after = metrics["soup"]["val_accuracy_after" if metrics["soup"]["kept"]

@@ -23,7 +23,7 @@ def announce(setup, devices, model, recorder, resumes):
     if recorder.is_finished(options.epochs):
         say(f"{run_path} has finished its {done_epochs} epochs already")
         return
-    image_count = len(setup.training.file_names)
+    image_count = len(setup.photos.file_names)
     say(recipes.describe(options, image_count))
     origin = options.weights
     if resumes:

@@ -35,9 +35,12 @@ def make_batches(setup, sharding, augmented=True):
         "preprocessing": run_folder.preprocessing(options),
         "sharding": sharding,
     }
+    lesson = setup.lesson
     training = ImageBatches(
-        setup.training,
-        variation=training_variation(options, augmented),
+        setup.photos,
+        variation=training_variation(options, augmented)._replace(
+            targets=lesson.rows if lesson else None
+        ),
         reading=reading._replace(max_undecodable=options.max_bad),
         **common,
     )

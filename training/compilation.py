@@ -108,7 +108,7 @@ def make_loss(setup):
         return keras.losses.CategoricalCrossentropy(reduction="mean_with_sample_weight")
     weights_per_class = None
     if options.class_weights != "none":
-        images_per_class = np.bincount(setup.training.class_ids, minlength=len(setup.class_names))
+        images_per_class = np.bincount(setup.photos.class_ids, minlength=len(setup.class_names))
         weights_per_class = class_weights(images_per_class, options.class_weights)
     gamma = options.focal_gamma if options.loss == "focal" else 0.0
     return FocalLoss(gamma, weights_per_class)

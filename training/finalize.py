@@ -62,6 +62,9 @@ def finalize(setup, devices, model, state, undecodable_count):
         metrics["rate_halvings"] = state.lr_reductions
     if soup:
         metrics["soup"] = soup.to_json()
+    if setup.lesson:
+        taught_count = len(setup.photos.file_names) - len(setup.training.file_names)
+        metrics |= {"teacher": setup.options.teacher, "unlabelled_images": taught_count}
     run_folder.add_metrics(setup.run_path, metrics)
     _describe(setup, state, best, soup)
     return {"run": setup.run_path, **run_folder.read_metrics(setup.run_path)}

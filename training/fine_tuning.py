@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from compute.keras_patches import batch_norm_layers
-from data_gen_label import as_dataset, smooth_labels
+from data_gen_label import as_dataset
 from modeling.builder import backbone_layers
 from modeling.feature_model import weights_digest
 from runs import run_folder
@@ -127,9 +127,8 @@ class FeatureBatches(keras.utils.PyDataset):
         shape = (image_count, *body.output.shape[1:])
         self._x = _array_on_disk(shape, folder)
         self._mirrored_x = _array_on_disk(shape, folder) if mirrored else None
-        smoothing = image_batches.variation.label_smoothing
-        class_ids = image_batches.samples.class_ids
-        self._y = smooth_labels(class_ids, image_batches.classes, smoothing)
+        self._class_ids = image_batches.samples.class_ids
+        self._y = image_batches.labels(np.arange(image_count))
         self._sample_weight = np.ones(image_count, np.float32)
         unknown = np.ones(image_count, bool)
         if cache:
@@ -202,7 +201,7 @@ class FeatureBatches(keras.utils.PyDataset):
             (features, class_ids, sample_weight): float32 (N, D), int (N,) and float32 (N,).
         """
         parts = self._views()
-        class_ids = np.tile(self._y.argmax(axis=1), len(parts))
+        class_ids = np.tile(self._class_ids, len(parts))
         return np.concatenate(parts), class_ids, np.tile(self._sample_weight, len(parts))
 
 

@@ -85,9 +85,11 @@ def make_margins(setup, devices):
 
     Args:
         setup: `TrainingSetup`.
-        devices: `Devices` to train on; several keep no margins, nor do mixed images.
+        devices: `Devices` to train on; several keep no margins, nor do mixed images or those
+            that a teacher has answered for.
     """
-    if devices.sharding.devices > 1 or setup.options.mixup or setup.options.cutmix:
+    is_mixed = setup.options.mixup or setup.options.cutmix or setup.lesson
+    if devices.sharding.devices > 1 or is_mixed:
         return ()
     parts = (setup.training, setup.validation)
     return (Margins(max(len(samples.file_names) for samples in parts)),)

@@ -18,6 +18,7 @@ NOT_SOLVED = (AUGMENTATION.keys() - {"horizontal_flip"}) | {
     *("epochs", "minutes", "freeze_epochs", "cache_features", "patience", "optimizer"),
     *("learning_rate", "weight_decay", "warmup_epochs", "layer_decay", "clipnorm"),
     *("accumulate", "ema", "label_smoothing", "loss", "soup"),
+    *("teacher", "unlabelled"),
 }
 BALANCING = {"sampler", "class_weights"}  # which only logistic regression knows
 
@@ -41,6 +42,7 @@ def check(options, input_size):
     _check_batches(options)
     _check_epochs(options)
     _check_mirror(options)
+    _check_teacher(options)
     return _check_cached_features(options) if options.cache_features else options
 
 
@@ -87,6 +89,11 @@ def check_place(options):
         raise InputError(
             "--cache_features: computes the features of all images in one process; leave it out "
             "to train with several processes"
+        )
+    if options.teacher and several_processes:
+        raise InputError(
+            "--teacher: answers for all images in one process; leave it out to train with several "
+            "processes"
         )
     device_type, indices = split_device_names(options.devices)
     if device_type != "all":
@@ -157,6 +164,19 @@ def _check_mirror(options):
         raise InputError(
             f"--weights_url: --backbone {options.backbone} with --weights {options.weights} "
             "downloads nothing from there; leave it out"
+        )
+
+
+def _check_teacher(options):
+    if options.unlabelled and not options.teacher:
+        raise InputError(
+            f"--unlabelled: {show(options.unlabelled)} needs --teacher, a model that says what is "
+            "on these photos"
+        )
+    if options.teacher and options.loss == "focal":
+        raise InputError(
+            "--loss: focal gives less weight to what is close to its label, --teacher wants its "
+            "probabilities matched; leave one out"
         )
 
 

@@ -25,7 +25,9 @@ from training import option_checks, recipes, resume
 from training.learning_rates import default_learning_rate
 from training.normalization import with_normalization
 from training.stages import count_frozen_epochs
+from training.teacher import Lesson
 from training.training_data import group_names, hold_out, read_data
+from training.unlabelled import read_unlabelled
 
 MOST_UNEVEN = 10  # images of the largest class for one of the smallest
 DEFAULT_TRAINING = "../datasets/train_datasets"
@@ -43,6 +45,8 @@ class TrainingSetup:
         training: `Samples` to train on.
         validation: `Samples` to validate on.
         checkpoint: the `Checkpoint` that a run resumes from, or None.
+        unlabelled: `Samples` that a teacher answers for, or None.
+        lesson: `teacher.Lesson`, what is learned where a teacher has answered, or None.
     """
 
     options: tuple
@@ -51,6 +55,13 @@ class TrainingSetup:
     training: Samples
     validation: Samples
     checkpoint: Checkpoint | None = None
+    unlabelled: Samples | None = None
+    lesson: Lesson | None = None
+
+    @property
+    def photos(self):
+        """`Samples` of an epoch: those to train on, and with a teacher those without labels."""
+        return self.lesson.samples if self.lesson else self.training
 
 
 def prepare(options):
@@ -71,13 +82,21 @@ def prepare(options):
         point = resume.find_resume_point(options)
         options, run_path, checkpoint = point.options, point.run_path, point.checkpoint
     if options.resume is None:
+        if options.teacher:
+            teacher_path = run_folder.find(options.teacher, options.save_dir, "--teacher")
+            asked_options = options = options._replace(teacher=teacher_path)
         options = resolve(options)  # before the data are read, which may take long
         run_path = run_folder.check_new(options.save_dir, options.run, options.overwrite)
     option_checks.check_place(options)
+    _check_teacher(options, run_path)
     (_, class_names, names_from), training, validation = data = read_data(options, each_data)
+    unlabelled = read_unlabelled(options, training, validation)
     if options.resume is None:
-        options = resolve(asked_options._replace(run=options.run), len(training.file_names))
-    setup = TrainingSetup(options, run_path, class_names, training, validation, checkpoint)
+        photo_count = len(training.file_names) + len(unlabelled.file_names if unlabelled else ())
+        options = resolve(asked_options._replace(run=options.run), photo_count)
+    setup = TrainingSetup(
+        options, run_path, class_names, training, validation, checkpoint, unlabelled
+    )
     if checkpoint and not options.val_data:
         setup = _as_it_began(setup, data[0])
     _describe_data(setup.training, setup.validation, class_names, names_from)
@@ -282,6 +301,14 @@ def _check_warmup(options):
         )
 
 
+def _check_teacher(options, run_path):
+    place = os.path.join(os.path.realpath(run_path), "")
+    if options.teacher and os.path.join(os.path.realpath(options.teacher), "").startswith(place):
+        raise InputError(
+            f"--teacher: {options.teacher} is the run that is to be trained; name another as --run"
+        )
+
+
 def _check_validation_folder(options):
     if options.val_data is None or not os.path.exists(options.val_data):
         return
@@ -300,7 +327,7 @@ def fingerprint(setup):
         setup: `TrainingSetup`.
     """
     digest = hashlib.sha256(repr(setup.class_names).encode("utf-8", "surrogateescape"))
-    for samples in (setup.training, setup.validation):
+    for samples in filter(None, (setup.training, setup.validation, setup.unlabelled)):
         digest.update("\n".join(samples.file_names).encode("utf-8", "surrogateescape"))
         digest.update(samples.class_ids.tobytes())
     return digest.hexdigest()

@@ -18,7 +18,7 @@ from data.splitting import hash_files
 from runs import checkpoint as checkpoints
 from runs import run_folder
 from runs.checkpoint import Checkpoint
-from runs.margin_files import write_trained_on, write_validated_on
+from runs.margin_files import write_trained_on, write_unlabelled, write_validated_on
 from training import fine_tuning, preemption, solved_heads, time_budget
 from training.announcements import announce, say_stopped
 from training.averaging import keeps_average
@@ -130,7 +130,7 @@ class Trainer:
             f"--minutes {options.minutes:g}: {epochs} epochs, at {step_seconds:.2g} s per step"
             + ("" if tuned_epochs else "; an epoch of all layers would take longer")
         )
-        photo_count = len(self.setup.training.file_names)
+        photo_count = len(self.setup.photos.file_names)
         self.asked_options = with_epochs(self.asked_options, epochs, photo_count)
         options = with_epochs(options, epochs, photo_count)
         self.setup = dataclasses.replace(self.setup, options=options)
@@ -190,7 +190,7 @@ class Trainer:
             )
         if self.devices.is_chief:
             self._write_photos()
-            image_count = len(self.setup.training.file_names)
+            image_count = len(self.setup.photos.file_names)
             _, done_steps = self.recorder.saved or (0, 0)
             self.callbacks.append(
                 ProgressBar(image_count, options.batch_size, options.epochs, done_steps)
@@ -203,15 +203,22 @@ class Trainer:
 
     def _write_photos(self):
         """Keeps what is trained and validated on, by path and content."""
-        training, validation = (
+        setup = self.setup
+        training, validation, unlabelled = (
             hash_files(
                 [os.path.join(samples.folder, name) for name in samples.file_names],
-                self.setup.options.workers,
+                setup.options.workers,
             )
-            for samples in (self.setup.training, self.setup.validation)
+            if samples
+            else None
+            for samples in (setup.training, setup.validation, setup.unlabelled)
         )
-        write_trained_on(self.setup.run_path, self.setup.training, training)
-        write_validated_on(self.setup.run_path, validation)
+        write_trained_on(setup.run_path, setup.training, training)
+        write_validated_on(setup.run_path, validation)
+        if unlabelled is not None:
+            write_unlabelled(setup.run_path, unlabelled)
+        if setup.lesson:
+            setup.lesson.write(setup.run_path)
 
     @contextlib.contextmanager
     def open_batches(self):

@@ -83,7 +83,11 @@ def soup_candidates(history, soup_start):
 
 
 def epoch_file(epoch_number):
-    """str, the name of the weights of an epoch, counted from 1, in a folder of several."""
+    """str, the name of an epoch's weights in a folder of several.
+
+    Args:
+        epoch_number: int, counted from 1.
+    """
     return f"{epoch_number:05}.weights.h5"
 
 
