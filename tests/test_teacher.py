@@ -340,9 +340,9 @@ def test_a_resumed_training_asks_nobody_and_gives_the_same(place, asked, monkeyp
 
 @pytest.mark.training
 def test_a_student_learns_from_photos_without_labels(tmp_path, asked):
-    """Labelled photos of which all are dark: brightness alone tells the classes apart there."""
+    """Where labelled photos differ in brightness most, and those that judge in colour alone."""
     place = tmp_path
-    levels = {"red": (60, 30, 30), "green": (30, 60, 30), "blue": (30, 30, 60)}
+    levels = {"red": (200, 190, 190), "green": (115, 125, 115), "blue": (50, 50, 60)}
     write_samples(place / "train", 4, levels)
     write_samples(place / "val", 8, seed=5)
     (place / "more").mkdir()
