@@ -79,7 +79,7 @@ def find_teacher(setup):
     return teacher
 
 
-def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
+def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None, ends_early=None):
     """Trains a classifier and leaves its run folder.
 
     Args:
@@ -88,6 +88,8 @@ def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
             once the input has been read and checked.
         feature_cache: `training.feature_cache.FeatureCache`, where several trainings of the same
             frozen network share what it makes of their photos; or None.
+        ends_early: function from the history, a list of one dict per epoch as of
+            `runs.results`, to bool: whether the training ends with this epoch; or None.
 
     Returns:
         dict, the content of the run's metrics.json, and `run`, its path, and with --track
@@ -118,7 +120,8 @@ def fit(options: TrainOptions, setup_devices=one_device, feature_cache=None):
         try:
             if setup.options.teacher:
                 setup = learn_from(setup, teacher)
-            metrics = Trainer(setup, devices, started_at, feature_cache, tracking).run()
+            trainer = Trainer(setup, devices, started_at, feature_cache, tracking, ends_early)
+            metrics = trainer.run()
         except Exception as error:
             plain_error = explain(error, setup.run_path)
             if plain_error is error:

@@ -3,7 +3,7 @@
 `config/options.py` says what an `Option` is.
 """
 
-from config.options import Option
+from config.options import Option, Search
 from config.value_types import BACKBONE, COLOR, NORMALIZATION, URL, WEIGHTS, choice, number, whole
 
 MODEL_OPTIONS = (
@@ -15,6 +15,7 @@ MODEL_OPTIONS = (
         "takes one from KerasHub",
         group="Model",
         saved=True,
+        search=Search(choices=("EfficientNetLite0", "EfficientNetB0", "MobileNetV3Large")),
     ),
     Option(
         name="weights",
@@ -42,6 +43,7 @@ MODEL_OPTIONS = (
         help="height and width of the model's input",
         group="Model",
         saved=True,
+        search=Search(choices=(128, 160, 192, 224, 256, 288)),
     ),
     Option(
         name="resize",
@@ -50,6 +52,7 @@ MODEL_OPTIONS = (
         help="how an image becomes square: padded (letterbox), cropped to its centre, or stretched",
         group="Model",
         saved=True,
+        search=Search(),
     ),
     Option(
         name="fill_color",
@@ -68,6 +71,7 @@ MODEL_OPTIONS = (
         help="dropout rate of the features before the classification head; 0 disables it",
         group="Model",
         saved=True,
+        search=Search(0, 0.5),
     ),
     Option(
         name="drop_connect",
@@ -79,6 +83,7 @@ MODEL_OPTIONS = (
         "earlier blocks; 0 disables it",
         group="Model",
         saved=True,
+        search=Search(0, 0.4),
     ),
     Option(
         name="attention",
@@ -87,6 +92,7 @@ MODEL_OPTIONS = (
         help="attention module after the backbone",
         group="Model",
         saved=True,
+        search=Search(),
     ),
     Option(
         name="block_attention",
@@ -103,6 +109,7 @@ MODEL_OPTIONS = (
         help="pooling of the feature map to one feature vector",
         group="Model",
         saved=True,
+        search=Search(choices=("avg", "max", "gem")),
     ),
     Option(
         name="bilinear_dim",

@@ -15,6 +15,25 @@ FOCAL_GAMMA = 2.0  # the best value in the paper: Lin et al. 2017, section 5.1
 
 
 @dataclasses.dataclass(frozen=True)
+class Search:
+    """How `--mode tune` varies an option.
+
+    Attributes:
+        low, high: float or int, the ends of a range within the type's; None for choices.
+        log: bool, whether factors count in the range, not differences.
+        choices: tuple, the values to choose from; None are those of the option's type.
+
+    Example:
+        >>> Search(1e-5, 0.1, log=True)  # as likely from 1e-5 to 1e-4 as from 1e-2 to 0.1
+    """
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Option:
     """An option of the command line and of YAML files.
 
@@ -30,6 +49,7 @@ class Option:
         usually_one: bool, of several values: a single one is no tuple.
         saved: bool, whether a run keeps the value in its options.yaml.
         resumable: bool, whether `--resume` accepts another value than that of the run.
+        search: `Search`, how `--mode tune` varies it; None where it does not.
 
     Example:
         >>> Option("epochs", whole(1, 100000), 30, "passes over the training data", "Training")
@@ -46,3 +66,4 @@ class Option:
     usually_one: bool = False
     saved: bool = False
     resumable: bool = False
+    search: Search | None = None

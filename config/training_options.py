@@ -3,7 +3,7 @@
 `config/options.py` says what an `Option` is.
 """
 
-from config.options import FOCAL_GAMMA, Option
+from config.options import FOCAL_GAMMA, Option, Search
 from config.value_types import YES_NO, choice, number, whole
 
 TRAINING_OPTIONS = (
@@ -35,6 +35,7 @@ TRAINING_OPTIONS = (
         help="images per step, over all devices",
         group="Training",
         saved=True,
+        search=Search(choices=(8, 16, 32, 64)),
     ),
     Option(
         name="epochs",
@@ -46,6 +47,7 @@ TRAINING_OPTIONS = (
         help="passes over the training data",
         group="Training",
         saved=True,
+        search=Search(5, 40, log=True),
     ),
     Option(
         name="learning_rate",
@@ -57,6 +59,7 @@ TRAINING_OPTIONS = (
         help="peak learning rate, after the warm-up",
         group="Training",
         saved=True,
+        search=Search(1e-5, 0.1, log=True),
     ),
     Option(
         name="optimizer",
@@ -67,6 +70,7 @@ TRAINING_OPTIONS = (
         help="optimizer that updates the weights",
         group="Training",
         saved=True,
+        search=Search(),
     ),
     Option(
         name="weight_decay",
@@ -76,6 +80,7 @@ TRAINING_OPTIONS = (
         "layers; 0 disables it",
         group="Training",
         saved=True,
+        search=Search(1e-4, 0.3, log=True),
     ),
     Option(
         name="warmup_epochs",
@@ -96,6 +101,7 @@ TRAINING_OPTIONS = (
         help="fraction of each label that is spread evenly over all classes; 0 disables it",
         group="Training",
         saved=True,
+        search=Search(0, 0.3),
     ),
     Option(
         name="loss",
@@ -104,6 +110,7 @@ TRAINING_OPTIONS = (
         help="training loss; the focal loss gives more weight to hard images",
         group="Training",
         saved=True,
+        search=Search(),
     ),
     Option(
         name="focal_gamma",
@@ -112,6 +119,7 @@ TRAINING_OPTIONS = (
         help="focusing parameter gamma of --loss focal; 0 makes it the cross-entropy",
         group="Training",
         saved=True,
+        search=Search(0.5, 5),
     ),
     Option(
         name="class_weights",
@@ -121,6 +129,7 @@ TRAINING_OPTIONS = (
         "(balanced) or by its effective number",
         group="Training",
         saved=True,
+        search=Search(),
     ),
     Option(
         name="sampler",
@@ -130,6 +139,7 @@ TRAINING_OPTIONS = (
         "rare classes",
         group="Training",
         saved=True,
+        search=Search(),
     ),
     Option(
         name="nan_policy",
@@ -169,6 +179,7 @@ TRAINING_OPTIONS = (
         "learning rate; 0 disables it",
         group="Training",
         saved=True,
+        search=Search(0, 5),
     ),
     Option(
         name="cache_features",
@@ -188,6 +199,7 @@ TRAINING_OPTIONS = (
         "before it; 1 disables it",
         group="Training",
         saved=True,
+        search=Search(0.5, 1),
     ),
     Option(
         name="clipnorm",
@@ -197,6 +209,7 @@ TRAINING_OPTIONS = (
         "disables it",
         group="Training",
         saved=True,
+        search=Search(choices=(0.0, 1.0, 5.0)),
     ),
     Option(
         name="accumulate",
@@ -215,6 +228,7 @@ TRAINING_OPTIONS = (
         "saved in their place; 0 disables it",
         group="Training",
         saved=True,
+        search=Search(choices=(0.0, 0.9, 0.98)),
     ),
     Option(
         name="mixed_precision",
@@ -290,6 +304,7 @@ AUGMENTATION_OPTIONS = (
         help="mirror images left to right, with probability 0.5",
         group="Augmentation",
         saved=True,
+        search=Search(),
     ),
     Option(
         name="vertical_flip",
@@ -298,6 +313,7 @@ AUGMENTATION_OPTIONS = (
         help="mirror images top to bottom, with probability 0.5",
         group="Augmentation",
         saved=True,
+        search=Search(),
     ),
     Option(
         name="shift",
@@ -307,6 +323,7 @@ AUGMENTATION_OPTIONS = (
         help="maximum shift in each direction, relative to the side of the image; 0 disables it",
         group="Augmentation",
         saved=True,
+        search=Search(0, 0.3),
     ),
     Option(
         name="rotation",
@@ -316,6 +333,7 @@ AUGMENTATION_OPTIONS = (
         help="maximum rotation in each direction; 0 disables it",
         group="Augmentation",
         saved=True,
+        search=Search(0, 30),
     ),
     Option(
         name="zoom",
@@ -325,6 +343,7 @@ AUGMENTATION_OPTIONS = (
         help="maximum enlargement and reduction; 0 disables it",
         group="Augmentation",
         saved=True,
+        search=Search(0, 0.4),
     ),
     Option(
         name="random_eraser",
@@ -334,6 +353,7 @@ AUGMENTATION_OPTIONS = (
         help="probability of erasing a random rectangle, which is filled with noise; 0 disables it",
         group="Augmentation",
         saved=True,
+        search=Search(0, 0.6),
     ),
     Option(
         name="randaugment",
@@ -342,6 +362,7 @@ AUGMENTATION_OPTIONS = (
         help="strength of the two operations of RandAugment; 0 disables it",
         group="Augmentation",
         saved=True,
+        search=Search(0, 1),
     ),
     Option(
         name="augmix",
@@ -350,6 +371,7 @@ AUGMENTATION_OPTIONS = (
         help="strength of the three chains of operations of AugMix; 0 disables it",
         group="Augmentation",
         saved=True,
+        search=Search(0, 1),
     ),
     Option(
         name="mixup",
@@ -359,6 +381,7 @@ AUGMENTATION_OPTIONS = (
         "blended; 0 disables it",
         group="Augmentation",
         saved=True,
+        search=Search(0, 1),
     ),
     Option(
         name="cutmix",
@@ -368,5 +391,6 @@ AUGMENTATION_OPTIONS = (
         "disables it",
         group="Augmentation",
         saved=True,
+        search=Search(0, 1),
     ),
 )

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -51,6 +52,7 @@ class Trainer:
         started_at: float, when the training began, as `time.monotonic` gives it.
         feature_cache: `FeatureCache` shared with other trainings of the same network, or None.
         tracking: `BackgroundTracking` that follows the run, or None.
+        ends_early: function from the history to bool, as of `Patience`, or None.
         checkpoint: the `Checkpoint` to continue from, or None.
         last_stage: the `Stage` that was trained last, or None.
 
@@ -64,6 +66,7 @@ class Trainer:
     started_at: float
     feature_cache: FeatureCache | None = None
     tracking: BackgroundTracking | None = None
+    ends_early: Callable | None = None
     checkpoint: Checkpoint | None = None
     last_stage: Stage | None = None
 
@@ -175,7 +178,7 @@ class Trainer:
             ),
             fingerprint(self.setup),
             batches,
-            Patience(options.patience, frozen_epochs),
+            Patience(options.patience, frozen_epochs, self.ends_early),
             WeightsSelection(options.select, options.epochs, len(self.setup.validation.file_names)),
             self.devices.is_chief,
             self.started_at,
