@@ -630,6 +630,87 @@ class CrossvalOptions(NamedTuple):
     given: frozenset[str]
 
 
+class TuneOptions(NamedTuple):
+    """`--mode tune`: search settings better than the defaults, and test whether they are."""
+
+    data: str
+    search: tuple[str, ...] | None
+    minutes: float | None
+    trials: int | None
+    seeds: int
+    storage: str | None
+    group: str | None
+    labels: str | None
+    max_bad: float
+    workers: int
+    data_time_limit: float
+    backbone: str
+    weights: str
+    weights_url: str | None
+    input_size: int | None
+    resize: Literal["letterbox", "crop", "stretch"]
+    fill_color: tuple[int, int, int]
+    dropout: float | None
+    drop_connect: float | None
+    attention: Literal["none", "cbam"]
+    block_attention: Literal["se", "cbam", "none"]
+    pooling: Literal["avg", "max", "gem", "bilinear", "compact_bilinear"]
+    bilinear_dim: int | None
+    head: Literal["linear", "prototype", "neighbours"] | None
+    neighbour_count: int | None
+    norm: Literal["batch", "group"]
+    normalize: str | tuple[float, ...] | None
+    recipe: Literal["auto", "fine_tuning", "solved", "scratch"]
+    batch_size: int
+    epochs: int | None
+    learning_rate: float | None
+    optimizer: Literal[
+        "adamw", "adam", "sgd", "rmsprop", "lion", "muon", "nadam", "lamb", "adafactor"
+    ]
+    weight_decay: float
+    warmup_epochs: float | None
+    label_smoothing: float
+    loss: Literal["cross_entropy", "focal"]
+    focal_gamma: float
+    class_weights: Literal["none", "balanced", "effective_number"]
+    sampler: Literal["uniform", "balanced"]
+    nan_policy: Literal["stop", "restore"]
+    linear_head: bool | None
+    freeze_batchnorm: bool | None
+    freeze_epochs: int
+    cache_features: bool
+    layer_decay: float | None
+    clipnorm: float
+    accumulate: int
+    ema: float
+    mixed_precision: Literal["auto", "float32", "bfloat16", "float16"]
+    jit: Literal["auto", "on", "off"]
+    scale_lr: Literal["none", "linear"]
+    patience: int
+    select: Literal["best", "last"] | None
+    seed: int
+    horizontal_flip: bool
+    vertical_flip: bool
+    shift: float
+    rotation: float
+    zoom: float
+    random_eraser: float
+    randaugment: float
+    augmix: float
+    mixup: float
+    cutmix: float
+    run: str | None
+    save_dir: str
+    log_dir: str
+    overwrite: bool
+    checkpoint_minutes: float
+    lang: Literal["en", "zh"] | None
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
 class CalibrateOptions(NamedTuple):
     """`--mode calibrate`: calibrate the probabilities of a model, and let it answer unknown."""
 
@@ -732,6 +813,7 @@ OPTION_CLASSES = {
     "drift": DriftOptions,
     "compare": CompareOptions,
     "crossval": CrossvalOptions,
+    "tune": TuneOptions,
     "calibrate": CalibrateOptions,
     "doctor": DoctorOptions,
     "all": AllOptions,

@@ -7,7 +7,7 @@ from typing import Any
 from config.option_table import OPTIONS
 from config.run_options import NAMES_OF_A_RUN
 from config.training_options import AUGMENTATION_OPTIONS
-from config.value_types import IMAGE_DATA, PATH, RUN_NAME
+from config.value_types import IMAGE_DATA, PATH, RUN_NAME, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -651,6 +651,45 @@ MODES = {
         },
         required=("data",),
     ),
+    "tune": Mode(
+        module="other.tune",
+        summary="search settings better than the defaults, and test whether they are",
+        options=(
+            *("data", "search", "minutes", "trials", "seeds", "storage"),
+            *(name for name in _LEARNING if name not in ("val_fraction", "minutes")),
+            *("run", "save_dir", "log_dir", "overwrite", "checkpoint_minutes", "lang"),
+            *_COMMON,
+        ),
+        overrides={
+            "data": {
+                **_LABELLED_SOURCE,
+                "help": _LABELLED_SOURCE["help"]
+                + ". Trials learn from its part train and are scored on val; test stays unseen for "
+                "the verdict",
+            },
+            "minutes": {
+                "default": None,
+                "default_text": "60, or no limit with --trials",
+                "help": "time budget of the study: of all its processes, and with the trainings "
+                "for the verdict",
+            },
+            "seeds": {
+                "type": whole(3, 100),
+                "default": 3,
+                "help": "number of trainings of the best settings, and as many of the starting "
+                "point, by which the two are compared",
+            },
+            "seed": {"help": "seed of all random numbers: that of the first trial"},
+            "run": {
+                "type": RUN_NAME,
+                "help": "name of the study, before -tune",
+                "default": None,
+                "default_text": "name of the data",
+            },
+            "overwrite": {"help": "replace an earlier study of the same name in --save_dir"},
+        },
+        required=("data",),
+    ),
     "calibrate": Mode(
         module="other.calibrate",
         summary="calibrate the probabilities of a model, and let it answer unknown",
@@ -733,7 +772,7 @@ MODES_BY_PURPOSE = {
         *("label", "audit", "clean", "add", "split", "statistics", "preview", "mean_std", "embed"),
         *("similar", "dir2txt", "txt2dir"),
     ),
-    "train": ("add_class", "backbones", "fetch_weights"),
+    "train": ("tune", "add_class", "backbones", "fetch_weights"),
     "measure and understand": (
         *("report", "relabel", "crossval", "calibrate", "compare", "confusion_matrix", "drift"),
     ),

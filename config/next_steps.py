@@ -29,6 +29,7 @@ def next_step(mode, options, result=None):
         "eval": _after_eval,
         "report": lambda options: _export(options, result),
         "crossval": lambda options: _after_crossval(options, result),
+        "tune": lambda options: _after_tuning(options, result),
         "calibrate": lambda options: [] if options.dry_run else _export(options, result),
         "export": lambda options: ["serve", *_model(options)],
         "save_pb": lambda options: ["serve", *_model(options)],
@@ -59,9 +60,24 @@ def _after_crossval(options, result):
     if result["export"]:
         return ["serve", "--model", result["export"]["model"]]
     # What the scores were for: a model of all photos. The same command goes on from its folds.
-    names = [name for name in options._fields if name in options.given - NOT_REPEATED]
-    words = [word for name in names for word in (f"--{name}", show(getattr(options, name)))]
-    return ["crossval", *words, "--export", "all"]
+    return ["crossval", *_repeat(options, set()), "--export", "all"]
+
+
+def _after_tuning(options, result):
+    """`result` has the file of the best settings, and a verdict on them, or None."""
+    if not result or not result["settings"]:
+        return []
+    if result["verdict"]["verdict"] != "worse":
+        words = ["--config", result["settings"], *_given(options, "save_dir")]
+        return ["train", "--data", options.data, *words]
+    own_names = {"data", "search", "minutes", "trials", "seeds", "storage", "run", "lang"}
+    return ["train", "--data", options.data, *_repeat(options, own_names)]
+
+
+def _repeat(options, left_out):
+    """list of str, what was given as words of a command."""
+    names = [name for name in options._fields if name in options.given - NOT_REPEATED - left_out]
+    return [word for name in names for word in (f"--{name}", show(getattr(options, name)))]
 
 
 def _export(options, result):

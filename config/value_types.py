@@ -198,6 +198,20 @@ def _backbone(text):
     return text
 
 
+def _names(text):
+    names = tuple(text.strip("()[]").replace(" ", "").replace("-", "_").split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError
+    return names
+
+
+def _storage(text):
+    parts = urlsplit(text)
+    if not parts.scheme or not text.startswith(f"{parts.scheme}://") or not text.isprintable():
+        raise ValueError
+    return text
+
+
 def _devices(text):
     if text == "all":
         return text
@@ -308,6 +322,19 @@ ADDRESS = OptionType(
 URL = OptionType(
     convert=_url,
     allowed="an address such as https://mirror.example/keras",
+    metavar="URL",
+    allowed_in_help=False,
+)
+OPTION_NAMES = OptionType(
+    convert=_names,
+    allowed="one or more names of options, separated by commas",
+    metavar="NAMES",
+    annotation="tuple[str, ...]",
+    allowed_in_help=False,
+)
+STORAGE = OptionType(
+    convert=_storage,
+    allowed="an address such as postgresql://name@host/database, mysql://... or sqlite:///file.db",
     metavar="URL",
     allowed_in_help=False,
 )

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +13,14 @@ from label_page import Page
 from test_report import COLORS, LABELS, answers, make_run, report
 
 import run
+from config.parser import parse
 from deployment import page
+from evaluation.paired_seeds import compare_seeds
 from other.reporting import html_pages
+from other.tuning import outputs
+from other.tuning.space import Dimension, Space
+from other.tuning.study import Record
+from other.tuning.verdict import Verdict
 from pages.rendering import render
 
 AXE = importlib.util.find_spec("axe_core_python")
@@ -71,10 +78,38 @@ def photo_pages(folder):
         (folder / f"similar-{language}.html").write_text(similar, encoding="utf-8")
 
 
+def tune_pages(folder):
+    """That of a search, from made trials."""
+    dimensions = {"learning_rate": Dimension(1e-5, 0.1, log=True),
+                  "dropout": Dimension(0, 0.5), "pooling": Dimension(choices=("avg", "max"))}
+    records = [
+        Record(number, "pruned" if number in (4, 6) else "complete",
+               {"learning_rate": 10.0 ** -(1 + number % 4), "dropout": number / 20,
+                "pooling": ("avg", "max")[number % 2]},
+               0.7 + 0.02 * number, 5, 61.0, "0123456789abcdef", "")
+        for number in range(9)
+    ]
+    first, second = np.zeros((3, 60), bool), np.zeros((3, 60), bool)
+    first[:, :40], second[:, :55] = True, True
+    comparison = compare_seeds(first, second, np.arange(60))
+    plan = SimpleNamespace(
+        name="photos", data="photos", counts=(480, 60, 60), groups=np.arange(60),
+        space=Space(dimensions, records[0].values), file=lambda name: str(folder / name),
+        given=dict)
+    study = SimpleNamespace(records=lambda: records, best=lambda: records[-1], importance=lambda: {
+        "learning_rate": 0.7, "dropout": 0.3})
+    accuracies = {"start": [0.66, 0.67, 0.66], "best": [0.91, 0.92, 0.91]}
+    verdict = Verdict("better", comparison, accuracies, [])
+    for language in ("en", "zh"):
+        options = parse("tune", ["--data", "photos", "--lang", language])
+        outputs.write(study, plan, outputs.summarize(study, plan, verdict), options)
+        os.rename(folder / "index.html", folder / f"tune-{language}.html")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    for make in (server_pages, report_pages, audit_pages, photo_pages):
+    for make in (server_pages, report_pages, audit_pages, photo_pages, tune_pages):
         make(folder)
     return folder
 
@@ -100,7 +135,7 @@ def violations(browser):
 
 
 @pytest.mark.parametrize("language, scheme, width", VIEWS)
-@pytest.mark.parametrize("name", ["server", "report", "audit", "drift", "similar"])
+@pytest.mark.parametrize("name", ["server", "report", "audit", "drift", "similar", "tune"])
 def test_no_rule_is_broken(folder, browser, name, language, scheme, width):
     browser.problems.clear()
     browser.call("Emulation.setEmulatedMedia", features=[

@@ -55,11 +55,13 @@ from other import (
     pipeline,
     preview,
     similar,
+    tune,
 )
 from other import label as label_mode
 from other.folds.plan import Plan
 from other.folds.runs import OutOfFold
 from other.reporting import report_gallery
+from other.tuning.space import Space
 from prediction import classifier
 from prediction.classifier import Classifier
 from prediction.runtimes import Answers
@@ -584,7 +586,7 @@ COMMANDS = {
     "add_class": ("--run", "runs/model", "--name", "third", "--data", "data"),
     "add": ("--data", "data", "--source", "classes/glass"),
     "split": ("--data", "data"), "all": ("--data", "data"),
-    "crossval": ("--data", "data", "--folds", 2),
+    "crossval": ("--data", "data", "--folds", 2), "tune": ("--data", "data", "--trials", 1),
 }
 
 
@@ -636,6 +638,11 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
         (crossval.outputs, "write", None),
     ):
         monkeypatch.setattr(module, name, lambda *words, answer=answer: answer)
+    monkeypatch.setattr(tune, "make_plan", lambda options: SimpleNamespace(
+        asked=parse("train", ["--weights", "none"]), counts=(2, 1, 1),
+        space=Space({}, {})))
+    for name, answer in (("open_study", None), ("run_trials", None), ("_conclude", result)):
+        monkeypatch.setattr(tune, name, lambda *words, answer=answer: answer)
     monkeypatch.setattr(doctor, "PARTS", {"toolkit": doctor.toolkit})
     monkeypatch.setattr(weight_download, "fetch", lambda name, url: name)
     monkeypatch.setattr(server, "serve", lambda *words: words[-1](

@@ -63,6 +63,8 @@ COMMANDS = [
     ("txt2dir", "--source", "samples/train_datasets", "--target", "folders", "--how", "move"),
     ("txt2dir", "--source", "samples/val_datasets", "--csv", "table.csv"),
     ("split", "--data", "photos"),
+    ("tune", "--data", "photos", "--trials", "2", "--search", "pooling", "--head", "prototype",
+     "--weights", "none", "--input_size", "32", "--max_bad", "0.2"),
     ("add", "--data", "folders", "--source", "new"),
     ("demo_data", "--target", "digits"),
 ]

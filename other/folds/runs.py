@@ -64,20 +64,24 @@ def train_folds(plan, options):
         train_run(run_path, _fold_options(fold, plan, options), options, cache)
 
 
-def train_run(run_path, asked, options, cache=None):
+def train_run(run_path, asked, options, cache=None, ends_early=None):
     """Trains a run, or resumes it where it has begun.
 
     Args:
         run_path: str, its folder.
         asked: `TrainOptions` of a training that begins.
-        options: `CrossvalOptions`.
+        options: a mode's options, with `workers`.
         cache: `FeatureCache`, or None.
+        ends_early: function from the history to bool, as of `train.fit`, or None.
+
+    Returns:
+        dict, as of `train.fit`.
     """
     if os.path.exists(os.path.join(run_path, run_folder.OPTIONS)):
-        words = ["--resume", os.path.basename(run_path), "--save_dir", options.save_dir]
-        words += ["--log_dir", options.log_dir, "--workers", str(options.workers)]
-        asked = parser.parse("train", words)
-    train.fit(asked, feature_cache=cache)
+        folder, name = os.path.split(run_path)
+        words = ["--resume", name, "--save_dir", folder, "--log_dir", asked.log_dir]
+        asked = parser.parse("train", [*words, "--workers", str(options.workers)])
+    return train.fit(asked, feature_cache=cache, ends_early=ends_early)
 
 
 def is_trained(run_path):
