@@ -688,6 +688,7 @@ class TuneOptions(NamedTuple):
     scale_lr: Literal["none", "linear"]
     patience: int
     select: Literal["best", "last"] | None
+    soup: bool
     seed: int
     horizontal_flip: bool
     vertical_flip: bool
