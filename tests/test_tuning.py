@@ -277,6 +277,8 @@ def test_budget_keeps_time_for_the_verdict(monkeypatch):
     assert not budget.has_room([record(60)] * 3 + [record(30, "pruned")] * 2)
     assert "1.0 minutes: the 9.0 that are left are enough for about 3 more" in budget.describe(
         [record(60)])
+    with pytest.raises(InputError, match="--minutes: 0 sets no limit; give .* or --trials"):
+        Budget(parser.parse("tune", ["--data", "d", "--minutes", "0"]), 6)
     endless = Budget(parser.parse("tune", ["--data", "d", "--trials", "3"]), 6)
     assert endless.has_room([record(1e9)])
 
@@ -415,12 +417,13 @@ def test_every_option_reaches_the_trainings(tmp_path):
         "--warmup_epochs", "1", "--label_smoothing", "0.2", "--loss", "focal", "--focal_gamma",
         "3", "--class_weights", "balanced", "--sampler", "balanced", "--nan_policy", "restore",
         "--linear_head", "no", "--freeze_batchnorm", "--freeze_epochs", "2", "--cache_features",
-        "--layer_decay", "0.5", "--clipnorm", "1", "--accumulate", "2", "--ema", "0.8",
-        "--mixed_precision", "bfloat16", "--jit", "on", "--scale_lr", "linear", "--patience", "4",
+        "--layer_decay", "0.5", "--clipnorm", "1", "--accumulate", "2", "--ema", "0.8", "--soup",
+        "yes", "--mixed_precision", "bfloat16", "--jit", "on", "--scale_lr", "linear", "--patience", "4",
         "--select", "last", "--seed", "5", "--horizontal_flip", "no", "--vertical_flip",
         "--shift", "0.3", "--rotation", "9", "--zoom", "0.4", "--random_eraser", "0.1",
         "--randaugment", "0.3", "--augmix", "0.2", "--mixup", "0.3", "--cutmix", "0.2",
-        "--checkpoint_minutes", "2", "--log_dir", "logs", "--config", str(yaml_file), "--debug"])
+        "--checkpoint_minutes", "2", "--log_dir", "logs", "--config", str(yaml_file), "--overwrite",
+        "--debug"])
     asked, defaults = planning.shared_options(options), parser.parse("train", [])
     names = set(MODES["tune"].options) & set(MODES["train"].options)
     # What the study does itself; the parts keep the groups together

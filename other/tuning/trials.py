@@ -26,10 +26,15 @@ class Budget:
     Args:
         options: `TuneOptions`.
         verdict_trainings: int, trainings that follow after the trials.
+
+    Raises:
+        InputError: nothing would end the study.
     """
 
     def __init__(self, options, verdict_trainings):
         minutes = options.minutes
+        if minutes == 0 and not options.trials:
+            raise InputError("--minutes: 0 sets no limit; give a number above 0, or --trials too")
         if minutes is None:
             minutes = 0 if options.trials else DEFAULT_MINUTES
         self._total = minutes * 60 or float("inf")
