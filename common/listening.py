@@ -6,12 +6,13 @@ import socket
 from common.errors import InputError
 
 
-def listen(host, port):
+def listen(host, port, option="--port"):
     """Opens a socket that listens.
 
     Args:
         host: str, an address of this machine, or a name of one.
         port: int, 0 to 65535; 0 takes a free one.
+        option: str, where the port comes from, for errors.
 
     Raises:
         InputError: the address does not belong to this machine, or the port is in use.
@@ -24,10 +25,10 @@ def listen(host, port):
     except (OSError, UnicodeError) as error:
         error_number = getattr(error, "errno", None)
         if error_number == errno.EADDRINUSE:
-            message = f"--port: {port} is in use on {host}; --port 0 takes a free one"
+            message = f"{option}: {port} is in use on {host}; {option} 0 takes a free one"
         elif error_number == errno.EACCES:
             message = (
-                f"--port: {port} may not be opened by this user; take a port from 1024 to 65535"
+                f"{option}: {port} may not be opened by this user; take a port from 1024 to 65535"
             )
         else:
             reason = getattr(error, "strerror", None) or "not a valid host name"

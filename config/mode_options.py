@@ -195,6 +195,9 @@ class ServeOptions(NamedTuple):
     top_k: int | None
     host: str
     port: int
+    probe_port: int | None
+    allow_host: tuple[str, ...] | None
+    cors: tuple[str, ...] | None
     token_file: str | None
     no_auth: bool
     workers: int
@@ -203,6 +206,7 @@ class ServeOptions(NamedTuple):
     max_queue: int
     time_limit: float
     max_megabytes: float
+    memory_megabytes: float | None
     max_megapixels: float
     max_images: int
     keep_uncertain: str | None

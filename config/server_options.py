@@ -4,7 +4,7 @@
 """
 
 from config.options import Option
-from config.value_types import FOLDER, HOST, PATH, YES_NO, number, whole
+from config.value_types import FOLDER, HOST, HOST_NAME, ORIGIN, PATH, YES_NO, number, whole
 
 SERVER_OPTIONS = (
     Option(
@@ -19,6 +19,32 @@ SERVER_OPTIONS = (
         type=whole(0, 65535),
         default=5001,
         help="port to listen on; 0 chooses a free one",
+        group="Server",
+    ),
+    Option(
+        name="probe_port",
+        type=whole(0, 65535),
+        default=None,
+        default_text="none of their own",
+        help="further port, for /healthz and /readyz alone; 0 chooses a free one",
+        group="Server",
+    ),
+    Option(
+        name="allow_host",
+        type=HOST_NAME,
+        default=None,
+        default_text="without a token on a loopback address localhost and the like, else any",
+        many=True,
+        help="further host names under which the server is reached, as through a proxy",
+        group="Server",
+    ),
+    Option(
+        name="cors",
+        type=ORIGIN,
+        default=None,
+        default_text="the server's own page alone",
+        many=True,
+        help="origins of web pages that may send requests to the server",
         group="Server",
     ),
     Option(
@@ -73,6 +99,16 @@ SERVER_OPTIONS = (
         default=10.0,
         unit="10^6 bytes",
         help="maximum size of a request body",
+        group="Server",
+    ),
+    Option(
+        name="memory_megabytes",
+        type=number(30, 100000),
+        default=None,
+        default_text="a third of what the container or machine has, at most 600 per process",
+        unit="10^6 bytes",
+        help="memory for images that wait (a quarter) and are decoded, of all processes together, "
+        "beside the model's",
         group="Server",
     ),
     Option(

@@ -246,6 +246,19 @@ def _host(text):
     return text
 
 
+def _host_name(text):
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]", text):
+        raise ValueError
+    return text
+
+
+def _origin(text):
+    parts = urlsplit(_url(text))
+    if parts.path or parts.username is not None:
+        raise ValueError
+    return text
+
+
 PATH = OptionType(convert=_not_empty, allowed="a path", metavar="PATH", allowed_in_help=False)
 FOLDER = OptionType(
     convert=_not_empty, allowed="the path of a folder", metavar="DIR", allowed_in_help=False
@@ -314,6 +327,18 @@ HOST = OptionType(
     convert=_host,
     allowed="an address such as 127.0.0.1 or 0.0.0.0",
     metavar="HOST",
+    allowed_in_help=False,
+)
+HOST_NAME = OptionType(
+    convert=_host_name,
+    allowed="a host name such as photos.example, without a port",
+    metavar="NAME",
+    allowed_in_help=False,
+)
+ORIGIN = OptionType(
+    convert=_origin,
+    allowed="the origin of a web page, such as https://photos.example, without a path",
+    metavar="ORIGIN",
     allowed_in_help=False,
 )
 ADDRESS = OptionType(

@@ -33,3 +33,8 @@ def scratch(name, shape):
         kept_array = np.empty(byte_count, np.uint8)
         setattr(_local, name, kept_array)
     return kept_array[:byte_count].reshape(shape)
+
+
+def forget():
+    """Frees the arrays of this thread, which may have nothing to do for long."""
+    _local.__dict__.clear()

@@ -5,6 +5,7 @@ bytes can announce an image that fills the memory.
 """
 
 from common.errors import ImageError
+from data import decoding_budget
 
 MAX_PIXELS = 200_000_000
 MAX_SIDE = 1_000_000  # pixels; a row is the minimum that is converted at a time
@@ -23,7 +24,7 @@ PLANAR_TIFF, PLANAR_CMYK_TIFF = 14, 22
 
 
 def check_pixels(height, width, memory_per_pixel, preprocessing, name):
-    """Refuses an image that has too many pixels or takes too much memory.
+    """Refuses an image that has too many pixels or takes too much memory, and reserves the memory.
 
     Args:
         height, width: int, in pixels, as the file's header gives them.
@@ -33,6 +34,7 @@ def check_pixels(height, width, memory_per_pixel, preprocessing, name):
 
     Raises:
         ImageError: a limit is exceeded.
+        decoding_budget.NoRoom: the thread decodes under a budget, which others have taken.
     """
     if max(height, width) > MAX_SIDE:
         raise ImageError(
@@ -47,3 +49,4 @@ def check_pixels(height, width, memory_per_pixel, preprocessing, name):
             f"has {width} x {height} pixels, more than the {max_pixels:,} allowed",
             "too_large",
         )
+    decoding_budget.reserve(height * width * memory_per_pixel, name)

@@ -1,8 +1,6 @@
 """The HTTP side of the server: its routes, what every request goes through, and error answers."""
 
-import hmac
 import json
-import re
 import secrets
 import time
 import traceback
@@ -10,8 +8,9 @@ import traceback
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from common.console import say
 from deployment import openapi, page
+from deployment.access import REQUEST_ID
+from deployment.http_channel import BODY_KEY
 from deployment.http_errors import (
     CODE_OF_STATUS,
     HEADERS,
@@ -23,23 +22,34 @@ from deployment.http_errors import (
     error_body,
     too_large,
 )
+from deployment.log import log
 from deployment.multipart import read_images
 from deployment.prediction_service import PredictionService
 from pages.languages import choose_language
 from prediction.classifier import TOP_K
 
+ROUTES = {  # path -> (method, name of the method of `Routes`)
+    "/predict": ("POST", "predict"),
+    "/labels": ("GET", "labels"),
+    "/healthz": ("GET", "health"),
+    "/readyz": ("GET", "readiness"),
+    "/metrics": ("GET", "metrics"),
+    "/": ("GET", "index"),
+    "/openapi.json": ("GET", "description"),
+}
 PROTECTED = ("/predict", "/labels", "/metrics")  # routes that need the token, where there is one
-REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+HUNG_LIMITS = 3  # time limits after which a model that still computes has hung
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def create_application(state, settings, metrics):
+def create_application(state, settings, metrics, paths=ROUTES):
     """Makes the WSGI application.
 
     Args:
         state: `prediction_service.State`.
         settings: `prediction_service.Settings`.
         metrics: what `metrics.create` returns.
+        paths: collection of str, the routes that it has.
 
     Returns:
         A `flask.Flask`.
@@ -58,16 +68,9 @@ def create_application(state, settings, metrics):
     application.after_request(hooks.finish)
     application.register_error_handler(Exception, hooks.refuse)
     routes = Routes(state, settings, metrics)
-    for method, path, view in (
-        ("POST", "/predict", routes.predict),
-        ("GET", "/labels", routes.labels),
-        ("GET", "/healthz", routes.health),
-        ("GET", "/readyz", routes.readiness),
-        ("GET", "/metrics", routes.metrics),
-        ("GET", "/", routes.index),
-        ("GET", "/openapi.json", routes.description),
-    ):
-        application.add_url_rule(path, view_func=view, methods=[method])
+    for path in paths:
+        method, view_name = ROUTES[path]
+        application.add_url_rule(path, view_func=getattr(routes, view_name), methods=[method])
     return application
 
 
@@ -83,24 +86,15 @@ class RequestHooks:
         self._settings, self._metrics = settings, metrics
 
     def begin(self):
-        """Gives the request an id and a start time, and refuses it without the token."""
+        """Gives the request an id and a start time; refuses other pages', and without the token."""
         g.started_at = time.perf_counter()
         request_id = request.headers.get("X-Request-ID", "")
         g.request_id = request_id if REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8)
         g.route = request.url_rule.rule if request.url_rule else "none"
-        if self._settings.token and g.route in PROTECTED:
-            self._check_token()
-
-    def _check_token(self):
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        token = token.strip().encode("latin-1", "replace")
-        if not (hmac.compare_digest(token, self._settings.token) and scheme.lower() == "bearer"):
-            raise Refused(
-                "unauthorized",
-                "the server's token is missing or wrong; send it in the header "
-                "'Authorization: Bearer TOKEN'",
-                {"WWW-Authenticate": "Bearer"},
-            )
+        access = self._settings.access
+        access.check(_header)
+        if access.token and g.route in PROTECTED and request.method != "OPTIONS":
+            access.check_token(_header)
 
     def finish(self, response):
         """Adds the headers of every answer, and counts the request.
@@ -111,6 +105,7 @@ class RequestHooks:
         for header_name, value in HEADERS.items():
             response.headers.setdefault(header_name, value)
         response.headers["X-Request-ID"] = g.request_id
+        response.headers.update(self._settings.access.cors_headers(_header))
         self._metrics.requests.labels(g.route, response.status_code).inc()
         self._metrics.seconds.labels(g.route).observe(time.perf_counter() - g.started_at)
         return response
@@ -160,9 +155,10 @@ class Routes:
         """The classes of the request's image, or of each of its images."""
         deadline = time.monotonic() + self._settings.time_limit
         content_type = request.headers.get("Content-Type", "")
-        sources = read_images(
-            content_type, request.get_data(cache=False), self._settings.max_images
-        )
+        body = request.environ.get(BODY_KEY)
+        if body is None:  # another WSGI server than this project's, or no body
+            body = memoryview(request.get_data(cache=False))
+        sources = read_images(content_type, body, self._settings.max_images)
         served_model, results = self._service.predict(
             sources, request.args.get("top_k"), deadline, g.request_id
         )
@@ -193,7 +189,13 @@ class Routes:
         """Whether requests are taken."""
         if self._state.closing:
             raise Refused("not_ready", "the server is shutting down", RETRY_SOON)
-        self._service.ready_model()
+        batcher = self._service.ready_model().batcher
+        started_at = batcher.computing_since
+        if started_at is not None:
+            seconds = time.monotonic() - started_at
+            if seconds > HUNG_LIMITS * self._settings.time_limit:
+                message = f"the model has not answered for {seconds:.0f} seconds"
+                raise Refused("not_ready", message, RETRY_SOON)
         return _json_response({"status": "ready"})
 
     def metrics(self):
@@ -218,7 +220,7 @@ class Routes:
                 top_k=self._settings.top_k or min(TOP_K, class_count),
                 max_images=self._settings.max_images,
                 max_bytes=self._settings.max_bytes,
-                token=self._settings.token is not None,
+                token=self._settings.access.token is not None,
             )
         )
 
@@ -229,10 +231,5 @@ def _json_response(answer, status=200):
     return Response(body, status, content_type=JSON)
 
 
-def log(line):
-    """Writes a line to standard error, with date and time before it.
-
-    Args:
-        line: str.
-    """
-    say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}")
+def _header(name):
+    return request.headers.get(name, "")

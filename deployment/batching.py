@@ -1,16 +1,25 @@
 """Images of several requests go through the model together, in batches.
 
 As many threads as the processor has cores decode; one thread calls the model, with the images
-that are waiting at that moment. Images beyond the queue's limit are refused before decoding.
+that are waiting at that moment. Images beyond the queue's limit are refused before decoding, and
+those whose decoding takes much memory wait for it while others pass them.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import numpy as np
+
+from data import buffers
+from data.decoding_budget import DecodingBudget, NoRoom
+
+NO_LIMIT = 1 << 60  # bytes
+FORGET_SECONDS = 5  # without an image, after which a decoder frees its arrays
+RETRY_SECONDS = 0.02  # until an image that needs much memory is tried again
 
 
 class QueueFull(Exception):
@@ -28,10 +37,10 @@ class Closed(Exception):
 class _Item:
     """An image on its way through a batcher."""
 
-    __slots__ = ("source", "future", "image", "ready_at")
+    __slots__ = ("source", "future", "image", "ready_at", "size")
 
     def __init__(self, source):
-        self.source, self.future = source, Future()
+        self.source, self.future, self.size = source, Future(), 0
 
 
 class Batcher:
@@ -48,9 +57,13 @@ class Batcher:
         max_queue: int, maximum number of images that wait, undecoded ones included.
         decoders: int, number of threads that decode.
         observe: function called at each batch with (images in the batch, images still waiting).
+        budget: `data.decoding_budget.DecodingBudget` of all batchers of this process; None is
+            without a limit.
 
     Attributes:
         waiting: int, number of images that wait, undecoded ones included.
+        computing_since: float, time on the clock of `time.monotonic` since which the model
+            computes a batch; None while it computes none.
 
     Example:
         >>> batcher = Batcher(decode, classifier.answers, 32, 0.005, 128)
@@ -69,14 +82,16 @@ class Batcher:
         max_queue,
         decoders=1,
         observe=lambda size, waiting: None,
+        budget=None,
     ):
         self._decode, self._predict, self._observe = decode, predict, observe
         self._max_batch, self._max_wait, self._max_queue = max_batch, max_wait, max_queue
         self._sizes, self._batch_array = (1,), None
         self._undecoded, self._decoded = SimpleQueue(), deque()
+        self._budget, self._postponed = budget or DecodingBudget(NO_LIMIT), deque()
         self._changed = threading.Condition()
         self._closing = self._all_decoded = False
-        self.waiting = 0
+        self.waiting, self.computing_since = 0, None
         self._decoders = [
             threading.Thread(target=self._decode_all, daemon=True) for _ in range(decoders)
         ]
@@ -100,7 +115,7 @@ class Batcher:
         """Queues images, all of them or none.
 
         Args:
-            sources: list of bytes, one image file each.
+            sources: list of bytes-like, one image file each.
 
         Returns:
             A list of `Future` in the same order, for `wait`.
@@ -134,11 +149,16 @@ class Batcher:
         self._predictor.join()
 
     def _decode_all(self):
-        while (item := self._undecoded.get()) is not None:
+        while (item := self._next_undecoded()) is not None:
             image = decode_error = None
             if not item.future.cancelled():
                 try:
-                    image = self._decode(item.source)
+                    with self._budget.lease():
+                        image = self._decode(item.source)
+                except NoRoom as no_room:
+                    item.size = no_room.size
+                    self._postponed.append(item)
+                    continue
                 except Exception as error:
                     decode_error = error
             item.source = None
@@ -151,6 +171,31 @@ class Batcher:
                     self._changed.notify()
             if decode_error and item.future.set_running_or_notify_cancel():
                 item.future.set_exception(decode_error)
+            del item, image, decode_error  # this thread may wait long for the next
+
+    def _next_undecoded(self):
+        """The image to decode next: a postponed one that fits now, else the next that came.
+
+        None when the batcher is closed and all are decoded.
+        """
+        while True:
+            for _ in range(len(self._postponed)):
+                with contextlib.suppress(IndexError):  # another decoder has taken it
+                    item = self._postponed.popleft()
+                    if item.size <= self._budget.free or item.future.cancelled():
+                        return item
+                    self._postponed.append(item)
+            try:
+                timeout = RETRY_SECONDS if self._postponed else FORGET_SECONDS
+                item = self._undecoded.get(timeout=timeout)
+            except Empty:
+                if not self._postponed:
+                    buffers.forget()
+                continue
+            if item is not None or not self._postponed:
+                return item
+            self._undecoded.put(None)
+            time.sleep(RETRY_SECONDS)
 
     def _predict_all(self):
         while (batch_items := self._next_batch()) is not None:
@@ -160,6 +205,7 @@ class Batcher:
             if not batch_items:
                 continue
             self._observe(len(batch_items), self.waiting)
+            self.computing_since = time.monotonic()
             try:
                 answers = self._predict(self._stack([item.image for item in batch_items]))
             except Exception as error:
@@ -168,6 +214,7 @@ class Batcher:
             else:
                 for item, answer in zip(batch_items, answers):
                     item.future.set_result(answer)
+            self.computing_since = None
 
     def _stack(self, images):
         """The images as one array, in memory that the next batch uses again.

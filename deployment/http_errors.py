@@ -5,8 +5,10 @@ import json
 STATUS = {
     "bad_request": 400,
     "unauthorized": 401,
+    "forbidden": 403,
     "not_found": 404,
     "method_not_allowed": 405,
+    "too_slow": 408,
     "too_large": 413,
     "undecodable": 422,
     "internal": 500,

@@ -1,119 +1,317 @@
-"""Waitress as this server needs it: errors in JSON, and a shutdown that answers every request."""
+"""Waitress as this server needs it: a loop that stays quick, and a shutdown that answers all."""
 
+import errno
 import logging
-import secrets
 import select
-import socket
+import sys
+import threading
 import time
+from types import SimpleNamespace
 
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.server import create_server
-from waitress.task import ErrorTask, WSGITask
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
 
-from deployment.http_errors import HEADERS, INTERNAL, JSON, error_body, too_large
+from deployment.body_memory import BodyBudget
+from deployment.http_channel import Channel
+from deployment.http_errors import INTERNAL, RETRY_SOON, STATUS, Refused, too_large
+from deployment.http_parser import MAX_HEADER
+from deployment.log import log_rarely
 
-CONNECTIONS = 500  # each may hold a file open as well; processes often may open 1024
-SPARE_THREADS = 16  # for requests that do not wait for the model: refusals, health checks
+CONNECTIONS = 500  # processes often may open 1024 files
+SPARE_THREADS = 16  # for requests that do not wait for the model: the page, metrics
 MAX_THREADS = 1000
-LINGER = 5  # seconds in which a client may send the rest of a refused body
-_poll = wasyncore.poll2 if hasattr(select, "poll") else wasyncore.poll  # Windows has only select
+RECEIVED_BYTES = 1 << 16  # at most, from one connection in one turn of the loop
+PATIENT_SECONDS = 0.01  # of a turn, so that a health check never waits for all that arrives
+ACCEPTED_PER_TURN = 64
+CHECK_SECONDS = 0.25  # between two looks at the deadlines of all connections
+SWITCH_SECONDS = 0.001  # after which a thread that computes lets the loop go on; Python's is 0.005
 GRACE = 0.2  # seconds after a signal in which requests that are already sent still arrive
+PROBES = ("/healthz", "/readyz")
+REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    503: "Service Unavailable",
+}
 
 
-class _Task(WSGITask):
-    def build_response_header(self):
-        if self.channel.server.ending:
-            self.set_close_on_finish()
-        return super().build_response_header()
+class Server(TcpWSGIServer):
+    """Connections of one listening socket, in a loop on the thread that calls `turn`.
 
+    Refusals and probes are answered in the loop itself, everything else by the threads.
 
-class _Refusal(ErrorTask):
-    """The answer to a request that is not HTTP or too large, and never reaches the application."""
+    Args:
+        application: the WSGI application.
+        listener: a socket that listens.
+        threads: int, number of threads for the application.
+        settings: `prediction_service.Settings`.
+        count_refusal: function called with the path (str) and status (int) of each request that
+            is answered without the application.
 
-    def execute(self):
-        server, error = self.channel.server, self.request.error
-        error_code, message = "bad_request", error.body
-        if error.code == 413:
-            error_code, message = "too_large", too_large(server.max_bytes)
-        elif error.code >= 500 and error.code != 501:
-            error_code, message = "internal", INTERNAL
-        request_id = secrets.token_hex(8)
-        body = error_body(error_code, message, request_id)
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.extend(
-            [("Content-Type", JSON), ("X-Request-ID", request_id), *HEADERS.items()]
+    Attributes:
+        accepting: bool, whether connections are taken.
+        ending: bool, whether every answer is the last of its connection.
+    """
+
+    channel_class = Channel
+
+    def __init__(self, application, listener, threads, settings, count_refusal):
+        dispatcher = ThreadedTaskDispatcher()
+        dispatcher.set_thread_count(threads)
+        adjustments = Adjustments(
+            ident=None,
+            threads=threads,
+            recv_bytes=RECEIVED_BYTES,
+            max_request_body_size=settings.max_bytes + 1,
+            max_request_header_size=MAX_HEADER,
+            log_socket_errors=False,
         )
-        self.channel.refused = True
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-        server.count_refusal(error.code)
+        socket_info = (listener.family, listener.type, listener.proto, listener.getsockname())
+        self.count_refusal, self.ending = count_refusal, False
+        self._settings, self._budget = settings, BodyBudget(settings.body_bytes)
+        self._quick, self._loop_thread, self._next_check = [], None, 0.0
+        super().__init__(
+            application,
+            {},
+            _sock=listener,
+            dispatcher=dispatcher,
+            adj=adjustments,
+            sockinfo=socket_info,
+            bind_socket=False,
+        )
 
-
-class _Channel(HTTPChannel):
-    task_class = _Task
-    error_task_class = _Refusal
-    refused = False  # a request was refused whose rest may still come
-    linger_until = None  # time until which that rest is read and thrown away
-
-    # Closing at once would reset the connection, and the client, still sending, would never read
-    # why it was refused.
-    def handle_close(self):
-        if self.refused and self.connected and self.linger_until is None:
-            self.linger_until = time.monotonic() + LINGER
-            self.will_close = self.close_when_flushed = False
-            try:
-                self.socket.shutdown(socket.SHUT_WR)
-                return
-            except OSError:
-                pass
-        super().handle_close()
+    # What waitress's own code calls
 
     def readable(self):
-        return self.linger_until is not None or super().readable()
+        """Whether connections are taken; deadlines are kept in `turn`."""
+        return self.accepting and self._may_accept()
 
-    def received(self, data):
-        if self.linger_until is None:
-            return super().received(data)
-        if time.monotonic() > self.linger_until:
-            self.handle_close()
-        return True
+    def handle_accept(self):
+        """Takes connections; at the limit, each closes the one that has idled longest."""
+        for _ in range(ACCEPTED_PER_TURN):
+            if not self._may_accept():
+                return
+            try:
+                accepted = self.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    log_rarely("files", f"no connection can be taken: {error.strerror}")
+                    self._close_oldest()
+                return
+            if accepted is None:
+                return
+            if len(self.active_channels) >= CONNECTIONS:
+                self._close_oldest()
+            connection, address = accepted
+            try:
+                self.set_socket_options(connection)
+            except OSError:  # it has gone already
+                connection.close()
+                continue
+            self.channel_class(self, connection, address, self.adj, map=self._map)
+
+    def handle_error(self):
+        """Keeps the loop going after an exception."""
+        _, error_type, error, place = self.compact_traceback()
+        log_rarely("server", f"the server's loop failed: {error_type.__name__}: {error} {place}")
+
+    def add_task(self, channel):
+        """Has the first request of a connection answered.
+
+        Args:
+            channel: `Channel`.
+        """
+        request = channel.requests[0]
+        is_probe = getattr(request, "path", "") in PROBES and not request.has_body
+        if (request.error or is_probe) and threading.get_ident() == self._loop_thread:
+            self._quick.append(channel)
+        else:
+            super().add_task(channel)
+
+    # What a connection asks
+
+    def admit(self, request):
+        """Gives the body of a request its place, before any of it is taken in.
+
+        Args:
+            request: `Parser` with complete headers.
+
+        Returns:
+            `Body`.
+
+        Raises:
+            Refused: the request would be refused anyway, or there is no memory for its body.
+        """
+        self._settings.access.check(request.header)
+        if self._settings.access.token:
+            self._settings.access.check_token(request.header)
+        size = self._settings.max_bytes if request.chunked else request.content_length
+        if not self._budget.fits(size):
+            self._refuse_slow_bodies(size)
+        body = self._budget.take(size)
+        if body is None:
+            raise Refused(
+                "queue_full", "too many bytes of images wait; try again in a second", RETRY_SOON
+            )
+        return body
+
+    def cors_headers(self, request):
+        """The headers by which a page of another origin may read a refusal, a dict.
+
+        Args:
+            request: `Parser`.
+        """
+        return self._settings.access.cors_headers(request.header)
+
+    def explain(self, error):
+        """What is answered to a request that has an error.
+
+        Args:
+            error: `Refused`, or one of waitress's errors.
+
+        Returns:
+            (`Refused`, str such as "400 Bad Request").
+        """
+        if isinstance(error, Refused):
+            status = STATUS[error.code]
+            return error, f"{status} {REASONS[status]}"
+        status = f"{error.code} {error.reason}"
+        if error.code == 413:
+            return Refused("too_large", too_large(self._settings.max_bytes)), status
+        if error.code >= 500 and error.code != 501:
+            return Refused("internal", INTERNAL), status
+        return Refused("bad_request", error.body), status
+
+    # The loop
+
+    def turn(self, seconds):
+        """Waits for what happens on any connection, and deals with it.
+
+        Args:
+            seconds: float, maximum time to wait; a signal does not end it.
+        """
+        self._loop_thread = threading.get_ident()
+        resumable = [channel for channel in self.active_channels.values() if channel.can_resume]
+        if hasattr(select, "poll"):
+            self._deal_with(self._poll(0 if resumable else seconds), resumable)
+        else:  # Windows
+            wasyncore.poll(0 if resumable else seconds, self._map)
+            self._answer_quick()
+            for channel in resumable:
+                channel.resume()
+        self._answer_quick()
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + CHECK_SECONDS
+            for channel in list(self.active_channels.values()):
+                channel.keep_deadline(now)
+            self._answer_quick()
+
+    def _poll(self, seconds):
+        """List of (connection or other handler, events) that are ready."""
+        pollster, handlers = select.poll(), dict(self._map)
+        for descriptor, handler in handlers.items():
+            flags = (select.POLLIN | select.POLLPRI) if handler.readable() else 0
+            if handler.writable() and not handler.accepting:
+                flags |= select.POLLOUT
+            if flags:
+                pollster.register(descriptor, flags)
+        ready = pollster.poll(int(seconds * 1000))
+        return [(handlers[descriptor], flags) for descriptor, flags in ready]
+
+    def _deal_with(self, events, resumable):
+        """Reads and writes, and goes on with `resumable` connections.
+
+        What begins now comes first, as probes do. Of what sends on and on only as much is taken
+        in as fits into `PATIENT_SECONDS`, beginning with what has waited longest.
+        """
+        patient = [(channel.last_activity, channel, None) for channel in resumable]
+        for handler, flags in events:
+            if flags & select.POLLIN and getattr(handler, "unanswered_bytes", 0):
+                patient.append((handler.last_activity, handler, flags))
+            else:
+                self._read_write(handler, flags)
+        self._answer_quick()
+        ends_at = time.monotonic() + PATIENT_SECONDS
+        for _, handler, flags in sorted(patient, key=lambda waiting: waiting[0]):
+            if flags is None:
+                handler.resume()
+            else:
+                self._read_write(handler, flags)
+            self._answer_quick()
+            if time.monotonic() > ends_at:
+                break
+
+    def _read_write(self, handler, flags):
+        # One before it may have closed it, and its descriptor may be another's by now.
+        if handler._fileno is not None and self._map.get(handler._fileno) is handler:
+            wasyncore.readwrite(handler, flags)
+
+    def _answer_quick(self):
+        while self._quick:
+            self._quick.pop().service()
+
+    # Room for others
+
+    def _idle(self):
+        return [channel for channel in self.active_channels.values() if channel.is_idle]
+
+    def _may_accept(self):
+        return len(self.active_channels) < CONNECTIONS or bool(self._idle())
+
+    def _close_oldest(self):
+        """Closes the connection that has idled longest, where there is one."""
+        oldest = min(self._idle(), key=lambda channel: channel.waiting_since, default=None)
+        if oldest is not None:
+            oldest.refused = False
+            oldest.handle_close()
+
+    def _refuse_slow_bodies(self, size):
+        """Ends bodies that hardly come, the oldest first, until one of `size` bytes fits."""
+        now = time.monotonic()
+        slow = [channel for channel in self.active_channels.values() if channel.is_slow(now)]
+        for channel in sorted(slow, key=lambda channel: channel.request.started_at):
+            if self._budget.fits(size):
+                return
+            channel.refuse(Refused("too_slow", "the body comes too slowly while others wait"))
+
+
+class _RareLines(logging.Handler):
+    """Waitress's messages in the server's log, where clients cannot fill it."""
+
+    def emit(self, record):
+        if record.levelno >= logging.ERROR:
+            error = record.exc_info[1] if record.exc_info else None
+            error_text = f": {type(error).__name__}: {error}" if error else ""
+            log_rarely("waitress", f"{record.getMessage()}{error_text}")
 
 
 def create(application, listener, settings, max_waiting, count_refusal):
-    """Creates a waitress server.
+    """Creates the server.
 
     Args:
         application: the WSGI application.
         listener: a socket that listens.
         settings: `prediction_service.Settings`.
         max_waiting: int, maximum number of requests that wait for the model at once.
-        count_refusal: function called with the status (int) of each error that waitress answers
-            by itself.
+        count_refusal: function called with the path (str) and status (int) of each request that
+            is answered without the application.
 
     Returns:
-        The server, for `run` and `drain`.
+        `Server`, for `run` and `drain`.
     """
+    waitress_log = logging.getLogger("waitress")
+    waitress_log.handlers, waitress_log.propagate = [_RareLines()], False
     # In a burst waitress queues requests even with idle threads; nobody needs to read about it.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # a client could fill the log
-    server = create_server(
-        application,
-        map={},
-        sockets=[listener],
-        ident=None,
-        asyncore_use_poll=True,
-        threads=min(max_waiting + SPARE_THREADS, MAX_THREADS),
-        connection_limit=CONNECTIONS,
-        recv_bytes=1 << 18,  # 8 kB, waitress's default, is 13 turns of its loop for a photo
-        max_request_body_size=settings.max_bytes + 1,
-        max_request_header_size=1 << 16,
-        log_socket_errors=False,
-    )
-    server.channel_class = _Channel
-    server.max_bytes, server.count_refusal, server.ending = settings.max_bytes, count_refusal, False
-    return server
+    sys.setswitchinterval(SWITCH_SECONDS)
+    threads = min(max_waiting + SPARE_THREADS, MAX_THREADS)
+    return Server(application, listener, threads, settings, count_refusal)
 
 
 def run(server, state):
@@ -124,7 +322,21 @@ def run(server, state):
         state: `prediction_service.State`; its attribute `closing` ends it.
     """
     while not state.closing:
-        _poll(0.1, server._map)  # a signal does not interrupt it
+        server.turn(0.1)  # a signal does not interrupt it
+
+
+def run_probes(application, listener, settings, count_refusal):
+    """Answers probes on a port and in a thread of their own, as long as the process lives.
+
+    Args:
+        application: the WSGI application, with the routes of probes alone.
+        listener: a socket that listens.
+        settings: `prediction_service.Settings`.
+        count_refusal: as of `create`.
+    """
+    server = Server(application, listener, 1, settings._replace(max_bytes=0), count_refusal)
+    state = SimpleNamespace(closing=False)
+    threading.Thread(target=run, args=(server, state), name="probes", daemon=True).start()
 
 
 def drain(server, seconds):
@@ -140,16 +352,16 @@ def drain(server, seconds):
     server.ending = True
     started_at = time.monotonic()
     while time.monotonic() < started_at + GRACE:
-        _poll(GRACE / 4, server._map)
+        server.turn(GRACE / 4)
     wasyncore.dispatcher.close(server)
     while (under_way := _count_under_way(server)) and time.monotonic() < started_at + seconds:
-        _poll(0.1, server._map)
+        server.turn(0.1)
     wasyncore.close_all(server._map)
     return under_way
 
 
 def _count_under_way(server):
     return sum(
-        bool(channel.requests or channel.request or channel.total_outbufs_len)
+        bool(channel.requests or channel.request or channel.total_outbufs_len or channel.held)
         for channel in server.active_channels.values()
     )

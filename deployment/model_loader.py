@@ -8,9 +8,10 @@ import numpy as np
 
 from common.cpu import usable_cores
 from data.decoding import load
-from deployment.application import log
+from data.jpeg import is_jpeg
 from deployment.batching import Batcher
 from deployment.drift_window import DriftWindow
+from deployment.log import log
 from deployment.prediction_service import ServedModel
 from deployment.uncertain_images import Keeper
 from prediction.classifier import TOP_K, Classifier, check_top_k
@@ -26,16 +27,17 @@ class ModelLoader:
         model_path: str, a run or an exported model.
         state: `prediction_service.State`, which gets the loaded model.
         metrics: what `metrics.create` returns.
+        budget: `data.decoding_budget.DecodingBudget` of the process.
         on_first_model: function called with the first `ServedModel` when it takes requests.
 
     Attributes:
         failure: the exception that prevented the first model from loading, or None.
     """
 
-    def __init__(self, options, model_path, state, metrics, on_first_model):
+    def __init__(self, options, model_path, state, metrics, budget, on_first_model):
         self._options, self._model_path = options, model_path
         self._state, self._metrics = state, metrics
-        self._on_first_model = on_first_model
+        self._budget, self._on_first_model = budget, on_first_model
         self._orders = queue.SimpleQueue()  # True loads the model again, None ends the thread
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.failure = None
@@ -53,9 +55,13 @@ class ModelLoader:
 
         Args:
             seconds: float, maximum time to wait.
+
+        Returns:
+            bool, whether it has ended.
         """
         self._orders.put(None)
         self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self):
         try:
@@ -77,7 +83,7 @@ class ModelLoader:
 
     def _load_first(self):
         options = self._options
-        served_model = load_model(options, self._model_path, self._metrics)
+        served_model = load_model(options, self._model_path, self._metrics, self._budget)
         if options.keep_uncertain:
             self._state.keeper = Keeper(
                 options.keep_uncertain,
@@ -95,7 +101,7 @@ class ModelLoader:
         Raises:
             InputError: the model cannot be loaded; the old one stays.
         """
-        served_model = load_model(self._options, self._model_path, self._metrics)
+        served_model = load_model(self._options, self._model_path, self._metrics, self._budget)
         try:
             warm(served_model)
         except BaseException:
@@ -111,13 +117,14 @@ class ModelLoader:
         self._metrics.model.labels(served_model.name, runtime, precision).set(value)
 
 
-def load_model(options, model_path, metrics):
+def load_model(options, model_path, metrics, budget=None):
     """Loads an exported model or a run, and lets it answer one blank image.
 
     Args:
         options: options of `--mode serve`.
         model_path: str, a run or an exported model.
         metrics: what `metrics.create` returns; the model's batches are counted in it.
+        budget: `data.decoding_budget.DecodingBudget` of the process; None is without a limit.
 
     Returns:
         A `ServedModel` that answers images one at a time until it is warm.
@@ -140,14 +147,19 @@ def load_model(options, model_path, metrics):
         metrics.batch.observe(batch_size)
         metrics.queue.set(waiting)
 
+    def decode(source):
+        # Formats other than JPEG are read by code that wants bytes.
+        return load(source if is_jpeg(source) else bytes(source), preprocessing)
+
     batcher = Batcher(
-        lambda source: load(source, preprocessing),
+        decode,
         classifier.answers,
         options.max_batch,
         options.max_wait_ms / 1000,
         options.max_queue,
         usable_cores(),
         observe,
+        budget,
     )
     fitted = classifier.calibration
     has_quantiles = fitted is not None and fitted.probability_quantiles is not None

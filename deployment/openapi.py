@@ -80,6 +80,8 @@ def _predict_responses(unauthorized):
             "top_k is not allowed, or the form is broken or has no image.", "bad_request"
         ),
         **unauthorized,
+        **_forbidden(),
+        "408": _error("The request came too slowly.", "too_slow"),
         "413": _error("The body is too large, or has too many images.", "too_large"),
         "422": _answer(
             "No image can be decoded. One image: why. Several: why, for each image.",
@@ -87,8 +89,8 @@ def _predict_responses(unauthorized):
         ),
         **_internal(),
         "503": _error(
-            "The queue of images is full, or there is no model yet, or the server is shutting "
-            "down.",
+            "The queue of images is full, or the memory for them, or there is no model yet, or "
+            "the server is shutting down.",
             "queue_full",
             "not_ready",
             headers=RETRY_AFTER,
@@ -99,10 +101,10 @@ def _predict_responses(unauthorized):
 
 def _get_paths(classes, security, unauthorized):
     """Path -> description of all routes that take GET."""
-    internal = _internal()
+    internal = {**_forbidden(), **_internal()}
     not_ready = {
         "503": _error(
-            "There is no model yet, or the server is shutting down.",
+            "There is no model yet, or it has hung, or the server is shutting down.",
             "not_ready",
             headers=RETRY_AFTER,
         )
@@ -152,6 +154,10 @@ def _get_paths(classes, security, unauthorized):
             internal,
         ),
     }
+
+
+def _forbidden():
+    return {"403": _error("The host is not the server's, or the page another's.", "forbidden")}
 
 
 def _internal():

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from common.errors import ImageError
+from deployment.access import Access
 from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
 from deployment.drift_window import DriftWindow
 from deployment.http_errors import RETRY_SOON, Refused
@@ -49,16 +50,18 @@ class Settings(NamedTuple):
         max_images: int, maximum number of images in one request.
         max_bytes: int, maximum size of a request's body.
         time_limit: float, seconds after which a request is given up.
-        token: bytes that requests to protected routes have to bring, or None.
+        access: `access.Access`, what requests have to bring.
         language: str, of the page; None is the language that the browser prefers.
+        body_bytes: int, how much memory the bodies of all requests may take together.
     """
 
     top_k: int | None
     max_images: int
     max_bytes: int
     time_limit: float
-    token: bytes | None = None
+    access: Access = Access()
     language: str | None = None
+    body_bytes: int = 150_000_000
 
 
 class PredictionService:
@@ -90,7 +93,7 @@ class PredictionService:
         """Names the classes of images.
 
         Args:
-            sources: list of bytes, one image file each.
+            sources: list of memoryviews of bytes, one image file each.
             requested_top_k: str, how many classes the request asks for; None where it does not.
             deadline: float, time to give up, on the clock of `time.monotonic`.
             request_id: str, part of the names of images that are kept.

@@ -3,23 +3,34 @@
 python deployment/server.py --model RUN_OR_FOLDER [options]
 """
 
+import contextlib
 import functools
 import ipaddress
 import json
 import os
 import signal
 import sys
+import threading
+import time
 
 if __name__ == "__main__":
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+from common.console import tolerate_closed_output
 from common.errors import InputError
 from common.listening import listen, listening_url
+from common.memory import give_back_memory, usable_memory
+from common.web_origins import LOOPBACK_NAMES
 from config.mode_options import ServeOptions
 from runs import run_folder
 
 MIN_TOKEN = 16  # characters
 SHUTDOWN = 30  # seconds in which requests under way are finished
+LOADER_SECONDS = 2  # in which the first model may still be loaded
+TIDY_SECONDS = 5
+# Of the memory that the process may use, requests get a fraction, but no more than they need by
+# default: an image of 25 megapixels in the format that takes most, and bodies that wait.
+MEMORY_FRACTION, MEMORY, BODY_FRACTION = 1 / 3, 600e6, 1 / 4
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 RELOADING_SIGNALS = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()  # Windows has none
 HAS_PROCESSES = hasattr(os, "fork") and hasattr(os, "sched_setaffinity")  # that is: Linux
@@ -41,34 +52,41 @@ def main(options: ServeOptions):
     token = read_token(options.token_file) if options.token_file else None
     check_host(options)
     model_path = run_folder.find(options.model, options.save_dir, "--model")
-    with listen(options.host, options.port) as listener:
-        announce = functools.partial(print_ready_line, options, listening_url(listener))
-        work = functools.partial(serve, options, model_path, token, listener)
+    with contextlib.ExitStack() as opened:
+        listeners = [opened.enter_context(listen(options.host, options.port))]
+        if options.probe_port is not None:
+            probe_listener = listen(options.host, options.probe_port, "--probe_port")
+            listeners.append(opened.enter_context(probe_listener))
+        urls = [listening_url(listener) for listener in listeners]
+        announce = functools.partial(print_ready_line, options, urls)
+        work = functools.partial(serve, options, model_path, token, listeners)
         if options.workers == 1:
             work(announce)
         else:
             from deployment.workers import Supervisor
 
-            Supervisor(options.workers, listener, work, announce).run()
+            Supervisor(options.workers, listeners, work, announce).run()
 
 
-def print_ready_line(options, url, about):
+def print_ready_line(options, urls, about):
     """Tells that requests are answered, in a line for people or, with `--json`, for programs.
 
     Args:
         options: options of the mode.
-        url: str, where the server listens.
+        urls: list of str, where the server listens and, with `--probe_port`, where for probes.
         about: dict of the model's name, runtime and precision.
     """
     if options.json:
-        line = json.dumps({"ready": True, "url": url, **about, "pid": os.getpid()})
+        ready = {"ready": True, "url": urls[0], **about, "pid": os.getpid()}
+        line = json.dumps({**ready, **({"probe_url": urls[1]} if urls[1:] else {})})
     else:
         computing = " in ".join(filter(None, (about["runtime"], about["precision"])))
-        line = f"serving {about['model']} with {computing} on {url} (press Ctrl-C to stop)"
-    print(line, flush=True)
+        line = f"serving {about['model']} with {computing} on {urls[0]} (press Ctrl-C to stop)"
+    with contextlib.suppress(OSError):  # nobody can read it: no reason not to serve
+        print(line, flush=True)
 
 
-def serve(options, model_path, token, listener, announce):
+def serve(options, model_path, token, listeners, announce):
     """Serves in this process until SIGTERM or SIGINT; SIGHUP loads the model again.
 
     Windows has no SIGHUP: the server is started again for another model.
@@ -77,7 +95,7 @@ def serve(options, model_path, token, listener, announce):
         options: options of the mode.
         model_path: str, a run or an exported model.
         token: bytes that requests have to bring, or None.
-        listener: a socket that listens.
+        listeners: list of sockets that listen: for requests and, where wanted, for probes.
         announce: function called when the first model is ready, with a dict of its name, runtime
             and precision.
 
@@ -85,10 +103,11 @@ def serve(options, model_path, token, listener, announce):
         InputError: the first model cannot be loaded.
     """
     # Imported here, so that a wrong option is refused without waiting for them.
+    from data.decoding_budget import DecodingBudget
     from deployment import http_server, metrics
-    from deployment.application import create_application
+    from deployment.application import ROUTES, create_application
     from deployment.model_loader import ModelLoader
-    from deployment.prediction_service import Settings, State
+    from deployment.prediction_service import State
 
     state, server_metrics = State(), metrics.create()
 
@@ -97,46 +116,115 @@ def serve(options, model_path, token, listener, announce):
         runtime, precision = served_model.classifier.runtime or ("keras", None)
         announce({"model": served_model.name, "runtime": runtime, "precision": precision})
 
-    loader = ModelLoader(options, model_path, state, server_metrics, on_first_model)
+    def count_refusal(path, status):
+        route = path if path in ROUTES else "none"
+        server_metrics.requests.labels(route, status).inc()
+
+    settings, decoding_bytes = _settings(options, token)
+    budget = DecodingBudget(decoding_bytes)
+    loader = ModelLoader(options, model_path, state, server_metrics, budget, on_first_model)
     for signal_number in ENDING_SIGNALS:
         signal.signal(signal_number, lambda *_: setattr(state, "closing", True))
     for signal_number in RELOADING_SIGNALS:
         signal.signal(signal_number, lambda *_: loader.reload())
-    settings = Settings(
-        top_k=options.top_k,
-        # A request with more images than may wait would be refused for ever.
-        max_images=min(options.max_images, options.max_queue),
-        max_bytes=int(options.max_megabytes * 1e6),
-        time_limit=options.time_limit,
-        token=token,
-        language=options.lang,
-    )
     server = http_server.create(
         create_application(state, settings, server_metrics),
-        listener,
+        listeners[0],
         settings,
         options.max_queue + options.max_batch,
-        lambda status: server_metrics.requests.labels("none", status).inc(),
+        count_refusal,
     )
     # One of several processes leaves connections to the others until it has a model.
     server.accepting = options.workers == 1
+    if listeners[1:]:
+        application = create_application(state, settings, server_metrics, http_server.PROBES)
+        http_server.run_probes(application, listeners[1], settings, count_refusal)
+    threading.Thread(target=_tidy, name="tidy", daemon=True).start()
     loader.start()
     http_server.run(server, state)
     _shut_down(server, loader, state)
 
 
+def _settings(options, token):
+    """(`prediction_service.Settings`, bytes that decoding may take) of this process."""
+    from deployment.access import Access
+    from deployment.prediction_service import Settings
+
+    max_bytes = int(options.max_megabytes * 1e6)
+    decoding_bytes, body_bytes = share_memory(options, max_bytes)
+    origins = tuple(origin.lower() for origin in options.cors or ())
+    settings = Settings(
+        top_k=options.top_k,
+        # A request with more images than may wait would be refused for ever.
+        max_images=min(options.max_images, options.max_queue),
+        max_bytes=max_bytes,
+        time_limit=options.time_limit,
+        access=Access(token, allowed_hosts(options), origins),
+        language=options.lang,
+        body_bytes=body_bytes,
+    )
+    return settings, decoding_bytes
+
+
+def share_memory(options, max_bytes):
+    """How much memory requests may take in this process, above that of the model.
+
+    Args:
+        options: options of the mode; `memory_megabytes` and `workers` are looked at.
+        max_bytes: int, maximum size of a body, two of which always have room.
+
+    Returns:
+        (int, bytes for decoding; int, bytes for bodies).
+    """
+    total = (options.memory_megabytes or 0) * 1e6
+    if not total:
+        total = min(usable_memory() * MEMORY_FRACTION, MEMORY * options.workers)
+    own_share = total / options.workers
+    body_bytes = max(own_share * BODY_FRACTION, 2 * max_bytes)
+    return int(own_share * (1 - BODY_FRACTION)), int(body_bytes)
+
+
+def allowed_hosts(options):
+    """The names in the header Host that are answered.
+
+    A server without a token on this machine's own address is protected by nothing else from web
+    pages whose name leads to that address.
+
+    Args:
+        options: options of the mode; `host`, `token_file` and `allow_host` are looked at.
+
+    Returns:
+        tuple of str in lower case, or None where all are.
+    """
+    names = tuple(name.lower() for name in options.allow_host or ())
+    if not names and (options.token_file or not is_loopback(options.host)):
+        return None
+    own_name = f"[{options.host}]" if ":" in options.host else options.host
+    return tuple(dict.fromkeys((*LOOPBACK_NAMES, own_name.lower(), *names)))
+
+
+def _tidy():
+    """Gives memory that a storm of requests has left back to the system, every few seconds."""
+    while True:
+        time.sleep(TIDY_SECONDS)
+        give_back_memory()
+
+
 def _shut_down(server, loader, state):
     """Finishes the requests under way, then ends all threads."""
     from deployment import http_server
-    from deployment.application import log
+    from deployment.log import log
 
     if not loader.failure:
         log("ending")
+    ends_at = time.monotonic() + SHUTDOWN
     cut_off = http_server.drain(server, SHUTDOWN)
     if cut_off:
         log(f"ended with {cut_off} requests unanswered after {SHUTDOWN} seconds")
         os._exit(1)  # a thread may hang in the model for ever
-    loader.stop(SHUTDOWN)
+    # A model that answers already is only warmed up, which ends; the first may take minutes.
+    seconds = ends_at - time.monotonic() if state.served_model else LOADER_SECONDS
+    is_stopped = loader.stop(max(seconds, LOADER_SECONDS))
     if loader.failure:
         raise loader.failure
     served_model, state.served_model = state.served_model, None
@@ -145,10 +233,13 @@ def _shut_down(server, loader, state):
     if state.keeper:
         state.keeper.close()
     log("ended")
+    if not is_stopped:
+        os._exit(0)  # a library that is in the middle of loading a model does not end well
     # When Python exits, signals get their default action again: one more would make a failure of
-    # a process that ended well.
+    # a process that ended well. So would output that cannot be written.
     for signal_number in (*ENDING_SIGNALS, *RELOADING_SIGNALS):
         signal.signal(signal_number, signal.SIG_IGN)
+    tolerate_closed_output()
 
 
 def read_token(token_path):
@@ -189,15 +280,26 @@ def check_host(options):
     """
     if options.token_file and options.no_auth:
         raise InputError("--no_auth: yes contradicts --token_file; leave one of them out")
-    try:
-        is_loopback = ipaddress.ip_address(options.host).is_loopback
-    except ValueError:
-        is_loopback = options.host == "localhost"
-    if not (is_loopback or options.token_file or options.no_auth):
+    if not (is_loopback(options.host) or options.token_file or options.no_auth):
         raise InputError(
             f"--host: {options.host} can be reached from other machines; --token_file PATH lets "
             "in those who know the token, --no_auth lets in everybody"
         )
+
+
+def is_loopback(host):
+    """Whether an address can be reached from this machine alone.
+
+    Args:
+        host: str, an address or a name.
+
+    Returns:
+        bool.
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 if __name__ == "__main__":

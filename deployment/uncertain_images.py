@@ -1,6 +1,5 @@
 """Keeps images that the model was unsure of, in the sample format, to be labelled later."""
 
-import contextlib
 import io
 import os
 import queue
@@ -14,7 +13,7 @@ from data.kept_images import kept_name
 from data.label_names import check_labels, label_names_json
 from data.pillow_formats import open_image
 from data.samples import sample_line, text_file_name
-from deployment.application import log
+from deployment.log import log
 
 EXTENSIONS = {
     "JPEG": ".jpg",
@@ -28,7 +27,7 @@ EXTENSIONS = {
     "AVIF": ".avif",
 }
 USAGE_SECONDS = 10  # how long a folder's size is believed: others add and remove files as well
-MAX_WAITING = 32  # images beyond what the disk can take are not kept
+MAX_WAITING_BYTES = 16 << 20  # images beyond what the disk can take are not kept
 
 
 class Keeper:
@@ -59,12 +58,14 @@ class Keeper:
                 f"--keep_uncertain: {folder} cannot be written: {error.strerror}"
             ) from None
         self._used_bytes, self._measured_at, self._failed = 0, None, False
-        self._images = queue.Queue(MAX_WAITING)
+        self._images, self._waiting_bytes = queue.SimpleQueue(), 0
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._write_all, daemon=True)
         self._thread.start()
 
     def _make_folder(self):
-        os.makedirs(self._folder, exist_ok=True)
+        # What users sent is for whoever runs the server, and for nobody else on the machine.
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
         check_labels(self._folder, self._class_names, "the model")
         label_path = os.path.join(self._folder, "label.json")
         if not os.path.exists(label_path):
@@ -74,15 +75,19 @@ class Keeper:
         """Keeps an image if the model was unsure of it; returns at once.
 
         Args:
-            source: bytes of the image file.
+            source: bytes-like, the image file.
             probabilities: float32 (C,).
             class_names: tuple of str, the classes of `probabilities`. An image is not kept where
                 they are not the folder's, because the model has been replaced since.
             name: str, part of the name of the image's file, different for every image.
         """
-        if probabilities.max() < self._below and class_names == self._class_names:
-            with contextlib.suppress(queue.Full):
-                self._images.put_nowait((source, int(probabilities.argmax()), name))
+        if probabilities.max() >= self._below or class_names != self._class_names:
+            return
+        with self._lock:
+            has_room = self._waiting_bytes + len(source) <= MAX_WAITING_BYTES
+            self._waiting_bytes += len(source) * has_room
+        if has_room:  # a copy, since the body that it is a part of may be much larger
+            self._images.put((bytes(source), int(probabilities.argmax()), name))
 
     def close(self):
         """Takes no more images, and returns when all are written."""
@@ -98,6 +103,10 @@ class Keeper:
                 if not self._failed:  # a full disk need not fill the log too
                     log(f"--keep_uncertain: an image could not be kept: {error}")
                 self._failed = True
+            finally:
+                with self._lock:
+                    self._waiting_bytes -= len(task[0])
+            del task  # this thread may wait long for the next
 
     def _write(self, source, class_id, name):
         self._measure_folder()
@@ -107,8 +116,9 @@ class Keeper:
         if self._used_bytes + new_bytes > self._max_bytes:
             return
         image_path = os.path.join(self._folder, image_name)
-        with replacing(image_path) as partial_path, open(partial_path, "wb") as image_file:
-            image_file.write(source)
+        with replacing(image_path) as partial_path:
+            with open(partial_path, "wb", opener=_open_private) as image_file:
+                image_file.write(source)
         write_text(os.path.join(self._folder, text_file_name(image_name)), text_line)
         self._used_bytes += new_bytes
 
@@ -116,8 +126,20 @@ class Keeper:
         now = time.monotonic()
         if self._measured_at is None or now - self._measured_at > USAGE_SECONDS:
             with os.scandir(self._folder) as entries:
-                self._used_bytes = sum(entry.stat().st_size for entry in entries)
+                self._used_bytes = sum(map(_size, entries))
             self._measured_at = now
+
+
+def _size(entry):
+    """The bytes of a file, 0 where it has just gone; a link's own, which may lead nowhere."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _open_private(path, flags):
+    return os.open(path, flags, 0o600)
 
 
 def _extension(source):

@@ -3,8 +3,10 @@
 For Linux alone: the processes are forks that share a socket.
 """
 
+import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import sys
@@ -13,12 +15,14 @@ import threading
 import time
 import traceback
 
-from common.console import say
 from common.errors import InputError, RunError
+from deployment.log import log
 
-PATIENCE = 40  # seconds after which a process that does not end is killed
+# Seconds after which a process that does not end is killed: more than it gives its requests
+# (`server.SHUTDOWN`), less than systemd and Compose give all (35).
+PATIENCE = 33
 FIRST_PAUSE, LONGEST_PAUSE = 1, 30  # seconds before a process that died is replaced
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -31,20 +35,21 @@ class Supervisor:
 
     Args:
         count: int, number of processes.
-        listener: a socket that listens.
+        listeners: list of sockets that listen.
         work: function that each process runs. It takes a function to call when the process is
             ready, with a dict that JSON can hold.
         announce: function called once, with the first process's dict, when all are started.
     """
 
-    def __init__(self, count, listener, work, announce):
-        self._count, self._listener = count, listener
+    def __init__(self, count, listeners, work, announce):
+        self._count, self._listeners = count, listeners
         self._work, self._announce = work, announce
         self._running = {}  # process id -> index of the process
         self._due = dict.fromkeys(range(1, count), 0.0)  # index -> time to start it
         self._pauses = dict.fromkeys(range(count), FIRST_PAUSE)
         self._started_at = {}
         self._about = None  # the first process's dict until it is announced
+        self._report_end = None  # of the pipe on which the first process says that it is ready
         self._kill_at = None  # set when the processes were told to end
 
     def run(self):
@@ -57,11 +62,9 @@ class Supervisor:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder
         # Signals are waited for in one place, so that none interrupts anything else.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        signal.setitimer(signal.ITIMER_REAL, 1, 1)
         try:
             self._supervise()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             # A signal that is pending or still comes would end a process that ended well.
             for signal_number in SIGNALS:
                 signal.signal(signal_number, signal.SIG_IGN)
@@ -73,22 +76,34 @@ class Supervisor:
         from prometheus_client.multiprocess import mark_process_dead
 
         self._lifeline = os.pipe()  # never written to; it closes when this process ends
-        self._about = self._start_first()
+        self._start_first()
         while self._running or self._kill_at is None:
-            self._start_due()
+            if self._report_end is None:
+                self._start_due()
+            elif select.select([self._report_end], [], [], 0)[0]:
+                self._about = self._read_report()
             if self._about and len(self._running) == self._count:
                 self._announce(self._about)
                 self._about = None
-            self._pass_on(signal.sigwait(SIGNALS))
+            # Signals are looked for while the first process loads its model, too.
+            signal_info = signal.sigtimedwait(SIGNALS, 1 if self._report_end is None else 0.05)
+            self._pass_on(signal_info.si_signo if signal_info else None)
             self._reap(mark_process_dead)
 
     def _start_first(self):
-        """Starts process 0 and waits until it is ready; returns the dict that it reports."""
-        reading_end, writing_end = os.pipe()
+        """Starts process 0, which reports on a pipe that it is ready."""
+        self._report_end, writing_end = os.pipe()
         self._start(0, writing_end)
         os.close(writing_end)
-        report = json.loads(os.read(reading_end, 1 << 16) or b'{"error": "failed", "status": 1}')
-        os.close(reading_end)
+
+    def _read_report(self):
+        """The dict that process 0 reports; it is not started again where it has failed."""
+        report = json.loads(os.read(self._report_end, 1 << 16) or b"null")
+        os.close(self._report_end)
+        self._report_end = None
+        if report is None and self._kill_at is not None:  # told to end before it was ready
+            return None
+        report = report or {"error": "the first process ended before it was ready", "status": 1}
         if "error" in report:
             error_class = InputError if report["status"] == InputError.status else RunError
             raise error_class(report["error"])
@@ -111,7 +126,8 @@ class Supervisor:
         if received in ENDING_SIGNALS and self._kill_at is None:
             self._kill_at = time.monotonic() + PATIENCE
             self._due.clear()
-            self._listener.close()
+            for listener in self._listeners:
+                listener.close()
         if received in ENDING_SIGNALS:
             self._send(signal.SIGTERM)
         elif received == signal.SIGHUP:
@@ -131,7 +147,7 @@ class Supervisor:
                 break
             index = self._running.pop(process_id)
             mark_process_dead(process_id)
-            if self._kill_at is None:
+            if self._kill_at is None and (index or self._report_end is None):
                 self._replace_later(index, process_id, os.waitstatus_to_exitcode(wait_status))
 
     def _replace_later(self, index, process_id, exit_status):
@@ -139,7 +155,7 @@ class Supervisor:
         if now - self._started_at[index] > 2 * LONGEST_PAUSE:
             self._pauses[index] = FIRST_PAUSE
         pause = self._pauses[index]
-        say(f"process {process_id} ended with status {exit_status}; it is replaced in {pause} s")
+        log(f"process {process_id} ended with status {exit_status}; it is replaced in {pause} s")
         self._due[index] = now + pause
         self._pauses[index] = min(2 * pause, LONGEST_PAUSE)
 
@@ -156,11 +172,12 @@ class Supervisor:
             self._prepare_process(index)
             exit_status = self._work_and_report(report_end)
         except SystemExit as error:
-            exit_status = error.code
+            exit_status = error.code if isinstance(error.code, int) else 1
         except BaseException:
-            traceback.print_exc()
+            log(traceback.format_exc())
         finally:
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             os._exit(exit_status)
 
     def _prepare_process(self, index):
@@ -186,7 +203,7 @@ class Supervisor:
             self._work(report)
         except (InputError, RunError) as error:
             if report_end is None:
-                say(str(error))
+                log(str(error))
             report({"error": str(error), "status": error.status})
             return error.status
         return 0
@@ -195,3 +212,5 @@ class Supervisor:
 def _end_with_supervisor(lifeline_end):
     os.read(lifeline_end, 1)
     os.kill(os.getpid(), signal.SIGTERM)
+    # What is counted goes on in files that are open; nobody is left to remove them later.
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

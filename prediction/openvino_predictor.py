@@ -27,7 +27,10 @@ def core():
 def _core():
     import openvino
 
-    return openvino.Core()
+    openvino_core = openvino.Core()
+    # Weights that are mapped from the file change, or end the process, where it is written over.
+    openvino_core.set_property({"ENABLE_MMAP": False})
+    return openvino_core
 
 
 @functools.cache

@@ -168,9 +168,10 @@ class LiteRTPredictor:
     def __init__(self, folder, precision="float32"):
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(
-            path_of(folder, "litert", precision), num_threads=usable_cores()
-        )
+        # Read, not mapped: who writes the file over must not change or end what runs.
+        with open(path_of(folder, "litert", precision), "rb") as model_file:
+            self._model_bytes = model_file.read()
+        self._interpreter = Interpreter(model_content=self._model_bytes, num_threads=usable_cores())
         self._input_index = self._interpreter.get_input_details()[0]["index"]
         outputs = self._interpreter.get_signature_runner().get_output_details()
         self._output_indices = [

@@ -95,7 +95,7 @@ def request(files, generator):
     image = generator.choice(files)
     if chance() < 0.6:
         image = spoil(image, generator)
-    headers = [b"Host: x"]
+    headers = [b"Host: localhost"]
     if chance() < 0.4:
         body = form([image] * generator.choice((1, 1, 2, 3, 40)), generator)
         if chance() < 0.4:

@@ -34,6 +34,7 @@ from data.geometry import Preprocessing
 from data.label_names import read_label_names
 from data.samples import read_samples
 from deployment import drift_window, metrics, model_loader, openapi, page
+from deployment.access import Access
 from deployment.application import create_application
 from deployment.batching import Batcher, Closed
 from deployment.model_loader import ModelLoader
@@ -440,7 +441,7 @@ def rest(connection):
 def test_a_large_body_is_refused_before_it_is_sent(server):
     for length in (200_001, 10**15):
         answer = rest(connected(
-            server, b"POST /predict HTTP/1.1\nHost: x\nContent-Length: %d\n\n" % length))
+            server, b"POST /predict HTTP/1.1\nHost: localhost\nContent-Length: %d\n\n" % length))
         assert answer.startswith(b"HTTP/1.1 413 ") and b"Connection: close" in answer
         body = json.loads(answer.partition(b"\r\n\r\n")[2])
         assert body["error"] == {"code": "too_large",
@@ -496,14 +497,15 @@ def test_forms_are_read_as_werkzeug_reads_them(seed):
                "CONTENT_LENGTH": str(len(prepared.body)), "REQUEST_METHOD": "POST"}
     expected = [file.read() for file in parse_form_data(environ)[2].getlist("image")]
     boundary = kind.partition("boundary=")[2].encode()
-    assert split_multipart(prepared.body, boundary, 4) == expected == images
+    split = split_multipart(memoryview(prepared.body), boundary, 4)
+    assert [bytes(image) for image in split] == expected == images
 
 
 TOKEN = b"0123456789abcdef"
 
 
 def test_token(application):
-    client = application(token=TOKEN).client
+    client = application(access=Access(TOKEN)).client
     right_headers = {"Authorization": "Bearer " + TOKEN.decode()}
     for wrong_headers in (
         {}, {"Authorization": "Bearer"}, {"Authorization": "Bearer 0123456789abcdeg"},
@@ -841,7 +843,7 @@ def test_sigterm_finishes_what_is_under_way(start):
     assert not answers
     with pytest.raises(ConnectionRefusedError):
         connected(server)
-    idle_connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    idle_connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     ready_answer = rest(idle_connection)
     assert ready_answer.startswith(b"HTTP/1.1 503 ") and b"Connection: close" in ready_answer
     for half_request in half_requests:
@@ -987,7 +989,7 @@ def test_a_model_that_is_replaced_is_closed(application, folder):
     test_app = application()
     old_model, threads_before = test_app.state.served_model, threading.active_count()
     options = parser.parse("serve", ["--model", folder])
-    ModelLoader(options, folder, test_app.state, test_app.metrics, None).replace()
+    ModelLoader(options, folder, test_app.state, test_app.metrics, None, None).replace()
     with pytest.raises(Closed):
         old_model.batcher.submit([PNG])
     test_app.client.post("/predict", data=PNG)

@@ -8,6 +8,7 @@ from flask import Flask, Response, abort, request
 from werkzeug.exceptions import HTTPException
 
 from common.errors import ImageError, InputError
+from common.web_origins import host_problem, origin_problem
 from data.class_spelling import normalize
 from other.labelling.layouts import NO_CLASS, SET_ASIDE
 from other.labelling.page import render_page
@@ -95,14 +96,11 @@ class Guard:
 
     def check(self):
         """Refuses requests without the token, to another host or from another origin."""
-        host_name = request.host.rsplit(":", 1)[0].lower()
-        if host_name not in ("127.0.0.1", "localhost", "[::1]"):
-            abort(403, "only 127.0.0.1 and localhost are answered")
-        origin = request.headers.get("Origin")
-        if origin is not None and origin.lower() != f"http://{request.host.lower()}":
-            abort(403, "requests of other pages are refused")
-        if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-            abort(403, "requests of other pages are refused")
+        problem = host_problem(request.headers.get("Host", "")) or origin_problem(
+            lambda name: request.headers.get(name, "")
+        )
+        if problem:
+            abort(403, problem)
         token = (request.view_args or {}).pop("token", "")
         if not hmac.compare_digest(token.encode("utf-8", "replace"), self._token):
             abort(404, "open the address that run.py --mode label has printed")
