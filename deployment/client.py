@@ -15,13 +15,17 @@ import io
 import json
 import os
 import random
+import re
+import socket
 import sys
 import threading
 import time
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 
 URL = "http://127.0.0.1:5001"
 TOKEN_VARIABLE = "IMAGE_CLASSIFIER_TOKEN"
@@ -47,6 +51,10 @@ ANSWERED, FAILED, REFUSED = 0, 1, 2  # exit statuses
 RETRIED_STATUSES = (429, 502, 503)
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds before a retry, doubled each time
 CONNECT_LIMIT = 5.0  # seconds
+MAX_ANSWER = 16 << 20  # bytes
+MAX_PARALLEL, MAX_COUNT = 1000, 10**9
+# In JSON, what a terminal may take for a command or for another direction of writing
+UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def predict(url, images, top_k=None, token=None, parallel=1, time_limit=30, retries=None):
@@ -117,8 +125,71 @@ def stream(url, images, top_k=None, token=None, parallel=1, time_limit=30, retri
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+class _Adapter(HTTPAdapter):
+    """Keeps a second hand on the connection, with which another thread can end it.
+
+    The timeouts of `requests` are for single reads: a server that sends a byte now and then would
+    never exceed them.
+    """
+
+    _hand = None
+
+    def init_poolmanager(self, *given, **named):
+        super().init_poolmanager(*given, **named)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, *given, **named):
+        manager = super().proxy_manager_for(*given, **named)
+        self._watch(manager)
+        return manager
+
+    def _watch(self, manager):
+        manager.pool_classes_by_scheme = {
+            scheme: _watching(pool_class, self._take_hand)
+            for scheme, pool_class in manager.pool_classes_by_scheme.items()
+        }
+
+    def _take_hand(self, new_socket):
+        self.close_hand()  # of the connection before: a session has one at a time
+        self._hand = new_socket.dup()
+
+    def end(self):
+        """Ends the connection, whatever it waits for."""
+        if self._hand is not None:
+            with contextlib.suppress(OSError):
+                self._hand.shutdown(socket.SHUT_RDWR)
+
+    def close_hand(self):
+        if self._hand is not None:
+            self._hand.close()
+            self._hand = None
+
+    def close(self):
+        super().close()
+        self.close_hand()
+
+
+def _watching(pool_class, take_hand):
+    """A class of urllib3's pools whose connections show each new socket to `take_hand`."""
+    if hasattr(pool_class, "is_watching"):
+        return pool_class
+
+    class Connection(pool_class.ConnectionCls):
+        def _new_conn(self):
+            new_socket = super()._new_conn()
+            take_hand(new_socket)
+            return new_socket
+
+    return type(
+        pool_class.__name__, (pool_class,), {"ConnectionCls": Connection, "is_watching": True}
+    )
+
+
 def _new_session(top_k, token):
     session = requests.Session()
+    session.mount("http://", adapter := _Adapter())
+    session.mount("https://", adapter)
+    session.end = adapter.end
     session.params = {} if top_k is None else {"top_k": top_k}
     if token is not None:
         # requests prefers an entry of ~/.netrc to a plain header.
@@ -176,30 +247,61 @@ def _try(session, predict_url, image_bytes, seconds_left):
         (exit status, dict as `predict` returns it, minimum seconds to wait before a retry, or
         None where a retry is of no use).
     """
+    expired = threading.Event()
+
+    def expire():
+        expired.set()
+        session.end()
+
+    timer = threading.Timer(seconds_left, expire)
+    timer.daemon = True
+    timer.start()
     try:
-        response = session.post(
-            predict_url,
-            data=io.BytesIO(image_bytes),  # sent in blocks, each with a timeout of its own
-            headers={"Content-Type": "application/octet-stream"},
-            timeout=(min(CONNECT_LIMIT, seconds_left), seconds_left),
-            allow_redirects=False,  # it would become a GET without the image
-        )
-    except requests.exceptions.SSLError as error:
-        return FAILED, _error("unreachable", f"{predict_url}: {_reason(error)}"), None
-    except requests.exceptions.ReadTimeout:
+        response, content = _send(session, predict_url, image_bytes, seconds_left)
+        result = _judge(predict_url, response, content)
+    except Exception as error:  # whatever a server sends, it ends no other request
+        result = _failure(predict_url, error)
+    finally:
+        timer.cancel()
+    if expired.is_set() and result[0] == FAILED:
         return FAILED, _error("timeout", f"{predict_url}: no answer in time"), None
-    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+    return result
+
+
+def _send(session, predict_url, image_bytes, seconds_left):
+    """(response, its whole content)."""
+    content = bytearray()
+    with session.post(
+        predict_url,
+        data=io.BytesIO(image_bytes),  # sent in blocks, each with a timeout of its own
+        headers={"Content-Type": "application/octet-stream"},
+        timeout=(min(CONNECT_LIMIT, seconds_left), seconds_left),
+        allow_redirects=False,  # it would become a GET without the image
+        stream=True,
+    ) as response:
+        for piece in response.iter_content(1 << 16):
+            content += piece
+            if len(content) > MAX_ANSWER:
+                raise ValueError(f"the answer has more than {MAX_ANSWER:,} bytes")
+    return response, bytes(content)
+
+
+def _failure(predict_url, error):
+    """What `_try` returns for an exception."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return FAILED, _error("unreachable", f"{predict_url}: {_reason(error)}"), None
+    if isinstance(error, requests.exceptions.ReadTimeout):
+        return FAILED, _error("timeout", f"{predict_url}: no answer in time"), None
+    if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return FAILED, _error("unreachable", f"{predict_url}: {_reason(error)}"), 0.0
-    except requests.RequestException as error:
-        return FAILED, _error("bad_answer", f"{predict_url}: {error}"), None
-    return _judge(predict_url, response)
+    return FAILED, _error("bad_answer", f"{predict_url}: {error}"), None
 
 
-def _judge(predict_url, response):
+def _judge(predict_url, response, content):
     """What `_try` returns for a response."""
     http_status = response.status_code
     try:
-        answer = response.json()
+        answer = json.loads(content, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         answer = None
     if http_status == 200 and _is_prediction(answer):
@@ -217,6 +319,14 @@ def _judge(predict_url, response):
     return exit_status, answer, _retry_after(response) if is_retried else None
 
 
+def _finite(text):
+    """A number of JSON; what JSON does not have is no answer."""
+    value = float(text)
+    if not abs(value) < float("inf"):  # nor NaN
+        raise ValueError(text)
+    return value
+
+
 def _is_prediction(answer):
     try:
         return (
@@ -225,7 +335,9 @@ def _is_prediction(answer):
             and all(
                 isinstance(prediction["label"], str)
                 and isinstance(prediction["probability"], (int, float))
+                and -1 < prediction["probability"] < 2  # rounding may exceed 1
                 and isinstance(prediction["id"], int)
+                and -MAX_COUNT < prediction["id"] < MAX_COUNT
                 for prediction in answer["predictions"]
             )
         )
@@ -250,7 +362,7 @@ def _retry_after(response):
         return float(retry_after)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+    except Exception:  # no date, or one that no clock has
         return 0.0
 
 
@@ -380,18 +492,29 @@ def _is_system_name(name):
 def _text(image_path, answer):
     """The lines that `--mode predict` prints for an image."""
     if not answer["success"]:
-        return f"{image_path}: {answer['error']['message']}"
-    predictions = answer["predictions"]
-    label_width = max((len(prediction["label"]) for prediction in predictions), default=0)
-    text_lines = [image_path]
+        return _printable(f"{image_path}: {answer['error']['message']}")
+    labels = [_printable(prediction["label"]) for prediction in answer["predictions"]]
+    label_width = max(map(len, labels), default=0)
+    text_lines = [_printable(image_path)]
     if answer.get("unknown"):
-        text_lines.append(f"  unknown: {answer['reason']}" if "reason" in answer else "  unknown")
-    for prediction in predictions:
+        reason = _printable(answer.get("reason", ""))
+        text_lines.append(f"  unknown: {reason}" if reason else "  unknown")
+    for prediction, label in zip(answer["predictions"], labels):
         text_lines.append(
-            f"  {prediction['probability']:7.2%}  {prediction['label']:<{label_width}}  "
+            f"  {prediction['probability']:7.2%}  {label:<{label_width}}  "
             f"(class {prediction['id']})"
         )
     return "\n".join(text_lines)
+
+
+def _printable(text):
+    """A text without what a terminal would obey: control characters are shown by number."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        else character
+        for character in str(text)
+    )
 
 
 def _parse(words):
@@ -412,14 +535,14 @@ def _parse(words):
     token_group.add_argument("--token_file", metavar="FILE", help="file that holds the token")
     parser.add_argument(
         "--top_k",
-        type=_whole_number(1),
+        type=_whole_number(1, MAX_COUNT),
         metavar="N",
         help="predictions per image [default: the server's]",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument(
         "--parallel",
-        type=_whole_number(1),
+        type=_whole_number(1, MAX_PARALLEL),
         default=1,
         metavar="N",
         help="number of requests at once [default: 1]",
@@ -433,17 +556,20 @@ def _parse(words):
     )
     parser.add_argument(
         "--retries",
-        type=_whole_number(0),
+        type=_whole_number(0, MAX_COUNT),
         metavar="N",
         help="maximum number of retries per image [default: as many as fit into --time_limit]",
     )
     return parser.parse_args(words)
 
 
-def _whole_number(minimum):
+def _whole_number(minimum, maximum):
     def parse(text):
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {minimum}")
+        is_number = text.isdecimal() and len(text) <= len(str(maximum))
+        if not (is_number and minimum <= int(text) <= maximum):
+            raise argparse.ArgumentTypeError(
+                f"{text[:100]!r} is not a whole number from {minimum} to {maximum}"
+            )
         return int(text)
 
     return parse
@@ -453,7 +579,7 @@ def _seconds(text):
     with contextlib.suppress(ValueError):
         if 0 < float(text) <= 86400:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 86400")
+    raise argparse.ArgumentTypeError(f"{text[:100]!r} is not a number above 0 and up to 86400")
 
 
 def main(words=None):
@@ -493,7 +619,8 @@ def main(words=None):
             print(_text(image_path, answer), flush=True)
     if options.json:
         is_utf8 = (sys.stdout.encoding or "utf-8").lower() in ("utf-8", "utf8")
-        print(json.dumps(results, ensure_ascii=not is_utf8))  # readable whatever Windows' code page
+        json_text = json.dumps(results, ensure_ascii=not is_utf8)  # as Windows' code page allows
+        print(UNSAFE_IN_JSON.sub(lambda unsafe: f"\\u{ord(unsafe[0]):04x}", json_text))
     return _say_failure(failures, len(image_paths)) if failures else ANSWERED
 
 
@@ -507,7 +634,7 @@ def _say_failure(failures, image_count):
 
 
 def _say(message, exit_status):
-    print("client.py:", " ".join(str(message).split()), file=sys.stderr)
+    print("client.py:", _printable(" ".join(str(message).split())), file=sys.stderr)
     return exit_status
 
 
