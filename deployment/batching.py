@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 
 import numpy as np
 
+from common.errors import ImageError
 from data import buffers
 from data.decoding_budget import DecodingBudget, NoRoom
 
@@ -159,6 +160,9 @@ class Batcher:
                     item.size = no_room.size
                     self._postponed.append(item)
                     continue
+                except ImageError as error:
+                    # Without its way here, in whose frames the image's bytes would stay.
+                    decode_error = ImageError(error.name, error.reason, error.code)
                 except Exception as error:
                     decode_error = error
             item.source = None

@@ -146,8 +146,8 @@ class Channel(HTTPChannel):
             while data and not self.requests:
                 was_judged = self.is_receiving_body
                 data = self._take_in(data)
-                if self.is_receiving_body and not was_judged:
-                    break  # a body waits until all that begins was looked at
+                if self.is_receiving_body and not was_judged and self.request.chunked:
+                    break  # chunks take time: they wait until all that begins was looked at
             self.held = data
         return True
 

@@ -3,7 +3,6 @@
 import errno
 import logging
 import select
-import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -26,7 +25,6 @@ RECEIVED_BYTES = 1 << 16  # at most, from one connection in one turn of the loop
 PATIENT_SECONDS = 0.01  # of a turn, so that a health check never waits for all that arrives
 ACCEPTED_PER_TURN = 64
 CHECK_SECONDS = 0.25  # between two looks at the deadlines of all connections
-SWITCH_SECONDS = 0.001  # after which a thread that computes lets the loop go on; Python's is 0.005
 GRACE = 0.2  # seconds after a signal in which requests that are already sent still arrive
 PROBES = ("/healthz", "/readyz")
 REASONS = {
@@ -309,7 +307,6 @@ def create(application, listener, settings, max_waiting, count_refusal):
     # In a burst waitress queues requests even with idle threads; nobody needs to read about it.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # a client could fill the log
-    sys.setswitchinterval(SWITCH_SECONDS)
     threads = min(max_waiting + SPARE_THREADS, MAX_THREADS)
     return Server(application, listener, threads, settings, count_refusal)
 

@@ -6,6 +6,8 @@ import sys
 import threading
 import time
 
+from common.console import TolerantStream
+
 RARELY = 60  # seconds between two lines of the same kind, where clients could fill the log
 _lock = threading.Lock()
 _last_logged = {}  # kind -> [time of the last line, lines left out since]
@@ -48,3 +50,13 @@ def log_rarely(kind, line):
         _last_logged[kind] = (now, 0)
     count_text = f" ({left_out:,} more of this kind before)" if left_out else ""
     log(" ".join(line.split())[:200] + count_text)
+
+
+class LossyStream(TolerantStream):
+    """Standard error for what libraries and the rest of this project write while it serves.
+
+    What cannot be written is lost, as in `log`; what can be written later is.
+    """
+
+    def _tolerating(self):
+        return contextlib.suppress(OSError)

@@ -115,6 +115,7 @@ class PredictionService:
             except ImageError as error:
                 self._metrics.images.labels("undecodable").inc()
                 results.append(_undecodable(error.reason))
+                error.__traceback__ = None  # a circle with this frame, which has the bodies
             except Overdue:
                 self._give_up(futures)
             else:

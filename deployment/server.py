@@ -106,9 +106,11 @@ def serve(options, model_path, token, listeners, announce):
     from data.decoding_budget import DecodingBudget
     from deployment import http_server, metrics
     from deployment.application import ROUTES, create_application
+    from deployment.log import LossyStream
     from deployment.model_loader import ModelLoader
     from deployment.prediction_service import State
 
+    sys.stderr = LossyStream(sys.stderr)
     state, server_metrics = State(), metrics.create()
 
     def on_first_model(served_model):

@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import ImageError
 from deployment import metrics, openapi
+from deployment.access import Access
 from deployment.application import create_application
 from deployment.batching import QueueFull
 from deployment.prediction_service import ServedModel, Settings, State
@@ -203,7 +204,7 @@ def client(ready=True, calibrated=False):
     if ready:
         state.served_model = ServedModel("animals", classifier, Batcher())
     settings = Settings(LIMITS["top_k"], LIMITS["max_images"], LIMITS["max_bytes"], 0.05,
-                        b"right token")
+                        Access(b"right token"))
     return create_application(state, settings, metrics.create()).test_client()
 
 

@@ -5,6 +5,7 @@ where a limit has to be small.
 """
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -42,7 +44,7 @@ from data.decoding_budget import DecodingBudget, NoRoom, reserve
 from deployment import http_channel, http_server, log
 from deployment.access import Access
 from deployment.batching import Batcher, wait
-from deployment.prediction_service import Settings
+from deployment.prediction_service import PredictionService, Settings
 
 TOKEN = "0123456789abcdef"
 CHUNKED = b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -624,3 +626,46 @@ def test_kept_images_are_private_and_a_broken_link_stops_nothing(start, tmp_path
     images = [path for path in kept.glob("*.jpg") if path.name != "link.jpg"]
     assert len(images) == 2 and kept.stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o077 == 0 for path in images)
+
+
+# --- any request ----------------------------------------------------------------------
+
+
+def test_any_method_on_any_route(small):
+    """None of them is a failure of the server."""
+    statuses = set()
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH",
+                   "BREW", "PROPFIND", "get", "M-SEARCH"):
+        for path in ("/", "/predict", "/labels", "/metrics", "/healthz", "/readyz",
+                     "/openapi.json", "/nowhere"):
+            head = f"{method} {path} HTTP/1.1\nHost: localhost\nConnection: close\n\n"
+            answer = rest(connected(small, head.encode()))
+            statuses.add(int(answer.split()[1]))
+    assert statuses <= {200, 400, 404, 405, 422} and {200, 404, 405} <= statuses
+    assert "Traceback" not in small.errors()
+
+
+def test_libraries_cannot_fail_at_the_log():
+    with open("/dev/full", "w") as full:
+        stream = log.LossyStream(full)
+        print("lost", file=stream, flush=True)
+        assert stream.fileno() == full.fileno()
+        with contextlib.suppress(OSError):
+            full.close()
+
+
+def test_an_undecodable_image_leaves_no_bytes_behind(application):  # noqa: F811
+    """Not even until Python looks for circles of references."""
+    test_app = application()
+    settings = Settings(None, 4, 10**6, 10)
+    service = PredictionService(test_app.state, settings, test_app.metrics)
+    gc.disable()
+    try:
+        image = np.frombuffer(b"\xff\xd8\xff" + b"x" * 1000, np.uint8).copy()
+        reference = weakref.ref(image)
+        _, [result] = service.predict([memoryview(image)], None, time.monotonic() + 20, "x")
+        assert result["error"]["code"] == "undecodable"
+        del image
+        until(lambda: reference() is None)
+    finally:
+        gc.enable()
