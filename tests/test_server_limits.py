@@ -293,6 +293,7 @@ def test_dripping_does_not_put_an_end_off(serve_here, monkeypatch):
 
 def test_the_oldest_idle_connection_makes_room(serve_here, monkeypatch):
     monkeypatch.setattr(http_server, "CONNECTIONS", 5)
+    monkeypatch.setattr(http_channel, "KEEP_ALIVE", 1000)
     server = serve_here()
     busy = connected(server, b"POST /x HTTP/1.1\nContent-Length: 3\n\na")
     until(lambda: any(channel.is_receiving_body
@@ -669,3 +670,18 @@ def test_an_undecodable_image_leaves_no_bytes_behind(application):  # noqa: F811
         until(lambda: reference() is None)
     finally:
         gc.enable()
+
+
+def test_an_image_error_does_not_keep_the_bytes_of_its_image():
+    def decode(source):
+        try:
+            raise ValueError
+        except ValueError:
+            raise decoding_budget.ImageError("image", "is none", "undecodable") from None
+
+    batcher = Batcher(decode, None, 1, 0, 8)
+    [future] = batcher.submit([b"x"])
+    error = future.exception(20)
+    assert error.__context__ is None and error.__traceback__ is None
+    assert (error.reason, error.code) == ("is none", "undecodable")
+    batcher.close()
