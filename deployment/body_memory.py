@@ -5,6 +5,8 @@ import mmap
 import threading
 import weakref
 
+SMALL = 1 << 18  # bytes up to which new pages cost more time than they are worth
+
 
 class BodyBudget:
     """How many bytes of bodies may be in memory at once, from the first byte to the last use.
@@ -62,8 +64,12 @@ class BodyBudget:
             self.free += size
 
 
+class _SmallPages(bytearray):
+    """Memory of a small body, to which there can be weak references."""
+
+
 class Body:
-    """The body of a request, in pages of its own: neither a file nor the allocator's memory.
+    """The body of a request; a large one in pages of its own, not in the allocator's memory.
 
     Its place in the budget ends with the memory, when nothing refers to it any more.
 
@@ -73,7 +79,7 @@ class Body:
     """
 
     def __init__(self, capacity, budget):
-        self._pages = mmap.mmap(-1, max(capacity, 1))
+        self._pages = _SmallPages(capacity) if capacity <= SMALL else mmap.mmap(-1, capacity)
         self._budget, self._place = budget, [capacity]
         release = weakref.finalize(self._pages, _give_back, budget, self._place)
         release.atexit = False

@@ -8,7 +8,7 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from deployment import http_parser
-from deployment.body_memory import BodyBudget
+from deployment.body_memory import SMALL, BodyBudget
 from deployment.http_parser import (
     MAX_CHUNK_LINE,
     MAX_HEADER,
@@ -126,18 +126,19 @@ def test_a_body_takes_half_of_what_is_free():
     assert budget.free == 13
 
 
-def test_a_place_ends_with_the_last_view():
-    budget = BodyBudget(100)
-    body = budget.take(40)
+@pytest.mark.parametrize("unit", [1, SMALL])
+def test_a_place_ends_with_the_last_view(unit):
+    budget = BodyBudget(100 * unit)
+    body = budget.take(40 * unit)
     body.append(b"a" * 30)
     view = body.view()[10:20]
-    assert budget.free == 60
+    assert budget.free == 60 * unit
     body.close()
     del body
     gc.collect()
-    assert budget.free == 60 and bytes(view) == b"a" * 10
+    assert budget.free == 60 * unit and bytes(view) == b"a" * 10
     del view
-    assert budget.free == 100
+    assert budget.free == 100 * unit
 
 
 def test_what_chunks_did_not_need_is_free():

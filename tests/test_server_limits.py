@@ -450,6 +450,12 @@ def test_a_served_folder_that_is_written_over(start, folder, tmp_path):  # noqa:
     assert server.predict().json()["predictions"] == expected and server.end()[0] == 0
 
 
+def test_weights_are_not_mapped():
+    from prediction.openvino_predictor import core
+
+    assert core().get_property("ENABLE_MMAP") is False
+
+
 # --- the log --------------------------------------------------------------------------
 
 
@@ -515,6 +521,7 @@ def test_lines_are_whole_and_rare(monkeypatch):
     ({"Host": "localhost, evil.example"}, 403), ({"Origin": "https://evil.example"}, 403),
     ({"Origin": "null"}, 403), ({"Origin": "http://localhost:1", "Host": "localhost:2"}, 403),
     ({"Origin": "http://localhost:1", "Host": "localhost:1", "Sec-Fetch-Site": "same-origin"}, 200),
+    ({"Origin": "https://behind.a.proxy", "Sec-Fetch-Site": "same-origin"}, 200),
     ({"Sec-Fetch-Site": "cross-site"}, 403), ({"Sec-Fetch-Site": "same-site"}, 403),
     ({"Sec-Fetch-Site": "none"}, 200), ({"Origin": "http://["}, 403),
 ])
