@@ -38,10 +38,15 @@ def server_pages(folder):
 def report_pages(folder):
     data = write_samples(folder / "data", 12, COLORS)
     path = make_run(folder / "run", LABELS)
+    names = sorted(name for name in os.listdir(data) if name.endswith(".png"))
+    rows = [f"{name},{('north', 'south')[i % 2]}\n" for i, name in enumerate(names)]
+    (folder / "sites.csv").write_text("path,site\n" + "".join(rows))
     with pytest.MonkeyPatch.context() as patch:
         for language in ("en", "zh"):
-            assert report(patch, path, data, answers(36), "--lang", language, "--target",
+            assert report(patch, path, data, answers(36), "--lang", language, "--attributes",
+                          folder / "sites.csv", "--target",
                           folder / f"report-{language}.html") == 0
+        assert 'data-table="slices"' in (folder / "report-en.html").read_text(encoding="utf-8")
 
 
 def audit_pages(folder):
