@@ -26,7 +26,7 @@ SERVER_OPTIONS = (
         type=whole(0, 65535),
         default=None,
         default_text="none of their own",
-        help="further port, for /healthz and /readyz alone; 0 chooses a free one",
+        help="further port, for /healthz, /readyz and /v2/health/ alone; 0 chooses a free one",
         group="Server",
     ),
     Option(

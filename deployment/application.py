@@ -1,6 +1,7 @@
 """The HTTP side of the server: its routes, what every request goes through, and error answers."""
 
 import json
+import re
 import secrets
 import time
 import traceback
@@ -8,7 +9,8 @@ import traceback
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from deployment import openapi, page
+from common.errors import ImageError
+from deployment import inference_protocol, openapi, page
 from deployment.access import REQUEST_ID
 from deployment.http_channel import BODY_KEY
 from deployment.http_errors import (
@@ -36,8 +38,21 @@ ROUTES = {  # path -> (method, name of the method of `Routes`)
     "/metrics": ("GET", "metrics"),
     "/": ("GET", "index"),
     "/openapi.json": ("GET", "description"),
+    "/v2": ("GET", "protocol_server"),
+    "/v2/health/live": ("GET", "protocol_live"),
+    "/v2/health/ready": ("GET", "protocol_ready"),
+    "/v2/models/<name>": ("GET", "protocol_model"),
+    "/v2/models/<name>/ready": ("GET", "protocol_model_ready"),
+    "/v2/models/<name>/infer": ("POST", "protocol_infer"),
 }
-PROTECTED = ("/predict", "/labels", "/metrics")  # routes that need the token, where there is one
+PROTECTED = (  # routes that need the token, where there is one
+    "/predict",
+    "/labels",
+    "/metrics",
+    "/v2/models/<name>",
+    "/v2/models/<name>/ready",
+    "/v2/models/<name>/infer",
+)
 HUNG_LIMITS = 3  # time limits after which a model that still computes has hung
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,6 +87,23 @@ def create_application(state, settings, metrics, paths=ROUTES):
         method, view_name = ROUTES[path]
         application.add_url_rule(path, view_func=getattr(routes, view_name), methods=[method])
     return application
+
+
+def route_of(path):
+    """The route of a request that did not reach the application, for the metrics.
+
+    Args:
+        path: str, the request's path.
+
+    Returns:
+        str, a key of `ROUTES`, or "none".
+
+    Example:
+        >>> route_of("/v2/models/waste/infer"), route_of("/nowhere")
+        ('/v2/models/<name>/infer', 'none')
+    """
+    route = re.sub("^/v2/models/[^/]+", "/v2/models/<name>", path)
+    return route if route in ROUTES else "none"
 
 
 class RequestHooks:
@@ -122,7 +154,7 @@ class RequestHooks:
         elif not isinstance(error, Refused):
             log(f"request {g.request_id} failed:\n{''.join(traceback.format_exception(error))}")
             refusal = Refused("internal", INTERNAL)
-        body = error_body(refusal.code, refusal.message, g.request_id)
+        body = error_body(refusal.code, refusal.message, g.request_id, request.path)
         return Response(body, STATUS[refusal.code], refusal.headers, content_type=JSON)
 
     def _http_refusal(self, error):
@@ -155,10 +187,7 @@ class Routes:
         """The classes of the request's image, or of each of its images."""
         deadline = time.monotonic() + self._settings.time_limit
         content_type = request.headers.get("Content-Type", "")
-        body = request.environ.get(BODY_KEY)
-        if body is None:  # another WSGI server than this project's, or no body
-            body = memoryview(request.get_data(cache=False))
-        sources = read_images(content_type, body, self._settings.max_images)
+        sources = read_images(content_type, _request_body(), self._settings.max_images)
         served_model, results = self._service.predict(
             sources, request.args.get("top_k"), deadline, g.request_id
         )
@@ -187,6 +216,10 @@ class Routes:
 
     def readiness(self):
         """Whether requests are taken."""
+        self._check_ready()
+        return _json_response({"status": "ready"})
+
+    def _check_ready(self):
         if self._state.closing:
             raise Refused("not_ready", "the server is shutting down", RETRY_SOON)
         batcher = self._service.ready_model().batcher
@@ -196,7 +229,6 @@ class Routes:
             if seconds > HUNG_LIMITS * self._settings.time_limit:
                 message = f"the model has not answered for {seconds:.0f} seconds"
                 raise Refused("not_ready", message, RETRY_SOON)
-        return _json_response({"status": "ready"})
 
     def metrics(self):
         """The metrics in Prometheus's text format."""
@@ -213,7 +245,8 @@ class Routes:
 
     def description(self):
         """The OpenAPI document of this API."""
-        class_count = len(self._service.ready_model().classifier.class_names)
+        classifier = self._service.ready_model().classifier
+        class_count = len(classifier.class_names)
         return _json_response(
             openapi.describe(
                 classes=class_count,
@@ -221,8 +254,74 @@ class Routes:
                 max_images=self._settings.max_images,
                 max_bytes=self._settings.max_bytes,
                 token=self._settings.access.token is not None,
+                size=classifier.preprocessing.size,
             )
         )
+
+    def protocol_server(self):
+        """The server's description in the Open Inference Protocol."""
+        return _json_response(inference_protocol.server_metadata(openapi.VERSION))
+
+    def protocol_live(self):
+        """That the process is alive, in the protocol's words."""
+        return _json_response({"live": True})
+
+    def protocol_ready(self):
+        """Whether requests are taken, in the protocol's words."""
+        self._check_ready()
+        return _json_response({"ready": True})
+
+    def protocol_model(self, name):
+        """The model's inputs and outputs."""
+        served_model = self._service.ready_model()
+        _check_name(name, served_model)
+        return _json_response(inference_protocol.model_metadata(served_model))
+
+    def protocol_model_ready(self, name):
+        """Whether the model takes requests."""
+        self._check_ready()
+        _check_name(name, self._service.ready_model())
+        return _json_response({"name": name, "ready": True})
+
+    def protocol_infer(self, name):
+        """The probabilities of the images in the request's tensor."""
+        deadline = time.monotonic() + self._settings.time_limit
+        protocol_id = None
+
+        def read(served_model):
+            nonlocal protocol_id
+            _check_name(name, served_model)
+            if inference_protocol.BINARY_HEADER in request.headers:
+                raise inference_protocol.binary_refusal()
+            size, max_images = served_model.classifier.preprocessing.size, self._settings.max_images
+            protocol_id, sources = inference_protocol.read_request(
+                _request_body(), size, max_images, deadline
+            )
+            return sources
+
+        served_model, outcomes = self._service.answers(read, deadline, g.request_id)
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, ImageError):
+                message = f"{inference_protocol.PHOTOS}: element {index}: {outcome.reason}"
+                raise Refused("undecodable", message)
+        return _json_response(
+            inference_protocol.infer_response(served_model, protocol_id, outcomes)
+        )
+
+
+def _check_name(name, served_model):
+    if name != served_model.name:
+        raise Refused(
+            "not_found", f"no model is named {name[:60]!r}; this server's is {served_model.name!r}"
+        )
+
+
+def _request_body():
+    """The bytes of the request's body, a memoryview."""
+    body = request.environ.get(BODY_KEY)
+    if body is None:  # another WSGI server than this project's, or no body
+        body = memoryview(request.get_data())
+    return body
 
 
 def _json_response(answer, status=200):

@@ -116,7 +116,8 @@ class Batcher:
         """Queues images, all of them or none.
 
         Args:
-            sources: list of bytes-like, one image file each.
+            sources: list of bytes-like, one image file each, or of uint8 (S, S, 3), which are not
+                decoded.
 
         Returns:
             A list of `Future` in the same order, for `wait`.
@@ -155,7 +156,8 @@ class Batcher:
             if not item.future.cancelled():
                 try:
                     with self._budget.lease():
-                        image = self._decode(item.source)
+                        is_decoded = isinstance(item.source, np.ndarray)
+                        image = item.source if is_decoded else self._decode(item.source)
                 except NoRoom as no_room:
                     item.size = no_room.size
                     self._postponed.append(item)

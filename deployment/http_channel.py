@@ -50,7 +50,8 @@ class _Refusal(ErrorTask):
         request_id = request.header("X-Request-ID")
         if not REQUEST_ID.fullmatch(request_id):
             request_id = secrets.token_hex(8)
-        body = error_body(refusal.code, refusal.message[:500], request_id)
+        path = getattr(request, "path", "")
+        body = error_body(refusal.code, refusal.message[:500], request_id, path)
         self.status = status
         self.response_headers.extend(
             [("Content-Type", JSON), ("X-Request-ID", request_id), *HEADERS.items()]
@@ -62,7 +63,7 @@ class _Refusal(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
-        server.count_refusal(getattr(request, "path", ""), int(status.split()[0]))
+        server.count_refusal(path, int(status.split()[0]))
 
 
 class Channel(HTTPChannel):

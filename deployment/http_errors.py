@@ -26,6 +26,7 @@ HEADERS = {  # sent with every answer
 }
 JSON = "application/json"
 INTERNAL = "the server failed to answer this request; its log says why"
+PROTOCOL = "/v2"  # where the paths of the Open Inference Protocol begin
 RETRY_SOON = {"Retry-After": "1"}  # seconds
 
 
@@ -43,14 +44,17 @@ class Refused(Exception):
         self.code, self.message, self.headers = code, message, headers
 
 
-def error_body(code, message, request_id):
+def error_body(code, message, request_id, path=""):
     """The JSON body of an error answer, bytes.
 
     Args:
         code: str, a key of `STATUS`.
         message: str, what was wrong, for people.
         request_id: str, which also appears in the log.
+        path: str, the request's; the Open Inference Protocol has errors of its own form.
     """
+    if path == PROTOCOL or path.startswith(PROTOCOL + "/"):
+        return json.dumps({"error": message}).encode()
     answer = {
         "success": False,
         "error": {"code": code, "message": message},

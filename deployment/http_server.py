@@ -26,7 +26,7 @@ PATIENT_SECONDS = 0.01  # of a turn, so that a health check never waits for all 
 ACCEPTED_PER_TURN = 64
 CHECK_SECONDS = 0.25  # between two looks at the deadlines of all connections
 GRACE = 0.2  # seconds after a signal in which requests that are already sent still arrive
-PROBES = ("/healthz", "/readyz")
+PROBES = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
 REASONS = {
     400: "Bad Request",
     401: "Unauthorized",

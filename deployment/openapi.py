@@ -1,6 +1,25 @@
 """The server's API as an OpenAPI 3.1 document, which client generators and testers read."""
 
+from deployment import protocol_openapi
+from deployment.openapi_parts import (
+    ALLOW,
+    REQUEST_ID,
+    RETRY_AFTER,
+    TEXT,
+    WWW_AUTHENTICATE,
+    answer_of,
+    code_schema,
+    error_answer,
+    error_schema,
+    forbidden,
+    get,
+    internal,
+    object_schema,
+    reference,
+)
 from prediction.calibration import REASONS
+
+VERSION = "1"  # of the API
 
 DESCRIPTION = """\
 Names the classes of images.
@@ -8,21 +27,13 @@ Names the classes of images.
 Every answer has the header X-Request-ID: the request's own, where that is 1 to 64 letters, digits,
 `_`, `.` and `-` (ASCII), else a new one. Every error is an object `Error`. Besides the answers
 below, a path that does not exist is answered with `not_found`, and a method that a path does not
-take with `method_not_allowed`, both among the components."""
+take with `method_not_allowed`, both among the components. The paths that begin with /v2 are those
+of the Open Inference Protocol, whose errors are objects `ProtocolError`."""
 
 BINARY = {"type": "string", "format": "binary"}
-TEXT = {"type": "string"}
-REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"}
-# Headers: name -> (description, schema)
-REQUEST_ID_HEADER = {"X-Request-ID": ("the request's id, which the log names too", REQUEST_ID)}
-RETRY_AFTER = {
-    "Retry-After": ("seconds to wait before trying again", {"type": "integer", "minimum": 1})
-}
-WWW_AUTHENTICATE = {"WWW-Authenticate": ("how to send the token", {"const": "Bearer"})}
-ALLOW = {"Allow": ("the methods that the path takes, separated by commas", TEXT)}
 
 
-def describe(*, classes, top_k, max_images, max_bytes, token):
+def describe(*, classes, top_k, max_images, max_bytes, token, size):
     """Makes the document.
 
     Args:
@@ -31,12 +42,14 @@ def describe(*, classes, top_k, max_images, max_bytes, token):
         max_images: int, maximum number of images in a request.
         max_bytes: int, maximum size of a request's body.
         token: bool, whether requests have to bring the server's token.
+        size: int, height and width in pixels of the model's images.
 
     Returns:
         A dict that `json` can write.
 
     Example:
-        >>> document = describe(classes=6, top_k=3, max_images=16, max_bytes=10**7, token=False)
+        >>> document = describe(classes=6, top_k=3, max_images=16, max_bytes=10**7, token=False,
+        ...                     size=96)
         >>> document["paths"]["/predict"]["post"]["parameters"][0]["schema"]["maximum"]
         6
     """
@@ -44,7 +57,7 @@ def describe(*, classes, top_k, max_images, max_bytes, token):
     if token:
         security = {"security": [{"token": []}]}
         unauthorized = {
-            "401": _error(
+            "401": error_answer(
                 "The token is missing or wrong.", "unauthorized", headers=WWW_AUTHENTICATE
             )
         }
@@ -58,9 +71,16 @@ def describe(*, classes, top_k, max_images, max_bytes, token):
     }
     document = {
         "openapi": "3.1.0",
-        "info": {"title": "Image classifier", "version": "1", "description": DESCRIPTION},
-        "paths": {"/predict": {"post": predict}, **_get_paths(classes, security, unauthorized)},
-        "components": {"schemas": _schemas(classes), "responses": _general_errors()},
+        "info": {"title": "Image classifier", "version": VERSION, "description": DESCRIPTION},
+        "paths": {
+            "/predict": {"post": predict},
+            **_get_paths(classes, security, unauthorized),
+            **protocol_openapi.paths(max_bytes, security),
+        },
+        "components": {
+            "schemas": {**_schemas(classes), **protocol_openapi.schemas(classes, size, max_images)},
+            "responses": _general_errors(),
+        },
     }
     if token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -70,40 +90,40 @@ def describe(*, classes, top_k, max_images, max_bytes, token):
 def _predict_responses(unauthorized):
     """Status -> answer of `POST /predict`."""
     return {
-        "200": _answer(
+        "200": answer_of(
             "One image: its classes, the likeliest first. Several: the results in "
             "their order, at least one of them with classes.",
-            {"oneOf": [_reference("Answer"), _reference("Answers")]},
+            {"oneOf": [reference("Answer"), reference("Answers")]},
             _examples(),
         ),
-        "400": _error(
+        "400": error_answer(
             "top_k is not allowed, or the form is broken or has no image.", "bad_request"
         ),
         **unauthorized,
-        **_forbidden(),
-        "408": _error("The request came too slowly.", "too_slow"),
-        "413": _error("The body is too large, or has too many images.", "too_large"),
-        "422": _answer(
+        **forbidden(),
+        "408": error_answer("The request came too slowly.", "too_slow"),
+        "413": error_answer("The body is too large, or has too many images.", "too_large"),
+        "422": answer_of(
             "No image can be decoded. One image: why. Several: why, for each image.",
-            {"oneOf": [_error_schema("undecodable"), _reference("Answers")]},
+            {"oneOf": [error_schema("undecodable"), reference("Answers")]},
         ),
-        **_internal(),
-        "503": _error(
+        **internal(),
+        "503": error_answer(
             "The queue of images is full, or the memory for them, or there is no model yet, or "
             "the server is shutting down.",
             "queue_full",
             "not_ready",
             headers=RETRY_AFTER,
         ),
-        "504": _error("There was no answer within the time allowed.", "overdue"),
+        "504": error_answer("There was no answer within the time allowed.", "overdue"),
     }
 
 
 def _get_paths(classes, security, unauthorized):
     """Path -> description of all routes that take GET."""
-    internal = {**_forbidden(), **_internal()}
+    general = {**forbidden(), **internal()}
     not_ready = {
-        "503": _error(
+        "503": error_answer(
             "There is no model yet, or it has hung, or the server is shutting down.",
             "not_ready",
             headers=RETRY_AFTER,
@@ -111,65 +131,61 @@ def _get_paths(classes, security, unauthorized):
     }
     label_list = {"type": "array", "items": TEXT, "minItems": classes, "maxItems": classes}
     return {
-        "/labels": _get(
+        "/labels": get(
             "labels",
             "The names of all classes, in the order of their ids.",
-            _answer("The names.", _object(labels=label_list, model=TEXT)),
+            answer_of("The names.", object_schema(labels=label_list, model=TEXT)),
             security,
-            {**unauthorized, **internal, **not_ready},
+            {**unauthorized, **general, **not_ready},
         ),
-        "/metrics": _get(
+        "/metrics": get(
             "metrics",
             "What the server counts and measures, for Prometheus.",
-            _answer("Prometheus's text format.", TEXT, media_type="text/plain"),
+            answer_of("Prometheus's text format.", TEXT, media_type="text/plain"),
             security,
-            {**unauthorized, **internal},
+            {**unauthorized, **general},
         ),
-        "/healthz": _get(
+        "/healthz": get(
             "health",
             "Whether the process is alive.",
-            _answer("It is.", _object(status={"const": "alive"})),
+            answer_of("It is.", object_schema(status={"const": "alive"})),
             {},
-            internal,
+            general,
         ),
-        "/readyz": _get(
+        "/readyz": get(
             "ready",
             "Whether requests are taken.",
-            _answer("They are.", _object(status={"const": "ready"})),
+            answer_of("They are.", object_schema(status={"const": "ready"})),
             {},
-            {**internal, **not_ready},
+            {**general, **not_ready},
         ),
-        "/openapi.json": _get(
+        "/openapi.json": get(
             "description",
             "This description.",
-            _answer("An OpenAPI document.", {"type": "object"}),
+            answer_of("An OpenAPI document.", {"type": "object"}),
             {},
-            {**internal, **not_ready},
+            {**general, **not_ready},
         ),
-        "/": _get(
+        "/": get(
             "page",
             "The page to try the model on.",
-            _answer("A page for people.", TEXT, media_type="text/html"),
+            answer_of("A page for people.", TEXT, media_type="text/html"),
             {},
-            internal,
+            general,
         ),
     }
 
 
-def _forbidden():
-    return {"403": _error("The host is not the server's, or the page another's.", "forbidden")}
-
-
-def _internal():
-    return {"500": _error("The server failed to answer this request.", "internal")}
-
-
 def _general_errors():
     """The answers to paths and methods that the document does not have."""
+
+    def either(error_code):
+        return {"oneOf": [error_schema(error_code), reference("ProtocolError")]}
+
     return {
-        "not_found": _error("The path does not exist.", "not_found"),
-        "method_not_allowed": _error(
-            "The path does not take this method.", "method_not_allowed", headers=ALLOW
+        "not_found": answer_of("The path does not exist.", either("not_found")),
+        "method_not_allowed": answer_of(
+            "The path does not take this method.", either("method_not_allowed"), headers=ALLOW
         ),
     }
 
@@ -180,7 +196,7 @@ def _schemas(classes):
         "type": "array",
         "minItems": 1,
         "maxItems": classes,
-        "items": _reference("Prediction"),
+        "items": reference("Prediction"),
         "description": "The likeliest first.",
     }
     success = {"success": {"const": True}, "predictions": predictions}
@@ -205,26 +221,28 @@ def _schemas(classes):
         "request_id": REQUEST_ID,
     }
     return {
-        "Prediction": _object(
+        "Prediction": object_schema(
             label=TEXT,
             id={"type": "integer", "minimum": 0, "maximum": classes - 1},
             probability={"type": "number", "minimum": 0, "maximum": 1},
         ),
-        "Answer": _object(**success, **about_request, optional=unknown),
-        "Answers": _object(
+        "Answer": object_schema(**success, **about_request, optional=unknown),
+        "Answers": object_schema(
             success={"type": "boolean", "description": "Whether every image has classes."},
             results={
                 "type": "array",
                 "minItems": 2,
                 "items": {
-                    "oneOf": [_object(**success, optional=unknown), _reference("Undecodable")]
+                    "oneOf": [object_schema(**success, optional=unknown), reference("Undecodable")]
                 },
             },
             **about_request,
         ),
-        "Undecodable": _object(success={"const": False}, error=_code("undecodable")),
-        "Error": _object(
-            success={"const": False}, request_id=REQUEST_ID, error=_object(code=TEXT, message=TEXT)
+        "Undecodable": object_schema(success={"const": False}, error=code_schema("undecodable")),
+        "Error": object_schema(
+            success={"const": False},
+            request_id=REQUEST_ID,
+            error=object_schema(code=TEXT, message=TEXT),
         ),
     }
 
@@ -277,53 +295,3 @@ def _examples():
             }
         },
     }
-
-
-def _get(operation_id, summary, answer, security, errors):
-    return {
-        "get": {
-            "operationId": operation_id,
-            "summary": summary,
-            **security,
-            "responses": {"200": answer, **errors},
-        }
-    }
-
-
-def _answer(description, schema, examples=None, media_type="application/json", headers=None):
-    content = {"schema": schema, "examples": examples} if examples else {"schema": schema}
-    all_headers = {**REQUEST_ID_HEADER, **(headers or {})}
-    return {
-        "description": description,
-        "headers": {
-            header_name: {"description": meaning, "required": True, "schema": header_schema}
-            for header_name, (meaning, header_schema) in all_headers.items()
-        },
-        "content": {media_type: content},
-    }
-
-
-def _error(description, *codes, headers=None):
-    return _answer(description, _error_schema(*codes), headers=headers)
-
-
-def _error_schema(*codes):
-    return {"allOf": [_reference("Error"), {"properties": {"error": _code(*codes)}}]}
-
-
-def _code(*codes):
-    return _object(code={"enum": list(codes)}, message=TEXT)
-
-
-def _object(optional=None, **properties):
-    """Schema of an object with exactly these properties, all required but `optional` ones."""
-    return {
-        "type": "object",
-        "required": list(properties),
-        "additionalProperties": False,
-        "properties": {**properties, **(optional or {})},
-    }
-
-
-def _reference(name):
-    return {"$ref": f"#/components/schemas/{name}"}

@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from common.errors import ImageError
 from deployment.access import Access
 from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
@@ -106,34 +108,70 @@ class PredictionService:
             Refused: the queue is full, the deadline has passed, `requested_top_k` is not
                 allowed, or there is no model.
         """
-        served_model, top_k, futures = self._submit(sources, requested_top_k)
-        classifier = served_model.classifier
-        results, answered = [], []
+
+        def find_top_k(served_model):
+            class_count = len(served_model.classifier.class_names)
+            return _parse_top_k(requested_top_k, class_count, self._settings.top_k)
+
+        def read(served_model):
+            find_top_k(served_model)  # refused before anything is computed
+            return sources
+
+        served_model, outcomes = self.answers(read, deadline, request_id)
+        top_k = find_top_k(served_model)
+        return served_model, [
+            _undecodable(outcome.reason)
+            if isinstance(outcome, ImageError)
+            else {"success": True, **served_model.classifier.describe(outcome, top_k)}
+            for outcome in outcomes
+        ]
+
+    def answers(self, read, deadline, request_id):
+        """Has the images of a request answered.
+
+        Args:
+            read: function from the `ServedModel` that is to take them to the list of images, each
+                the bytes of a file or the model's own uint8 (S, S, 3). It is called again where
+                another model has taken that one's place meanwhile.
+            deadline: float, time to give up, on the clock of `time.monotonic`.
+            request_id: str, part of the names of images that are kept.
+
+        Returns:
+            (the `ServedModel` that answered, list of `classifier.Answer` or, for images that
+            cannot be decoded, ImageError).
+
+        Raises:
+            Refused: the queue is full, the deadline has passed, or there is no model; or by
+                `read`.
+        """
+        served_model, sources, futures = self._submit(read)
+        outcomes, answered = [], []
         for source, future in zip(sources, futures):
             try:
                 answer = wait(future, deadline)
             except ImageError as error:
                 self._metrics.images.labels("undecodable").inc()
-                results.append(_undecodable(error.reason))
+                outcomes.append(error)
                 error.__traceback__ = None  # a circle with this frame, which has the bodies
             except Overdue:
                 self._give_up(futures)
             else:
-                results.append({"success": True, **classifier.describe(answer, top_k)})
+                outcomes.append(answer)
                 answered.append((source, answer))
         self._record(answered, served_model, request_id)
-        return served_model, results
+        return served_model, outcomes
 
-    def _submit(self, sources, requested_top_k):
-        """(the model that took the images, how many classes to name, list of futures)."""
+    def _submit(self, read):
+        """(the model that took the images, the images, list of futures)."""
         while True:
             served_model = self.ready_model()
-            class_count = len(served_model.classifier.class_names)
-            top_k = _parse_top_k(requested_top_k, class_count, self._settings.top_k)
             try:
-                return served_model, top_k, served_model.batcher.submit(sources)
+                sources = read(served_model)
+                return served_model, sources, served_model.batcher.submit(sources)
             except Closed:  # another model has taken its place since
                 continue
+            except Overdue:
+                self._give_up([])
             except QueueFull:
                 raise Refused(
                     "queue_full", "the queue of images is full; try again in a second", RETRY_SOON
@@ -156,7 +194,7 @@ class PredictionService:
             if served_model.drift_window:
                 for name, distance in served_model.drift_window.add(answer).items():
                     self._metrics.drift.labels(name).set(distance)
-            if keeper:
+            if keeper and not isinstance(source, np.ndarray):  # pixels are no image file
                 keeper.offer(source, probabilities, class_names, f"{request_id}-{index}")
 
 

@@ -105,7 +105,7 @@ def serve(options, model_path, token, listeners, announce):
     # Imported here, so that a wrong option is refused without waiting for them.
     from data.decoding_budget import DecodingBudget
     from deployment import http_server, metrics
-    from deployment.application import ROUTES, create_application
+    from deployment.application import create_application, route_of
     from deployment.log import LossyStream
     from deployment.model_loader import ModelLoader
     from deployment.prediction_service import State
@@ -119,8 +119,7 @@ def serve(options, model_path, token, listeners, announce):
         announce({"model": served_model.name, "runtime": runtime, "precision": precision})
 
     def count_refusal(path, status):
-        route = path if path in ROUTES else "none"
-        server_metrics.requests.labels(route, status).inc()
+        server_metrics.requests.labels(route_of(path), status).inc()
 
     settings, decoding_bytes = _settings(options, token)
     budget = DecodingBudget(decoding_bytes)

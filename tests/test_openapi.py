@@ -1,5 +1,6 @@
 """deployment/openapi.py: the document holds together, and what the application answers is in it."""
 
+import base64
 import json
 import re
 from concurrent.futures import Future
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.errors import ImageError
+from data.geometry import Preprocessing
 from deployment import metrics, openapi
 from deployment.access import Access
 from deployment.application import create_application
@@ -16,7 +18,7 @@ from deployment.prediction_service import ServedModel, Settings, State
 from prediction.calibration import Calibration
 from prediction.classifier import Answer, Classifier
 
-LIMITS = {"classes": 3, "top_k": 2, "max_images": 4, "max_bytes": 5000}
+LIMITS = {"classes": 3, "top_k": 2, "max_images": 4, "max_bytes": 5000, "size": 8}
 TOKEN = {"Authorization": "Bearer right token"}
 STATUSES = {
     ("/predict", "post"): {200, 400, 401, 403, 408, 413, 422, 500, 503, 504},
@@ -26,9 +28,18 @@ STATUSES = {
     ("/readyz", "get"): {200, 403, 500, 503},
     ("/openapi.json", "get"): {200, 403, 500, 503},
     ("/", "get"): {200, 403, 500},
+    ("/v2", "get"): {200, 403, 500},
+    ("/v2/health/live", "get"): {200, 403, 500},
+    ("/v2/health/ready", "get"): {200, 403, 500, 503},
+    ("/v2/models/{name}", "get"): {200, 401, 403, 404, 500, 503},
+    ("/v2/models/{name}/ready", "get"): {200, 401, 403, 404, 500, 503},
+    ("/v2/models/{name}/infer", "post"): {200, 400, 401, 403, 404, 408, 413, 422, 500, 503, 504},
 }
-PROTECTED = ("/predict", "/labels", "/metrics")
-WAITING = ("/predict", "/labels", "/readyz", "/openapi.json")  # for the model
+MODEL, INFER = "/v2/models/{name}", "/v2/models/{name}/infer"
+PROTECTED = ("/predict", "/labels", "/metrics", MODEL, f"{MODEL}/ready", INFER)
+# For the model:
+WAITING = ("/predict", "/labels", "/readyz", "/openapi.json", "/v2/health/ready", MODEL,
+           f"{MODEL}/ready", INFER)
 
 
 def describe(token=True):
@@ -198,7 +209,8 @@ class Batcher:
 
 def client(ready=True, calibrated=False):
     state = State()
-    classifier = Classifier(("cat", "dog", "狐狸"), None, None)
+    preprocessing = Preprocessing(LIMITS["size"], "stretch", (0, 0, 0))
+    classifier = Classifier(("cat", "dog", "狐狸"), preprocessing, None)
     if calibrated:
         classifier.calibration = Calibration(1.0, np.full(3, 0.9), 0.95, 10, "")
     if ready:
@@ -253,14 +265,70 @@ def test_predict_is_as_described(calibrated):
     assert {status for *_, status, _ in ANSWERS} | {401, 403, 408} == set(map(int, described))
 
 
+def tensor(*photos, **changes):
+    """A request for `/v2/models/animals/infer` with these photos."""
+    photo_texts = [base64.b64encode(photo).decode() for photo in photos]
+    image_tensor = {"name": "image", "datatype": "BYTES", "shape": [len(photos)],
+                    "data": photo_texts, **changes}
+    return raw(json.dumps({"id": "7", "inputs": [image_tensor]}), "application/json")
+
+
+INFER_ANSWERS = [  # a request, the status
+    (tensor(b"good"), 200),
+    (tensor(b"good", b"good", parameters={"content_type": "base64"}), 200),
+    (raw("{", "application/json"), 400),
+    (tensor(b"good", shape=[2]), 400),
+    (tensor(*[b"good"] * 5), 413),
+    (raw(bytes(5001)), 413),
+    (tensor(b"good", b"bad"), 422),
+    (tensor(b"failure"), 500),
+    (tensor(b"full"), 503),
+    (tensor(b"slow"), 504),
+]
+
+
+def test_infer_is_as_described():
+    document, application = describe(), client()
+    described = document["paths"][INFER]["post"]["responses"]
+    path = INFER.replace("{name}", "animals")
+    for request, status in INFER_ANSWERS:
+        answer = application.post(path, headers=TOKEN, **request)
+        assert answer.status_code == status, (request, answer.data)
+        check(document, described[str(status)], status, answer.headers, answer.data)
+    answer = application.post(INFER.replace("{name}", "plants"), headers=TOKEN, **tensor(b"good"))
+    assert answer.status_code == 404
+    check(document, described["404"], 404, answer.headers, answer.data)
+    for headers, status in (({}, 401), ({**TOKEN, "Origin": "https://photos.example"}, 403)):
+        answer = application.post(path, headers=headers, **tensor(b"good"))
+        assert answer.status_code == status
+        check(document, described[str(status)], status, answer.headers, answer.data)
+    # 408 is for bodies that come too slowly, which the application does not see.
+    assert {status for _, status in INFER_ANSWERS} | {401, 403, 404, 408} == set(
+        map(int, described))
+
+
+def test_the_requests_of_infer_are_described():
+    document = describe()
+    schema = document["components"]["schemas"]["ProtocolRequest"]
+    pixel_tensor = {"name": "input_img", "datatype": "UINT8", "shape": [1, 8, 8, 3],
+                    "data": [0] * 192}
+    allowed = {"id": "7", "inputs": [pixel_tensor], "outputs": [{"name": "output_score"}]}
+    assert valid(document, schema, allowed)
+    for changes in ({"inputs": []}, {"inputs": [pixel_tensor] * 2}, {"id": 7},
+                    {"inputs": [{**pixel_tensor, "datatype": "FP32"}]},
+                    {"outputs": [{"name": "score"}]}):
+        assert not valid(document, schema, {**allowed, **changes})
+
+
 @pytest.mark.parametrize("ready", [True, False])
 def test_other_routes_are_as_described(ready):
     document, application = describe(), client(ready)
     for (path, method), operation in operations(document).items():
-        if path == "/predict" and ready:
+        if path in ("/predict", INFER) and ready:
             continue
         for headers in (TOKEN, {}, {**TOKEN, "Origin": "https://photos.example"}):
-            answer = application.open(path, method=method, headers=headers)
+            answer = application.open(path.replace("{name}", "animals"), method=method,
+                                      headers=headers)
             expected_status = 200 if ready or path not in WAITING else 503
             if "Origin" in headers:
                 expected_status = 403
@@ -273,7 +341,7 @@ def test_other_routes_are_as_described(ready):
 
 def test_every_route_is_described_and_every_other_refused_as_described():
     document, application = describe(), client()
-    served_routes = {(rule.rule, method.lower())
+    served_routes = {(re.sub("<(.*?)>", r"{\1}", rule.rule), method.lower())
                      for rule in application.application.url_map.iter_rules()
                      for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert served_routes == set(STATUSES)

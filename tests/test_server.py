@@ -362,7 +362,7 @@ def test_the_other_routes(server):
     assert get("/healthz").json() == {"status": "alive"}
     assert get("/readyz").json() == {"status": "ready"}
     assert get("/openapi.json").json() == json.loads(json.dumps(openapi.describe(
-        classes=4, top_k=3, max_images=4, max_bytes=200_000, token=False)))
+        classes=4, top_k=3, max_images=4, max_bytes=200_000, token=False, size=SIZE)))
     for accepted, language in (("", "en"), ("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("fr", "en")):
         page_answer = requests.get(server.url, headers={"Accept-Language": accepted}, timeout=20)
         html_bytes, headers = page.PAGES[language]

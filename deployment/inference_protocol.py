@@ -1,0 +1,281 @@
+"""The Open Inference Protocol (version 2, REST): JSON tensors to images, answers to JSON tensors.
+
+KServe's and Triton's clients speak it. Its extension for binary tensors is not supported.
+Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
+"""
+
+import base64
+import itertools
+import json
+import math
+import threading
+import time
+
+import numpy as np
+
+from deployment.batching import Overdue
+from deployment.http_errors import Refused
+from prediction.runtimes import INPUT, OUTPUT
+
+PHOTOS = "image"  # the input of encoded photos; `INPUT` takes pixels
+BINARY_HEADER = "Inference-Header-Content-Length"  # of the extension for binary tensors
+MAX_OBJECTS = 64  # in the JSON of a request, which needs one per tensor and one for parameters
+# Python's objects take up to twelve times the bytes of the JSON: those of one body at a time.
+_parsing = threading.Lock()
+
+
+def server_metadata(version):
+    """What `GET /v2` answers, a dict.
+
+    Args:
+        version: str, of the server's API.
+    """
+    return {"name": "image-classifier", "version": version, "extensions": []}
+
+
+def model_metadata(served_model):
+    """What `GET /v2/models/NAME` answers.
+
+    Args:
+        served_model: `prediction_service.ServedModel`.
+
+    Returns:
+        A dict of name, platform (the runtime), inputs, outputs and parameters. The protocol allows
+        text, numbers and booleans as parameters: the class names are a JSON list in a text.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> classifier = SimpleNamespace(class_names=("cat", "dog"), runtime=("onnx", "float32"),
+        ...                              preprocessing=SimpleNamespace(size=96))
+        >>> served_model = SimpleNamespace(name="animals", classifier=classifier)
+        >>> model_metadata(served_model)["outputs"]
+        [{'name': 'output_score', 'datatype': 'FP32', 'shape': [-1, 2]}]
+    """
+    classifier = served_model.classifier
+    size, class_names = classifier.preprocessing.size, classifier.class_names
+    photos = {"name": PHOTOS, "datatype": "BYTES", "shape": [-1]}
+    return {
+        "name": served_model.name,
+        "platform": (classifier.runtime or ("keras",))[0],
+        "inputs": [
+            {"name": INPUT, "datatype": "UINT8", "shape": [-1, size, size, 3]},
+            {**photos, "parameters": {"content_type": "base64"}},
+        ],
+        "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(class_names)]}],
+        "parameters": {
+            "description": f"A request has one of the inputs: {INPUT}, RGB pixels, or {PHOTOS}, "
+            f"image files in base64. {OUTPUT}: the probability of each class.",
+            "labels": json.dumps(class_names, ensure_ascii=False),
+        },
+    }
+
+
+def infer_response(served_model, request_id, answers):
+    """What `POST /v2/models/NAME/infer` answers.
+
+    Args:
+        served_model: `prediction_service.ServedModel`.
+        request_id: str, the id that the request has; None where it has none.
+        answers: list of `classifier.Answer`.
+
+    Returns:
+        A dict that `json` can write.
+    """
+    probabilities = np.stack([answer.probabilities for answer in answers])
+    scores = {
+        "name": OUTPUT,
+        "shape": list(probabilities.shape),
+        "datatype": "FP32",
+        "data": probabilities.ravel().tolist(),
+    }
+    own_id = {} if request_id is None else {"id": request_id}
+    return {"model_name": served_model.name, **own_id, "outputs": [scores]}
+
+
+def read_request(body, size, max_images, deadline):
+    """Reads the body of `POST /v2/models/NAME/infer`.
+
+    Args:
+        body: memoryview of bytes.
+        size: int, height and width in pixels of the model's images.
+        max_images: int, maximum number of images.
+        deadline: float, time to give up, on the clock of `time.monotonic`.
+
+    Returns:
+        (str, the request's id, or None; list of images: uint8 (S, S, 3), or bytes of a file).
+
+    Raises:
+        Refused: it is not such a request, or has too many images.
+        Overdue: other bodies were read until the deadline.
+
+    Example:
+        >>> tensor = b'{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["SlBFRw=="]}'
+        >>> body = memoryview(b'{"id": "7", "inputs": [' + tensor + b"]}")
+        >>> read_request(body, 96, 16, time.monotonic() + 10)
+        ('7', [b'JPEG'])
+    """
+    max_lists = max_images * (size * size + size + 1) + MAX_OBJECTS
+    if not _parsing.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        raise Overdue
+    try:
+        document = _parse(body, max_lists)
+        request_id = document.get("id")
+        if not isinstance(request_id, str | None):
+            raise _refusal(f"id: {_shown(request_id)} is not allowed; allowed is text")
+        _check_outputs(document.get("outputs"))
+        return request_id, _read_images(document.get("inputs"), size, max_images)
+    finally:
+        _parsing.release()
+
+
+def _parse(body, max_lists):
+    """The JSON object of a body, counted before it is parsed: empty lists take most memory."""
+    try:
+        text = str(body, "utf-8")
+        if text.count("{") > MAX_OBJECTS or text.count("[") > max_lists:
+            raise _refusal(
+                f"the body has more than {MAX_OBJECTS} objects or {max_lists:,} lists, which no "
+                "request needs"
+            )
+        document = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise _refusal(f"the body is not JSON: {error}") from None
+    except (ValueError, RecursionError):  # not UTF-8, a number of 5,000 digits, too many levels
+        raise _refusal("the body is not JSON in UTF-8 that can be read") from None
+    if not isinstance(document, dict):
+        raise _refusal(f"the body is {_shown(document)}; it has to be a JSON object with inputs")
+    return document
+
+
+def _refuse_constant(name):
+    raise _refusal(f"the body has the number {name}, which is not JSON")
+
+
+def _check_outputs(outputs):
+    output_list = [] if outputs is None else outputs
+    if not isinstance(output_list, list):
+        raise _refusal(f"outputs: {_shown(outputs)} is not allowed; allowed is a list")
+    for output in output_list:
+        if not isinstance(output, dict) or output.get("name") != OUTPUT:
+            shown_output = output.get("name") if isinstance(output, dict) else output
+            raise _refusal(
+                f"outputs: {_shown(shown_output)} is not allowed; allowed is an object with the "
+                f"name {OUTPUT!r}"
+            )
+
+
+def _read_images(inputs, size, max_images):
+    """The images of the only input."""
+    if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
+        raise _refusal(f"inputs: has to be a list of one tensor, {INPUT!r} or {PHOTOS!r}")
+    [tensor] = inputs
+    tensor_name = tensor.get("name")
+    if tensor_name not in (INPUT, PHOTOS):
+        raise _refusal(
+            f"inputs: name: {_shown(tensor_name)} is not allowed; allowed are {INPUT!r} and "
+            f"{PHOTOS!r}"
+        )
+    datatype, item_shape = ("UINT8", [size, size, 3]) if tensor_name == INPUT else ("BYTES", [])
+    if tensor.get("datatype") != datatype:
+        raise _refusal(
+            f"{tensor_name}: datatype: {_shown(tensor.get('datatype'))} is not allowed; allowed is "
+            f"{datatype!r}"
+        )
+    shape = _check_shape(tensor_name, tensor.get("shape"), item_shape, max_images)
+    _check_parameters(tensor_name, tensor.get("parameters"))
+    data = tensor.get("data")
+    if not isinstance(data, list):
+        raise _refusal(f"{tensor_name}: data: {_shown(data)} is not allowed; allowed is a list")
+    return _read_pixels(data, shape) if tensor_name == INPUT else _read_photos(data, shape)
+
+
+def _check_shape(tensor_name, shape, item_shape, max_images):
+    """The shape, a list of int."""
+    is_shape = isinstance(shape, list) and all(type(length) is int for length in shape)
+    if not (is_shape and len(shape) == len(item_shape) + 1 and shape[1:] == item_shape):
+        shown_shape = str(shape)[:60] if is_shape else _shown(shape)
+        allowed = ", ".join(map(str, ["N", *item_shape]))
+        raise _refusal(
+            f"{tensor_name}: shape: {shown_shape} is not allowed; allowed is [{allowed}]"
+        )
+    if shape[0] > max_images:
+        raise Refused(
+            "too_large", f"{tensor_name}: shape: more than the {max_images} images allowed"
+        )
+    if shape[0] < 1:
+        raise _refusal(f"{tensor_name}: shape: {shape[0]} images; at least 1 is needed")
+    return shape
+
+
+def _check_parameters(tensor_name, parameters):
+    given = {} if parameters is None else parameters
+    if not isinstance(given, dict):
+        raise _refusal(f"{tensor_name}: parameters: {_shown(given)} is not an object")
+    if "binary_data_size" in given:
+        raise binary_refusal()
+    content_type = given.get("content_type", "base64")
+    if tensor_name == PHOTOS and content_type != "base64":
+        raise _refusal(
+            f"{PHOTOS}: content_type: {_shown(content_type)} is not allowed; allowed is 'base64'"
+        )
+
+
+def _read_pixels(data, shape):
+    values = _flatten(data, shape) if data and isinstance(data[0], list) else data
+    if len(values) != math.prod(shape):
+        raise _refusal(
+            f"{INPUT}: data: {len(values):,} values; the shape {shape} has {math.prod(shape):,}"
+        )
+    wrong_types = set(map(type, values)) - {int}
+    try:
+        pixels = b"" if wrong_types else bytes(values)
+    except ValueError:
+        pixels = b""
+    if not pixels:
+        what = ", ".join(sorted(kind.__name__ for kind in wrong_types)) or "a number outside"
+        raise _refusal(f"{INPUT}: data: has {what}; allowed are whole numbers from 0 to 255")
+    return list(np.frombuffer(pixels, np.uint8).reshape(shape))
+
+
+def _flatten(data, shape):
+    """The values of lists nested as the shape says, a list."""
+    rows = [data]
+    for length in shape:
+        if not all(isinstance(row, list) and len(row) == length for row in rows):
+            raise _refusal(f"{INPUT}: data: the lists are not nested as the shape {shape} says")
+        rows = list(itertools.chain.from_iterable(rows))
+    return rows
+
+
+def _read_photos(data, shape):
+    if len(data) != shape[0]:
+        raise _refusal(f"{PHOTOS}: data: {len(data):,} elements; the shape {shape} has {shape[0]}")
+    photos = []
+    for index, text in enumerate(data):
+        try:
+            photos.append(base64.b64decode(text, validate=True))
+        except (TypeError, ValueError):
+            raise _refusal(
+                f"{PHOTOS}: data: element {index} is {_shown(text)}; allowed is an image file in "
+                "base64"
+            ) from None
+    return photos
+
+
+def binary_refusal():
+    """The `Refused` of a request whose tensors are binary."""
+    return _refusal(
+        "tensors in binary form are not supported; send them as JSON (with Triton's client: "
+        "binary_data=False)"
+    )
+
+
+def _refusal(message):
+    return Refused("bad_request", message)
+
+
+def _shown(value):
+    """A value from a request, short enough for a message."""
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "an object"
+    return repr(value[:40] if isinstance(value, str) else value)[:42]
