@@ -279,9 +279,34 @@ def test_json_is_readable_whatever_the_terminal_shows(tmp_path):
         assert set(classes) == {"玻璃", "größe", "😀"}, encoding
 
 
+LOOP = """
+import socket, threading, types, urllib.request
+from deployment import http_server
+from deployment.prediction_service import Settings
+
+def application(environment, start_response):
+    body = environment["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+settings = Settings(None, 4, 10**6, 10, body_bytes=10**7)
+listener = socket.create_server(("127.0.0.1", 0))
+server = http_server.create(application, listener, settings, 2, lambda *refusal: None)
+state = types.SimpleNamespace(closing=False)
+loop = threading.Thread(target=http_server.run, args=(server, state))
+loop.start()
+url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+answers = [urllib.request.urlopen(url, bytes(200_000), timeout=60).read() for _ in range(2)]
+state.closing = True
+loop.join()
+print(hasattr(http_server.select, "poll"), *map(len, answers), http_server.drain(server, 1))
+server.task_dispatcher.shutdown()
+"""
+
+
 def test_the_server_waits_with_what_windows_has(tmp_path):
-    words = "from deployment import http_server; print(http_server._poll.__name__)"
-    assert finish(start(tmp_path, "-c", words))[:2] == (0, "poll\n")
+    status, out, err = finish(start(tmp_path, "-c", LOOP))
+    assert (status, out) == (0, "False 200000 200000 0\n"), err
 
 
 def test_several_server_processes_need_linux(monkeypatch):
