@@ -242,14 +242,16 @@ def test_a_folder_that_was_moved_is_known_by_its_names(run, tmp_path):
     assert not label_errors.trained_on(run.path, moved.select(np.arange(3))).any()
 
 
-@pytest.mark.parametrize("devices, mixup, cutmix, kept", [
-    (1, 0, 0, 1), (2, 0, 0, 0), (1, 0.2, 0, 0), (1, 0, 1.0, 0),
+@pytest.mark.parametrize("devices, mixup, cutmix, lesson, kept", [
+    (1, 0, 0, None, 1), (2, 0, 0, None, 0), (1, 0.2, 0, None, 0), (1, 0, 1.0, None, 0),
+    (1, 0, 0, "a teacher's", 0),
 ])
-def test_margins_are_kept_where_they_tell_of_a_label(devices, mixup, cutmix, kept):
+def test_margins_are_kept_where_they_tell_of_a_label(devices, mixup, cutmix, lesson, kept):
     job = SimpleNamespace(
         options=SimpleNamespace(mixup=mixup, cutmix=cutmix),
         training=SimpleNamespace(file_names=list("abc")),
         validation=SimpleNamespace(file_names=list("ab")),
+        lesson=lesson,
     )
     devices = SimpleNamespace(sharding=SimpleNamespace(devices=devices))
     found = label_margins.make_margins(job, devices)
