@@ -160,6 +160,18 @@ def photos(count, seed):
     return np.kron(coarse, np.ones((1, 1, 4, 4))).astype(np.uint8)
 
 
+def lacks_vnni():
+    """Whether this is an x86 processor that adds 8-bit products in 16 bits, which overflow."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
+            text = cpuinfo.read()
+    except OSError:
+        return False
+    return "avx2" in text and "vnni" not in text
+
+
+@pytest.mark.xfail(lacks_vnni(), strict=True, reason="without VNNI the sums of ONNX Runtime's int8 "
+                   "convolutions saturate: weights would need 7 bits there")
 def test_every_convolution_is_computed_in_int8(tmp_path):
     """ONNX Runtime has joined each with its roundings into one operator, and the answers stay."""
     built = inverted_residual(np.random.default_rng(4))
