@@ -250,6 +250,28 @@ def test_folder_that_is_no_study(words, tmp_path):
     assert (tmp_path / "runs" / "s-tune" / "mine.txt").exists()
 
 
+def test_folder_that_another_process_begins_at_this_moment(words, tmp_path, monkeypatch):
+    """A file is being written there, and becomes the mark while the lock is waited for."""
+    folder = tmp_path / "runs" / "s-tune"
+    (folder / "locks").mkdir(parents=True)
+    (folder / "half-written").write_text('{"id": "of ')
+
+    def waits_for_the_other(path, waits=True):
+        if os.path.basename(path) == "folder" and (folder / "half-written").exists():
+            (folder / "half-written").rename(folder / "tune.json")
+            (folder / "tune.json").write_text('{"id": "of the other"}')
+        return lock(path, waits)
+
+    lock = planning.lock
+    monkeypatch.setattr(planning, "lock", waits_for_the_other)
+    assert planning.make_plan(parser.parse("tune", words)).folder_id == "of the other"
+    (folder / "tune.json").unlink()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="s-tune is no study; it is left alone"):
+        planning.make_plan(parser.parse("tune", words))
+    assert (folder / "mine.txt").exists()
+
+
 def test_too_few_photos(words, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "few" / name).mkdir(parents=True)
@@ -302,6 +324,7 @@ def in_process(*words):
     done = subprocess.run([sys.executable, "-m", "tests.tune_process", *map(str, words)], cwd=ROOT,
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    print(done.stderr)  # what went wrong in a process of its own
     return json.loads(done.stdout)
 
 

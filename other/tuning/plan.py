@@ -175,19 +175,20 @@ def _open_folder(folder, options):
     """The id of the study's folder, which is made where it is not there."""
     mark = os.path.join(folder, MARK)
     is_study = os.path.exists(mark)
-    if (
-        os.path.lexists(folder)
-        and not is_study
-        and (not os.path.isdir(folder) or set(os.listdir(folder)) - {LOCKS})
-    ):
-        raise InputError(f"--run: {folder} is no study; it is left alone: choose another --run")
+    if not is_study and os.path.lexists(folder):
+        names = os.listdir(folder) if os.path.isdir(folder) else ["a file"]
+        if names and LOCKS not in names:
+            raise _no_study(folder)
     try:
         if is_study and options.overwrite:
             shutil.rmtree(folder)
             shutil.rmtree(log_folder(folder, options), ignore_errors=True)
         os.makedirs(os.path.join(folder, LOCKS), exist_ok=True)
         with lock(os.path.join(folder, LOCKS, "folder")):
+            # Looked at here, because another process may have begun the study a moment ago
             if not os.path.exists(mark):
+                if set(os.listdir(folder)) - {LOCKS}:
+                    raise _no_study(folder)
                 write_text(mark, json.dumps({"id": uuid.uuid4().hex}) + "\n")
             with open(mark, encoding="utf-8") as json_file:
                 return json.load(json_file)["id"]
@@ -195,6 +196,10 @@ def _open_folder(folder, options):
         raise write_error(error, folder, "--save_dir") from None
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{mark}: is damaged; --overwrite begins a new study") from None
+
+
+def _no_study(folder):
+    return InputError(f"--run: {folder} is no study; it is left alone: choose another --run")
 
 
 def log_folder(folder, options):
