@@ -13,6 +13,7 @@ import numpy as np
 
 from export.rounding import InputMoments, patches, scales_of
 from modeling.layer_names import SIMILARITY_LAYER
+from prediction.runtimes import onnx_session_options
 
 # The first ones see large even areas, such as white margins, where a rounding error is the same
 # everywhere and does not average out; they hold next to no weights.
@@ -109,10 +110,8 @@ def _observe(model, layers, names, input_name, images):
     seen.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in fetched if name not in known
     )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(
-        seen.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        seen.SerializeToString(), onnx_session_options(), providers=["CPUExecutionProvider"]
     )
     generator = np.random.default_rng(0)
     moments = {

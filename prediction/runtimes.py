@@ -116,6 +116,22 @@ def signatures(folder):
     }
 
 
+def onnx_session_options():
+    """How ONNX Runtime computes everywhere in this toolkit.
+
+    Returns:
+        `onnxruntime.SessionOptions`.
+    """
+    import onnxruntime
+
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = 3  # errors
+    # x86 processors without VNNI add products of 8 bits in 16, which overflow: with this the
+    # weights of int8 are widened there. On others it changes nothing.
+    session_options.add_session_config_entry("session.x64quantprecision", "1")
+    return session_options
+
+
 def open_onnx(folder, precision="float32"):
     """Opens an ONNX file with ONNX Runtime, on the CPU.
 
@@ -128,10 +144,10 @@ def open_onnx(folder, precision="float32"):
     """
     import onnxruntime
 
-    session_options = onnxruntime.SessionOptions()
-    session_options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(
-        path_of(folder, "onnx", precision), session_options, providers=["CPUExecutionProvider"]
+        path_of(folder, "onnx", precision),
+        onnx_session_options(),
+        providers=["CPUExecutionProvider"],
     )
     known_names = {output.name for output in session.get_outputs()}
     names = [name for name in (OUTPUT, SIMILARITY) if name in known_names]

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export import onnx_int8
 from export.folding import fold
 from export.rounding import InputMoments, patches, scales_of
+from prediction.runtimes import onnx_session_options
 
 
 def correlated(generator, count, size):
@@ -84,8 +85,7 @@ def model(nodes, constants, shape, output, input_type=TensorProto.FLOAT):
 
 
 def run(built, x, optimized=""):
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options = onnx_session_options()
     if optimized:
         options.optimized_model_filepath = optimized
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -160,18 +160,6 @@ def photos(count, seed):
     return np.kron(coarse, np.ones((1, 1, 4, 4))).astype(np.uint8)
 
 
-def lacks_vnni():
-    """Whether this is an x86 processor that adds 8-bit products in 16 bits, which overflow."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
-            text = cpuinfo.read()
-    except OSError:
-        return False
-    return "avx2" in text and "vnni" not in text
-
-
-@pytest.mark.xfail(lacks_vnni(), strict=True, reason="without VNNI the sums of ONNX Runtime's int8 "
-                   "convolutions saturate: weights would need 7 bits there")
 def test_every_convolution_is_computed_in_int8(tmp_path):
     """ONNX Runtime has joined each with its roundings into one operator, and the answers stay."""
     built = inverted_residual(np.random.default_rng(4))
