@@ -12,12 +12,13 @@ MAX_SIDE = 1_000_000  # pixels; a row is the minimum that is converted at a time
 MAX_SCANS = 100  # of a progressive JPEG
 MAX_MEMORY = 450_000_000  # bytes that decoding may take
 # Measured memory of decoding, in bytes per pixel. A plain JPEG is reduced while it is read. One
-# of several scans is collected as a whole first, before Pillow in four colours. WebP's decoder
-# keeps four copies. Pillow keeps one copy of other formats, and libtiff a strip as well. libheif
-# converts in more steps where colours have more than half the resolution (4:2:2, 4:4:4), or where
-# there is opacity of 10 bits.
-PLAIN_JPEG, SEVERAL_SCANS, PILLOW, PILLOW_SEVERAL_SCANS, PILLOW_WEBP = 1, 6, 5, 13, 17
+# of several scans is collected as a whole first, before Pillow in four colours. Pillow keeps four
+# copies of a WebP, OpenCV two. Pillow keeps one copy of other formats, and libtiff a strip as
+# well. libheif converts in more steps where colours have more than half the resolution (4:2:2,
+# 4:4:4), or where there is opacity of 10 bits.
+PLAIN_JPEG, SEVERAL_SCANS, PILLOW, PILLOW_SEVERAL_SCANS = 1, 6, 5, 13
 PILLOW_HEIF, PILLOW_FINE_HEIF, PILLOW_FINE_HEIF_ALPHA, PILLOW_AVIF = 9, 16, 21, 16
+WEBP, PILLOW_WEBP = 10, 17
 PILLOW_MASKED_BMP = 11  # the file's pixels, an array and Pillow's copy
 # The file twice comes on top; printing colours are converted at the end.
 PLANAR_TIFF, PLANAR_CMYK_TIFF = 14, 22

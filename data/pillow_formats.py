@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common.errors import ImageError
-from data import heif, png
+from data import heif, png, webp
 from data.bmp import MaskedBmp
 from data.decoding_limits import (
     PILLOW,
@@ -29,6 +29,7 @@ from data.decoding_limits import (
     PILLOW_SEVERAL_SCANS,
     PILLOW_WEBP,
     SEVERAL_SCANS,
+    WEBP,
     check_pixels,
 )
 from data.file_signatures import HEAD_BYTES, unread_format
@@ -83,7 +84,7 @@ def _decode(data, preprocessing, name):
             coded_size = heif.coded_size(data, image.format)
             check_pixels(*coded_size, memory_per_pixel, preprocessing, name)
         forget_xmp(image)  # Pillow turns a TIFF by it
-        image.load()
+        image = _load(image, data)
         orientation = exif_orientation(image)
         if image.mode in ("I", "F"):
             raise ImageError(
@@ -101,6 +102,16 @@ def _decode(data, preprocessing, name):
         width, height = image.size
     file_size = (width, height) if swaps_sides(orientation) else (height, width)
     return apply_orientation(pixels, orientation), file_size
+
+
+def _load(image, data):
+    """An opened Pillow image with its pixels."""
+    if image.format != "WEBP" or webp.is_film(data):
+        image.load()
+        return image
+    picture = webp.decode_picture(data)
+    picture.info.update(image.info)
+    return picture
 
 
 def open_image(image_file):
@@ -209,7 +220,7 @@ def _is_cut_off(data):
 def _memory_per_pixel(image, data):
     """Bytes per pixel that decoding an opened Pillow image takes."""
     if image.format == "WEBP":
-        return PILLOW_WEBP
+        return PILLOW_WEBP if webp.is_film(data) else WEBP
     if image.format == heif.AVIF:
         return PILLOW_AVIF
     if isinstance(image, MaskedBmp):

@@ -151,6 +151,34 @@ def test_rgba_lies_over_the_fill_colour(kind):
     assert difference(whole(encode(pixels, kind)), expected).max() <= 1
 
 
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("options", [{}, {"lossless": False, "quality": 60}])
+def test_webp_has_pillows_pixels(alpha, options):
+    pixels = smooth(70, 90)
+    if alpha:
+        pixels = np.dstack([pixels, np.full((70, 90), 255, np.uint8)])
+        pixels[:35, :, 3] = 0
+    data = encode(pixels, "WEBP", **options)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image.convert("RGBA")).copy()
+    expected[expected[..., 3] == 0, :3] = FILL
+    assert np.array_equal(whole(data), expected[..., :3])
+
+
+@pytest.mark.parametrize("flags", [0x02, 0x12])
+def test_film_of_one_picture_is_read(flags):
+    """The flag says film, with opacity or without, and there is one picture."""
+    frame = encode(smooth(8, 8), "WEBP")[12:]
+    size = struct.pack("<I", 7)[:3]
+    extended = b"VP8X" + struct.pack("<IB3x", 10, flags) + size + size
+    length = struct.pack("<I", 16 + len(frame))
+    animation = b"ANIM" + struct.pack("<IIH", 6, 0, 0)
+    picture = b"ANMF" + length + bytes(6) + size + size + struct.pack("<I", 9)[:3] + b"\0" + frame
+    content = b"WEBP" + extended + animation + picture
+    data = b"RIFF" + struct.pack("<I", len(content)) + content
+    assert np.array_equal(whole(data), smooth(8, 8))
+
+
 def test_grey_with_alpha_lies_over_the_fill_colour():
     pixels = np.array([[[100, 255], [100, 0]]], np.uint8)
     assert whole(encode(pixels)).tolist() == [[[100] * 3, list(FILL)]]
@@ -806,7 +834,9 @@ COSTS = {  # bytes a pixel, rounded up: what reading 26 to 75 megapixels was see
     "CMYK, progressive": (encode(CMYK, "JPEG", progressive=True), 13),
     "PNG": (encode(SMALL), 5),
     "PNG that says it is progressive": (encode(SMALL, pnginfo=TEXT), 5),
-    "WebP": (encode(SMALL, "WEBP"), 17),
+    "WebP": (encode(SMALL, "WEBP"), 10),
+    "WebP of several pictures": (
+        encode(SMALL, "WEBP", save_all=True, append_images=[Image.fromarray(SMALL[::-1])]), 17),
     "TIFF": (encode(SMALL, "TIFF"), 5),
     "TIFF, packed in one strip": (encode(SMALL, "TIFF", compression="tiff_adobe_deflate"), 8),
     "TIFF, packed in two strips": (
