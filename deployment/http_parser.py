@@ -52,6 +52,8 @@ class Parser(HTTPRequestParser):
         except Exception as error:  # ValueError of "GET http://[", of a number of 5,000 digits
             log_rarely("parser", f"a request is not HTTP: {type(error).__name__}: {error}")
             raise ParsingError("the request line or a header is not HTTP") from None
+        if "," in self.header("Host"):  # which is how waitress joins several
+            raise ParsingError("the request has more than one Host")
 
     def header(self, name):
         """str, the value of a header; "" where the request has none.
