@@ -1,12 +1,16 @@
 """What a server takes and whom it still answers while others attack it, over loopback alone.
 
     python -m benchmarks.server_attacks --model RUN_OR_FOLDER [--seconds 60] [--connections 300]
-        [--attacks NAME ...] [-- OPTIONS OF THE SERVER]
+        [--attacks NAME ...] [--cores 8] [--memory_group FOLDER] [-- OPTIONS OF THE SERVER]
 
 Each attack goes against a server of its own, from a process of its own. Meanwhile `/healthz` is
 asked over a new connection every 0.1 s, two clients send a small photo each over a kept connection
 and try again where they are told to, and the memory of the server's processes (resident set) is
 read. After the attack it is read again for 30 s.
+
+With --cores the server believes to have so many, and so decodes on so many threads. FOLDER is that
+of a control group with a limit, such as /sys/fs/cgroup/memory/NAME, in which it then runs; whoever
+may write there makes one with mkdir and writes memory.limit_in_bytes (version 2: memory.max).
 """
 
 import argparse
@@ -31,6 +35,14 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 RECOVERY = 30  # seconds
 HOLD = 3600  # seconds: longer than any attack
+ENTER_GROUP = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+WITH_CORES = """
+import os, runpy, sys
+cores = set(range(int(sys.argv[1])))
+os.sched_getaffinity = lambda process_id: cores
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def photo(width, height, quality=95):
@@ -186,10 +198,21 @@ def ask_health(connection):
     return response.status
 
 
+def command(port, arguments):
+    """list of str, the command of the attacked server."""
+    words = [sys.executable]
+    if arguments.memory_group:
+        words = ["sh", "-c", ENTER_GROUP, arguments.memory_group, *words]
+    if arguments.cores:
+        words += ["-c", WITH_CORES, arguments.cores]
+    words += ["deployment/server.py", "--model", arguments.model, "--port", port]
+    return [*map(str, words), *arguments.options]
+
+
 def measure(name, arguments, body):
     """The figures of one attack, a dict."""
     port = free_port()
-    words = [sys.executable, "deployment/server.py", "--model", arguments.model, "--port", port]
+    words = command(port, arguments)
 
     def ask_normal(connection):
         connection.request("POST", "/predict", body)
@@ -197,7 +220,7 @@ def measure(name, arguments, body):
         response.read()
         return response.status
 
-    with running([*map(str, words), *arguments.options], port) as process:
+    with running(words, port) as process:
         clients = [Repeating(ask_normal, port, 0.1, is_kept=True) for _ in range(2)]
         time.sleep(2)
         for client in clients:
@@ -241,6 +264,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--connections", type=int, default=300)
     parser.add_argument("--attacks", nargs="+", default=list(attacks()))
+    parser.add_argument("--cores", type=int, help="that the server believes to have")
+    parser.add_argument("--memory_group", help="folder of a control group for the server")
     parser.add_argument("options", nargs="*", help="of the server, after --")
     arguments = parser.parse_args()
     body = photo(320, 240)
