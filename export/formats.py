@@ -6,6 +6,7 @@ import shutil
 import sys
 from typing import NamedTuple
 
+from common.console import say
 from common.errors import InputError
 from export import conversion, graph_preprocessing, quantization
 from export.conversion import named_outputs
@@ -50,7 +51,8 @@ def plan(formats, quantize, named):
             precisions are left out.
 
     Returns:
-        list of `Variant`, all requested, the formats in their order.
+        list of `Variant`, all requested, the formats in their order. OpenVINO in int8 is left
+        out where this CPU could not verify it.
 
     Raises:
         InputError: a named format has none of the precisions, or no format has one of them.
@@ -74,6 +76,15 @@ def plan(formats, quantize, named):
             "--quantize: bf16: this CPU does not compute in bfloat16, so the result could not be "
             "verified here"
         )
+    unverifiable = Variant("openvino", "int8")
+    if unverifiable in variants and not runtimes.has_openvino_int8():
+        variants.remove(unverifiable)
+        if not any(variant.precision == "int8" for variant in variants):
+            raise InputError(
+                "--quantize: int8: this CPU has no VNNI, without which sums of 8 bits overflow in "
+                "OpenVINO, so the result could not be verified here; --format onnx can"
+            )
+        say(f"note: {unverifiable} is left out: this CPU has no VNNI, so its sums overflow")
     return variants
 
 

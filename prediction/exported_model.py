@@ -256,6 +256,8 @@ def candidates(formats, wanted, allow_low_precision):
     if not runtimes.has_bfloat16():
         runtime_pairs = [pair for pair in runtime_pairs if pair[1] != "bfloat16"]
     runtime_pairs = [pair for pair in runtime_pairs if runtimes.is_installed(pair[0])]
+    if ("openvino", "int8") in runtime_pairs and not runtimes.has_openvino_int8():
+        runtime_pairs.remove(("openvino", "int8"))
     # TensorFlow alone uses a GPU; it takes seconds to import, so not without a sign of one.
     if os.path.exists("/dev/nvidia0") and ("savedmodel", "float32") in runtime_pairs:
         import_keras()

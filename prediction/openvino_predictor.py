@@ -52,6 +52,29 @@ def _stream_count():
     return thread_count & -thread_count
 
 
+@functools.cache
+def sums_overflow():
+    """Whether OpenVINO adds 8-bit products in 16 bits here, as on x86 processors without VNNI.
+
+    Computed, since no property says so: eight products of 255 and 127.
+
+    Returns:
+        bool.
+    """
+    import openvino
+    from openvino import opset1
+
+    levels = [np.float32(level) for level in (0, 255, 0, 255)]
+    image = opset1.parameter([1, 8, 1, 1], np.float32)
+    weights = opset1.convert(opset1.constant(np.full((8, 8, 1, 1), 127, np.int8)), np.float32)
+    scaled = opset1.multiply(weights, np.float32(1))
+    rounded = opset1.fake_quantize(image, *levels, 256)
+    product = opset1.convolution(rounded, scaled, [1, 1], [0, 0], [0, 0], [1, 1])
+    compiled = core().compile_model(openvino.Model([product], [image]), "CPU")
+    largest = compiled(np.full((1, 8, 1, 1), 255, np.float32))[0]
+    return bool((largest < 8 * 255 * 127).any())
+
+
 class OpenVINOPredictor:
     """OpenVINO on the CPU, for batches of fixed sizes: twice as fast as for any size.
 

@@ -15,7 +15,7 @@ import numpy as np
 from common.cpu import usable_cores
 from common.errors import InputError
 from prediction import telemetry  # noqa: F401  before any runtime
-from prediction.openvino_predictor import OpenVINOPredictor, core
+from prediction.openvino_predictor import OpenVINOPredictor, core, sums_overflow
 
 INPUT, OUTPUT, SIMILARITY = "input_img", "output_score", "output_similarity"
 BYTES = "image_bytes"  # input of the SavedModel's signature that takes files as they are
@@ -163,7 +163,15 @@ def open_openvino(folder, precision="float32"):
 
     Returns:
         function from uint8 (N, S, S, 3) to `Answers`.
+
+    Raises:
+        InputError: int8 on a CPU whose sums of it overflow.
     """
+    if precision == "int8" and not has_openvino_int8():
+        raise InputError(
+            "--runtime: openvino: its int8 is wrong on this CPU, which has no VNNI: sums of 8 bits "
+            "overflow; --runtime onnx computes the same file right"
+        )
     predict = OpenVINOPredictor(
         path_of(folder, "openvino", precision), (OUTPUT, SIMILARITY), precision == "bfloat16"
     )
@@ -300,6 +308,17 @@ def has_bfloat16():
         return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except Exception:  # installed but broken; opening it says why
         return False
+
+
+@functools.cache
+def has_openvino_int8():
+    """bool, whether OpenVINO's int8 is right on this CPU: without VNNI its sums overflow."""
+    if not is_installed("openvino"):
+        return False
+    try:
+        return not sums_overflow()
+    except Exception:  # installed but broken; opening it says why
+        return True
 
 
 def open_model(folder, name, precision="float32"):

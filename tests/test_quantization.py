@@ -187,6 +187,7 @@ def test_int8_needs_images_that_were_trained_on(made, tmp_path):  # noqa: F811
 
 def test_plan(monkeypatch):
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(runtimes, "has_openvino_int8", lambda: True)
     default = ("savedmodel", "onnx", "openvino")
     assert formats.plan(default, ("none",), False) == [
         Variant(name, "float32") for name in default]
@@ -198,6 +199,23 @@ def test_plan(monkeypatch):
     assert formats.plan(default, ("bf16",), True) == [
         Variant("savedmodel", "float32"), Variant("onnx", "float32"),
         Variant("openvino", "float32"), Variant("openvino", "bfloat16")]
+
+
+def test_openvino_in_int8_where_its_sums_overflow(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(runtimes, "has_openvino_int8", lambda: False)
+    assert formats.plan(("onnx", "openvino"), ("none", "int8"), True) == [
+        Variant("onnx", "float32"), Variant("onnx", "int8"), Variant("openvino", "float32")]
+    assert capsys.readouterr().err == (
+        "note: openvino in int8 is left out: this CPU has no VNNI, so its sums overflow\n")
+    with pytest.raises(InputError, match="--quantize: int8: this CPU has no VNNI.*--format onnx"):
+        formats.plan(("openvino",), ("none", "int8"), True)
+    with pytest.raises(InputError, match="its int8 is wrong on this CPU.*--runtime onnx"):
+        runtimes.open_model(str(tmp_path), "openvino", "int8")
+    there = {"openvino": ("float32", "int8"), "onnx": ("int8",)}
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: True)
+    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: False)
+    assert exported_model.candidates(there, "auto", True) == [
+        ("openvino", "float32"), ("onnx", "int8")]
 
 
 @pytest.mark.parametrize("precisions, available, expected", [
@@ -268,6 +286,7 @@ def test_what_measures_takes_the_fullest_precision(monkeypatch, half, expected):
              "litert": ("int8",)}
     monkeypatch.setattr(runtimes, "is_installed", lambda name: True)
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(runtimes, "has_openvino_int8", lambda: True)
     assert exported_model.candidates(there, "auto", half) == expected
     assert exported_model.candidates(there, "openvino", half) == [
         ("openvino", "float32"), ("openvino", "int8")]
