@@ -14,7 +14,7 @@ from conftest import write_samples
 import train
 from common.errors import InputError, RunError
 from config import parser
-from modeling import backbones, imagenet_weights, weight_download
+from modeling import backbones, downloads, imagenet_weights, weight_download
 from modeling.imagenet_weights import imagenet_file
 from other import fetch_weights
 from training import setup
@@ -215,10 +215,10 @@ ANSWERS = {
     "redirects to a page": (lambda content: redirect("/sign_in"), "answered text/html"),
     "redirects to a file of its own machine": (
         lambda content: redirect("file:///etc/hostname"), "No connection adapters"),
-    "another file": (lambda content: content[:-1] + b"x", "another file than Keras's, by its"),
+    "another file": (lambda content: content[:-1] + b"x", "another file than the published"),
     "ends early": (short, "the answer ends too early"),
     "ends early, without its length": (
-        lambda content: without_length(content[:-10]), "another file than Keras's"),
+        lambda content: without_length(content[:-10]), "another file than the published"),
     "nothing": (lambda content: b"", "answered nothing"),
     "half a signature": (lambda content: content[:4], "answered nothing"),
     "no answer": (lambda content: silent, "no answer within 0.5 s"),
@@ -230,8 +230,8 @@ ANSWERS = {
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_any_other_answer_is_one_line_and_leaves_the_cache_alone(
         mirror, cache, published, monkeypatch, kind):
-    monkeypatch.setattr(weight_download, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(weight_download, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(downloads, "SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "GRACE_SECONDS", 0.3)
     answer, reason = ANSWERS[kind]
     mirror.answers.update({RESNET: answer(published), "/sign_in": page})
     os.makedirs(cache)
