@@ -19,11 +19,11 @@ from compute.backend import exact_float32, import_keras
 from config.mode_options import ExportOptions, SavePbOptions
 from data.decoding import load
 from evaluation.model_card import model_card, write_card
-from export import acceptance, formats, verification
+from export import acceptance, formats, self_test, verification, web, web_package
 from export.acceptance import DEFAULT_LIMITS, Limits, prove
 from export.formats import Variant
 from export.kept_formats import keep_formats
-from prediction import calibration, centers
+from prediction import calibration, centers, runtimes
 from prediction.exported_model import (
     FORMAT,
     describe_preprocessing,
@@ -98,6 +98,8 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS, keep_o
     fitted = run_calibration(run)
     precisions = {variant.precision for variant in variants}
     int8_images = reference_images.training(run) if "int8" in precisions else []
+    page = next((variant for variant in variants if variant.format == web.FORMAT), None)
+    package_path = web_package.fetch() if page else None  # before the work that it would end
     import_keras("tensorflow")  # whatever KERAS_BACKEND says: the formats come from its graph
     exact_float32()
     model = best_model(run)
@@ -111,7 +113,13 @@ def export(run, variants=SAVED_MODEL, prove=prove, limits=DEFAULT_LIMITS, keep_o
             weights = checksum(run.file(run_folder.BEST))
             kept = keep_formats(model_folder, partial_folder, weights)
         formats.write(model, variants, partial_folder, run.preprocessing, int8_images)
+        if page:
+            onnx_path = runtimes.path_of(partial_folder, "onnx", page.precision)
+            web.write(partial_folder, onnx_path, package_path, run, fitted)
         write_self_test(partial_folder, load(image_paths[0], run.preprocessing), expected[0])
+        self_test.write(
+            partial_folder, run.preprocessing, lambda images: predict_images(model, images)
+        )
 
         image_paths, expected = _with_validation_images(run, model, image_paths, expected)
         proof = prove(partial_folder, run, variants, image_paths, expected)
@@ -223,7 +231,7 @@ def _result(model_folder, proof, format_table):
     differences = [
         comparison.difference
         for variant, comparison in proof.comparisons.items()
-        if variant.precision == "float32"
+        if variant.precision == "float32" and comparison.pixels is None
     ]
     return {
         "model": model_folder,
@@ -253,6 +261,8 @@ def text(result, where=""):
             line = f"  {format_name:<10} {precision:<8} within {comparison['difference']:.1e}"
             if "agreement" in comparison:
                 line += f", same class for {comparison['agreement']:.1%}"
+            if "pixels" in comparison:
+                line += f", pixels within {comparison['pixels']:.2f} levels in the mean"
             if "drop" in comparison:
                 line += f", accuracy {comparison['accuracy']:.4f} ({-comparison['drop']:+.4f})"
             lines.append(line)

@@ -148,7 +148,8 @@ RUN_OPTIONS = (
         name="format",
         type=FORMATS,
         default=("savedmodel", "onnx", "openvino"),
-        help="formats to export, for TensorFlow, ONNX Runtime, OpenVINO and LiteRT",
+        help="formats to export, for TensorFlow, ONNX Runtime, OpenVINO and LiteRT; web is a page "
+        "that computes in the browser, for any static file server, and adds onnx",
         group="Run",
     ),
     Option(

@@ -316,7 +316,7 @@ GROUP_RULE = OptionType(
     "csv:COLUMN",
     metavar="RULE",
 )
-FORMATS = some_of("savedmodel", "onnx", "openvino", "litert")
+FORMATS = some_of("savedmodel", "onnx", "openvino", "litert", "web")
 QUANTIZE = some_of("none", "fp16", "bf16", "int8")
 DEVICES = OptionType(
     convert=_devices,

@@ -1,10 +1,11 @@
 """Which variants of an export are close enough to the trained model to be published."""
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 
-from export import verification
+from export import verification, web, web_proof
 from export.formats import Variant, with_bfloat16
 from export.verification import Comparison
 from runs import reference_images
@@ -12,6 +13,7 @@ from runs import reference_images
 TOLERANCE = 1e-4  # on probabilities, between the training's device and this one
 MIN_AGREEMENT = 0.995
 MAX_DROP = 0.01
+MAX_PIXEL_DIFFERENCE = 1.5  # levels in the mean: other decoders and resizing, no other picture
 ENOUGH_IMAGES = 100  # with fewer, an agreement tells little
 
 
@@ -42,7 +44,13 @@ class Limits(NamedTuple):
         """
         differences = [comparison.difference, comparison.similarity or 0.0]
         difference = float(np.max(differences))  # NaN where one is
-        if precision == "float32":
+        if comparison.pixels is not None:  # then its probabilities may differ in float32, too
+            if not comparison.pixels <= MAX_PIXEL_DIFFERENCE:
+                return (
+                    f"makes pixels that differ by {comparison.pixels:.2f} levels in the mean, "
+                    f"allowed is {MAX_PIXEL_DIFFERENCE:g}"
+                )
+        elif precision == "float32":
             if difference <= self.tolerance:  # False for NaN
                 return ""
             return f"differs by {difference:.1e}, allowed is {self.tolerance:g}"
@@ -105,7 +113,7 @@ class Proof(NamedTuple):
 
 
 def prove(folder, run, variants, image_paths, expected):
-    """Compares an exported model with the trained model, in a fresh process.
+    """Compares an exported model with the trained model, in a fresh process; a page in a browser.
 
     OpenVINO's bfloat16 is tried as well where this CPU has it.
 
@@ -122,8 +130,8 @@ def prove(folder, run, variants, image_paths, expected):
     Raises:
         RunError: the exported model cannot be opened there.
     """
-    tasks = []
-    for variant in with_bfloat16(variants):
+    tasks, pages = [], [variant for variant in variants if variant.format == web.FORMAT]
+    for variant in with_bfloat16([variant for variant in variants if variant not in pages]):
         tasks.append(variant)
         if variant.format == "savedmodel":
             tasks.append(Variant("savedmodel", "bytes"))
@@ -140,4 +148,20 @@ def prove(folder, run, variants, image_paths, expected):
             from_bytes = verification.compare(
                 expected.rows(decoded), answer.rows(decoded), class_ids[decoded]
             )._replace(images=int(decoded.sum()))
+    for variant in pages:
+        comparisons[variant] = _prove_page(folder, run, image_paths, expected, class_ids)
     return Proof(comparisons, from_bytes, len(image_paths))
+
+
+def _prove_page(folder, run, image_paths, expected, class_ids):
+    """`Comparison` of what a page makes of the images that its browser decodes."""
+    found = web_proof.predict(
+        os.path.join(folder, web.FOLDER), image_paths, len(run.class_names), run.preprocessing.size
+    )
+    decoded = found.decoded
+    decoded_paths = [image_paths[position] for position in decoded]
+    comparison = verification.compare(expected.rows(decoded), found.answers, class_ids[decoded])
+    return comparison._replace(
+        images=len(decoded) if len(decoded) < len(image_paths) else None,
+        pixels=web_proof.pixel_difference(found.pixels, decoded_paths, run.preprocessing),
+    )

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from common.console import say
 from common.errors import InputError
-from export import conversion, graph_preprocessing, quantization
+from export import conversion, graph_preprocessing, quantization, web
+from export.browser import find_browser
 from export.conversion import named_outputs
 from prediction import runtimes
 from prediction.runtimes import BYTES, INPUT, OUTPUT, SIMILARITY
@@ -16,6 +17,7 @@ from prediction.runtimes import BYTES, INPUT, OUTPUT, SIMILARITY
 OUTPUTS = (OUTPUT, SIMILARITY)
 SIGNATURES = ("serving_default", "predict_image")
 BYTES_SIGNATURE = "predict_bytes"
+SMALLEST = ("int8", "float16", "float32")  # precisions of files, the smallest first
 PRECISIONS = {  # value of --quantize -> what is exported
     "none": ("float32",),
     "fp16": ("float16",),
@@ -28,8 +30,8 @@ class Variant(NamedTuple):
     """One format of an exported model in one precision.
 
     Attributes:
-        format: str, a key of `runtimes.RUNTIMES`.
-        precision: str, one of that runtime's.
+        format: str, a key of `runtimes.RUNTIMES`, or "web".
+        precision: str, one of that format's.
         requested: bool, whether the export fails without it; else it is only left out.
     """
 
@@ -45,7 +47,7 @@ def plan(formats, quantize, named):
     """The variants that the options ask for.
 
     Args:
-        formats: keys of `runtimes.RUNTIMES`.
+        formats: keys of `runtimes.RUNTIMES`, or "web".
         quantize: keys of `PRECISIONS`.
         named: bool, whether the user named the formats; else those that have none of the
             precisions are left out.
@@ -55,7 +57,8 @@ def plan(formats, quantize, named):
         out where this CPU could not verify it.
 
     Raises:
-        InputError: a named format has none of the precisions, or no format has one of them.
+        InputError: a named format has none of the precisions, no format has one of them, or there
+            is no browser for "web".
 
     Example:
         >>> plan(("onnx",), ("none", "int8"), True)
@@ -67,7 +70,7 @@ def plan(formats, quantize, named):
         Variant(name, precision)
         for name in dict.fromkeys(formats)
         for precision in precisions
-        if precision in runtimes.RUNTIMES[name].files
+        if precision in _files(name)
     ]
     _check_formats(formats if named else (), quantize, variants)
     _check_precisions(quantize, variants)
@@ -76,16 +79,39 @@ def plan(formats, quantize, named):
             "--quantize: bf16: this CPU does not compute in bfloat16, so the result could not be "
             "verified here"
         )
-    unverifiable = Variant("openvino", "int8")
-    if unverifiable in variants and not runtimes.has_openvino_int8():
-        variants.remove(unverifiable)
-        if not any(variant.precision == "int8" for variant in variants):
-            raise InputError(
-                "--quantize: int8: this CPU has no VNNI, without which sums of 8 bits overflow in "
-                "OpenVINO, so the result could not be verified here; --format onnx can"
-            )
-        say(f"note: {unverifiable} is left out: this CPU has no VNNI, so its sums overflow")
-    return variants
+    return _with_one_page(_verifiable(variants))
+
+
+def _verifiable(variants):
+    """Without OpenVINO in int8 where this CPU's sums of it overflow."""
+    wrong_variant = Variant("openvino", "int8")
+    if wrong_variant not in variants or runtimes.has_openvino_int8():
+        return variants
+    others = [variant for variant in variants if variant != wrong_variant]
+    if not any(variant.precision == "int8" for variant in others):
+        raise InputError(
+            "--quantize: int8: this CPU has no VNNI, without which sums of 8 bits overflow in "
+            "OpenVINO, so the result could not be verified here; --format onnx can"
+        )
+    say(f"note: {wrong_variant} is left out: this CPU has no VNNI, so its sums overflow")
+    return others
+
+
+def _files(name):
+    """dict of precision -> file of a format in the exported folder."""
+    return web.FILES if name == web.FORMAT else runtimes.RUNTIMES[name].files
+
+
+def _with_one_page(variants):
+    """A page has the smallest of the precisions, whose ONNX file is proved and stays beside it."""
+    pages = [variant for variant in variants if variant.format == web.FORMAT]
+    if not pages:
+        return variants
+    find_browser()
+    page = min(pages, key=lambda variant: SMALLEST.index(variant.precision))
+    others = [variant for variant in variants if variant.format != web.FORMAT]
+    onnx_variant = Variant("onnx", page.precision)
+    return [*others, *([] if onnx_variant in others else [onnx_variant]), page]
 
 
 def _check_formats(named_formats, quantize, variants):
@@ -93,9 +119,7 @@ def _check_formats(named_formats, quantize, variants):
     for name in named_formats:
         if name not in planned_formats:
             possible = ", ".join(
-                key
-                for key, precisions in PRECISIONS.items()
-                if precisions[-1] in runtimes.RUNTIMES[name].files
+                key for key, precisions in PRECISIONS.items() if precisions[-1] in _files(name)
             )
             raise InputError(
                 f"--quantize: {','.join(quantize)}: {name} has no such precision; allowed for it: "
@@ -135,11 +159,11 @@ def with_bfloat16(variants):
 
 
 def write(model, variants, folder, preprocessing, calibration_images):
-    """Writes the files that the variants need into a folder.
+    """Writes the files that the variants need into a folder, but for the page of "web".
 
     Args:
         model: a Keras model, uint8 (N, S, S, 3) to float32 (N, C), or to that and float32 (N, 1).
-        variants: list of `Variant`.
+        variants: list of `Variant`; with "web" there is "onnx" in the same precision.
         folder: str, an existing folder.
         preprocessing: `geometry.Preprocessing` of the model.
         calibration_images: uint8 (N, S, S, 3), typical images, for int8.
@@ -149,7 +173,9 @@ def write(model, variants, folder, preprocessing, calibration_images):
     """
     formats = {variant.format for variant in variants}
     file_names = {
-        runtimes.RUNTIMES[variant.format].files[variant.precision] for variant in variants
+        runtimes.RUNTIMES[variant.format].files[variant.precision]
+        for variant in variants
+        if variant.format != web.FORMAT
     }
     scratch_folder = os.path.join(folder, "scratch")  # for files that others are made from
     os.mkdir(scratch_folder)

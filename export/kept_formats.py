@@ -5,10 +5,11 @@ import shutil
 
 from common.console import say
 from common.errors import InputError
+from export import web
 from prediction.exported_model import check_files, formats_of, parse_description, read_description
 from runs import run_folder
 
-PREFIX = "model."  # of the files of every format but the SavedModel
+PREFIXES = ("model.", f"{web.FOLDER}/")  # of the files of every format but the SavedModel
 
 
 def keep_formats(model_folder, new_folder, weights):
@@ -39,7 +40,7 @@ def keep_formats(model_folder, new_folder, weights):
             )
             return {}
         files = earlier["files"].items() if others else ()
-        checksums = {name: value for name, value in files if name.startswith(PREFIX)}
+        checksums = {name: value for name, value in files if name.startswith(PREFIXES)}
         check_files(model_folder, {"files": checksums})
     except InputError as error:
         raise InputError(
@@ -47,6 +48,7 @@ def keep_formats(model_folder, new_folder, weights):
             "of them again"
         ) from None
     for file_name in checksums:
+        os.makedirs(os.path.dirname(os.path.join(new_folder, file_name)), exist_ok=True)
         shutil.copyfile(os.path.join(model_folder, file_name), os.path.join(new_folder, file_name))
     if others:
         say(f"note: {', '.join(others)} in {model_folder} are of the same weights and are kept")

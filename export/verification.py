@@ -36,6 +36,8 @@ class Comparison(NamedTuple):
         drop: float, by how much that is below the trained model's accuracy, or None.
         similarity: float, the largest difference of a similarity, or None without those.
         images: int, number of images, where it is not that of the whole export, else None.
+        pixels: float, mean difference of what another program than Python makes of the images'
+            files, in levels of 0 to 255, or None where Python makes them.
     """
 
     difference: float
@@ -44,6 +46,7 @@ class Comparison(NamedTuple):
     drop: float | None = None
     similarity: float | None = None
     images: int | None = None
+    pixels: float | None = None
 
     def to_json(self):
         """dict of what is known, as model.json and `--json` hold it."""

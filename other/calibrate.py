@@ -24,6 +24,7 @@ from evaluation.calibration_error import expected_calibration_error
 from evaluation.label_errors import trained_on
 from evaluation.model_card import update_limits
 from evaluation.scores import measure_answered
+from export import web
 from prediction import calibration, centers
 from prediction.batch import predict_samples
 from prediction.classifier import Classifier, known_labels
@@ -266,7 +267,11 @@ def _write(fitted, class_names, run, exported):
             calibration.write(written[-1], fitted, class_names)
         if exported:
             written.append(os.path.join(exported, run_folder.MODEL_FILE))
-            update_description(exported, calibration=calibration.describe(fitted, class_names))
+            files = read_description(exported)["files"]
+            files.update(web.update_calibration(exported, fitted, class_names))
+            update_description(
+                exported, calibration=calibration.describe(fitted, class_names), files=files
+            )
             update_limits(exported, read_description(exported))
     except OSError as error:
         raise write_error(error, written[-1], "--run") from None

@@ -20,7 +20,7 @@ POLICY = {
 }
 
 
-def render(template, language, **values):
+def render(template, language, policy_sources=None, **values):
     """Fills in a template.
 
     Templates get `t(key, **values)`, a text of `texts/` with its values escaped; `script_texts(
@@ -30,6 +30,7 @@ def render(template, language, **values):
     Args:
         template: str, a file name in `templates/`.
         language: str, one of `languages.LANGUAGES`.
+        policy_sources: dict of str -> str, `sources` of `content_policy` for a page in a file.
         values: the variables that the template uses.
 
     Returns:
@@ -39,7 +40,7 @@ def render(template, language, **values):
     page_html = page_html.encode("utf-8", "backslashreplace").decode("utf-8")
     if POLICY_PLACE not in page_html:  # a served page, whose policy is a header
         return page_html
-    policy = content_policy(page_html)
+    policy = content_policy(page_html, **(policy_sources or {}))
     meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     return page_html.replace(POLICY_PLACE, meta, 1)
 
@@ -49,17 +50,18 @@ def content_policy(page_html, **sources):
 
     Args:
         page_html: str.
-        sources: str, more directives or other sources, such as `connect_src="'self'"`.
+        sources: str, more directives or other sources, such as `connect_src="'self'"`; those of
+            scripts come before the hashes.
 
     Returns:
         str.
     """
-    directives = dict(POLICY)
+    directives = {**POLICY, **{name.replace("_", "-"): value for name, value in sources.items()}}
     for directive, tag in (("script-src", "script"), ("style-src", "style")):
         contents = re.findall(f"<{tag}>(.*?)</{tag}>", page_html, re.DOTALL)
         if contents:
-            directives[directive] = " ".join(map(_source_hash, contents))
-    directives.update({name.replace("_", "-"): value for name, value in sources.items()})
+            own_sources = [directives[directive]] if directive in directives else []
+            directives[directive] = " ".join([*own_sources, *map(_source_hash, contents)])
     return "; ".join(f"{name} {value}" for name, value in directives.items())
 
 

@@ -125,7 +125,7 @@ def test_values_are_escaped_and_texts_are_not():
     page = render("server.html", "en")
     assert '<a href="openapi.json">' in page and "{{" not in page
     assert texts_of("zh")("server.title") == read_table("zh")["server.title"]
-    assert script_texts("en", "server.script.")["waiting"] == "{count} more to come"
+    assert script_texts("en", "cards.script.")["waiting"] == "{count} more to come"
 
 
 def test_policy_allows_what_the_page_holds_and_no_more():
