@@ -7,10 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import web_folder
 from browser import Browser, needs_chromium
 from conftest import write_image, write_samples
 from label_page import Page
+from test_page import finished, give
 from test_report import COLORS, LABELS, answers, make_run, report
+from web_server import serving
 
 import run
 from config.parser import parse
@@ -33,6 +36,12 @@ VIEWS = [("en", "light", 1200), ("zh", "dark", 1200), ("zh", "light", 360), ("en
 def server_pages(folder):
     for language, (html_bytes, _) in page.PAGES.items():
         (folder / f"server-{language}.html").write_bytes(html_bytes)
+
+
+def web_pages(folder):
+    """That of `--format web`, which comes from a server: browsers load no modules from files."""
+    with pytest.MonkeyPatch.context() as patch:
+        web_folder.write(patch, folder / "model")
 
 
 def report_pages(folder):
@@ -114,7 +123,7 @@ def tune_pages(folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    for make in (server_pages, report_pages, audit_pages, photo_pages, tune_pages):
+    for make in (server_pages, web_pages, report_pages, audit_pages, photo_pages, tune_pages):
         make(folder)
     return folder
 
@@ -175,6 +184,30 @@ def test_a_card_and_the_dialog_of_the_server(folder, browser):
         assert violations(browser) == []
     browser.evaluate("login('a token is needed'), 0")
     assert violations(browser) == []
+
+
+@pytest.mark.parametrize("language, scheme, width", VIEWS)
+def test_the_page_without_a_server(folder, browser, language, scheme, width):
+    browser.problems.clear()
+    browser.call("Emulation.setEmulatedMedia", features=[
+        {"name": "prefers-color-scheme", "value": scheme},
+        {"name": "prefers-reduced-motion", "value": "reduce"}])
+    browser.call("Emulation.setDeviceMetricsOverride", width=width, height=800,
+                 deviceScaleFactor=1, mobile=False)
+    write_image(folder / "green.png", (30, 200, 60))
+    with serving(folder / "model" / "web") as server:
+        page_name = {"en": "index.html#here", "zh": "zh.html"}[language]
+        browser.open(f"{server.url}/{page_name}")
+        assert violations(browser) == []
+        give(browser, "drop", ("a.png", (folder / "green.png").read_bytes()), ("b", b"nothing"))
+        finished(browser, 2)
+        assert browser.evaluate("find('live').hidden = false, find('viewer').showModal(), 0") == 0
+        assert violations(browser) == []
+        browser.evaluate("find('viewer').close()")
+        assert violations(browser) == []
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.problems == []
+        browser.open("about:blank")
 
 
 def test_reports_of_many_classes(tmp_path, browser):
