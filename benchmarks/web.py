@@ -62,7 +62,7 @@ def first_answer(page_folder, photo):
                 began = time.perf_counter()
                 browser.open(f"{server.url}/index.html#here")
                 browser.choose("#files", photo)
-                browser.wait("document.querySelector('.bars')")
+                browser.wait("document.querySelector('.bars') !== null")
                 seconds = time.perf_counter() - began
                 browser.open("about:blank")
         finally:
