@@ -19,6 +19,7 @@ from data.augmentation import Augmentation
 from data.epoch_sampler import EpochSampler
 from data.image_reader import ImageReader
 from data.mixing import Mixing, mix
+from data.photo_files import is_remote, is_there
 from data.prefetching import DEFAULT_READING, Prefetcher
 from data.reading_processes import ReadingProcesses
 
@@ -243,6 +244,7 @@ class ImageBatches(keras.utils.PyDataset):
         sample_weight[:] = is_real
         repeats = self._draws.repeats[row_numbers]
         batch = Batch(self._epoch, positions, repeats, x, y, sample_weight)
+        self._announce(positions)
         tasks = [
             functools.partial(
                 self._read_images, batch, range(start, min(start + IMAGES_PER_TASK, row_count))
@@ -251,11 +253,21 @@ class ImageBatches(keras.utils.PyDataset):
         ]
         return batch, tasks
 
+    def _announce(self, positions):
+        """Says which photos are needed next, where they are to be brought from far away."""
+        if len(positions) and is_remote(self._path(positions[0])):
+            from data import remote_places
+
+            remote_places.announce([self._path(position) for position in positions])
+
+    def _path(self, position):
+        return os.path.join(self.samples.folder, self.samples.file_names[position])
+
     def _read_images(self, batch, row_numbers):
         images = []
         for row in row_numbers:
             position = int(batch.positions[row])
-            image_path = os.path.join(self.samples.folder, self.samples.file_names[position])
+            image_path = self._path(position)
             draw = (self.variation.seed, batch.epoch, position, int(batch.repeats[row]))
             images.append((image_path, draw))
         with self._processes.reading(self._reader, images) as read_next:
@@ -277,7 +289,7 @@ class ImageBatches(keras.utils.PyDataset):
             if count > self._max_undecodable * total and self.error is None:
                 # An image that was readable before, or listed, has changed since: the input
                 # was right.
-                has_changed = epoch > self._first_epoch_read or not os.path.exists(image_path)
+                has_changed = epoch > self._first_epoch_read or not is_there(image_path)
                 self.error = (RunError if has_changed else InputError)(
                     f"{count} of {total} images cannot be decoded, more than --max_bad "
                     f"{self._max_undecodable:g} allows; the last: {error}"

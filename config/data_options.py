@@ -173,6 +173,23 @@ DATA_OPTIONS = (
         group="Data",
     ),
     Option(
+        name="shard_megabytes",
+        type=whole(1, 100_000),
+        default=256,
+        unit="MB",
+        help="size of a tar file, by that of the original photos",
+        group="Data",
+    ),
+    Option(
+        name="pack_size",
+        type=whole(32, 16384),
+        default=None,
+        default_text="the bytes of the files",
+        unit="pixels",
+        help="shorter side of larger photos, which are encoded anew as JPEGs of quality 95",
+        group="Data",
+    ),
+    Option(
         name="dry_run",
         type=YES_NO,
         default=False,

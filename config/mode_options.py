@@ -419,6 +419,33 @@ class SplitOptions(NamedTuple):
     given: frozenset[str]
 
 
+class PackOptions(NamedTuple):
+    """`--mode pack`: pack photos into tar files with an index, for millions of them."""
+
+    data: str
+    target: str
+    shard_megabytes: int
+    pack_size: int | None
+    seed: int
+    labels: str | None
+    workers: int
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
+class UnpackOptions(NamedTuple):
+    """`--mode unpack`: give packed photos back as files."""
+
+    data: str
+    target: str
+    json: bool
+    config: str | None
+    debug: bool
+    given: frozenset[str]
+
+
 class AddOptions(NamedTuple):
     """`--mode add`: add photos to a data set; its own photos stay as they are."""
 
@@ -809,6 +836,8 @@ OPTION_CLASSES = {
     "statistics": StatisticsOptions,
     "confusion_matrix": ConfusionMatrixOptions,
     "split": SplitOptions,
+    "pack": PackOptions,
+    "unpack": UnpackOptions,
     "add": AddOptions,
     "audit": AuditOptions,
     "clean": CleanOptions,

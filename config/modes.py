@@ -476,6 +476,33 @@ MODES = {
         overrides={"data": _LABELLED_SOURCE},
         required=("data",),
     ),
+    "pack": Mode(
+        module="other.pack",
+        summary="pack photos into tar files with an index, for millions of them",
+        options=(
+            *("data", "target", "shard_megabytes", "pack_size", "seed", "labels", "workers"),
+            *_COMMON,
+        ),
+        overrides={
+            "data": _LABELLED_SOURCE,
+            "target": {"help": "folder of the tar files; photos that it lacks are added"},
+            "seed": {"help": "seed of the order of the photos in the tar files"},
+        },
+        required=("data", "target"),
+    ),
+    "unpack": Mode(
+        module="other.unpack",
+        summary="give packed photos back as files",
+        options=("data", "target", *_COMMON),
+        overrides={
+            "data": {
+                "type": IMAGE_DATA,
+                "help": "packed photos: the folder that --mode pack has made, or one of tar files "
+                "in WebDataset's convention",
+            }
+        },
+        required=("data", "target"),
+    ),
     "add": Mode(
         module="other.add_photos",
         summary="add photos to a data set; its own photos stay as they are",
@@ -774,7 +801,7 @@ MODES_BY_PURPOSE = {
     "what most people need": ("all", "train", "eval", "predict", "serve"),
     "look at data, and put them right": (
         *("label", "audit", "clean", "add", "split", "statistics", "preview", "mean_std", "embed"),
-        *("similar", "dir2txt", "txt2dir"),
+        *("similar", "pack", "unpack", "dir2txt", "txt2dir"),
     ),
     "train": ("tune", "add_class", "backbones", "fetch_weights"),
     "measure and understand": (

@@ -7,6 +7,8 @@ import os
 from common.errors import InputError
 from common.files import write_text
 from data.image_files import is_image, walk_images
+from data.packed_places import is_place, open_place
+from data.photo_files import is_packed, is_there
 from data.samples import NamedImages
 
 COLUMNS = ["path", "label"]
@@ -129,7 +131,7 @@ def list_photos(source, option="--source"):
     """The paths of images, whatever their classes.
 
     Args:
-        source: str, a folder with all folders in it, labelled or not, or a CSV.
+        source: str, a folder with all folders in it, labelled or not, a CSV or a packed place.
         option: str, what errors call it.
 
     Returns:
@@ -144,6 +146,9 @@ def list_photos(source, option="--source"):
     list_photos("photos.csv")  # ["photos/glass/1.jpg", "photos/metal/2.jpg"]
     ```
     """
+    if is_place(source):
+        place = open_place(source)
+        return [os.path.join(place.path, name) for name in place.names]
     if os.path.isfile(source):
         folder, file_names, _ = read_csv(source)
         return [os.path.join(folder, file_name) for file_name in file_names]
@@ -153,6 +158,9 @@ def list_photos(source, option="--source"):
 def _existing_file(folder, file_name, location):
     """`file_name`, or what it is on this system if it was written on Windows."""
     for name in (file_name, file_name.replace("\\", "/")):
+        address = os.path.join(folder, name)
+        if is_packed(address) and is_there(address):
+            return name
         if is_image(name) and os.path.isfile(os.path.join(folder, name)):
             return name
     raise InputError(f"{location}: {file_name!r} is no image file; looked for it in {folder}")

@@ -20,6 +20,7 @@ from data.buffers import scratch
 from data.file_signatures import raw_tiff_text
 from data.geometry import resize_to_square
 from data.jpeg import check_scans, decode_jpeg, is_jpeg, with_end_mark
+from data.photo_files import read_photo
 from data.pillow_formats import decode_with_pillow, explain
 from data.tiff import decode_planes, for_pillow
 
@@ -36,7 +37,7 @@ def load(source, preprocessing, name=None, out=None, to_square=resize_to_square)
     """Turns an image file into the model's input.
 
     Args:
-        source: str or path of the file, or its bytes.
+        source: str or path of the file, an address as of `photo_files.read_photo`, or its bytes.
         preprocessing: `geometry.Preprocessing`, which gives the side S.
         name: str that errors call the image; default: the path.
         out: uint8 (S, S, 3) to write to, a row of a batch; default: a new array.
@@ -59,12 +60,7 @@ def load(source, preprocessing, name=None, out=None, to_square=resize_to_square)
         name, data = name or "image", source
     else:
         name = name or str(source)
-        try:
-            with open(source, "rb", buffering=0) as image_file:
-                data = image_file.read()
-        except (OSError, ValueError) as error:  # a ValueError for a path with a null character
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ImageError(name, reason, "unreadable") from None
+        data = read_photo(source)
     image, file_size = _decode(data, preprocessing, name, scratch)
     return to_square(image, preprocessing, out, file_size)
 

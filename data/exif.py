@@ -13,6 +13,7 @@ from PIL import Image
 from data import heif, png
 from data.file_signatures import HEAD_BYTES
 from data.iso_boxes import items, iterate_boxes
+from data.photo_files import open_photo
 from data.pillow_formats import open_image
 
 # Tags of EXIF 2.32
@@ -52,7 +53,7 @@ def read_capture(path):
     ```
     """
     try:
-        with open(path, "rb") as image_file:
+        with open_photo(path) as image_file:
             return _capture(image_file)
     except Exception:  # whatever Pillow raises for a damaged file
         return UNKNOWN

@@ -10,6 +10,8 @@ import re
 import warnings
 from collections import Counter
 
+import numpy as np
+
 from common.console import say
 from common.errors import InputError
 from data.class_spelling import normalize
@@ -17,6 +19,7 @@ from data.csv_labels import read_column
 from data.exif import read_capture
 from data.image_files import GROUPS
 from data.labelled_data import FOLDER
+from data.packed_index import PackedNames
 from data.splitting import map_images
 
 DATE, CAMERA, PATTERN, CSV = "date", "camera", "pattern", "csv"
@@ -81,6 +84,8 @@ def name_groups(samples, rule, data=None, class_names=None, workers=1, others=AL
     ```
     """
     data = data or samples.folder
+    if isinstance(samples.file_names, PackedNames):
+        return _packed_groups(samples.file_names, rule, data)
     kind, _, detail = rule.partition(":")
     if kind == FOLDER:
         names = _folders(samples, class_names, os.path.isfile(data))
@@ -103,6 +108,18 @@ def name_groups(samples, rule, data=None, class_names=None, workers=1, others=AL
     if without:
         say(f"note: --group {rule}: {without:,} of {len(names):,} photos {LACKS[kind]}; {others}")
     return names
+
+
+def _packed_groups(names, rule, data):
+    """The groups that the index of a packed place has, which are by one rule alone."""
+    if rule != names.place.rule:
+        has = f"by {names.place.rule}" if names.place.rule else "without groups"
+        raise InputError(
+            f"--group: {rule}: the photos of {data} were packed {has}; split the loose photos with "
+            "--group and pack them into another place"
+        )
+    group_names = np.array([*names.place.group_names, ""], object)  # NO_GROUP is the last
+    return group_names[names.column("group")].tolist()
 
 
 def check_several(names, rule):

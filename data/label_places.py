@@ -13,6 +13,7 @@ from common.files import write_text
 from data import csv_labels, label_journal
 from data.class_spelling import normalize
 from data.label_names import check_labels
+from data.packed_places import refuse_packed
 from data.samples import read_samples, sample_line, text_file_name
 from data.splitting import hash_files
 
@@ -93,6 +94,7 @@ class LabelPlaces:
             InputError: the image is missing, or has another label.
         """
         written_path = written_path or image_path
+        refuse_packed(image_path, "relabel")
         if self.csv_path is not None:
             return self._plan_row(image_path, label, new_label, location, written_path)
         if os.path.exists(text_file_name(image_path)):

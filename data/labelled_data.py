@@ -1,10 +1,11 @@
-"""The one reader of labelled images: it finds out in which of three layouts they are.
+"""The one reader of labelled images: it finds out in which of four layouts they are.
 
 - The sample format: images in one folder, each with a text file of the same stem.
 - One folder per class, in as many levels as wanted: `photos/waste/glass/1.jpg` has the class
   `waste/glass`. Where the classes are known, or `--group folder` is in use, folders below them
   belong to them.
 - A CSV with the columns `path` and `label`; paths are relative to its folder.
+- A packed place: tar files with an index (`data.packed_index`).
 
 Class ids are those of the run where there is one; so a part of the data may lack a class. Else
 label.json says them, and for folders and tables without one the order of the names: upper case
@@ -33,6 +34,7 @@ from data.image_files import (
     list_folder,
 )
 from data.label_names import find_labels, read_label_names
+from data.packed_places import describe, is_place, open_place
 from data.parts_table import rule_of
 from data.samples import NamedImages, Samples, is_text, read_samples, text_file_name
 
@@ -62,7 +64,7 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None, rul
     """Reads labelled images; a line on standard error says in which layout they are.
 
     Args:
-        path: str, a folder or a CSV file.
+        path: str, a folder, a CSV file or a packed place.
         class_names: tuple of str, the classes of a run; None if the data say which there are.
         names_from: str, what errors call the place of `class_names`.
         labels_path: str, a JSON file with the class names, or None; not used with `class_names`.
@@ -82,6 +84,8 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None, rul
     read_labelled("photos").class_names  # ("glass", "metal"), the folders in photos/
     ```
     """
+    if is_place(path):
+        return _read_packed(path, class_names, names_from, labels_path)
     if os.path.isfile(path):
         if not path.lower().endswith(".csv"):
             raise InputError(f"{path}: is a file; a folder or a CSV (.csv) is needed")
@@ -115,6 +119,27 @@ def read_labelled(path, class_names=None, names_from=None, labels_path=None, rul
     if below_count:
         layout += f", {below_count:,} photos in folders below them"
     return _with_class_ids(path, images, layout, class_names, names_from, labels_path)
+
+
+def _read_packed(path, class_names, names_from, labels_path):
+    place = open_place(path)
+    own_path = os.path.join(place.path, "label.json")
+    if class_names is None:
+        class_names = read_label_names(labels_path) if labels_path else place.class_names
+        names_from = labels_path or own_path
+    class_ids = place.class_ids
+    counts = np.bincount(class_ids, minlength=len(place.class_names))
+    if class_names != place.class_names:
+        used_ids = np.flatnonzero(counts)
+        used_names = [place.class_names[class_id] for class_id in used_ids]
+        new_ids = np.zeros(len(counts), np.int32)
+        new_ids[used_ids] = match_classes(own_path, used_names, class_names, names_from)
+        class_ids = new_ids[class_ids]
+    say(
+        f"{path}: {describe(place)}: {len(class_ids):,} images of {np.count_nonzero(counts):,} "
+        "classes"
+    )
+    return LabelledData(Samples(place.path, place.names, class_ids), class_names, names_from)
 
 
 def _read_sample_format(path, class_names, names_from, labels_path):
@@ -308,6 +333,10 @@ def list_labelled(path):
         is None: its text file says it.
     """
     try:
+        if is_place(path):
+            place = open_place(path)
+            image_classes = [place.class_names[class_id] for class_id in place.class_ids]
+            return NamedImages(place.path, place.names, image_classes)
         if os.path.isfile(path):
             return csv_labels.read_csv(path)
         if has_own_images(path):

@@ -16,6 +16,8 @@ from common.console import say
 from common.errors import InputError, first_ten
 from data.groups import check_several, name_groups
 from data.labelled_data import read_labelled
+from data.packed_index import PackedContents
+from data.packed_places import is_place, open_place
 from data.part_assignment import assign
 from data.parts_table import NEW, PARTS, Row, exists, read_rows, table_path, write_rows
 from data.splitting import hash_files, join_named, read_groups
@@ -29,7 +31,7 @@ class Assignment(NamedTuple):
 
     Attributes:
         parts: int (N,), positions in `PARTS`.
-        contents: list of N str, the hash of each photo.
+        contents: sequence of N str, the hash of each photo.
         added: int, number of photos that had no part before.
         path: str, the table.
     """
@@ -70,6 +72,8 @@ def update(
     test = samples.select(np.flatnonzero(update(data, samples).parts == PARTS.index("test")))
     ```
     """
+    if is_place(data):
+        return _of_place(data, samples, rule)
     path = table_path(data)
     rows = read_rows(path) if exists(data) else []
     rule = _agreed_rule(path, rows, rule)
@@ -96,6 +100,28 @@ def update(
     if write:
         write_rows(path, new_rows + _gone(rows, new_rows), must_keep and added)
     return Assignment(parts, contents, added, path)
+
+
+def _of_place(data, samples, rule):
+    """The `Assignment` that the index of a packed place holds.
+
+    None is made where it holds none: near copies and groups would have to be looked for in all
+    photos, and the index of a place is the same for everybody who reads it.
+    """
+    place = open_place(data)
+    if not place.has_parts:
+        raise InputError(
+            f"{data}: its photos have no parts: assign them with --mode split --data DIR before "
+            "--mode pack, or name the place as --train_data"
+        )
+    if rule and rule != place.rule:
+        raise InputError(
+            f"--group: {rule}: the photos in {data} have parts "
+            f"{f'by {place.rule}' if place.rule else 'without a rule'}; split the loose photos "
+            "anew and pack them into another place"
+        )
+    names = samples.file_names
+    return Assignment(names.column("part"), PackedContents(names), 0, table_path(data))
 
 
 def select(samples, assignment, part):
@@ -194,6 +220,9 @@ def names_of_part(data, part):
     Raises:
         InputError: the table is damaged.
     """
+    if is_place(data):
+        names = open_place(data).names
+        return set(names[np.flatnonzero(names.column("part") == PARTS.index(part))])
     rows = read_rows(table_path(data))
     return {row.path.replace("/", os.sep) for row in rows if row.part == part}
 
@@ -213,7 +242,8 @@ def hash_photos(places, paths, workers=1):
         InputError: a table is damaged.
     """
     known = {}
-    for table in map(table_path, filter(exists, places)):
+    loose = [data for data in places if not is_place(data) and exists(data)]
+    for table in map(table_path, loose):
         folder = os.path.dirname(os.path.abspath(table))
         for row in read_rows(table):
             photo = os.path.join(folder, row.path.replace("/", os.sep))

@@ -6,11 +6,12 @@ from typing import NamedTuple
 from common.console import say
 from common.errors import InputError
 from common.tables import read_table, write_table
+from data.packed_index import DESCRIPTION, PARTS
+from data.packed_places import is_place, open_place
 
 FILE_NAME = "splits.csv"
 COLUMNS = ("hash", "path", "part", "group", "bytes", "modified")
 COLUMNS_OF_A_RULE = ("group_name", "rule")
-PARTS = ("train", "val", "test")
 NEW = -1  # in place of a part, or of bytes
 
 
@@ -42,10 +43,10 @@ class Row(NamedTuple):
 
 
 def table_path(data):
-    """Path of the table that belongs to a data set.
+    """Path of the table that belongs to a data set; of a packed place that of its index.
 
     Args:
-        data: str, a folder or a CSV file.
+        data: str, a folder, a CSV file or a packed place.
 
     Example:
         >>> table_path("photos"), table_path("photos.csv")
@@ -53,16 +54,18 @@ def table_path(data):
     """
     if os.path.isfile(data):
         return f"{os.path.splitext(data)[0]}.{FILE_NAME}"
+    if is_place(data):
+        return os.path.join(data, DESCRIPTION)
     return os.path.join(data, FILE_NAME)
 
 
 def exists(data):
-    """Whether a data set has a table of parts.
+    """Whether a data set has a table of parts, or its index says them.
 
     Args:
-        data: str, a folder or a CSV file.
+        data: str, a folder, a CSV file or a packed place.
     """
-    return os.path.exists(table_path(data))
+    return open_place(data).has_parts if is_place(data) else os.path.exists(table_path(data))
 
 
 def rule_of(data):
@@ -77,6 +80,8 @@ def rule_of(data):
     Raises:
         InputError: the table is damaged.
     """
+    if is_place(data):
+        return open_place(data).rule
     if not exists(data):
         return None
     _, cells = next(read_table(table_path(data), COLUMNS, "split"), (None, {}))

@@ -25,6 +25,7 @@ from data.image_files import (
     is_image,
     is_system_name,
 )
+from data.packed_index import PackedNames
 
 READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0)  # Windows would translate line ends
 MAX_LINE = 4096  # bytes of a text file; one line with a file name is far shorter
@@ -36,7 +37,7 @@ class Samples(NamedTuple):
     Attributes:
         folder: str, where the images are.
         file_names: list of str, the images' file names, sorted by stem; where each class has its
-            folder, paths relative to `folder`.
+            folder, paths relative to `folder`; of a packed place `packed_index.PackedNames`.
         class_ids: int32 (N,), the class of each image.
     """
 
@@ -46,6 +47,8 @@ class Samples(NamedTuple):
 
     def select(self, positions):
         """The `Samples` at `positions`, an integer array."""
+        if isinstance(self.file_names, PackedNames):
+            return Samples(self.folder, self.file_names[positions], self.class_ids[positions])
         file_names = [self.file_names[position] for position in positions]
         return Samples(self.folder, file_names, self.class_ids[positions])
 

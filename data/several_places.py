@@ -7,6 +7,8 @@ import numpy as np
 from common.errors import InputError
 from data.class_spelling import natural_key, normalize
 from data.labelled_data import LabelledData, match_classes, read_labelled
+from data.packed_index import PackedNames
+from data.photo_files import is_remote
 from data.samples import Samples
 
 
@@ -111,6 +113,9 @@ def join(each_samples):
     """
     if len(each_samples) == 1:
         return each_samples[0]
+    class_ids = np.concatenate([samples.class_ids for samples in each_samples])
+    if any(isinstance(samples.file_names, PackedNames) for samples in each_samples):
+        return Samples("", _whole_paths(each_samples), class_ids)
     folders = [os.path.abspath(samples.folder) for samples in each_samples]
     try:
         root = os.path.commonpath(folders)
@@ -121,4 +126,13 @@ def join(each_samples):
         for folder, samples in zip(folders, each_samples)
         for file_name in samples.file_names
     ]
-    return Samples(root, file_names, np.concatenate([one.class_ids for one in each_samples]))
+    return Samples(root, file_names, class_ids)
+
+
+def _whole_paths(each_samples):
+    """list of str, paths and addresses that need no folder: no folder is above all of them."""
+    paths = []
+    for folder, file_names, _ in each_samples:
+        root = folder if is_remote(folder) else os.path.abspath(folder)
+        paths += [os.path.join(root, file_name) for file_name in file_names]
+    return paths

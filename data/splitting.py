@@ -1,15 +1,16 @@
 """Holding a part of the samples out, decided by the bytes of each image; copies stay together."""
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from common.console import say
-from common.errors import ImageError, InputError
+from common.errors import ImageError
 from data import near_duplicates
 from data.decoding import load
+from data.packed_index import PackedNames
+from data.photo_files import content_hash, read_photo
 
 MAX_COMPARED = 500_000  # images that are compared with each other: 0.6 GB of small pictures
 BLANK = 2  # levels of 255 between the pixels of a picture that resembles every other blank one
@@ -46,8 +47,7 @@ def split(samples, fraction, workers=1, near=True, names=None):
     training, validation = split(samples, 0.2, workers=4)
     ```
     """
-    paths = [os.path.join(samples.folder, file_name) for file_name in samples.file_names]
-    hashes, leaders = read_groups(paths, workers=workers, near=near)
+    hashes, leaders = read_sample_groups(samples, workers, near)
     if names:
         leaders = join_named(hashes, leaders, names)
     hashes = hashes[leaders]
@@ -111,17 +111,6 @@ def _nearest_shares(group_hashes, class_ids, fraction):
     return is_held_out
 
 
-def content_hash(data, part=0):
-    """64 bits of the SHA-256 of a file's bytes, as a whole number.
-
-    Args:
-        data: bytes.
-        part: 0 to 3. Different parts are independent of each other, so that what one split has
-            left can be split again by another.
-    """
-    return int.from_bytes(hashlib.sha256(data).digest()[8 * part : 8 * part + 8], "big")
-
-
 def hash_file(path):
     """`content_hash` of a file: int, 0 where it cannot be read.
 
@@ -129,9 +118,8 @@ def hash_file(path):
         path: str.
     """
     try:
-        with open(path, "rb") as image_file:
-            return content_hash(image_file.read())
-    except OSError:
+        return content_hash(read_photo(path))
+    except ImageError:
         return 0
 
 
@@ -146,6 +134,22 @@ def hash_files(paths, workers=1):
         uint64 (N,), 0 for a file that cannot be read.
     """
     return np.fromiter(map_images(hash_file, paths, "reading", workers), np.uint64, len(paths))
+
+
+def hash_samples(samples, workers=1):
+    """`content_hash` of the photos of samples; those of a packed place are in its index.
+
+    Args:
+        samples: `samples.Samples`, N photos.
+        workers: int, threads that read.
+
+    Returns:
+        uint64 (N,), 0 for a file that cannot be read.
+    """
+    if isinstance(samples.file_names, PackedNames):
+        return samples.file_names.column("content")
+    paths = [os.path.join(samples.folder, name) for name in samples.file_names]
+    return hash_files(paths, workers)
 
 
 def map_images(function, paths, label, workers=1):
@@ -190,10 +194,7 @@ def read_groups(image_paths, hash_part=0, workers=1, near=True):
     """
     image_count = len(image_paths)
     if near and image_count > MAX_COMPARED:
-        say(
-            f"note: {image_count:,} images are too many to compare what they show (at most "
-            f"{MAX_COMPARED:,}): only equal files stay together, near copies may be on both sides"
-        )
+        say(_too_many(image_count))
         near = False
     hashes = np.empty(image_count, np.uint64)
     descriptions = near_duplicates.empty_descriptions(image_count if near else 0)
@@ -212,15 +213,41 @@ def read_groups(image_paths, hash_part=0, workers=1, near=True):
     return hashes, _leaders(hashes, _join_equal(groups, hashes))
 
 
+def read_sample_groups(samples, workers=1, near=True):
+    """`read_groups` of samples; a packed place of too many photos to compare is not read for it.
+
+    Args:
+        samples: `samples.Samples`, N photos.
+        workers, near: as of `read_groups`.
+
+    Returns:
+        As of `read_groups`.
+
+    Raises:
+        InputError: an image file cannot be read.
+    """
+    names = samples.file_names
+    if isinstance(names, PackedNames) and not (near and len(names) <= MAX_COMPARED):
+        if near:
+            say(_too_many(len(names)))
+        hashes = names.column("content")
+        return hashes, _leaders(hashes, _join_equal(np.arange(len(hashes)), hashes))
+    paths = [os.path.join(samples.folder, file_name) for file_name in names]
+    return read_groups(paths, workers=workers, near=near)
+
+
+def _too_many(image_count):
+    return (
+        f"note: {image_count:,} images are too many to compare what they show (at most "
+        f"{MAX_COMPARED:,}): only equal files stay together, near copies may be on both sides"
+    )
+
+
 def _read_all(image_paths, hash_part, workers, near):
     """Iterator of (hash, what the image is compared by: None if blank, broken or not wanted)."""
 
     def read(path):
-        try:
-            with open(path, "rb") as image_file:
-                data = image_file.read()
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from None
+        data = read_photo(path)
         return content_hash(data, hash_part), _describe(data, path) if near else None
 
     return map_images(read, image_paths, "comparing" if near else "splitting", workers)

@@ -3,7 +3,7 @@
 import os
 
 from common.console import say
-from data.splitting import hash_files
+from data.splitting import hash_samples
 from evaluation.label_errors import trained_on
 from runs import run_folder
 from runs.margin_files import read_hashes, read_unlabelled
@@ -30,8 +30,7 @@ def tell(path, samples, workers=1):
             return 0, 0
     trained_hashes, validated_hashes = read_hashes(path)
     if trained_hashes or validated_hashes:
-        paths = [os.path.join(samples.folder, name) for name in samples.file_names]
-        hashes = hash_files(paths, workers).tolist()
+        hashes = hash_samples(samples, workers).tolist()
         learned_hashes = trained_hashes.keys() | read_unlabelled(path)
         trained = sum(value in learned_hashes for value in hashes)
         validated = sum(value in validated_hashes for value in hashes)

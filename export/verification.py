@@ -17,6 +17,7 @@ import numpy as np
 from common.errors import InputError, RunError
 from common.write_errors import write_error
 from data.decoding import load
+from data.photo_files import read_photo
 from prediction import runtimes
 from prediction.exported_model import describe_preprocessing, parse_preprocessing
 from prediction.runtimes import Answers
@@ -145,8 +146,9 @@ def _predict_files(predict, image_paths, like):
     answers = Answers(*(each if each is None else np.full_like(each, np.nan) for each in like))
     for position, image_path in enumerate(image_paths):
         # TensorFlow has many exceptions for images that it cannot decode.
-        with open(image_path, "rb") as image_file, contextlib.suppress(Exception):
-            for values, [value] in zip(answers, predict([image_file.read()])):
+        content = read_photo(image_path)
+        with contextlib.suppress(Exception):
+            for values, [value] in zip(answers, predict([content])):
                 values[position] = value
     return answers
 

@@ -23,6 +23,7 @@ from data.class_spelling import normalize
 from data.csv_labels import COLUMNS, list_photos
 from data.label_names import write_label_names
 from data.parts import hash_photos
+from data.photo_files import absolute
 from data.samples import Samples
 from data.several_places import paths_of
 from data.splitting import hash_files, split
@@ -148,7 +149,7 @@ def _read_parts(options, run):
         class_names = tuple(name for name in run.class_names if normalize(name) != removed)
         return Parts(class_names, *parts)
     class_name = normalize(options.name)
-    photo_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
+    photo_paths = [absolute(path) for path in list_photos(options.data, "--data")]
     # By content: a copy under another name is the same photo
     known_paths = [path for part in parts for path, _ in part]
     known_hashes = hash_photos(paths_of(run.options.train_data), known_paths, options.workers)

@@ -19,6 +19,7 @@ from data.file_transfer import Transfer
 from data.image_files import UNSORTED, is_image, is_system_name
 from data.labelled_data import has_own_images, match_classes, read_labelled
 from data.new_photos import choose_new, read_new_photos
+from data.packed_places import refuse_place
 from data.parts_table import rule_of
 from data.samples import Samples, sample_line, stem, text_file_name
 from other.data_quality.folder_checks import inside
@@ -131,6 +132,7 @@ def add(data, source, how="copy", workers=1, dry_run=False):
 
 
 def _read_data_set(data):
+    refuse_place(data, "add")
     samples, class_names, names_from = read_labelled(data)
     layout = CSV if os.path.isfile(data) else BY_FOLDERS
     if layout != CSV and has_own_images(data):

@@ -18,6 +18,7 @@ from data.groups import check_several, name_groups
 from data.image_files import OWN_FILES, check_images, list_folder
 from data.label_names import write_label_names
 from data.labelled_data import FOLDER, enclose_in_classes, name_by_folders
+from data.packed_places import refuse_place
 from data.parts_table import NEW
 from data.samples import Samples, write_sample
 from data.splitting import join_named, read_groups
@@ -216,6 +217,7 @@ def _fill_parts(parts, hashes, leaders, members, part_count):
 
 def _find_images(source, rule=None):
     """(sorted [(path, class name)], the files that are not images)."""
+    refuse_place(source, "dir2txt")
     try:
         contents = list_folder(source)
         check_images(source, contents)

@@ -14,6 +14,7 @@ from config.mode_options import Txt2dirOptions
 from data.csv_labels import COLUMNS, read_csv
 from data.file_transfer import Transfer
 from data.label_names import find_labels, read_label_names
+from data.packed_places import refuse_place
 from data.samples import read_samples, text_file_name
 
 ON_WINDOWS = os.name == "nt"
@@ -67,6 +68,7 @@ def read_folder(source, labels_path=None):
     Raises:
         InputError: anything missing, ambiguous or malformed.
     """
+    refuse_place(source, "txt2dir")
     labels_path = labels_path or find_labels(source)
     class_names = read_label_names(labels_path)
     samples = read_samples(source, class_names, labels_path)

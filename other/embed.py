@@ -10,6 +10,7 @@ from common.write_errors import write_error
 from config.mode_options import EmbedOptions, SimilarOptions
 from data.csv_labels import list_photos
 from data.geometry import Preprocessing
+from data.photo_files import absolute
 from modeling import backbones, weight_download
 from prediction.embedding import embed
 from prediction.feature_extractor import FeatureExtractor
@@ -22,7 +23,7 @@ HUB_SIZE = 224  # of a KerasHub preset, about which nothing is known here
 
 def main(options: EmbedOptions):
     """`--mode embed`."""
-    image_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
+    image_paths = [absolute(path) for path in list_photos(options.data, "--data")]
     place = output_places.choose_target(options, data=options.data)
     options = options._replace(target=place.path)
     csv_path = check_target(options.target)

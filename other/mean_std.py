@@ -17,6 +17,7 @@ from config.mode_options import MeanStdOptions
 from data.csv_labels import list_photos
 from data.decoding import decode, load
 from data.geometry import Preprocessing
+from data.photo_files import read_photo
 
 SLICE = 16  # images per task, so that handing them to a thread costs little
 FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded at their full size
@@ -141,12 +142,7 @@ def measure(paths, preprocessing, workers=1, original=False):
 
 
 def _decode_file(path, preprocessing):
-    try:
-        with open(path, "rb") as image_file:
-            data = image_file.read()
-    except OSError as error:
-        raise ImageError(path, error.strerror, "unreadable") from None
-    return decode(data, preprocessing, path)
+    return decode(read_photo(path), preprocessing, path)
 
 
 def _result(moments, errors, image_count, options):

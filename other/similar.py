@@ -11,6 +11,7 @@ from common.write_errors import write_error
 from config.mode_options import SimilarOptions
 from data.csv_labels import list_photos
 from data.image_files import find_images
+from data.photo_files import absolute
 from other.embed import open_extractor, say_undecodable
 from other.reporting import html_pages
 from other.reporting.charts import check_output_folder
@@ -57,7 +58,7 @@ def _photo_features(options):
         if gone:
             console.say(f"{options.data}: {gone} of its {len(content.paths)} photos are gone")
         return _extractor_of(options, content), content
-    photo_paths = [os.path.abspath(path) for path in list_photos(options.data, "--data")]
+    photo_paths = [absolute(path) for path in list_photos(options.data, "--data")]
     extractor = open_extractor(options)
     os.makedirs(options.target, exist_ok=True)
     target = os.path.join(options.target, FEATURES)

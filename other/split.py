@@ -6,6 +6,7 @@ from common import console
 from config.mode_options import SplitOptions
 from data import parts
 from data.labelled_data import read_labelled
+from data.packed_places import refuse_place
 from data.parts import PARTS
 
 
@@ -40,6 +41,7 @@ def split(data, shares=None, workers=1, dry_run=False, rule=None):
     split("photos")["parts"]  # {"train": 384, "val": 48, "test": 48}
     ```
     """
+    refuse_place(data, "split")
     samples, class_names, _ = read_labelled(data, rule=rule)
     has_table = parts.exists(data)
     assignment = parts.update(

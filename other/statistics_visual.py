@@ -14,6 +14,7 @@ from config.mode_options import StatisticsOptions
 from data.decoding_limits import MAX_PIXELS
 from data.file_signatures import HEAD_BYTES
 from data.labelled_data import read_labelled
+from data.photo_files import is_packed, open_photo
 from data.pillow_formats import explain, forget_xmp, open_image
 from other.reporting import fonts
 from other.reporting.charts import check_output_folder, drawing, output_folder, save
@@ -166,15 +167,15 @@ def read_size(path):
         ImageError: the file cannot be read, or is larger than `decoding.load` takes.
     """
     try:
-        if not os.path.getsize(path):
+        if not is_packed(os.fspath(path)) and not os.path.getsize(path):
             raise ImageError(path, "the file is empty", "empty")
-        with open(path, "rb") as image_file, open_image(image_file) as image:
+        with open_photo(path) as image_file, open_image(image_file) as image:
             width, height = image.size
             swaps_sides = _swaps_sides(image)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        with open(path, "rb") as image_file:
+        with open_photo(path) as image_file:
             raise ImageError(path, *explain(error, image_file.read(HEAD_BYTES))) from None
     except OSError as error:
         raise ImageError(path, _reason(error), "unreadable") from None

@@ -11,6 +11,7 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import replacing
+from data.photo_files import is_remote
 from runs.run_folder import MARGINS
 
 TRAINED_ON = "images.csv"  # in MARGINS: image file, class id, hash of its bytes
@@ -31,7 +32,8 @@ def write_trained_on(run_path, samples, hashes=None):
         hash_cells = [(f"{int(value):016x}",) for value in hashes]
     margin_folder = os.path.join(run_path, MARGINS)
     os.makedirs(margin_folder, exist_ok=True)
-    image_folder = os.path.realpath(samples.folder)
+    folder = samples.folder
+    image_folder = folder if is_remote(folder) or not folder else os.path.realpath(folder)
     with (
         replacing(os.path.join(margin_folder, TRAINED_ON)) as partial_path,
         open(partial_path, "w", encoding="utf-8", errors="surrogateescape", newline="") as csv_file,

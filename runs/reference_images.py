@@ -3,13 +3,12 @@
 import contextlib
 import json
 import os
-import shutil
 
 import numpy as np
 
 from common.errors import ImageError, InputError
 from common.files import flush, replacing_folder, write_text
-from data import parts
+from data import parts, photo_files
 from data.decoding import load
 from data.labelled_data import has_own_images, list_labelled, match_classes
 from data.samples import read_label, stem, text_file_name, write_sample
@@ -48,9 +47,10 @@ def write_check(setup, model):
     with replacing_folder(check_folder) as partial_folder:
         for position, row in zip(positions, probabilities):
             image_path = os.path.join(validation.folder, validation.file_names[position])
-            file_name = _free_name(os.path.basename(image_path), table)
+            file_name = _free_name(photo_files.file_name(image_path), table)
             copy_path = os.path.join(partial_folder, file_name)
-            shutil.copyfile(image_path, copy_path)
+            with open(copy_path, "wb") as copy:
+                copy.write(photo_files.read_photo(image_path))
             flush(copy_path)
             write_sample(partial_folder, file_name, validation.class_ids[position])
             table[file_name] = [float(value) for value in row]

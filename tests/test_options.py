@@ -41,7 +41,8 @@ REQUIRED = {
     "add": ["--data", "d", "--source", "s"],
     "all": ["--data", "d"], "split": ["--data", "d"], "similar": ["--data", "d", "--image", "i"],
     "drift": ["--run", "r", "--data", "d"], "crossval": ["--data", "d"],
-    "tune": ["--data", "d"],
+    "tune": ["--data", "d"], "pack": ["--data", "d", "--target", "t"],
+    "unpack": ["--data", "d", "--target", "t"],
 }
 NUMBERS = [name for name, option in option_table.OPTIONS.items()
            if option.type.metavar in ("N", "X")]

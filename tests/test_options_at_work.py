@@ -38,6 +38,7 @@ from config.modes import MODES
 from config.parser import parse
 from data.geometry import Preprocessing
 from data.label_names import read_label_names, write_label_names
+from data.packing import pack
 from data.samples import Samples, write_sample
 from deployment import server
 from evaluation.runtime_speed import measure
@@ -587,6 +588,8 @@ COMMANDS = {
     "add": ("--data", "data", "--source", "classes/glass"),
     "split": ("--data", "data"), "all": ("--data", "data"),
     "crossval": ("--data", "data", "--folds", 2), "tune": ("--data", "data", "--trials", 1),
+    "pack": ("--data", "data", "--target", "place"),
+    "unpack": ("--data", "packed", "--target", "place"),
 }
 
 
@@ -651,6 +654,8 @@ def test_json_is_one_line(place, tmp_path, monkeypatch, mode):
     monkeypatch.setattr(signal, "signal", lambda *words: None)
     write_model(tmp_path / "exported")
     write_pictures(tmp_path / "classes" / "glass", HILL)
+    if mode == "unpack":
+        pack("data", str(tmp_path / "packed"))
     (tmp_path / "findings.csv").write_text("path,action\ndata/00.png,remove\n")
     (tmp_path / "new.csv").write_text("path,label,new_label\ndata/00.png,first,second\n")
     found = go("--mode", mode, *COMMANDS[mode], "--json")

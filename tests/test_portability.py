@@ -66,6 +66,9 @@ COMMANDS = [
     ("tune", "--data", "photos", "--trials", "2", "--search", "pooling", "--head", "prototype",
      "--weights", "none", "--input_size", "32", "--max_bad", "0.2"),
     ("add", "--data", "folders", "--source", "new"),
+    ("pack", "--data", "photos", "--target", "place"),
+    ("statistics", "--source", "place"),
+    ("unpack", "--data", "place", "--target", "unpacked"),
     ("demo_data", "--target", "digits"),
 ]
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from common.errors import ImageError
 from common.files import replacing
+from data.photo_files import absolute
 
 
 class FeatureCache:
@@ -96,5 +97,5 @@ def photo_paths(samples):
     Args:
         samples: `samples.Samples`.
     """
-    folder = os.path.abspath(samples.folder)
+    folder = absolute(samples.folder)
     return [os.path.join(folder, name) for name in samples.file_names]

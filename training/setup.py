@@ -16,6 +16,7 @@ from common.errors import InputError, first_ten
 from common.file_names import replace_forbidden
 from data import parts
 from data.labelled_data import read_labelled
+from data.packed_index import PackedNames
 from data.samples import Samples
 from data.several_places import paths_of, read_each
 from modeling import backbones, weight_download
@@ -328,6 +329,9 @@ def fingerprint(setup):
     """
     digest = hashlib.sha256(repr(setup.class_names).encode("utf-8", "surrogateescape"))
     for samples in filter(None, (setup.training, setup.validation, setup.unlabelled)):
-        digest.update("\n".join(samples.file_names).encode("utf-8", "surrogateescape"))
+        if isinstance(samples.file_names, PackedNames):
+            digest.update(samples.file_names.digest().encode())
+        else:
+            digest.update("\n".join(samples.file_names).encode("utf-8", "surrogateescape"))
         digest.update(samples.class_ids.tobytes())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from common.errors import DivergedError, RunError
 from compute.backend import use_precision
 from compute.devices import SINGLE_DEVICE, Devices
 from compute.keras_patches import build_metrics
-from data.splitting import hash_files
+from data.splitting import hash_samples
 from runs import checkpoint as checkpoints
 from runs import run_folder
 from runs.checkpoint import Checkpoint
@@ -208,12 +208,7 @@ class Trainer:
         """Keeps what is trained and validated on, by path and content."""
         setup = self.setup
         training, validation, unlabelled = (
-            hash_files(
-                [os.path.join(samples.folder, name) for name in samples.file_names],
-                setup.options.workers,
-            )
-            if samples
-            else None
+            hash_samples(samples, setup.options.workers) if samples else None
             for samples in (setup.training, setup.validation, setup.unlabelled)
         )
         write_trained_on(setup.run_path, setup.training, training)

@@ -6,6 +6,7 @@ import stat
 
 from common.errors import InputError, first_ten
 from common.tables import read_table, write_table
+from data.packed_places import refuse_packed
 from pages.text_tables import texts_of
 
 COLUMNS = ("path", "kind", "severity", "group", "class", "detail", "action")
@@ -175,6 +176,7 @@ def read_removals(path):
             continue
         if "\0" in row["path"]:
             raise InputError(f"{location}: {row['path']!r} is not a path")
+        refuse_packed(row["path"], "clean")
         folder, file_name = os.path.split(row["path"])
         # One spelling for all paths of a file; but a link is the file, not what it leads to.
         file_path = os.path.join(os.path.realpath(folder), file_name)

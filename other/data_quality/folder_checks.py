@@ -16,6 +16,7 @@ from data.image_files import (
 )
 from data.label_names import read_label_names
 from data.labelled_data import FOLDER, enclose_in_classes, has_own_images, name_by_folders
+from data.packed_places import is_place, open_place
 from other.data_quality.findings import detail
 
 
@@ -68,6 +69,8 @@ def read_folder(path, option="--source", rule=None):
         InputError: neither, or without images.
     """
     try:
+        if is_place(path):
+            return _read_packed(path)
         if os.path.isfile(path) and path.lower().endswith(".csv"):
             return Folder(path, *csv_labels.read_csv(path), [], [], [], [])
         if has_own_images(path):
@@ -99,6 +102,12 @@ def _own_names(path):
         return read_label_names(os.path.join(path, "label.json"))
     except InputError:
         return ()
+
+
+def _read_packed(path):
+    place = open_place(path)
+    image_classes = [place.class_names[class_id] for class_id in place.class_ids]
+    return Folder(path, path, place.names, image_classes, [], [], [], [])
 
 
 def _read_sample_format(path):

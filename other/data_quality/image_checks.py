@@ -18,6 +18,7 @@ from data import decoding, library_messages, near_duplicates, png
 from data.buffers import scratch
 from data.geometry import Preprocessing, resize_to_square
 from data.jpeg import decode_jpeg, has_end_mark, is_jpeg
+from data.photo_files import is_packed, read_photo
 from data.pillow_formats import open_image
 from other.data_quality.findings import HUGE, LONGEST, SMALLEST, detail
 
@@ -142,13 +143,13 @@ def look(path, small=False):
 def _read(path):
     """(bytes of a file, None), or (None, the fault why it cannot be read)."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait
-            return None, ("unreadable", detail("no_file"))
-        with open(path, "rb", buffering=0) as image_file:
-            data = image_file.read()
-    except OSError as error:
+        if not is_packed(path) and not stat.S_ISREG(os.stat(path).st_mode):
+            return None, ("unreadable", detail("no_file"))  # reading a pipe would wait
+        data = read_photo(path)
+    except (OSError, ImageError) as error:
         is_dangling = os.path.islink(path) and not os.path.exists(path)
-        unread = detail("unreadable", reason=error.strerror)
+        reason = error.reason if isinstance(error, ImageError) else error.strerror
+        unread = detail("unreadable", reason=reason)
         return None, ("unreadable", detail("dangling_link") if is_dangling else unread)
     return (data, None) if data else (None, ("empty", detail("empty")))
 
@@ -244,6 +245,8 @@ def _odd_colors(mode):
 def _extension_faults(content, path):
     """A list of at most one fault: the extension belongs to another format than `content`."""
     extension = os.path.splitext(path)[1].lower()
+    if is_packed(path):  # an address has none
+        return []
     if extension in EXTENSIONS[content]:
         return []
     return [("wrong_extension", detail("extension", content=content, extension=extension))]

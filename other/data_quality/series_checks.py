@@ -12,6 +12,7 @@ from data.exif import read_capture
 from data.groups import name_groups
 from data.image_files import GROUPS
 from data.labelled_data import FOLDER
+from data.packed_index import PackedNames
 from data.parts_table import PARTS, exists, read_rows, rule_of, table_path
 from data.samples import Samples
 from other.data_quality.findings import Detail, detail
@@ -78,6 +79,8 @@ def check_groups(folders, rule, findings, workers=1):
 def _sides(folder, side):
     if side:
         return [side] * len(folder.images)
+    if isinstance(folder.images, PackedNames):
+        return [PARTS[part] for part in folder.images.column("part")]
     parts = {row.path: row.part for row in read_rows(table_path(folder.source))}
     return [parts.get(image.replace(os.sep, "/")) for image in folder.images]
 

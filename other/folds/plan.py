@@ -31,7 +31,7 @@ from data.groups import check_several, name_groups
 from data.label_names import write_label_names
 from data.labelled_data import read_labelled
 from data.samples import Samples
-from data.splitting import join_named, read_groups
+from data.splitting import join_named, read_sample_groups
 from evaluation.cross_validation import assign_folds
 from other.pipeline import base_name
 from runs import run_folder
@@ -166,8 +166,7 @@ def _check_names(samples):
 
 def _read_groups(options, samples, class_names):
     """(int (N,) groups, uint64 (N,) hashes of the files): near copies stay together."""
-    paths = [os.path.join(samples.folder, name) for name in samples.file_names]
-    hashes, groups = read_groups(paths, workers=options.workers)
+    hashes, groups = read_sample_groups(samples, options.workers)
     if options.group:
         names = name_groups(samples, options.group, options.data, class_names, options.workers)
         check_several(names, options.group)

@@ -14,6 +14,7 @@ from data.file_steps import Edit, Move, read_bytes
 from data.image_files import EXTENSIONS, REMOVED, UNSORTED, is_image, is_system_name, list_folder
 from data.label_names import find_labels, label_names_json, read_label_names
 from data.labelled_data import has_own_images, is_sample_format
+from data.packed_places import refuse_place
 from data.samples import check_stems, read_label, sample_line, stem, text_file_name
 
 NO_CLASS, SET_ASIDE = None, REMOVED  # in place of the name of a class
@@ -31,6 +32,7 @@ def open_layout(data):
     Raises:
         InputError: it cannot be read.
     """
+    refuse_place(data, "label")
     if os.path.isfile(data):
         return CsvLayout(data)
     if has_own_images(data) and is_sample_format(data):

@@ -9,6 +9,7 @@ import cv2
 from common.errors import ImageError
 from data.decoding import decode
 from data.geometry import Preprocessing
+from data.photo_files import read_photo
 
 THUMBNAIL, LARGE = 256, 1600  # pixels of the longer side
 QUALITY = 85
@@ -75,12 +76,7 @@ def render(path, side):
     Raises:
         ImageError: it cannot be read or decoded.
     """
-    try:
-        with open(path, "rb") as image_file:
-            content = image_file.read()
-    except OSError as error:
-        raise ImageError(path, error.strerror, "unreadable") from None
-    image = decode(content, Preprocessing(side, "letterbox"), path)
+    image = decode(read_photo(path), Preprocessing(side, "letterbox"), path)
     scale = side / max(image.shape[:2])
     if scale < 1:
         height, width = (max(1, round(length * scale)) for length in image.shape[:2])

@@ -9,6 +9,7 @@ import cv2
 from common.errors import ImageError
 from data import decoding
 from data.geometry import Preprocessing, target_size
+from data.photo_files import read_photo
 
 SIDE = 448  # pixels of a photo's longer side: 224 on the page, where a screen has two per pixel
 FEWEST_PIXELS = 112  # of a longer side; below, pixels are enlarged so that they stay visible
@@ -62,9 +63,8 @@ def photo(path, side=SIDE):
     """
     preprocessing = Preprocessing(side, "letterbox")
     try:
-        with open(path, "rb") as image_file:
-            image = decoding.decode(image_file.read(), preprocessing, path)
-    except (OSError, ImageError):  # it was deleted since
+        image = decoding.decode(read_photo(path), preprocessing, path)
+    except ImageError:  # it was deleted since
         return None
     height, width = target_size(*image.shape[:2], preprocessing)
     if height < image.shape[0]:

@@ -4,7 +4,9 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+from common.errors import ImageError
 from config import parser
+from data.photo_files import read_photo
 from data.splitting import content_hash
 
 
@@ -49,9 +51,8 @@ def fingerprint(samples, class_names, workers):
     def line(position):
         file_name = samples.file_names[position]
         try:
-            with open(os.path.join(samples.folder, file_name), "rb") as image_file:
-                content = f"{content_hash(image_file.read()):016x}"
-        except OSError:
+            content = f"{content_hash(read_photo(os.path.join(samples.folder, file_name))):016x}"
+        except ImageError:
             content = "unreadable"
         return f"{file_name}, {class_names[samples.class_ids[position]]}, {content}\n"
 
