@@ -121,7 +121,7 @@ class PackedNames(Sequence):
 
     def __iter__(self):
         for start in range(0, len(self), AT_ONCE):
-            yield from map(self._name, self._entries(slice(start, start + AT_ONCE)))
+            yield from map(self._name, self.entries(slice(start, start + AT_ONCE)))
 
     def __contains__(self, name):
         return any(name == own_name for own_name in self)
@@ -130,7 +130,8 @@ class PackedNames(Sequence):
         shard = self.place.shards[entry["shard"]]
         return write_address(shard, entry["offset"], entry["length"], int(entry["crc"]))
 
-    def _entries(self, part=slice(None)):
+    def entries(self, part=slice(None)):
+        """`ENTRY` (M,), the rows of the index, all or those of a slice."""
         positions = part if self.positions is None else self.positions[part]
         return self.place.entries[positions]
 

@@ -23,9 +23,10 @@ from data.packing_plan import DEFAULT_PACKING, SHARD_NAME, make_plan
 from data.photo_files import read_photo
 from data.shard_files import read_shard, write_shard
 
-# JPEG quality of photos that are made smaller. Of the photos of a waste data set with a side of
-# 256 pixels, 95 keeps 42 dB of what the decoder gives, more than a second JPEG encoding at the
-# camera's own quality loses; 90 saves a third more bytes and costs 3 dB.
+# JPEG quality of photos that are made smaller. Measured on 60 photos of 256 x 341 pixels: 95 keeps
+# 42.5 dB in 25 kB per photo, 90 39.9 dB in 17 kB, 98 44.8 dB in 38 kB. Once they are resized to an
+# input of 224, the mean difference from the original photo is 1.65, 1.85 and 1.50 of 255, most of
+# it from resizing twice: above 95 only the bytes grow.
 QUALITY = 95
 FULL_SIZE = 1 << 20  # pixels; for an input as large as this JPEGs are decoded at their full size
 JPEG_ENDING = ".jpg"

@@ -6,15 +6,18 @@ which they are known wherever they lie and whatever they are called.
 
 import csv
 import os
+import zipfile
 
 import numpy as np
 
 from common.errors import InputError
 from common.files import replacing
-from data.photo_files import is_remote
+from data.packed_index import AT_ONCE, ENTRY, PackedNames
+from data.photo_files import is_remote, write_address
 from runs.run_folder import MARGINS
 
 TRAINED_ON = "images.csv"  # in MARGINS: image file, class id, hash of its bytes
+PACKED = "packed.npz"  # in MARGINS, in place of TRAINED_ON: the photos of a packed place
 VALIDATED_ON = "validation.npy"  # in MARGINS: uint64 (M,), hashes
 UNLABELLED = "unlabelled.npy"  # in MARGINS: the same of the photos of --unlabelled
 
@@ -27,13 +30,16 @@ def write_trained_on(run_path, samples, hashes=None):
         samples: `Samples` to train on.
         hashes: uint64 (N,), of the files' bytes; None leaves them out, as earlier versions did.
     """
+    if isinstance(samples.file_names, PackedNames):
+        _write_packed(run_path, samples)
+        return
     hash_cells = [()] * len(samples.file_names)
     if hashes is not None:
         hash_cells = [(f"{int(value):016x}",) for value in hashes]
     margin_folder = os.path.join(run_path, MARGINS)
     os.makedirs(margin_folder, exist_ok=True)
     folder = samples.folder
-    image_folder = folder if is_remote(folder) or not folder else os.path.realpath(folder)
+    image_folder = os.path.realpath(folder) if folder else folder  # "" where paths are whole
     with (
         replacing(os.path.join(margin_folder, TRAINED_ON)) as partial_path,
         open(partial_path, "w", encoding="utf-8", errors="surrogateescape", newline="") as csv_file,
@@ -42,6 +48,37 @@ def write_trained_on(run_path, samples, hashes=None):
             (os.path.join(image_folder, file_name), class_id, *cells)
             for file_name, class_id, cells in zip(samples.file_names, samples.class_ids, hash_cells)
         )
+
+
+def _write_packed(run_path, samples):
+    """Writes 37 bytes per photo, piece by piece: a CSV of ten million lines would be a gigabyte."""
+    folder, names = samples.folder, samples.file_names
+    folder = folder if is_remote(folder) else os.path.realpath(folder)
+    margin_folder = os.path.join(run_path, MARGINS)
+    os.makedirs(margin_folder, exist_ok=True)
+    with (
+        replacing(os.path.join(margin_folder, PACKED)) as partial_path,
+        zipfile.ZipFile(partial_path, "w") as archive,
+    ):
+        for name, text in (("folder", folder), ("shards", names.place.shards)):
+            with archive.open(f"{name}.npy", "w") as file:
+                np.save(file, np.array(text))
+        with archive.open("entries.npy", "w", force_zip64=True) as file:
+            header = {"descr": ENTRY.descr, "fortran_order": False, "shape": (len(names),)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(names), AT_ONCE):
+                entries = names.entries(slice(start, start + AT_ONCE)).copy()
+                entries["class"] = samples.class_ids[start : start + AT_ONCE]  # those of the run
+                file.write(entries.tobytes())
+
+
+def _read_packed(path):
+    with np.load(path, allow_pickle=False) as arrays:
+        shards = [os.path.join(str(arrays["folder"]), str(name)) for name in arrays["shards"]]
+        return [
+            (write_address(shards[shard], offset, length, crc), class_id, content)
+            for shard, offset, length, class_id, _, _, crc, content in arrays["entries"].tolist()
+        ]
 
 
 def write_validated_on(run_path, hashes):
@@ -103,8 +140,13 @@ def read_trained_on(run_path):
     Raises:
         InputError: the file is damaged.
     """
-    table_path = os.path.join(run_path, MARGINS, TRAINED_ON)
+    table_path = os.path.join(run_path, MARGINS, PACKED)
+    is_packed = os.path.exists(table_path)
+    if not is_packed:
+        table_path = os.path.join(run_path, MARGINS, TRAINED_ON)
     try:
+        if is_packed:
+            return _read_packed(table_path)
         with open(table_path, encoding="utf-8", errors="surrogateescape", newline="") as csv_file:
             return [
                 (row[0], int(row[1]), int(row[2], 16) if len(row) > 2 else 0)
@@ -112,7 +154,7 @@ def read_trained_on(run_path):
             ]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{table_path}: cannot be read: {error}") from None
 
 

@@ -22,6 +22,7 @@ from conftest import ROOT, write_image, write_samples
 from PIL import Image
 from test_main_job import done, go
 
+from benchmarks.shards import mutate
 from common.errors import ImageError, InputError, RunError
 from data import packed_index, packing, packing_plan, parts, photo_files, shard_files
 from data.labelled_data import read_labelled
@@ -30,6 +31,7 @@ from data.packing_plan import Packing
 from data.photo_files import read_photo
 from data.several_places import read_all
 from other.unpack import check_path, unpack
+from runs.margin_files import read_trained_on, write_trained_on
 
 CLASSES = {"glass": (30, 200, 60), "metal": (60, 60, 70), "paper": (220, 210, 190)}
 
@@ -414,6 +416,21 @@ def test_every_mode_that_only_reads_takes_a_place(photos, place, tmp_path):
     assert (found["images"], found["errors"], found["warnings"]) == (12, 0, 0)
 
 
+def test_a_run_keeps_which_packed_photos_it_has_learned(place, tmp_path):
+    samples = read_labelled(str(place), ("paper", "glass", "metal"), "the run").samples
+    chosen = samples.select(np.array([9, 0, 5]))
+    write_trained_on(str(tmp_path / "run"), chosen)
+    expected = []
+    for name, class_id in zip(chosen.file_names, (0, 1, 2)):
+        path = os.path.join(os.path.realpath(place), name)
+        content = hashlib.sha256(read_photo(path)).digest()[:8]
+        expected.append((path, class_id, int.from_bytes(content, "big")))
+    assert read_trained_on(str(tmp_path / "run")) == expected
+    (tmp_path / "run" / "margins" / "packed.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match="packed.npz: cannot be read"):
+        read_trained_on(str(tmp_path / "run"))
+
+
 @pytest.mark.parametrize("words", [
     ("label", "--data"), ("split", "--data"), ("add", "--source", "new", "--data"),
     ("txt2dir", "--target", "out", "--source"), ("dir2txt", "--target", "out", "--source"),
@@ -639,23 +656,6 @@ def test_two_photos_of_one_path_are_no_overwriting(photos, place, tmp_path):
     damage_index(place, lambda entries, d: d["shards"][0].update(sha256=digest))
     with pytest.raises(InputError, match="another photo has its path 'glass/0.png' as well"):
         unpack(str(place), str(tmp_path / "back"))
-
-
-def mutate(content, generator):
-    """A few bytes changed, a piece taken out or put in, or the end cut off."""
-    content = bytearray(content)
-    kind = generator.randrange(4)
-    position = generator.randrange(len(content))
-    if kind == 0:
-        for _ in range(generator.randint(1, 8)):
-            content[generator.randrange(len(content))] = generator.randrange(256)
-    elif kind == 1:
-        del content[position : position + generator.randint(1, 600)]
-    elif kind == 2:
-        content[position:position] = generator.randbytes(generator.randint(1, 600))
-    else:
-        del content[position:]
-    return bytes(content)
 
 
 def fuzz(place, target, names, rounds, seed=0):
