@@ -56,11 +56,12 @@ print(setup.fingerprint(ready), file=sys.stderr)
 names = ready.training.file_names
 for position in draws.positions[:64]:
     read_photo(os.path.join(ready.training.folder, names[int(position)]))
-batched, batched_peak = time.perf_counter(), peak()
+batched, batched_peak, cpu = time.perf_counter(), peak(), time.process_time()
 write_trained_on(sys.argv[2], ready.training, names.column("content"))
 recorded = time.perf_counter()
 print(json.dumps({
     "seconds": batched - begun,
+    "cpu_seconds": cpu,
     "prepare_seconds": prepared - begun,
     "record_seconds": recorded - batched,
     "peak_megabytes": batched_peak,

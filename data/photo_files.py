@@ -120,8 +120,7 @@ def read_photo(path):
     ```
     """
     text = os.fspath(path)
-    address = parse_address(text)
-    if address:
+    if MARK in text and (address := parse_address(text)):
         return _read_from_shard(address, text)
     try:
         with open(text, "rb", buffering=0) as image_file:
