@@ -105,7 +105,8 @@ def test_eval_and_crossval_take_a_place(trained):
     for name in ("photos", "shards"):
         data = ("--data", str(trained.path / name), "--save_dir", str(trained.runs))
         commands += [
-            ["--mode", "eval", "--run", "loose", *data, "--csv", str(trained.path / f"{name}.csv")],
+            ["--mode", "eval", "--run", "loose", *data, "--csv",
+             str(trained.path / f"eval_{name}.csv")],
             ["--mode", "crossval", *data, "--run", f"cv_{name}", "--folds", "2", "--head",
              "prototype", "--weights", "none", "--input_size", "32"],
             ["--mode", "report", "--run", "loose", *data, "--target",
@@ -116,7 +117,7 @@ def test_eval_and_crossval_take_a_place(trained):
     assert process.returncode == 0, process.stderr
     tables = []
     for name in ("photos", "shards"):
-        lines = (trained.path / f"{name}.csv").read_text().splitlines()
+        lines = (trained.path / f"eval_{name}.csv").read_text().splitlines()
         tables.append([line.split(",")[1:] for line in lines[1:]])
         assert (trained.path / f"{name}.html").exists()
     assert tables[0] == tables[1] and len(tables[0]) > 2
