@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Creates .venv if it does not exist and installs the pinned requirements; does nothing the second time.
-# usage: bash sh/setup.sh [test] [jax] [hub] [lite] [track] [tune]    also installs requirements/test.txt, jax.txt, hub.txt, ...
+# usage: bash sh/setup.sh [test] [jax] [hub] [lite] [track] [tune] [remote]    also installs requirements/test.txt, jax.txt, hub.txt, ...
 # Needs: Python 3.11 to 3.13 with venv, a network, and 1.8 GB of disk (4 GB with an NVIDIA GPU).
 # Time: about a minute; most of it is TensorFlow.
 set -euo pipefail

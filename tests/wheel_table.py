@@ -19,7 +19,8 @@ from packaging.specifiers import SpecifierSet
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOCUMENT = os.path.join(ROOT, "docs", "platforms.md")
 FILES = ("requirements.txt", *(f"requirements/{name}.txt" for name in (
-    "core", "serve", "lite", "jax", "hub", "track", "tune", "test", "reliability", "constraints")))
+    "core", "serve", "lite", "jax", "hub", "track", "tune", "remote", "test", "reliability",
+    "constraints")))
 PYTHONS = ("3.11", "3.12", "3.13")
 GLIBC = 35  # 2.35: Debian 12, Ubuntu 22.04; OpenVINO needs it, the others 2.28
 # System -> its tags, and what markers of requirements ask about it
