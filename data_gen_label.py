@@ -13,7 +13,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from common.errors import ImageError, InputError, RunError
+from common.errors import ImageError, InputError, PlainError, RunError
 from compute.devices import SINGLE_DEVICE
 from data.augmentation import Augmentation
 from data.epoch_sampler import EpochSampler
@@ -173,7 +173,7 @@ class ImageBatches(keras.utils.PyDataset):
             return tuple(map(np.zeros_like, self._empty_arrays(len(self._rows(index)[0]))))
         try:
             batch = self._prefetcher.take(index)
-        except RunError as error:  # a read that hangs, or a process that has ended
+        except PlainError as error:  # a read that hangs, a process that has ended, a store
             self.error = error
         if self.error:
             raise self.error

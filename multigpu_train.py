@@ -21,8 +21,10 @@ from training import option_checks
 from training.setup import fingerprint
 
 # Options that must be the same in every process: those that a run saves, and those that decide
-# what happens to its folder; not the threads, nor the name, which one process chooses for all.
-SHARED_OPTIONS = (saved_options("train") - {"workers", "run"}) | {"overwrite", "resume", "force"}
+# what happens to its folder; not the threads and the local disk, nor the name, which one process
+# chooses for all.
+OWN_OPTIONS = {"workers", "cache_dir", "cache_gigabytes", "run"}
+SHARED_OPTIONS = (saved_options("train") - OWN_OPTIONS) | {"overwrite", "resume", "force"}
 
 
 def main(options: TrainOptions):

@@ -95,6 +95,7 @@ def main(argv):
         options = parser.parse(mode, arguments)
         debug = options.debug
         _prepare_process(debug)
+        _configure_cache(options)
         result = _task_module(mode, options).main(options)
         status = result if isinstance(result, int) else 0
         if not (status or options.json):
@@ -164,6 +165,13 @@ def _prepare_process(debug):
             signal.signal(number, _terminate)
     if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _configure_cache(options):
+    if hasattr(options, "cache_dir"):
+        from data import remote_places  # not for --help
+
+        remote_places.configure(options.cache_dir, options.cache_gigabytes)
 
 
 def _terminate(signal_number, frame):

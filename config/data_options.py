@@ -130,6 +130,27 @@ DATA_OPTIONS = (
         resumable=True,
     ),
     Option(
+        name="cache_dir",
+        type=FOLDER,
+        default=None,
+        default_text="photos in KERAS_HOME, or in ~/.keras",
+        help="folder on a local disk for photos that come from an object store or a web server "
+        "(s3://, gs://, az://, http://), so that later epochs need not ask for them again",
+        group="Data",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
+        name="cache_gigabytes",
+        type=number(0, 100000),
+        default=10.0,
+        unit="gigabytes",
+        help="size of --cache_dir (10^9 bytes each); 0 keeps no photos",
+        group="Data",
+        saved=True,
+        resumable=True,
+    ),
+    Option(
         name="source",
         type=FOLDER,
         default=None,

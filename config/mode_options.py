@@ -22,6 +22,8 @@ class TrainOptions(NamedTuple):
     max_bad: float
     workers: int
     data_time_limit: float
+    cache_dir: str | None
+    cache_gigabytes: float
     backbone: str
     weights: str
     weights_url: str | None
@@ -107,6 +109,8 @@ class EvalOptions(NamedTuple):
     data: str
     part: Literal["train", "val", "test", "all"] | None
     workers: int
+    cache_dir: str | None
+    cache_gigabytes: float
     batch_size: int
     tta: Literal["none", "flip", "five_crop"]
     runtime: Literal["auto", "openvino", "onnx", "litert", "savedmodel"]
@@ -269,6 +273,8 @@ class EmbedOptions(NamedTuple):
     save_dir: str
     batch_size: int
     workers: int
+    cache_dir: str | None
+    cache_gigabytes: float
     unit_length: bool
     target: str
     json: bool
@@ -368,6 +374,8 @@ class MeanStdOptions(NamedTuple):
     fill_color: tuple[int, int, int]
     original: bool
     workers: int
+    cache_dir: str | None
+    cache_gigabytes: float
     target: str
     json: bool
     config: str | None
@@ -382,6 +390,8 @@ class StatisticsOptions(NamedTuple):
     val_data: str | None
     labels: str | None
     workers: int
+    cache_dir: str | None
+    cache_gigabytes: float
     target: str
     json: bool
     config: str | None
@@ -469,6 +479,8 @@ class AuditOptions(NamedTuple):
     near_duplicates: bool
     group: str | None
     workers: int
+    cache_dir: str | None
+    cache_gigabytes: float
     target: str
     lang: Literal["en", "zh"] | None
     json: bool
@@ -591,6 +603,8 @@ class CrossvalOptions(NamedTuple):
     max_bad: float
     workers: int
     data_time_limit: float
+    cache_dir: str | None
+    cache_gigabytes: float
     backbone: str
     weights: str
     weights_url: str | None

@@ -61,6 +61,8 @@ _PHOTOS = {
     "type": IMAGE_DATA,
     "help": "photos: a folder with all folders in it, or a CSV with the columns path and label",
 }
+# For photos that come from object stores
+_CACHE = ("cache_dir", "cache_gigabytes")
 # What a training learns from its photos, and how
 _LEARNING = (
     "val_fraction",
@@ -69,6 +71,7 @@ _LEARNING = (
     "max_bad",
     "workers",
     "data_time_limit",
+    *_CACHE,
     "backbone",
     "weights",
     "weights_url",
@@ -176,6 +179,7 @@ MODES = {
             "data",
             "part",
             "workers",
+            *_CACHE,
             "batch_size",
             "tta",
             "runtime",
@@ -338,7 +342,7 @@ MODES = {
     "embed": Mode(
         module="other.embed",
         summary="write the features of photos to a file",
-        options=("data", *_FEATURES, "unit_length", "target", *_COMMON),
+        options=("data", *_FEATURES, *_CACHE, "unit_length", "target", *_COMMON),
         overrides={
             "data": _PHOTOS,
             **_FEATURE_OVERRIDES,
@@ -425,6 +429,7 @@ MODES = {
             "fill_color",
             "original",
             "workers",
+            *_CACHE,
             "target",
             *_COMMON,
         ),
@@ -442,7 +447,7 @@ MODES = {
     "statistics": Mode(
         module="other.statistics_visual",
         summary="chart the images per class, their sizes and aspect ratios",
-        options=("source", "val_data", "labels", "workers", "target", *_COMMON),
+        options=("source", "val_data", "labels", "workers", *_CACHE, "target", *_COMMON),
         overrides={
             "source": _LABELLED_SOURCE,
             "val_data": {"help": "validation images to show beside them", "default_text": ""},
@@ -534,6 +539,7 @@ MODES = {
             "near_duplicates",
             "group",
             "workers",
+            *_CACHE,
             "target",
             "lang",
             *_COMMON,
@@ -687,7 +693,7 @@ MODES = {
         summary="search settings better than the defaults, and test whether they are",
         options=(
             *("data", "search", "minutes", "trials", "seeds", "storage"),
-            *(name for name in _LEARNING if name not in ("val_fraction", "minutes")),
+            *(name for name in _LEARNING if name not in ("val_fraction", "minutes", *_CACHE)),
             *("run", "save_dir", "log_dir", "overwrite", "checkpoint_minutes", "lang"),
             *_COMMON,
         ),

@@ -61,7 +61,7 @@ def augment(image, augmentation, generator):
     return random_eraser(image, generator, augmentation.random_eraser)
 
 
-def load_augmented(source, preprocessing, augmentation, generator, out):
+def load_augmented(source, preprocessing, augmentation, generator, out, name=None):
     """What `decoding.load` and then `augment` do, with one resampling instead of two.
 
     Args:
@@ -70,6 +70,7 @@ def load_augmented(source, preprocessing, augmentation, generator, out):
         augmentation: an `Augmentation`.
         generator: a `numpy.random.Generator`.
         out: uint8 (S, S, 3) to write to, a row of a batch.
+        name: str that errors call the image; default: the path.
 
     Returns:
         uint8 (S, S, 3), `out`.
@@ -82,7 +83,7 @@ def load_augmented(source, preprocessing, augmentation, generator, out):
     def to_square(image, preprocessing, out, shape):
         return move_to_square(image, preprocessing, movement, out, shape)
 
-    load(source, preprocessing, out=out, to_square=to_square)
+    load(source, preprocessing, name, out, to_square)
     return random_eraser(out, generator, augmentation.random_eraser)
 
 

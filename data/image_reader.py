@@ -30,7 +30,7 @@ class ImageReader(NamedTuple):
     augmentation: Augmentation = NO_AUGMENTATION
     mixing: Mixing = Mixing()
 
-    def read(self, image_path, draw, out):
+    def read(self, image_path, draw, out, content=None):
         """Reads one image; what it becomes is a function of the file and the draw alone.
 
         A photo that the page of `--mode label` has moved meanwhile is read where it is now.
@@ -39,6 +39,7 @@ class ImageReader(NamedTuple):
             image_path: str.
             draw: tuple of int, (seed, epoch, position, repeat), for all random numbers.
             out: uint8 (S, S, 3) to write to, RGB.
+            content: bytes of the file where they have been read already, or None.
 
         Raises:
             ImageError: the image cannot be read or decoded.
@@ -51,7 +52,7 @@ class ImageReader(NamedTuple):
         ```
         """
         try:
-            self._load(image_path, draw, out)
+            self._load(image_path, draw, out, content)
         except ImageError as error:
             moved_path = find_moved(image_path) if error.code == "unreadable" else None
             if moved_path is None:
@@ -65,10 +66,13 @@ class ImageReader(NamedTuple):
                 np.random.default_rng((*draw, AUGMIX)),
             )
 
-    def _load(self, image_path, draw, out):
+    def _load(self, image_path, draw, out, content=None):
+        source = image_path if content is None else content
         if self.augmentation == NO_AUGMENTATION:
-            load(image_path, self.preprocessing, out=out)
+            load(source, self.preprocessing, image_path, out)
         else:
             # A last number 0 counts as none: the first draw's seed is (seed, epoch, position).
             generator = np.random.default_rng(draw)
-            load_augmented(image_path, self.preprocessing, self.augmentation, generator, out)
+            load_augmented(
+                source, self.preprocessing, self.augmentation, generator, out, image_path
+            )

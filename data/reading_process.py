@@ -42,10 +42,10 @@ def answer(connection):
             reader, images = receive(connection)
             size = reader.preprocessing.size
             image = np.zeros((size, size, 3), np.uint8)
-            for image_path, draw in images:
+            for image_path, draw, content in images:
                 ending = GOOD
                 try:
-                    reader.read(image_path, draw, image)
+                    reader.read(image_path, draw, image, content)
                 except ImageError as error:
                     content = pickle.dumps((error.name, error.reason, error.code))
                     ending = BAD + LENGTH.pack(len(content)) + content

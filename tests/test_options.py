@@ -176,7 +176,7 @@ def test_what_a_run_keeps_and_what_resuming_may_change():
         *place, *command, "overwrite", "weights_url", "data"}  # data is kept as train_data
     assert modes.resumable_options("train") == {
         *place, *command, "save_dir", "workers", "data_time_limit", "nan_policy", "keep",
-        "checkpoint_minutes", "weights_url",
+        "checkpoint_minutes", "weights_url", "cache_dir", "cache_gigabytes",
     }
 
 

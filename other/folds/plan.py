@@ -43,6 +43,7 @@ GROUP = "group"  # the third column of the folds' tables
 OWN = frozenset(("labels", "seed", "run", "overwrite", "track", "json", "config", "debug"))
 # What may change between two starts of a command without another result
 NEUTRAL = OWN - {"seed"} | {"export", "lang", "workers", "save_dir", "log_dir", "data_time_limit"}
+NEUTRAL |= {"cache_dir", "cache_gigabytes"}
 
 
 class Fold(NamedTuple):
