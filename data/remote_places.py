@@ -102,11 +102,11 @@ def _reading():
 
 
 def announce(addresses):
-    """Says which photos will be read next, in this order; they are read ahead.
+    """Says which photos will be read next, in this order: those in stores are read ahead.
 
     Args:
         addresses: iterable of str, `SHARD:OFFSET:LENGTH:CRC` with the CRC-32 in hexadecimal
-            digits, as the samples of a packed place are named.
+            digits, as the samples of a packed place are named. Paths of files are passed over.
 
     Example:
 
@@ -114,7 +114,9 @@ def announce(addresses):
     announce(["s3://bucket/photos/photos-00003.tar:1536:101234:5d30bc65"])
     ```
     """
-    _reading().ahead.announce(map(_parse, addresses))
+    photos = [_parse(address) for address in addresses if is_remote(address)]
+    if photos:
+        _reading().ahead.announce(photos)
 
 
 def read_photo(address):

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from common.console import say
-from common.errors import ImageError
-from data import near_duplicates
+from common.errors import ImageError, InputError
+from data import near_duplicates, remote_places
 from data.decoding import load
 from data.packed_index import PackedNames
 from data.photo_files import content_hash, read_photo
@@ -166,6 +166,7 @@ def map_images(function, paths, label, workers=1):
     """
     from tqdm import tqdm
 
+    remote_places.announce(paths)
     with ThreadPoolExecutor(workers) as pool:
         try:
             answers = pool.map(function, paths)

@@ -17,7 +17,7 @@ from common.commands import command_line
 from common.errors import InputError
 from common.files import write_text
 from config.mode_options import AuditOptions
-from data import near_duplicates
+from data import near_duplicates, remote_places
 from other.data_quality import duplicates, folder_checks, image_checks, label_checks, series_checks
 from other.data_quality.findings import (
     HUGE,
@@ -163,6 +163,7 @@ def _look_at_all(image_files, near, workers, findings):
     """
     images, compared = [], []
     descriptions = near_duplicates.empty_descriptions(len(image_files) if near else 0)
+    remote_places.announce(image_file.path for image_file in image_files)
     with image_checks.hearing_warnings(), ThreadPoolExecutor(workers) as pool:
         looks = pool.map(lambda image_file: image_checks.look(image_file.path, near), image_files)
         bar = tqdm(looks, "looking", len(image_files), unit=" images", leave=False, disable=None)

@@ -14,6 +14,7 @@ from common.errors import ImageError, InputError, first_ten
 from common.files import write_text
 from common.write_errors import write_error
 from config.mode_options import MeanStdOptions
+from data import remote_places
 from data.csv_labels import list_photos
 from data.decoding import decode, load
 from data.geometry import Preprocessing
@@ -129,6 +130,7 @@ def measure(paths, preprocessing, workers=1, original=False):
 
     slices = [paths[start : start + SLICE] for start in range(0, len(paths), SLICE)]
     moments, errors = Moments(), []
+    remote_places.announce(paths)
     with ThreadPoolExecutor(workers) as pool:
         bar = tqdm(total=len(paths), desc="measuring", unit=" images", leave=False, disable=None)
         for slice_paths, measured in zip(slices, pool.map(measure_slice, slices)):

@@ -11,6 +11,7 @@ from common import console, output_places
 from common.errors import ImageError, first_ten
 from common.tables import write_table
 from config.mode_options import StatisticsOptions
+from data import remote_places
 from data.decoding_limits import MAX_PIXELS
 from data.file_signatures import HEAD_BYTES
 from data.labelled_data import read_labelled
@@ -137,6 +138,7 @@ def read_sizes(samples, workers=1):
 
     image_count = len(samples.file_names)
     sizes, errors = np.full((image_count, 2), np.nan), []
+    remote_places.announce(os.path.join(samples.folder, name) for name in samples.file_names)
     with ThreadPoolExecutor(workers) as pool:
         outcomes = pool.map(size_or_error, samples.file_names)
         bar = tqdm(

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from common.errors import ImageError
+from data import remote_places
 from data.decoding import load
 
 AHEAD = 3  # batches that decoding may be ahead of the model
@@ -45,6 +46,7 @@ def stream(paths, preprocessing, compute, batch_size=32, workers=1):
         waiting = deque()
         while True:
             for path in remaining:
+                remote_places.announce([path])
                 waiting.append((path, pool.submit(decode, path)))
                 if len(waiting) >= AHEAD * batch_size:
                     break

@@ -26,6 +26,7 @@ from data.read_ahead import READS_AT_ONCE, ReadAhead
 from data.remote_cache import RangeCache
 from data.remote_places import PhotoRange
 from data.samples import Samples
+from data.splitting import map_images
 from data_gen_label import ImageBatches, Variation
 
 pytest.importorskip("moto")
@@ -126,6 +127,14 @@ def test_without_announcing(store, packed):
     shard, offset, length, _ = addresses[1].rsplit(":", 3)
     assert remote_places.read_range(shard, int(offset), int(length)) == contents[addresses[1]]
     assert remote_places.read_range(shard, 0, 0) == b""
+
+
+def test_passes_over_all_photos_read_ahead_on_one_thread(store, packed):
+    store.delay = 0.02
+    _, addresses, contents = packed
+    assert list(map_images(read, addresses, "reading")) == [contents[one] for one in addresses]
+    assert store.most_at_once > 4 and len(store.requests) == SHARDS * PHOTOS
+    assert list(map_images(str.upper, ["a.jpg", "b.jpg"], "reading")) == ["A.JPG", "B.JPG"]
 
 
 @pytest.mark.parametrize("fault", ["reset", "cut", "short", "flip", "500", "503", "429"])
