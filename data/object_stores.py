@@ -296,6 +296,7 @@ def _make_file_system(scheme):
             scheme, skip_instance_cache=True, use_listings_cache=False, **_settings(scheme)
         )
         if scheme == "s3":
+            store.retries = 1
             store.connect()  # else each of the first requests makes a client, 0.3 s of computing
         return store
     except ImportError as error:
@@ -312,9 +313,6 @@ def _make_file_system(scheme):
 
 def _settings(scheme):
     if scheme == "s3":
-        import s3fs
-
-        s3fs.S3FileSystem.retries = 1
         return {
             "config_kwargs": {
                 "retries": {"total_max_attempts": 1},

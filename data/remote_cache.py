@@ -96,7 +96,7 @@ class RangeCache:
         if len(content) != length or zlib.crc32(content) != checksum:
             return None
         self.hits += 1
-        self._note_use(os.path.dirname(path))
+        self.note_use(os.path.dirname(path))
         return content
 
     def write(self, address, offset, content):
@@ -120,7 +120,7 @@ class RangeCache:
         except OSError as error:
             self.stop_writing(error)
             return
-        self._note_use(os.path.dirname(path))
+        self.note_use(os.path.dirname(path))
 
     def stop_writing(self, error):
         """Goes on without keeping anything, and says why.
@@ -135,6 +135,18 @@ class RangeCache:
                 f"note: --cache_dir: {self.folder}: {reason(error)}: photos that are not in it "
                 "are read from the store each time"
             )
+
+    def note_use(self, place_folder):
+        """Notes that a place is being read, so that other places make room before it.
+
+        Args:
+            place_folder: str, its folder here.
+        """
+        now = time.monotonic()
+        if now - self._stamped_at.get(place_folder, -STAMP_SECONDS) >= STAMP_SECONDS:
+            self._stamped_at[place_folder] = now
+            with contextlib.suppress(OSError):
+                os.utime(place_folder)
 
     def make_room(self, byte_count, address):
         """Counts bytes that are to be written; removes places that are not read any more.
@@ -197,10 +209,3 @@ class RangeCache:
                 self._used_bytes -= size
                 os.utime(os.path.dirname(path), (used_at, used_at))  # unlinking has changed it
                 os.rmdir(os.path.dirname(path))  # if it was the last one
-
-    def _note_use(self, place_folder):
-        now = time.monotonic()
-        if now - self._stamped_at.get(place_folder, -STAMP_SECONDS) >= STAMP_SECONDS:
-            self._stamped_at[place_folder] = now
-            with contextlib.suppress(OSError):
-                os.utime(place_folder)

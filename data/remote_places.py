@@ -5,6 +5,7 @@ disk (`data.remote_cache`), and asked for again where a store fails (`data.objec
 it happens in the process that trains: where other processes decode, they get a photo's bytes.
 """
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -252,15 +253,18 @@ def local_copy(address):
     digest = hashlib.sha256(f"{address} {size} {version}".encode()).hexdigest()[:16]
     try:
         os.makedirs(place_path, exist_ok=True)
+        cache.note_use(place_path)
         copies = [entry for entry in os.listdir(place_path) if _is_copy(entry, name)]
         for entry in copies:
             path = os.path.join(place_path, entry)
             if version and entry.startswith(digest) and entry.split("-")[1] == _checksum(path):
                 return path
+        cache.make_room(size or 0, address)  # it is needed, room or not
         path = _bring(address, size, version, place_path, digest)
         for entry in copies:  # of the file as it was before
             if entry != os.path.basename(path):
-                os.unlink(os.path.join(place_path, entry))
+                with contextlib.suppress(OSError):  # gone, or in use on Windows
+                    os.unlink(os.path.join(place_path, entry))
     except OSError as error:
         raise write_error(error, place_path, "--cache_dir") from None
     return path

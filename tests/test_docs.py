@@ -61,10 +61,11 @@ def test_shell_in_documents_is_shell(name):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
-def test_options_of_the_training_scripts_exist():
+@pytest.mark.parametrize("name", ["docs/several-machines.md", "docs/object-stores.md",
+                                  "docs/zh-CN/object-stores.md"])
+def test_options_of_the_training_scripts_exist(name):
     known = set(parser.MODES["train"].options) | {"mode"}
-    text = "\n".join([*blocks("docs/several-machines.md", "bash"),
-                      *blocks("docs/several-machines.md", "yaml")])
+    text = "\n".join([*blocks(name, "bash"), *blocks(name, "yaml")])
     used = set(re.findall(r"--([a-z]+(?:_[a-z]+)*)\b(?!-)", text.split("set -euo")[1]))
     assert {"backend", "coordinator", "resume"} <= used
     assert used <= known
@@ -79,6 +80,20 @@ def test_kubernetes_manifest_has_a_service_that_selects_its_job():
     assert service["spec"]["clusterIP"] == "None"  # headless
     command = job["spec"]["template"]["spec"]["containers"][0]["args"][0]
     assert f"--num_processes {job['spec']['completions']} " in command
+
+
+@pytest.mark.parametrize("name", ["docs/object-stores.md", "docs/zh-CN/object-stores.md"])
+def test_the_container_for_object_stores_fits_the_job_of_several_machines(name):
+    (text,) = blocks(name, "yaml")
+    other = yaml.safe_load(text)
+    _, job = yaml.safe_load_all(*blocks("docs/several-machines.md", "yaml"))
+    spec = job["spec"]["template"]["spec"]
+    (container,), (own,) = spec["containers"], other["containers"]
+    assert own["name"] == container["name"] and own["command"] == container["command"]
+    mounted = {mount["name"] for mount in own["volumeMounts"]}
+    assert mounted == {volume["name"] for volume in other["volumes"]}
+    start = container["args"][0].split("--run waste")[0]  # who waits for whom, and where
+    assert own["args"][0].startswith(start)
 
 
 def test_the_reference_of_options_is_that_of_the_table():

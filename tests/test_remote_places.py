@@ -301,6 +301,10 @@ def test_without_credentials(store, packed, monkeypatch, fresh):
     ("az", "adlfs", "adlfs is not installed .*: python -m pip install adlfs$"),
 ])
 def test_packages_that_are_missing(store, fresh, monkeypatch, scheme, module, words):
+    import fsspec  # noqa: F401
+
+    registry = sys.modules["fsspec.registry"]._registry
+    monkeypatch.delitem(registry, scheme, raising=False)  # known from before
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=words):
         remote_places.read_whole(f"{scheme}://host/photos/index.json")
