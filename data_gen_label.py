@@ -15,14 +15,16 @@ import numpy as np
 
 from common.errors import ImageError, InputError, PlainError, RunError
 from compute.devices import SINGLE_DEVICE
+from data import remote_places
 from data.augmentation import Augmentation
 from data.epoch_sampler import EpochSampler
 from data.image_reader import ImageReader
 from data.mixing import Mixing, mix
-from data.photo_files import is_remote, is_there
+from data.photo_files import is_there
 from data.prefetching import DEFAULT_READING, Prefetcher
 from data.reading_processes import ReadingProcesses
 
+ANNOUNCED_BATCHES = 8  # photos of as many are read ahead, bounded in bytes by `read_ahead`
 IMAGES_PER_TASK = 4  # enough to make the hand-over cheap, few enough to spread a batch
 # Last number of a generator's seed, so that no two uses of randomness share one; others are in
 # `data.image_reader` and `data.epoch_sampler`.
@@ -142,6 +144,7 @@ class ImageBatches(keras.utils.PyDataset):
         self._epoch = 0
         self._draws = self._sampler.draw(epoch=0)
         self._prefetcher = Prefetcher(self._start_batch, len(self), reading, samples.folder)
+        self._announced = 0  # batches of this epoch
         self._first_epoch_read = None
         self._last_given = None, None  # (epoch, index) and batch
         self._undecodable_lock = threading.Lock()
@@ -159,6 +162,7 @@ class ImageBatches(keras.utils.PyDataset):
         if epoch != self._epoch:
             with self._prefetcher.restarting():
                 self._epoch, self._draws = epoch, self._sampler.draw(epoch)
+                self._announced = 0
 
     def __getitem__(self, index):
         if not 0 <= index < len(self):
@@ -244,7 +248,7 @@ class ImageBatches(keras.utils.PyDataset):
         sample_weight[:] = is_real
         repeats = self._draws.repeats[row_numbers]
         batch = Batch(self._epoch, positions, repeats, x, y, sample_weight)
-        self._announce(positions)
+        self._announce(index)
         tasks = [
             functools.partial(
                 self._read_images, batch, range(start, min(start + IMAGES_PER_TASK, row_count))
@@ -253,12 +257,16 @@ class ImageBatches(keras.utils.PyDataset):
         ]
         return batch, tasks
 
-    def _announce(self, positions):
-        """Says which photos are needed next, where they are to be brought from far away."""
-        if len(positions) and is_remote(self._path(positions[0])):
-            from data import remote_places
+    def _announce(self, index):
+        """Says which photos the next batches need: those in stores are read ahead.
 
-            remote_places.announce([self._path(position) for position in positions])
+        Further ahead than batches are begun, so that no decoding thread waits for a slow read.
+        """
+        end = min(index + ANNOUNCED_BATCHES, len(self))
+        for next_index in range(max(index, self._announced), end):
+            row_numbers, _ = self._rows(next_index)
+            remote_places.announce(map(self._path, self._draws.positions[row_numbers]))
+        self._announced = end
 
     def _path(self, position):
         return os.path.join(self.samples.folder, self.samples.file_names[position])

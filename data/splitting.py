@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from common.console import say
-from common.errors import ImageError, InputError
+from common.errors import ImageError
 from data import near_duplicates, remote_places
 from data.decoding import load
 from data.packed_index import PackedNames

@@ -635,6 +635,18 @@ def test_batches_are_those_of_files(store, batches, workers):
     assert remote.undecodable == {}
 
 
+def test_batches_are_read_ahead(store, batches):
+    store.delay = 0.02
+    make, _, _ = batches
+    store.most_at_once = 0
+    ahead = make(None, 1, queue=0)
+    ahead[0]
+    for index in range(1, len(ahead)):
+        ahead[index]
+    assert store.most_at_once > 4  # photos of more than one batch
+    assert len(store.ranged_reads) == 10
+
+
 @pytest.mark.parametrize("workers", [2, pytest.param(6, marks=NEEDS_SOCKETS)])
 def test_damaged_photos_are_left_out_and_failures_end(store, batches, workers):
     make, addresses, _ = batches
