@@ -89,6 +89,22 @@ def scheme_of(address):
     return scheme if separator and scheme in PACKAGES else ""
 
 
+def is_remote(path):
+    """Whether a place or a photo lies in an object store or on a web server.
+
+    Args:
+        path: str, an address or a path.
+
+    Returns:
+        bool.
+
+    Example:
+        >>> is_remote("s3://bucket/photos"), is_remote("photos")
+        (True, False)
+    """
+    return bool(scheme_of(path))
+
+
 def shown(address):
     """str, an address as messages show it: without a password.
 

@@ -10,6 +10,7 @@ import os
 from common.errors import InputError, first_ten
 from data.image_files import is_image, is_system_name
 from data.label_names import read_label_names
+from data.object_stores import is_remote
 from data.other_shards import index_folder
 from data.packed_index import (
     DESCRIPTION,
@@ -23,7 +24,7 @@ from data.packed_index import (
     load,
     parse_description,
 )
-from data.photo_files import is_remote, parse_address
+from data.photo_files import parse_address
 
 
 def is_place(path):

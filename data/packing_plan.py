@@ -9,9 +9,9 @@ import numpy as np
 from common.errors import InputError, first_ten
 from data import parts, parts_table
 from data.labelled_data import has_own_images, read_labelled
+from data.object_stores import is_remote
 from data.packed_index import DESCRIPTION, ENTRY, OTHERS, UNFINISHED
 from data.packed_places import is_place, open_place
-from data.photo_files import is_remote
 from data.shard_files import PackedPhoto, read_shard
 from data.splitting import hash_files
 

@@ -16,10 +16,13 @@ import zlib
 from typing import NamedTuple
 
 from common.errors import ImageError
+from data import remote_places
+from data.object_stores import is_remote
 
 ADDRESS = re.compile(r"(.+\.tar):(\d{1,19}):(\d{1,10}):([0-9a-f]{8})", re.DOTALL)
 MARK = ".tar:"  # what every address has in it, for a test that costs next to nothing
-REMOTE_MARK = "://"
+HEADER_BYTES = 512  # of a tar member, before its content; it has a checksum of its own
+HEADER_TRIES = 6
 MOST_OPEN = 128  # shards that a process keeps open: systems allow 256 files and more
 _READ_BYTES = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -88,15 +91,6 @@ def absolute(path):
         path: str.
     """
     return path if is_remote(path) else os.path.abspath(path)
-
-
-def is_remote(path):
-    """Whether a text is an address in an object store or on a server, such as `s3://bucket/place`.
-
-    Args:
-        path: str.
-    """
-    return REMOTE_MARK in path
 
 
 def read_photo(path):
@@ -195,11 +189,14 @@ def file_name(path):
         return os.path.basename(path)
     import tarfile
 
-    try:  # the header of a tar member is the 512 bytes before its content
-        header = _read_range(address.shard, address.offset - tarfile.BLOCKSIZE, tarfile.BLOCKSIZE)
-        return os.path.basename(tarfile.TarInfo.frombuf(header, "utf-8", "replace").name)
-    except (OSError, tarfile.HeaderError) as error:
-        raise ImageError(path, str(error), "unreadable") from None
+    read = remote_places.read_range if is_remote(address.shard) else _read_range
+    for _ in range(HEADER_TRIES):
+        try:
+            header = read(address.shard, address.offset - HEADER_BYTES, HEADER_BYTES)
+            return os.path.basename(tarfile.TarInfo.frombuf(header, "utf-8", "replace").name)
+        except (OSError, tarfile.HeaderError) as error:
+            problem = str(error)
+    raise ImageError(path, problem, "unreadable")
 
 
 class _OpenShard:
@@ -227,10 +224,6 @@ _open_shard = functools.lru_cache(maxsize=MOST_OPEN)(_OpenShard)
 
 def _read_range(shard, offset, length):
     """bytes of a shard, fewer than `length` where it ends before; raises OSError."""
-    if is_remote(shard):
-        from data import remote_places
-
-        return remote_places.read_range(shard, offset, length)
     content = _open_shard(shard).read(offset, length)
     while 0 < len(content) < length:  # a system reads at most 2 GB at once, some file systems less
         more = _open_shard(shard).read(offset + len(content), length - len(content))
@@ -242,6 +235,8 @@ def _read_range(shard, offset, length):
 
 def _read_from_shard(address, text):
     """The bytes at an address; once more from a new descriptor where they are not as expected."""
+    if is_remote(address.shard):
+        return remote_places.read_range(*address)
     for _ in range(2):
         problem = None
         try:

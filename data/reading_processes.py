@@ -23,6 +23,7 @@ import time
 
 from common.errors import ImageError, RunError
 from data import remote_places
+from data.object_stores import is_remote
 
 THREADS_PER_PROCESS = 4  # as many share an interpreter lock without waiting for it
 CLOSING_SECONDS = 2.0
@@ -143,7 +144,7 @@ def _shut_down(connection):
 
 def _content(image_path):
     """What is sent beside a path: bytes of a photo in a store, or the `ImageError` about it."""
-    if not remote_places.is_remote(image_path):
+    if not is_remote(image_path):
         return None
     try:
         return remote_places.read_photo(image_path)

@@ -13,12 +13,12 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from common.errors import ImageError, InputError, RunError
+from common.errors import ImageError, InputError
 from common.files import flush
 from common.partial_paths import partial_path
 from common.write_errors import write_error
 from data import object_stores
-from data.object_stores import START_TRIES, BrokenReadError, request, scheme_of, shown
+from data.object_stores import START_TRIES, BrokenReadError, is_remote, request, shown
 from data.read_ahead import READS_AT_ONCE, ReadAhead
 from data.remote_cache import RangeCache
 
@@ -53,22 +53,6 @@ class _Reading(NamedTuple):
 _lock = threading.Lock()
 _settings = {"cache_dir": None, "cache_gigabytes": CACHE_GIGABYTES}
 _started = []  # the `_Reading`, once there is one
-
-
-def is_remote(text):
-    """Whether a place or a photo lies in an object store or on a web server.
-
-    Args:
-        text: str, an address or a path.
-
-    Returns:
-        bool.
-
-    Example:
-        >>> is_remote("s3://bucket/photos"), is_remote("photos")
-        (True, False)
-    """
-    return bool(scheme_of(str(text)))
 
 
 def cache_folder():
@@ -322,92 +306,3 @@ def _checksum(path):
         while block := copy.read(1 << 20):
             checksum = zlib.crc32(block, checksum)
     return f"{checksum:08x}"
-
-
-# Writing
-
-
-def write_file(path, address):
-    """Writes a local file to a store: whole or not at all, large ones in parts.
-
-    Args:
-        path: str, the local file.
-        address: str, which may exist.
-
-    Raises:
-        InputError: the store refuses, or is a web server.
-        RunError: it cannot be written.
-    """
-    size = os.path.getsize(path)
-    if object_stores.is_web(address):
-        raise InputError(
-            f"{shown(address)}: nothing can be written to a web server; allowed are folders, "
-            "s3://, gs:// and az://; or write a folder and copy it to where it is served from"
-        )
-
-    request(address, lambda store: store.put_file(path, address))
-    written_size, _ = _version(address)
-    if written_size != size:
-        raise RunError(f"{shown(address)}: {written_size:,} of {size:,} bytes arrived; try again")
-
-
-def exists(address):
-    """Whether a store has a file.
-
-    Args:
-        address: str.
-
-    Returns:
-        bool.
-
-    Raises:
-        InputError: the store refuses to say.
-        RunError: it does not answer.
-    """
-
-    def look(store):
-        try:
-            object_stores.file_version(store, address)
-        except FileNotFoundError:
-            return False
-        return True
-
-    return request(address, look, tries=START_TRIES)
-
-
-def list_place(address):
-    """The files of a place in an object store.
-
-    Args:
-        address: str, of the place.
-
-    Returns:
-        dict of str, the file's name -> int, its bytes; empty where nothing is there.
-
-    Raises:
-        InputError: the store refuses, or is a web server, which has no list.
-        RunError: it does not answer.
-
-    Example:
-
-    ```python
-    list_place("s3://bucket/photos")  # {"photos-00000.tar": 268435456, "index.npy": 40128}
-    ```
-    """
-    if object_stores.is_web(address):
-        raise InputError(
-            f"{shown(address)}: a web server does not list its files; s3://, gs:// and az:// do"
-        )
-
-    def look(store):
-        try:
-            entries = store.ls(address.rstrip("/"), detail=True)
-        except FileNotFoundError:
-            return {}
-        return {
-            object_stores.base_name(entry["name"]): entry["size"]
-            for entry in entries
-            if entry["type"] == "file"
-        }
-
-    return request(address, look, tries=START_TRIES)

@@ -7,8 +7,8 @@ import numpy as np
 from common.errors import InputError
 from data.class_spelling import natural_key, normalize
 from data.labelled_data import LabelledData, match_classes, read_labelled
+from data.object_stores import is_remote
 from data.packed_index import PackedNames
-from data.photo_files import is_remote
 from data.samples import Samples
 
 

@@ -18,6 +18,7 @@ from common.errors import InputError
 from common.files import write_text
 from config.mode_options import AuditOptions
 from data import near_duplicates, remote_places
+from data.photo_files import absolute
 from other.data_quality import duplicates, folder_checks, image_checks, label_checks, series_checks
 from other.data_quality.findings import (
     HUGE,
@@ -83,9 +84,9 @@ def _read_folders(options, rule):
     """The source, then the validation data if any, each a `Folder`; checks the options."""
     check_output_folder(options.target, FILES)
     # Absolute, so that clean finds the same files from whatever folder it is called.
-    folders = [read_folder(os.path.abspath(options.source), rule=rule)]
+    folders = [read_folder(absolute(options.source), rule=rule)]
     if options.val_data:
-        folders.append(read_folder(os.path.abspath(options.val_data), "--val_data", rule))
+        folders.append(read_folder(absolute(options.val_data), "--val_data", rule))
     for folder, option in zip(folders, ("--source", "--val_data")):
         for path in (options.target, options.target + ".old"):
             if not folder.is_csv and inside(path, folder.path):
@@ -224,7 +225,7 @@ def _result(options, finding_rows, image_count):
 
 def _write(options, result, finding_rows, decodable_paths):
     """Writes the table and the page."""
-    folders = [os.path.abspath(path) for path in (options.source, options.val_data) if path]
+    folders = [absolute(path) for path in (options.source, options.val_data) if path]
     folders = [os.path.dirname(path) if os.path.isfile(path) else path for path in folders]
     val_data = options.val_data and html_pages.place(options.val_data).short
     language = choose_language(options.lang)

@@ -12,12 +12,14 @@ from common.files import building, check_building, checksum
 from common.tables import write_table
 from common.write_errors import is_disk_full, write_error
 from config.mode_options import UnpackOptions
+from data import remote_places
 from data.csv_labels import COLUMNS
 from data.label_names import write_label_names
+from data.object_stores import is_remote
 from data.packed_index import NO_GROUP, NO_PART, OTHERS
 from data.packed_places import is_place, open_place
 from data.parts_table import FILE_NAME, PARTS, Row, write_rows
-from data.photo_files import is_remote, read_photo, write_address
+from data.photo_files import read_photo, write_address
 from data.samples import write_sample
 from data.shard_files import list_samples, read_note
 from other.data_reconstruction_txt2dir import check_names
@@ -102,6 +104,8 @@ def _write_photos(place, folder):
             bar.update()
         if positions:
             raise InputError(f"{shard_path}: lacks {len(positions):,} photos of its index")
+        if is_remote(place.path):
+            os.unlink(shard_path)  # 256 MB that nobody reads again
     bar.close()
     return names, rows
 
@@ -111,8 +115,6 @@ def _local_shard(place, number):
     shard, expected = place.shards[number], place.checksums[number]
     path = os.path.join(place.path, shard)
     if is_remote(path):
-        from data import remote_places
-
         path = remote_places.local_copy(path)
     if expected and checksum(path) != expected:
         raise InputError(f"{path}: is not the shard that was packed; copy it anew")

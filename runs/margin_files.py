@@ -12,8 +12,9 @@ import numpy as np
 
 from common.errors import InputError
 from common.files import replacing
+from data.object_stores import is_remote
 from data.packed_index import AT_ONCE, ENTRY, PackedNames
-from data.photo_files import is_remote, write_address
+from data.photo_files import write_address
 from runs.run_folder import MARGINS
 
 TRAINED_ON = "images.csv"  # in MARGINS: image file, class id, hash of its bytes

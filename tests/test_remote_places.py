@@ -592,6 +592,10 @@ def test_errors_are_raised_where_the_photo_is_taken():
 # --- batches --------------------------------------------------------------------------
 
 
+def put_file(path, address):
+    object_stores.request(address, lambda there: there.put_file(path, address))
+
+
 @pytest.fixture
 def batches(store, tmp_path):
     """(function (folder or None, workers, **reading) -> batches, addresses): ten pictures of one
@@ -602,7 +606,7 @@ def batches(store, tmp_path):
     with tarfile.open(tmp_path / "pictures-00000.tar", "w") as tar:
         for name in names:
             tar.add(tmp_path / name, name)
-    remote_places.write_file(str(tmp_path / "pictures-00000.tar"), f"{PLACE}/pictures-00000.tar")
+    put_file(str(tmp_path / "pictures-00000.tar"), f"{PLACE}/pictures-00000.tar")
     with tarfile.open(tmp_path / "pictures-00000.tar") as tar:
         addresses = [
             f"pictures-00000.tar:{member.offset_data}:{member.size}:"
@@ -664,7 +668,7 @@ def test_damaged_photos_are_left_out_and_failures_end(store, batches, workers):
     assert isinstance(refused.error, InputError)  # as Keras's wrapper hides the first
 
 
-# --- whole files and writing ----------------------------------------------------------
+# --- whole files ----------------------------------------------------------
 
 
 def test_copies_follow_the_store(store, cache_dir, tmp_path, monkeypatch):
@@ -673,7 +677,7 @@ def test_copies_follow_the_store(store, cache_dir, tmp_path, monkeypatch):
 
     def put(content):
         file.write_bytes(content)
-        remote_places.write_file(str(file), address)
+        put_file(str(file), address)
         store.requests.clear()
 
     def copy():
@@ -703,25 +707,6 @@ def test_a_copy_that_cannot_be_written(store, tmp_path):
     remote_places.configure(str(tmp_path / "file"))
     with pytest.raises(InputError, match="--cache_dir: .*file.* cannot be written"):
         remote_places.local_copy(f"{PLACE}/photos-00000.tar")
-
-
-def test_writing_and_listing(store, tmp_path):
-    file, target = tmp_path / "a.tar", "s3://bucket/target"
-    file.write_bytes(b"content")
-    assert remote_places.list_place(target) == {} and not remote_places.exists(f"{target}/a.tar")
-    store.plan = lambda request: "503" if request.number % 2 == 0 else None
-    remote_places.write_file(str(file), f"{target}/a.tar")
-    store.plan = lambda request: None
-    assert remote_places.list_place(f"{target}/") == {"a.tar": 7}
-    assert remote_places.exists(f"{target}/a.tar")
-    assert remote_places.read_whole(f"{target}/a.tar") == b"content"
-    store.plan = lambda request: "403"
-    with pytest.raises(InputError, match="a.tar: access is denied"):
-        remote_places.write_file(str(file), f"{target}/a.tar")
-    with pytest.raises(InputError, match="nothing can be written to a web server"):
-        remote_places.write_file(str(file), "http://127.0.0.1/a.tar")
-    with pytest.raises(InputError, match="does not list its files"):
-        remote_places.list_place("http://127.0.0.1/")
 
 
 def test_a_bucket_that_is_not_there(store):
@@ -779,7 +764,6 @@ def test_refusals_of_a_web_server(web):
     server = web()
     with pytest.raises(InputError, match="index.json: does not exist there"):
         remote_places.read_whole(f"{server.url}/index.json")
-    assert not remote_places.exists(f"{server.url}/index.json")
     server.plan = lambda request: "401"
     address = f"{server.url}/index.json".replace("//", "//me:secret@")
     with pytest.raises(InputError, match=r"access is denied \(401") as error:

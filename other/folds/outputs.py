@@ -11,6 +11,7 @@ from common.files import write_text
 from common.tables import write_table
 from common.write_errors import write_error
 from config.next_steps import next_step
+from data.photo_files import absolute
 from evaluation.confusion import NO_ANSWER
 from evaluation.label_errors import cannot_judge
 from other.folds.plan import ANSWERS, DOUBTFUL, PAGE
@@ -79,7 +80,7 @@ def relabel_command(plan, options):
 
 def _write_answers(plan, out_of_fold, answers):
     """One row per photo; its columns begin with those of eval.csv."""
-    folder = os.path.abspath(plan.samples.folder)
+    folder = absolute(plan.samples.folder)
     names = plan.class_names
     columns = (*COLUMNS, "fold", "group", *(f"probability of {name}" for name in names))
     _, group_numbers = np.unique(plan.groups, return_inverse=True)

@@ -30,6 +30,7 @@ from data.csv_labels import COLUMNS
 from data.groups import check_several, name_groups
 from data.label_names import write_label_names
 from data.labelled_data import read_labelled
+from data.photo_files import absolute
 from data.samples import Samples
 from data.splitting import join_named, read_sample_groups
 from evaluation.cross_validation import assign_folds
@@ -267,7 +268,7 @@ def all_photos(plan):
     Returns:
         list of (path, class name).
     """
-    folder = os.path.abspath(plan.samples.folder)
+    folder = absolute(plan.samples.folder)
     return [
         (os.path.join(folder, name), plan.class_names[class_id])
         for name, class_id in zip(plan.samples.file_names, plan.samples.class_ids)
