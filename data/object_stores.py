@@ -40,6 +40,8 @@ BROKEN_CONNECTIONS = frozenset(
     + ("ResponseParserError", "ServerDisconnectedError", "ServiceRequestError")
     + ("ServiceResponseError", "TransportError", "HTTPException")
 )
+# Of libraries that compare what came with a checksum of the store's
+BROKEN_CHECKSUMS = frozenset(("ChecksumError", "FlexibleChecksumError", "DataCorruption"))
 # What says who one is: where, and what it has to allow
 CREDENTIALS = {
     "s3": "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, say who reads; "
@@ -215,6 +217,8 @@ def explain(error):
     reason = _reason(error, status, code)
     if isinstance(error, BrokenReadError):
         return Fault("broken", str(error))
+    if names & BROKEN_CHECKSUMS:
+        return Fault("broken", reason)
     if isinstance(error, NoRangesError):
         return Fault("permanent", str(error))
     if names & BROKEN_CONNECTIONS:  # whatever status the answer began with

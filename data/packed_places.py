@@ -171,7 +171,8 @@ def _open_remote(path):
     path = path.rstrip("/")
     description_path = f"{path}/{DESCRIPTION}"
     description = parse_description(remote_places.read_whole(description_path), description_path)
-    index_path = remote_places.local_copy(f"{path}/{INDEX}")
+    sha256 = description["index_sha256"]
+    index_path = remote_places.local_copy(f"{path}/{INDEX}", sha256)
     return load(path, description, index_path, description_path)
 
 

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from common.errors import ImageError, InputError
-from common.files import flush
+from common.files import checksum, flush
 from common.partial_paths import partial_path
 from common.write_errors import write_error
 from data import object_stores
-from data.object_stores import START_TRIES, BrokenReadError, is_remote, request, shown
+from data.object_stores import BROKEN_TRIES, START_TRIES, BrokenReadError, is_remote, request, shown
 from data.read_ahead import READS_AT_ONCE, ReadAhead
 from data.remote_cache import RangeCache
 
@@ -212,11 +212,14 @@ def read_whole(address):
     return request(address, lambda store: store.cat_file(address), tries=START_TRIES)
 
 
-def local_copy(address):
+def local_copy(address, sha256=None):
     """Brings a whole file to the local disk, unless it is there and the store's is the same.
 
     Args:
         address: str, for example of index.npy.
+        sha256: str, the checksum that it has to have; None where none is known. A copy with another
+            one is brought again; the last one is given, whatever it holds, to be refused by who
+            knows what it is of.
 
     Returns:
         str, path of a file whose content does not change.
@@ -231,6 +234,18 @@ def local_copy(address):
     index = np.load(local_copy("s3://bucket/photos/index.npy"), mmap_mode="r")
     ```
     """
+    for _ in range(BROKEN_TRIES):
+        path = _copy(address)
+        if sha256 is None or checksum(path) == sha256:
+            break
+        os.unlink(path)
+    else:
+        path = _copy(address)
+    return path
+
+
+def _copy(address):
+    """Path of a copy, brought now or before."""
     cache = _reading().cache
     place_path, name = os.path.split(cache.path_of(address))
     size, version = _version(address)

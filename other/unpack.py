@@ -115,7 +115,7 @@ def _local_shard(place, number):
     shard, expected = place.shards[number], place.checksums[number]
     path = os.path.join(place.path, shard)
     if is_remote(path):
-        path = remote_places.local_copy(path)
+        path = remote_places.local_copy(path, expected)
     if expected and checksum(path) != expected:
         raise InputError(f"{path}: is not the shard that was packed; copy it anew")
     return path

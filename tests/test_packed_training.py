@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, write_image
+from faulty_store import FaultyStore
 from test_packing import CLASSES
 from test_several_processes import largest_difference, several, start, variables
 
@@ -67,12 +68,32 @@ def test_one_process_ends_with_equal_weights(trained):
     assert len([name for name in kept if re.fullmatch(r"\d{9}\.png", name)]) > 3
 
 
-def test_killed_in_mid_epoch_and_resumed_ends_with_equal_weights(trained):
+@pytest.fixture
+def store(place, monkeypatch):
+    """The shards in an object store where every fifth answer is none, late or damaged."""
+    store = FaultyStore()
+    for name in os.listdir(place.path / "shards"):
+        content = (place.path / "shards" / name).read_bytes()
+        store.forward("PUT", f"/bucket/shards/{name}", {}, content)
+    for name, value in {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "id",
+                        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1",
+                        "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    faults = ("503", "cut", "flip", "reset")
+    store.plan = lambda request: None if request.number % 5 else faults[request.number // 5 % 4]
+    store.delay = 0.01
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("data", ["shards", "s3://bucket/shards"])
+def test_killed_in_mid_epoch_and_resumed_ends_with_equal_weights(trained, store, data):
     """SIGKILL after a checkpoint of the second epoch, whose batches go on in the same order."""
-    words = (*trained.words, "--data", trained.path / "shards", "--run", "killed",
-             "--checkpoint_minutes", "1e-9", "--debug")
+    run = "killed" if data == "shards" else "killed_far"
+    words = (*trained.words, "--data", data if "://" in data else trained.path / data, "--run", run,
+             "--checkpoint_minutes", "1e-9", "--debug", "--cache_dir", trained.path / "cache")
     process = start(words)
-    folder, seen = trained.runs / "killed" / "checkpoint", ""
+    folder, seen = trained.runs / run / "checkpoint", ""
     deadline = time.monotonic() + 240
     while not re.search(r"00001-0*[1-9]\d*\.npz", seen):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
@@ -80,9 +101,10 @@ def test_killed_in_mid_epoch_and_resumed_ends_with_equal_weights(trained):
         seen = " ".join(os.listdir(folder)) if folder.exists() else ""
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    wait(start(("--mode", "train", "--resume", "killed", "--save_dir", trained.runs,
-                "--log_dir", trained.path / "logs")))
-    assert_same_files(trained.runs / "loose", trained.runs / "killed")
+    wait(start(("--mode", "train", "--resume", run, "--save_dir", trained.runs, "--log_dir",
+                trained.path / "logs", "--cache_dir", trained.path / "cache")))
+    assert_same_files(trained.runs / "loose", trained.runs / run)
+    assert ("://" in data) == bool(store.ranged_reads)
 
 
 def test_two_processes_that_each_read_their_share_end_with_equal_weights(place):

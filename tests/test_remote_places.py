@@ -1,6 +1,7 @@
 """Photos in object stores: moto's S3 behind a proxy that fails on demand, and a server of files."""
 
 import errno
+import hashlib
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from common.errors import ImageError, InputError, RunError
 from data import object_stores, remote_cache, remote_places
 from data.augmentation import Augmentation
 from data.geometry import Preprocessing
+from data.object_stores import BROKEN_TRIES
 from data.prefetching import Reading
 from data.read_ahead import READS_AT_ONCE, ReadAhead
 from data.remote_cache import RangeCache
@@ -700,6 +702,26 @@ def test_copies_follow_the_store(store, cache_dir, tmp_path, monkeypatch):
     store.plan = lambda request: None
     put(b"")
     assert copy() == (b"", 0)
+
+
+@pytest.mark.parametrize("part_bytes", [3000, 10_000])
+def test_a_copy_that_came_damaged_is_brought_again(store, tmp_path, monkeypatch, part_bytes):
+    """In parts, of which nobody but us has a checksum, or as a whole, of which the store has."""
+    monkeypatch.setattr(remote_places, "PART_BYTES", part_bytes)
+    part_count = -(-9000 // part_bytes)
+    address, file = f"{PLACE}/other.npy", tmp_path / "other.npy"
+    content = os.urandom(9000)
+    file.write_bytes(content)
+    put_file(str(file), address)
+    store.requests.clear()
+    store.plan = lambda request: "flip" if len(store.ranged_reads) == 1 else None
+    path = remote_places.local_copy(address, hashlib.sha256(content).hexdigest())
+    with open(path, "rb") as copied:
+        assert copied.read() == content and len(store.ranged_reads) > part_count
+    assert os.listdir(os.path.dirname(path)) == [os.path.basename(path)]
+    store.plan = lambda request: None
+    path = remote_places.local_copy(address, "0" * 64)  # of another file: whoever asks refuses it
+    assert os.path.exists(path) and len(store.ranged_reads) >= part_count * (1 + BROKEN_TRIES)
 
 
 def test_a_copy_that_cannot_be_written(store, tmp_path):
