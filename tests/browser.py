@@ -11,6 +11,7 @@ import pytest
 
 needs_chromium = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="chromium is not installed: apt-get install chromium")
+LEAVING = ("navigated or closed", "Cannot find context", "Execution context was destroyed")
 TIME_LIMIT = 20  # seconds for one answer of the browser or one wait
 
 
@@ -90,10 +91,19 @@ class Browser:
     def wait(self, expression):
         """Waits until a JavaScript expression is true; returns its value."""
         deadline = time.monotonic() + TIME_LIMIT
-        while not (value := self.evaluate(expression)):
+        while not (value := self._evaluate_unless_leaving(expression)):
             assert time.monotonic() < deadline, f"never true: {expression}"
             time.sleep(0.02)
         return value
+
+    def _evaluate_unless_leaving(self, expression):
+        """The value of an expression; None while the page makes room for another."""
+        try:
+            return self.evaluate(expression)
+        except AssertionError as error:
+            if not any(text in str(error) for text in LEAVING):
+                raise
+            return None
 
     def choose(self, selector, *paths):
         """Chooses files in an `<input type=file>`."""
