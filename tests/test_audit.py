@@ -21,6 +21,7 @@ from PIL import Image, ImageEnhance, ImageOps, PngImagePlugin
 import run as front_door
 from common.errors import InputError
 from config import parser
+from data import photo_files
 from data.label_names import write_label_names
 from data.samples import write_sample
 from other import data_del
@@ -311,7 +312,7 @@ def test_permission_denied(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "a.jpg").write_bytes(encode())
-    monkeypatch.setattr(image_checks, "open", refuse, raising=False)
+    monkeypatch.setattr(photo_files, "open", refuse, raising=False)
     assert image_checks.look(str(tmp_path / "a.jpg")).faults == [
         ("unreadable", "cannot be read: Permission denied")
     ]

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.training
 
 EVERY = [(name, precision) for name, runtime in runtimes.RUNTIMES.items()
          for precision in runtime.files if precision != "bfloat16"]
+if not runtimes.has_openvino_int8():  # this processor has no VNNI: it is left out
+    EVERY.remove(("openvino", "int8"))
 # On probabilities: ten bits of a weight and rounded ranges, in a network of a few layers
 CLOSE = {"float32": 1e-5, "float16": 2e-3, "int8": 0.1}
 
@@ -148,7 +150,7 @@ def test_int8_alone_is_a_model_too(small, made, tmp_path, monkeypatch):  # noqa:
     there = sorted(name for name in os.listdir(path / "model") if name.startswith("model."))
     assert there == ["model.int8.onnx", "model.json"]
     loaded = Classifier.load(str(path / "model"))
-    assert loaded.runtime == ("openvino", "int8")
+    assert loaded.runtime == ("openvino" if ("openvino", "int8") in EVERY else "onnx", "int8")
     assert Classifier.load(str(path / "model"), runtime="onnx").runtime == (
         "onnx", "int8")
     # An answer that changed keeps it from being published; the one before stays.
