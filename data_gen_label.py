@@ -20,6 +20,7 @@ from data.augmentation import Augmentation
 from data.epoch_sampler import EpochSampler
 from data.image_reader import ImageReader
 from data.mixing import Mixing, mix
+from data.object_stores import is_remote
 from data.photo_files import is_there
 from data.prefetching import DEFAULT_READING, Prefetcher
 from data.reading_processes import ReadingProcesses
@@ -262,6 +263,9 @@ class ImageBatches(keras.utils.PyDataset):
 
         Further ahead than batches are begun, so that no decoding thread waits for a slow read.
         """
+        folder = self.samples.folder
+        if folder and not is_remote(folder):  # "" where photos of several places are together
+            return
         end = min(index + ANNOUNCED_BATCHES, len(self))
         for next_index in range(max(index, self._announced), end):
             row_numbers, _ = self._rows(next_index)

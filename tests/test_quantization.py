@@ -203,6 +203,15 @@ def test_plan(monkeypatch):
         Variant("openvino", "float32"), Variant("openvino", "bfloat16")]
 
 
+def test_openvino_that_is_not_installed_is_not_called_wrong(monkeypatch):
+    def no_openvino():
+        raise ModuleNotFoundError("No module named 'openvino'")
+
+    monkeypatch.setattr(runtimes, "sums_overflow", no_openvino)
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
+    assert runtimes.has_openvino_int8.__wrapped__()  # opening it says what to install
+
+
 def test_openvino_in_int8_where_its_sums_overflow(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(runtimes, "has_openvino_int8", lambda: False)
     assert formats.plan(("onnx", "openvino"), ("none", "int8"), True) == [
