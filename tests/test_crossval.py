@@ -281,6 +281,7 @@ def test_every_option_of_a_training_reaches_the_folds(tmp_path):
     names = set(MODES["crossval"].options) & set(MODES["train"].options)
     names -= {"data", "group", "labels", "seed", "run", "save_dir", "overwrite", "json", "config"}
     names -= {"track"}  # the folds are sent together, as runs of one parent
+    names -= {"cache_dir", "cache_gigabytes"}  # one cache for the whole process
     names -= {"debug", "horizontal_flip"} - shared.keys()
     assert shared.keys() >= names, names - shared.keys()
     defaults = parser.parse("train", [])
