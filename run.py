@@ -7,7 +7,6 @@ Nothing heavy is imported before that.
 
 import importlib
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -20,6 +19,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  before the imports, which older o
 
 from common import console
 from common.commands import command_line
+from common.ending_signals import handle_ending_signals
 from common.errors import InputError, RunError, nearest
 from common.write_errors import is_disk_full, write_error
 from compute.device_names import uses_several_devices
@@ -159,10 +159,7 @@ def _check_mode(mode):
 def _prepare_process(debug):
     if debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
-            signal.signal(number, _terminate)
+    handle_ending_signals()
     if hasattr(sys.stdout, "reconfigure"):  # file names need not be UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -172,13 +169,6 @@ def _configure_cache(options):
         from data import remote_places  # not for --help
 
         remote_places.configure(options.cache_dir, options.cache_gigabytes)
-
-
-def _terminate(signal_number, frame):
-    console.tolerate_closed_output()
-    if signal_number == signal.SIGINT:
-        raise KeyboardInterrupt
-    sys.exit(128 + signal_number)
 
 
 def _task_module(mode, options):

@@ -12,7 +12,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
 from deployment.access import REQUEST_ID
-from deployment.http_errors import HEADERS, JSON, Refused, error_body
+from deployment.http_errors import HEADERS, JSON, RETRY_SECONDS, Refused, error_body
 from deployment.http_parser import Parser
 from deployment.log import log_rarely
 
@@ -23,6 +23,7 @@ SENDING_SECONDS = 30  # in which a client has to take its answer
 LINGER = 5  # seconds in which a client may send the rest of a refused body
 SLOW_BODY = 50_000  # bytes per second below which a body makes room for others
 SLOW_AFTER = 1  # seconds in which a body is not judged by its speed
+COME_AGAIN = "503"  # a status that asks for RETRY_SECONDS of patience
 BODY_KEY = "deployment.body"  # of the WSGI environment: the body as a memoryview
 TOO_SLOW = "the request took longer than the {:g} seconds allowed"
 
@@ -35,7 +36,7 @@ class _Task(WSGITask):
         return environment
 
     def build_response_header(self):
-        self.channel.note_answer()
+        self.channel.note_answer(self.status)
         if self.channel.server.ending:
             self.set_close_on_finish()
         return super().build_response_header()
@@ -58,7 +59,7 @@ class _Refusal(ErrorTask):
         )
         self.response_headers.extend(dict(refusal.headers).items())
         self.response_headers.extend(server.cors_headers(request).items())
-        self.channel.note_answer()
+        self.channel.note_answer(status)
         self.channel.refused = True
         self.set_close_on_finish()
         self.content_length = len(body)
@@ -72,6 +73,7 @@ class Channel(HTTPChannel):
     Attributes:
         waiting_since: float, time since which the client may send a request or take an answer.
         unanswered_bytes: int, what has come since then.
+        answer_count: int, the answers that the client has got.
     """
 
     task_class = _Task
@@ -80,7 +82,8 @@ class Channel(HTTPChannel):
     refused = False  # a request was refused whose rest may still come
     linger_until = None  # time until which that rest is read and thrown away
     held = b""  # what came behind the request or the header that is under way
-    unanswered_bytes = 0
+    unanswered_bytes = answer_count = 0
+    paused_until = 0.0  # time until which the client was asked to wait
 
     def __init__(self, *given, **named):
         super().__init__(*given, **named)
@@ -125,11 +128,26 @@ class Channel(HTTPChannel):
 
     def readable(self):
         """Whether the loop should read from it."""
-        return self.linger_until is not None or (not self.held and super().readable())
+        if self.linger_until is not None:
+            return True
+        return not self.held and super().readable() and not self._is_paused()
 
-    def note_answer(self):
-        """Takes note that an answer is being sent."""
+    def _is_paused(self):
+        return self.paused_until > 0 and time.monotonic() < self.paused_until
+
+    def note_answer(self, status):
+        """Takes note that an answer is being sent.
+
+        A client that is asked to come again later, and does not wait, is made to: a flood of
+        requests that are all refused would keep others from being heard.
+
+        Args:
+            status: str such as "200 OK".
+        """
         self.waiting_since, self.unanswered_bytes = time.monotonic(), 0
+        self.answer_count += 1
+        is_asked_to_wait = status.startswith(COME_AGAIN) and not self.server.ending
+        self.paused_until = self.waiting_since + RETRY_SECONDS if is_asked_to_wait else 0.0
 
     def received(self, data):
         """Takes in bytes up to the end of a header or of a request; the rest waits in `held`.
@@ -155,7 +173,7 @@ class Channel(HTTPChannel):
     @property
     def can_resume(self):
         """Whether what was held back can be looked at now, bool."""
-        is_busy = self.requests or self.total_outbufs_len or self.will_close
+        is_busy = self.requests or self.total_outbufs_len or self.will_close or self._is_paused()
         return bool(self.held) and not (is_busy or self.close_when_flushed)
 
     def resume(self):

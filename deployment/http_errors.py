@@ -27,7 +27,8 @@ HEADERS = {  # sent with every answer
 JSON = "application/json"
 INTERNAL = "the server failed to answer this request; its log says why"
 PROTOCOL = "/v2"  # where the paths of the Open Inference Protocol begin
-RETRY_SOON = {"Retry-After": "1"}  # seconds
+RETRY_SECONDS = 1
+RETRY_SOON = {"Retry-After": str(RETRY_SECONDS)}
 
 
 class Refused(Exception):

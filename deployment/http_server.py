@@ -222,24 +222,31 @@ class Server(TcpWSGIServer):
         return [(handlers[descriptor], flags) for descriptor, flags in ready]
 
     def _deal_with(self, events, resumable):
-        """Reads and writes, and goes on with `resumable` connections.
+        """Writes, takes connections and reads, and goes on with `resumable` connections.
 
-        What begins now comes first, as probes do. Of what sends on and on only as much is taken
-        in as fits into `PATIENT_SECONDS`, beginning with what has waited longest.
+        The first requests of connections come first, as probes do, then further requests, then
+        what sends on and on.
         """
-        patient = [(channel.last_activity, channel, None) for channel in resumable]
+        first, further = [], []
+        patient = [(channel, None) for channel in resumable]
         for handler, flags in events:
-            if flags & select.POLLIN and getattr(handler, "unanswered_bytes", 0):
-                patient.append((handler.last_activity, handler, flags))
-            else:
+            if not (flags & select.POLLIN and isinstance(handler, Channel)):
                 self._read_write(handler, flags)
-        self._answer_quick()
+            elif handler.unanswered_bytes:
+                patient.append((handler, flags))
+            else:
+                (further if handler.answer_count else first).append((handler, flags))
+        for waiting in (first, further, patient):
+            self._take_in(waiting)
+
+    def _take_in(self, waiting):
+        """Reads as much as fits into `PATIENT_SECONDS`, beginning with what has waited longest."""
         ends_at = time.monotonic() + PATIENT_SECONDS
-        for _, handler, flags in sorted(patient, key=lambda waiting: waiting[0]):
+        for channel, flags in sorted(waiting, key=lambda pair: pair[0].last_activity):
             if flags is None:
-                handler.resume()
+                channel.resume()
             else:
-                self._read_write(handler, flags)
+                self._read_write(channel, flags)
             self._answer_quick()
             if time.monotonic() > ends_at:
                 break

@@ -662,6 +662,24 @@ def test_signals_end_a_process(number, status):
     assert errors.count("\n") <= 2
 
 
+IN_A_CALLBACK = (  # which cannot let an exception go up, as of JAX at garbage collection
+    "import signal, time, weakref\n"
+    "class Thing:\n    pass\n"
+    "thing = Thing()\n"
+    "reference = weakref.ref(thing, lambda gone: signal.raise_signal({}))\n"
+    "del thing\n"
+)
+
+
+@pytest.mark.parametrize("number, status", STATUSES)
+def test_a_signal_in_a_callback_is_not_lost(number, status):
+    callback = IN_A_CALLBACK.format(int(number))
+    program = WAITING.replace("print('ready', flush=True)", f"exec({callback!r}, {{}})")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True,
+                          timeout=50)
+    assert done.returncode == status and done.stderr.startswith("stopped\n"), done.stderr
+
+
 @pytest.mark.parametrize("number, status", STATUSES)
 def test_signals_end_a_process_whose_reader_has_gone(number, status):
     """Ctrl-C in a pipeline ends `tee`, too: a line that nobody reads changes no status."""

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -97,7 +98,8 @@ def serve_here(monkeypatch):
     def application_(environment, start_response):
         body = environment.get(http_channel.BODY_KEY, b"")
         answer = f"{environment['PATH_INFO']} {len(body)}".encode()
-        start_response("200 OK", [("Content-Length", str(len(answer)))])
+        status = "503 Full" if environment["PATH_INFO"] == "/full" else "200 OK"
+        start_response(status, [("Content-Length", str(len(answer)))])
         return [answer]
 
     def serve(body_bytes=10**6, max_bytes=10**5):
@@ -195,6 +197,72 @@ def test_requests_behind_one_another(serve_here):
                            b"GET /c HTTP/1.1\r\nConnection: close\r\n\r\nGET /d HTTP/1.1\r\n\r\n")
         answers = b"".join(iter(lambda: connection.recv(10_000), b""))
     assert re.findall(rb"\r\n\r\n(/\w \d)", answers) == [b"/a 0", b"/b 3", b"/c 0"]
+
+
+def get(path):
+    return f"GET {path} HTTP/1.1\n\n".encode()
+
+
+def send(connection, request):
+    connection.sendall(request.replace(b"\n", b"\r\n"))
+
+
+def test_who_was_asked_to_come_again_later_is_made_to_wait(serve_here, monkeypatch):
+    monkeypatch.setattr(http_channel, "RETRY_SECONDS", 1000)
+    server = serve_here()
+    with connected(server, get("/full") * 2) as impatient:
+        assert first_answer(impatient)[1] == b"/full 0"
+        [channel] = server.server.active_channels.values()
+        until(lambda: channel.held)
+        impatient.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            impatient.recv(1)
+        impatient.settimeout(20)
+        with connected(server, get("/other")) as other:
+            assert first_answer(other)[1] == b"/other 0"
+        channel.paused_until = 0.1  # on a clock that is past it
+        assert first_answer(impatient)[1] == b"/full 0"
+        send(impatient, get("/other"))
+        channel.paused_until = 0.1
+        assert first_answer(impatient)[1] == b"/other 0"
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="the order of Windows")
+def test_first_requests_are_heard_before_further_ones(monkeypatch):
+    """However many of those there are; and those that waited longest before the others."""
+    monkeypatch.setattr(http_server, "PATIENT_SECONDS", 0)  # one of each kind in a turn
+    asked = []
+
+    def application_(environment, start_response):
+        asked.append(environment["QUERY_STRING"])
+        start_response("200 OK", [("Content-Length", "0")])
+        return []
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    settings = Settings(None, 4, 10**5, 10, body_bytes=10**6)
+    server = http_server.create(application_, listener, settings, 2, lambda path, status: None)
+    place = SimpleNamespace(port=listener.getsockname()[1])
+
+    def turn_until(count):
+        until(lambda: server.turn(0.01) or len(asked) == count)
+
+    kept = [connected(place, get(f"/healthz?{name}")) for name in "abcde"]
+    turn_until(5)
+    first_round = sorted(asked)
+    for connection, name in zip(kept, "abcde"):
+        first_answer(connection)
+        send(connection, get(f"/healthz?{name}"))
+    new = [connected(place, get(f"/healthz?{name}")) for name in "xy"]
+    until(lambda: server.turn(0.01) or {"x", "y"} <= set(asked))
+    heard = asked[5:]
+    turn_until(12)
+    assert first_round == list("abcde") and sorted(asked[5:]) == list("abcdexy")
+    assert heard.index("x") < 3 and len(heard) < 7
+    assert [name for name in asked[5:] if name in "abcde"] == asked[:5]
+    for connection in kept + new:
+        connection.close()
+    http_server.drain(server, 1)
+    server.task_dispatcher.shutdown()
 
 
 # --- memory of bodies -----------------------------------------------------------------
