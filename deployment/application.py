@@ -82,11 +82,33 @@ def create_application(state, settings, metrics, paths=ROUTES):
     application.before_request(hooks.begin)
     application.after_request(hooks.finish)
     application.register_error_handler(Exception, hooks.refuse)
+    application.wsgi_app = with_constant_headers(application.wsgi_app)
     routes = Routes(state, settings, metrics)
     for path in paths:
         method, view_name = ROUTES[path]
         application.add_url_rule(path, view_func=getattr(routes, view_name), methods=[method])
     return application
+
+
+def with_constant_headers(application):
+    """Adds `HEADERS` to every answer that does not have them; so late, this costs next to nothing.
+
+    Args:
+        application: WSGI application.
+
+    Returns:
+        WSGI application.
+    """
+
+    def with_headers(environment, start_response):
+        def start(status, headers, error=None):
+            names = {name for name, _ in headers}
+            headers += [pair for pair in HEADERS.items() if pair[0] not in names]
+            return start_response(status, headers, error)
+
+        return application(environment, start)
+
+    return with_headers
 
 
 def route_of(path):
@@ -119,14 +141,17 @@ class RequestHooks:
 
     def begin(self):
         """Gives the request an id and a start time; refuses other pages', and without the token."""
-        g.started_at = time.perf_counter()
-        request_id = request.headers.get("X-Request-ID", "")
-        g.request_id = request_id if REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8)
-        g.route = request.url_rule.rule if request.url_rule else "none"
+        context, current = g._get_current_object(), request._get_current_object()
+        context.started_at = time.perf_counter()
+        context.header = header = _header_reader(current.environ)
+        request_id = header("X-Request-ID")
+        is_good_id = REQUEST_ID.fullmatch(request_id)
+        context.request_id = request_id if is_good_id else secrets.token_hex(8)
+        context.route = route = current.url_rule.rule if current.url_rule else "none"
         access = self._settings.access
-        access.check(_header)
-        if access.token and g.route in PROTECTED and request.method != "OPTIONS":
-            access.check_token(_header)
+        access.check(header)
+        if access.token and route in PROTECTED and current.method != "OPTIONS":
+            access.check_token(header)
 
     def finish(self, response):
         """Adds the headers of every answer, and counts the request.
@@ -134,12 +159,13 @@ class RequestHooks:
         Args:
             response: `flask.Response` of the route or of `refuse`.
         """
-        for header_name, value in HEADERS.items():
-            response.headers.setdefault(header_name, value)
-        response.headers["X-Request-ID"] = g.request_id
-        response.headers.update(self._settings.access.cors_headers(_header))
-        self._metrics.requests.labels(g.route, response.status_code).inc()
-        self._metrics.seconds.labels(g.route).observe(time.perf_counter() - g.started_at)
+        context = g._get_current_object()
+        response.headers["X-Request-ID"] = context.request_id
+        if cors_headers := self._settings.access.cors_headers(context.header):
+            response.headers.update(cors_headers)
+        self._metrics.requests.labels(context.route, response.status_code).inc()
+        seconds = time.perf_counter() - context.started_at
+        self._metrics.seconds.labels(context.route).observe(seconds)
         return response
 
     def refuse(self, error):
@@ -186,7 +212,7 @@ class Routes:
     def predict(self):
         """The classes of the request's image, or of each of its images."""
         deadline = time.monotonic() + self._settings.time_limit
-        content_type = request.headers.get("Content-Type", "")
+        content_type = request.environ.get("CONTENT_TYPE", "")
         sources = read_images(content_type, _request_body(), self._settings.max_images)
         served_model, results = self._service.predict(
             sources, request.args.get("top_k"), deadline, g.request_id
@@ -330,5 +356,9 @@ def _json_response(answer, status=200):
     return Response(body, status, content_type=JSON)
 
 
-def _header(name):
-    return request.headers.get(name, "")
+def _header_reader(environment):
+    """Function from the name of a header to its str, "" where the request has none.
+
+    Not `request.headers`, which takes ten times as long for one that is missing.
+    """
+    return lambda name: environment.get("HTTP_" + name.upper().replace("-", "_"), "")

@@ -25,6 +25,7 @@ SLOW_BODY = 50_000  # bytes per second below which a body makes room for others
 SLOW_AFTER = 1  # seconds in which a body is not judged by its speed
 COME_AGAIN = "503"  # a status that asks for RETRY_SECONDS of patience
 BODY_KEY = "deployment.body"  # of the WSGI environment: the body as a memoryview
+READING, WRITING = 1, 2  # what a connection waits for, to be added up
 TOO_SLOW = "the request took longer than the {:g} seconds allowed"
 
 
@@ -126,11 +127,22 @@ class Channel(HTTPChannel):
         self.refused = False
         self.handle_close()
 
+    def waits_for(self):
+        """What the loop should do as soon as it can, at every turn of it.
+
+        Returns:
+            int, the sum of `READING` and `WRITING`, or one of them, or 0.
+        """
+        is_writing = self.total_outbufs_len or self.will_close or self.close_when_flushed
+        if self.linger_until is not None:
+            return READING + WRITING if is_writing else READING
+        if is_writing:
+            return WRITING
+        return 0 if self.requests or self.held or self._is_paused() else READING
+
     def readable(self):
         """Whether the loop should read from it."""
-        if self.linger_until is not None:
-            return True
-        return not self.held and super().readable() and not self._is_paused()
+        return bool(self.waits_for() & READING)
 
     def _is_paused(self):
         return self.paused_until > 0 and time.monotonic() < self.paused_until
@@ -173,8 +185,10 @@ class Channel(HTTPChannel):
     @property
     def can_resume(self):
         """Whether what was held back can be looked at now, bool."""
+        if not self.held:
+            return False
         is_busy = self.requests or self.total_outbufs_len or self.will_close or self._is_paused()
-        return bool(self.held) and not (is_busy or self.close_when_flushed)
+        return not (is_busy or self.close_when_flushed)
 
     def resume(self):
         """Goes on with what was held back."""

@@ -13,7 +13,7 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from deployment.body_memory import BodyBudget
-from deployment.http_channel import Channel
+from deployment.http_channel import READING, WRITING, Channel
 from deployment.http_errors import INTERNAL, RETRY_SOON, STATUS, Refused, too_large
 from deployment.http_parser import MAX_HEADER
 from deployment.log import log_rarely
@@ -72,6 +72,8 @@ class Server(TcpWSGIServer):
         self.count_refusal, self.ending = count_refusal, False
         self._settings, self._budget = settings, BodyBudget(settings.body_bytes)
         self._quick, self._loop_thread, self._next_check = [], None, 0.0
+        # Descriptor -> what is awaited; kept from turn to turn, as hardly anything changes.
+        self._pollster, self._polled = select.poll() if hasattr(select, "poll") else None, {}
         super().__init__(
             application,
             {},
@@ -211,15 +213,25 @@ class Server(TcpWSGIServer):
 
     def _poll(self, seconds):
         """List of (connection or other handler, events) that are ready."""
-        pollster, handlers = select.poll(), dict(self._map)
+        handlers, polled = dict(self._map), self._polled
+        for descriptor in polled.keys() - handlers.keys():
+            self._set_polled(descriptor, 0)
         for descriptor, handler in handlers.items():
-            flags = (select.POLLIN | select.POLLPRI) if handler.readable() else 0
-            if handler.writable() and not handler.accepting:
-                flags |= select.POLLOUT
-            if flags:
-                pollster.register(descriptor, flags)
-        ready = pollster.poll(int(seconds * 1000))
+            is_channel = isinstance(handler, Channel)
+            wanted = handler.waits_for() if is_channel else READING * handler.readable()
+            if wanted != polled.get(descriptor, 0):
+                self._set_polled(descriptor, wanted)
+        ready = self._pollster.poll(int(seconds * 1000))
         return [(handlers[descriptor], flags) for descriptor, flags in ready]
+
+    def _set_polled(self, descriptor, wanted):
+        if not wanted:
+            self._pollster.unregister(descriptor)
+            del self._polled[descriptor]
+            return
+        flags = (select.POLLIN | select.POLLPRI) if wanted & READING else 0
+        self._pollster.register(descriptor, flags | (select.POLLOUT if wanted & WRITING else 0))
+        self._polled[descriptor] = wanted
 
     def _deal_with(self, events, resumable):
         """Writes, takes connections and reads, and goes on with `resumable` connections.
