@@ -12,13 +12,14 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
 from deployment.access import REQUEST_ID
-from deployment.http_errors import HEADERS, JSON, RETRY_SECONDS, Refused, error_body
+from deployment.http_errors import HEADERS, JSON, RETRY_SECONDS, RETRY_SOON, Refused, error_body
 from deployment.http_parser import Parser
 from deployment.log import log_rarely
 
 KEEP_ALIVE = 15  # seconds that a connection may wait for its next request
 HEADER_SECONDS = 10  # for a whole header, from its first byte
 BODY_SECONDS = 60  # for a whole request, from its first byte
+ROOM_SECONDS = 2  # in which a request waits for memory for its body, unread, before it is refused
 SENDING_SECONDS = 30  # in which a client has to take its answer
 LINGER = 5  # seconds in which a client may send the rest of a refused body
 SLOW_BODY = 50_000  # bytes per second below which a body makes room for others
@@ -26,6 +27,7 @@ SLOW_AFTER = 1  # seconds in which a body is not judged by its speed
 COME_AGAIN = "503"  # a status that asks for RETRY_SECONDS of patience
 BODY_KEY = "deployment.body"  # of the WSGI environment: the body as a memoryview
 READING, WRITING = 1, 2  # what a connection waits for, to be added up
+NO_ROOM = "too many bytes of images wait; try again in a second"
 TOO_SLOW = "the request took longer than the {:g} seconds allowed"
 
 
@@ -83,6 +85,7 @@ class Channel(HTTPChannel):
     refused = False  # a request was refused whose rest may still come
     linger_until = None  # time until which that rest is read and thrown away
     held = b""  # what came behind the request or the header that is under way
+    room_deadline = None  # time until which its request waits for memory for a body
     unanswered_bytes = answer_count = 0
     paused_until = 0.0  # time until which the client was asked to wait
 
@@ -99,7 +102,8 @@ class Channel(HTTPChannel):
     @property
     def is_idle(self):
         """Whether it may be closed for another: nothing of it is computed or answered."""
-        return not (self.requests or self.total_outbufs_len or self.is_receiving_body)
+        is_answered = self.requests or self.total_outbufs_len
+        return not (is_answered or self.is_receiving_body or self.room_deadline)
 
     # Closing at once would reset the connection, and the client, still sending, would never read
     # why it was refused.
@@ -117,7 +121,7 @@ class Channel(HTTPChannel):
         if self.request is not None:
             self.request.close()
             self.request = None
-        self.held = b""
+        self.held, self.room_deadline = b"", None
         super().handle_close()
 
     def handle_error(self):
@@ -138,7 +142,8 @@ class Channel(HTTPChannel):
             return READING + WRITING if is_writing else READING
         if is_writing:
             return WRITING
-        return 0 if self.requests or self.held or self._is_paused() else READING
+        is_busy = self.requests or self.held or self.room_deadline or self._is_paused()
+        return 0 if is_busy else READING
 
     def readable(self):
         """Whether the loop should read from it."""
@@ -174,7 +179,7 @@ class Channel(HTTPChannel):
             if self.will_close or self.close_when_flushed:
                 return False
             data, self.held = self.held + data, b""
-            while data and not self.requests:
+            while data and not (self.requests or self.room_deadline):
                 was_judged = self.is_receiving_body
                 data = self._take_in(data)
                 if self.is_receiving_body and not was_judged and self.request.chunked:
@@ -185,7 +190,7 @@ class Channel(HTTPChannel):
     @property
     def can_resume(self):
         """Whether what was held back can be looked at now, bool."""
-        if not self.held:
+        if not self.held or self.room_deadline:
             return False
         is_busy = self.requests or self.total_outbufs_len or self.will_close or self._is_paused()
         return not (is_busy or self.close_when_flushed)
@@ -223,15 +228,39 @@ class Channel(HTTPChannel):
             request.expect_continue = False
         else:
             try:
-                request.receive_into(self.server.admit(request))
+                body = self.server.admit(self, request)
             except Refused as refusal:
                 request.error, request.completed = refusal, True
                 request.body_rcv = None
             else:
-                if request.expect_continue:
-                    self.send_continue()
-        # Not before: to admit it, the server may end the bodies of others that come too slowly.
+                if body is None:
+                    self.room_deadline = time.monotonic() + ROOM_SECONDS
+                else:
+                    self._begin_body(body)
+                return
         request.is_judged = True
+
+    def take_room(self):
+        """Goes on with a request that has waited for memory, where there is some now.
+
+        Returns:
+            bool, whether it waits no more.
+        """
+        if self.room_deadline is None:
+            return True
+        body = self.server.room_for(self.request)
+        if body is None:
+            return False
+        self.room_deadline = None
+        self._begin_body(body)
+        return True
+
+    def _begin_body(self, body):
+        # Not before: to admit it, the server may end the bodies of others that come too slowly.
+        self.request.is_judged = True
+        self.request.receive_into(body)
+        if self.request.expect_continue:
+            self.send_continue()
 
     def refuse(self, refusal):
         """Answers the request whose rest has not come.
@@ -242,6 +271,7 @@ class Channel(HTTPChannel):
         with self.requests_lock:
             request, self.request = self.request, None
             request.error, request.completed, self.held = refusal, True, b""
+            self.room_deadline = None
             request.close()
             request.body_rcv = None
             self.requests.append(request)
@@ -258,6 +288,8 @@ class Channel(HTTPChannel):
             return self.linger_until, LINGER
         if self.requests:
             return None, 0
+        if self.room_deadline:
+            return self.room_deadline, ROOM_SECONDS
         if self.total_outbufs_len or self.close_when_flushed:
             return self.waiting_since + SENDING_SECONDS, SENDING_SECONDS
         if self.request is None:
@@ -274,7 +306,9 @@ class Channel(HTTPChannel):
         ends_at, seconds = self.deadline()
         if ends_at is None or now < ends_at:
             return
-        if self.request is not None and self.linger_until is None:
+        if self.room_deadline:
+            self.refuse(Refused("queue_full", NO_ROOM, RETRY_SOON))
+        elif self.request is not None and self.linger_until is None:
             self.refuse(Refused("too_slow", TOO_SLOW.format(seconds)))
         else:
             self.refused = False

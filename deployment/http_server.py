@@ -14,7 +14,7 @@ from waitress.task import ThreadedTaskDispatcher
 
 from deployment.body_memory import BodyBudget
 from deployment.http_channel import READING, WRITING, Channel
-from deployment.http_errors import INTERNAL, RETRY_SOON, STATUS, Refused, too_large
+from deployment.http_errors import INTERNAL, STATUS, Refused, too_large
 from deployment.http_parser import MAX_HEADER
 from deployment.log import log_rarely
 
@@ -22,7 +22,7 @@ CONNECTIONS = 500  # processes often may open 1024 files
 SPARE_THREADS = 16  # for requests that do not wait for the model: the page, metrics
 MAX_THREADS = 1000
 RECEIVED_BYTES = 1 << 16  # at most, from one connection in one turn of the loop
-PATIENT_SECONDS = 0.01  # of a turn, so that a health check never waits for all that arrives
+PATIENT_SECONDS = 0.004  # of a turn, so that a health check never waits for all that arrives
 ACCEPTED_PER_TURN = 64
 CHECK_SECONDS = 0.25  # between two looks at the deadlines of all connections
 GRACE = 0.2  # seconds after a signal in which requests that are already sent still arrive
@@ -71,6 +71,7 @@ class Server(TcpWSGIServer):
         socket_info = (listener.family, listener.type, listener.proto, listener.getsockname())
         self.count_refusal, self.ending = count_refusal, False
         self._settings, self._budget = settings, BodyBudget(settings.body_bytes)
+        self._row = []  # channels that wait for memory
         self._quick, self._loop_thread, self._next_check = [], None, 0.0
         # Descriptor -> what is awaited; kept from turn to turn, as hardly anything changes.
         self._pollster, self._polled = select.poll() if hasattr(select, "poll") else None, {}
@@ -92,20 +93,24 @@ class Server(TcpWSGIServer):
 
     def handle_accept(self):
         """Takes connections; at the limit, each closes the one that has idled longest."""
+        idle = None  # sorted when it is needed, and once: there may be hundreds
         for _ in range(ACCEPTED_PER_TURN):
-            if not self._may_accept():
+            is_full = len(self.active_channels) >= CONNECTIONS
+            if is_full and idle is None:
+                idle = self._idle()
+            if is_full and not idle:
                 return
             try:
                 accepted = self.accept()
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     log_rarely("files", f"no connection can be taken: {error.strerror}")
-                    self._close_oldest()
+                    _close_oldest(idle or self._idle())
                 return
             if accepted is None:
                 return
-            if len(self.active_channels) >= CONNECTIONS:
-                self._close_oldest()
+            if is_full:
+                _close_oldest(idle)
             connection, address = accepted
             try:
                 self.set_socket_options(connection)
@@ -134,30 +139,51 @@ class Server(TcpWSGIServer):
 
     # What a connection asks
 
-    def admit(self, request):
+    def admit(self, channel, request):
         """Gives the body of a request its place, before any of it is taken in.
 
         Args:
-            request: `Parser` with complete headers.
+            channel: `Channel`, which waits for its place in a row where there is none.
+            request: `Parser` with complete headers, the channel's.
 
         Returns:
-            `Body`.
+            `Body`; None where the channel has to wait for memory.
 
         Raises:
-            Refused: the request would be refused anyway, or there is no memory for its body.
+            Refused: the request would be refused anyway.
         """
         self._settings.access.check(request.header)
         if self._settings.access.token:
             self._settings.access.check_token(request.header)
-        size = self._settings.max_bytes if request.chunked else request.content_length
+        size = self._body_size(request)
         if not self._budget.fits(size):
             self._refuse_slow_bodies(size)
-        body = self._budget.take(size)
+        # Smaller ones pass: they find room sooner.
+        has_to_wait = any(self._body_size(other.request) <= size for other in self._in_a_row())
+        body = None if has_to_wait else self._budget.take(size)
         if body is None:
-            raise Refused(
-                "queue_full", "too many bytes of images wait; try again in a second", RETRY_SOON
-            )
+            self._row.append(channel)
         return body
+
+    def room_for(self, request):
+        """A place for the body of a request that has waited for it: `Body`, or None.
+
+        Args:
+            request: `Parser`, admitted before.
+        """
+        return self._budget.take(self._body_size(request))
+
+    def _body_size(self, request):
+        return self._settings.max_bytes if request.chunked else request.content_length
+
+    def _in_a_row(self):
+        """The channels that wait for memory, those that came first before the others."""
+        self._row = [channel for channel in self._row if channel.room_deadline]
+        return self._row
+
+    def _give_room(self):
+        for channel in self._in_a_row():
+            channel.take_room()
 
     def cors_headers(self, request):
         """The headers by which a page of another origin may read a refusal, a dict.
@@ -204,9 +230,12 @@ class Server(TcpWSGIServer):
             for channel in resumable:
                 channel.resume()
         self._answer_quick()
+        self._give_room()
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + CHECK_SECONDS
+            if row := self._in_a_row():
+                self._refuse_slow_bodies(self._body_size(row[0].request))
             for channel in list(self.active_channels.values()):
                 channel.keep_deadline(now)
             self._answer_quick()
@@ -275,17 +304,13 @@ class Server(TcpWSGIServer):
     # Room for others
 
     def _idle(self):
-        return [channel for channel in self.active_channels.values() if channel.is_idle]
+        """The idle connections, the one that has idled longest last."""
+        idle = [channel for channel in self.active_channels.values() if channel.is_idle]
+        return sorted(idle, key=lambda channel: channel.waiting_since, reverse=True)
 
     def _may_accept(self):
-        return len(self.active_channels) < CONNECTIONS or bool(self._idle())
-
-    def _close_oldest(self):
-        """Closes the connection that has idled longest, where there is one."""
-        oldest = min(self._idle(), key=lambda channel: channel.waiting_since, default=None)
-        if oldest is not None:
-            oldest.refused = False
-            oldest.handle_close()
+        is_full = len(self.active_channels) >= CONNECTIONS
+        return not is_full or any(channel.is_idle for channel in self.active_channels.values())
 
     def _refuse_slow_bodies(self, size):
         """Ends bodies that hardly come, the oldest first, until one of `size` bytes fits."""
@@ -305,6 +330,14 @@ class _RareLines(logging.Handler):
             error = record.exc_info[1] if record.exc_info else None
             error_text = f": {type(error).__name__}: {error}" if error else ""
             log_rarely("waitress", f"{record.getMessage()}{error_text}")
+
+
+def _close_oldest(idle):
+    """Closes the last of a list of idle connections, and takes it off the list."""
+    if idle:
+        oldest = idle.pop()
+        oldest.refused = False
+        oldest.handle_close()
 
 
 def create(application, listener, settings, max_waiting, count_refusal):

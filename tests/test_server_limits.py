@@ -314,6 +314,39 @@ def test_bodies_that_hardly_come_make_room(serve_here, monkeypatch):
     slow[1].close()
 
 
+def test_a_body_waits_for_room_in_its_turn(serve_here, monkeypatch):
+    """Smaller ones pass; who waits too long is asked to come again."""
+    monkeypatch.setattr(http_channel, "ROOM_SECONDS", 1000)
+    monkeypatch.setattr(http_channel, "SLOW_AFTER", 1000)
+    server = serve_here(body_bytes=300_000)
+    head, large = b"POST /x HTTP/1.1\nContent-Length: 90000\n\n", b"x" * 90_000
+    first = [connected(server, head + large[:-1]) for _ in range(2)]
+    until(lambda: server.server._budget.free == 120_000)
+    waiting = []
+    for count in (1, 2):
+        waiting.append(connected(server, head + large))
+        until(lambda: len(server.server._in_a_row()) == count)  # noqa: B023  called at once
+    with connected(server, b"POST /x HTTP/1.1\nContent-Length: 9\n\nabcdefghi") as small_one:
+        assert first_answer(small_one)[1] == b"/x 9"
+    waiting[0].settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        waiting[0].recv(1)
+    waiting[0].settimeout(20)
+    first[0].sendall(b"x")
+    assert first_answer(first[0])[1] == b"/x 90000"
+    assert first_answer(waiting[0])[1] == b"/x 90000"
+    assert first_answer(waiting[1])[1] == b"/x 90000"
+    first.append(connected(server, head + large[:-1]))
+    until(lambda: server.server._budget.free == 120_000)
+    late = connected(server, head + large)
+    until(lambda: len(server.server._in_a_row()) == 1)
+    server.server._in_a_row()[0].room_deadline = 0.1  # on a clock that is past it
+    status, body = body_of(rest(late))
+    assert (status, body["error"]["code"]) == (503, "queue_full")
+    for connection in first + waiting:
+        connection.close()
+
+
 def test_clients_that_go_away_give_their_place_back(serve_here):
     server = serve_here(body_bytes=300_000)
     for _ in range(20):
