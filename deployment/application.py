@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException
 from common.errors import ImageError
 from deployment import inference_protocol, openapi, page
 from deployment.access import REQUEST_ID
-from deployment.http_channel import BODY_KEY
+from deployment.http_channel import BODY_KEY, WAITING_KEY
 from deployment.http_errors import (
     CODE_OF_STATUS,
     HEADERS,
@@ -215,7 +215,7 @@ class Routes:
         content_type = request.environ.get("CONTENT_TYPE", "")
         sources = read_images(content_type, _request_body(), self._settings.max_images)
         served_model, results = self._service.predict(
-            sources, request.args.get("top_k"), deadline, g.request_id
+            sources, request.args.get("top_k"), deadline, g.request_id, _on_waiting()
         )
         successes = sum(result["success"] for result in results)
         if len(results) > 1:
@@ -325,7 +325,7 @@ class Routes:
             )
             return sources
 
-        served_model, outcomes = self._service.answers(read, deadline, g.request_id)
+        served_model, outcomes = self._service.answers(read, deadline, g.request_id, _on_waiting())
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, ImageError):
                 message = f"{inference_protocol.PHOTOS}: element {index}: {outcome.reason}"
@@ -340,6 +340,11 @@ def _check_name(name, served_model):
         raise Refused(
             "not_found", f"no model is named {name[:60]!r}; this server's is {served_model.name!r}"
         )
+
+
+def _on_waiting():
+    """The function to call before a wait: another request may begin meanwhile."""
+    return request.environ.get(WAITING_KEY, bool)
 
 
 def _request_body():

@@ -7,6 +7,7 @@ the application.
 import secrets
 import socket
 import time
+from functools import partial
 
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
@@ -25,7 +26,8 @@ LINGER = 5  # seconds in which a client may send the rest of a refused body
 SLOW_BODY = 50_000  # bytes per second below which a body makes room for others
 SLOW_AFTER = 1  # seconds in which a body is not judged by its speed
 COME_AGAIN = "503"  # a status that asks for RETRY_SECONDS of patience
-BODY_KEY = "deployment.body"  # of the WSGI environment: the body as a memoryview
+# Of the WSGI environment: the body as a memoryview, and a function for who is about to wait
+BODY_KEY, WAITING_KEY = "deployment.body", "deployment.waiting"
 READING, WRITING = 1, 2  # what a connection waits for, to be added up
 NO_ROOM = "too many bytes of images wait; try again in a second"
 TOO_SLOW = "the request took longer than the {:g} seconds allowed"
@@ -34,6 +36,7 @@ TOO_SLOW = "the request took longer than the {:g} seconds allowed"
 class _Task(WSGITask):
     def get_environment(self):
         environment = super().get_environment()
+        environment[WAITING_KEY] = partial(self.channel.server.let_next_begin, self.request)
         if self.request.has_body:
             environment[BODY_KEY] = self.request.body_rcv.getbuf().view()
         return environment
@@ -200,6 +203,14 @@ class Channel(HTTPChannel):
         self.last_activity = time.time()
         if self.can_resume:
             self.received(b"")
+
+    def service(self):
+        """Has the first request answered, in a thread or in the loop."""
+        request = self.requests[0]
+        try:
+            super().service()
+        finally:
+            self.server.let_next_begin(request)
 
     def _take_in(self, data):
         """Gives bytes to the request under way; returns those behind it."""

@@ -28,10 +28,11 @@ class Parser(HTTPRequestParser):
     Attributes:
         started_at: float, time of its first byte on the clock of `time.monotonic`.
         is_judged: bool, whether the channel has decided.
+        is_beginning: bool, whether it keeps others from beginning (`http_server.BEGINNERS`).
     """
 
     started_at = 0.0
-    is_judged = False
+    is_judged = is_beginning = False
 
     def parse_header(self, header_plus):
         """Reads the request line and the headers.

@@ -5,6 +5,7 @@ import logging
 import select
 import threading
 import time
+from collections import deque
 from types import SimpleNamespace
 
 from waitress import wasyncore
@@ -18,6 +19,9 @@ from deployment.http_errors import INTERNAL, STATUS, Refused, too_large
 from deployment.http_parser import MAX_HEADER
 from deployment.log import log_rarely
 
+# Threads that read requests at once. More would only wait for Python's interpreter lock, as would
+# the loop, behind all of them.
+BEGINNERS = 4
 CONNECTIONS = 500  # processes often may open 1024 files
 SPARE_THREADS = 16  # for requests that do not wait for the model: the page, metrics
 MAX_THREADS = 1000
@@ -72,6 +76,7 @@ class Server(TcpWSGIServer):
         self.count_refusal, self.ending = count_refusal, False
         self._settings, self._budget = settings, BodyBudget(settings.body_bytes)
         self._row = []  # channels that wait for memory
+        self._beginner_count, self._later, self._beginners_lock = 0, deque(), threading.Lock()
         self._quick, self._loop_thread, self._next_check = [], None, 0.0
         # Descriptor -> what is awaited; kept from turn to turn, as hardly anything changes.
         self._pollster, self._polled = select.poll() if hasattr(select, "poll") else None, {}
@@ -134,7 +139,31 @@ class Server(TcpWSGIServer):
         is_probe = getattr(request, "path", "") in PROBES and not request.has_body
         if (request.error or is_probe) and threading.get_ident() == self._loop_thread:
             self._quick.append(channel)
-        else:
+            return
+        with self._beginners_lock:
+            if self._beginner_count >= BEGINNERS:
+                self._later.append(channel)
+                return
+            self._beginner_count += 1
+            request.is_beginning = True
+        super().add_task(channel)
+
+    def let_next_begin(self, request):
+        """Takes note that a request waits for the model's answer, or has its own.
+
+        Args:
+            request: `Parser`; the second time, or of one that did not begin, nothing happens.
+        """
+        with self._beginners_lock:
+            if not request.is_beginning:
+                return
+            request.is_beginning = False
+            channel = self._later.popleft() if self._later else None
+            if channel is None:
+                self._beginner_count -= 1
+            else:
+                channel.requests[0].is_beginning = True
+        if channel is not None:
             super().add_task(channel)
 
     # What a connection asks

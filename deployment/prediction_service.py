@@ -91,7 +91,7 @@ class PredictionService:
             )
         return served_model
 
-    def predict(self, sources, requested_top_k, deadline, request_id):
+    def predict(self, sources, requested_top_k, deadline, request_id, on_waiting=bool):
         """Names the classes of images.
 
         Args:
@@ -99,6 +99,7 @@ class PredictionService:
             requested_top_k: str, how many classes the request asks for; None where it does not.
             deadline: float, time to give up, on the clock of `time.monotonic`.
             request_id: str, part of the names of images that are kept.
+            on_waiting: function called when nothing is left but to wait for the model.
 
         Returns:
             (the `ServedModel` that answered, list of dicts in the order of `sources`): with
@@ -117,7 +118,7 @@ class PredictionService:
             find_top_k(served_model)  # refused before anything is computed
             return sources
 
-        served_model, outcomes = self.answers(read, deadline, request_id)
+        served_model, outcomes = self.answers(read, deadline, request_id, on_waiting)
         top_k = find_top_k(served_model)
         return served_model, [
             _undecodable(outcome.reason)
@@ -126,7 +127,7 @@ class PredictionService:
             for outcome in outcomes
         ]
 
-    def answers(self, read, deadline, request_id):
+    def answers(self, read, deadline, request_id, on_waiting=bool):
         """Has the images of a request answered.
 
         Args:
@@ -135,6 +136,7 @@ class PredictionService:
                 another model has taken that one's place meanwhile.
             deadline: float, time to give up, on the clock of `time.monotonic`.
             request_id: str, part of the names of images that are kept.
+            on_waiting: as of `predict`.
 
         Returns:
             (the `ServedModel` that answered, list of `classifier.Answer` or, for images that
@@ -145,6 +147,7 @@ class PredictionService:
                 `read`.
         """
         served_model, sources, futures = self._submit(read)
+        on_waiting()
         outcomes, answered = [], []
         for source, future in zip(sources, futures):
             try:

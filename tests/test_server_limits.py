@@ -102,7 +102,7 @@ def serve_here(monkeypatch):
         start_response(status, [("Content-Length", str(len(answer)))])
         return [answer]
 
-    def serve(body_bytes=10**6, max_bytes=10**5):
+    def serve(body_bytes=10**6, max_bytes=10**5, application_=application_):
         settings = Settings(None, 4, max_bytes, 10, body_bytes=body_bytes)
         listener = socket.create_server(("127.0.0.1", 0))
         counted = []
@@ -225,6 +225,39 @@ def test_who_was_asked_to_come_again_later_is_made_to_wait(serve_here, monkeypat
         send(impatient, get("/other"))
         channel.paused_until = 0.1
         assert first_answer(impatient)[1] == b"/other 0"
+
+
+@pytest.mark.parametrize("waits_for_the_model", [True, False])
+def test_others_begin_when_one_waits(serve_here, monkeypatch, waits_for_the_model):
+    monkeypatch.setattr(http_server, "BEGINNERS", 1)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def application_(environment, start_response):
+        if environment["PATH_INFO"] == "/long":
+            has_begun.set()
+            if waits_for_the_model:
+                environment[http_channel.WAITING_KEY]()
+            may_end.wait(20)
+        start_response("200 OK", [("Content-Length", "4")])
+        return [b"done"]
+
+    server = serve_here(application_=application_)
+    long = connected(server, get("/long"))
+    assert has_begun.wait(20)
+    with long, connected(server, get("/other")) as other:
+        other.settimeout(20 if waits_for_the_model else 0.3)
+        try:
+            first_answer(other)
+            is_answered = True
+        except TimeoutError:
+            is_answered = False
+        assert is_answered == waits_for_the_model
+        may_end.set()
+        other.settimeout(20)
+        assert first_answer(long)[1] == b"done"
+        if not is_answered:
+            assert first_answer(other)[1] == b"done"
+    until(lambda: server.server._beginner_count == 0)
 
 
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="the order of Windows")
