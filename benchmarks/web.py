@@ -5,8 +5,8 @@
 FOLDER is an exported model with `web`, DIR holds photos, also in folders below. The time is that of
 a fresh headless Chromium from opening the page on the loopback, a photo chosen at once, to its
 answer; a new profile each round. Agreement is with ONNX Runtime on Python's pixels of at most 256
-photos: by the page as it is; with JPEGs taken at full size (without libjpeg's reduced scale); and,
-as a yardstick, by Python itself with one level added to or taken from as many pixels by chance.
+photos: by the page as it is; with libjpeg's reduced scale from the browser's pixels instead of the
+file; with JPEGs taken at full size; and, as a yardstick, by Python itself with one level added to or taken from as many pixels by chance.
 """
 
 import argparse
@@ -31,7 +31,10 @@ from browser import Browser  # noqa: E402  the driver that the tests use
 from web_server import serving  # noqa: E402
 
 MOST = 256
+DECODER = "isJpeg && await reducedJpeg(blob, settings)"
 REDUCTION = "if (isJpeg) picture = reduce(picture, height, width);"
+# Way of making the pixels -> what is taken out of the page's script for it
+WAYS = {"page": (), "from_pixels": (DECODER,), "full_size": (DECODER, REDUCTION)}
 
 
 def main(argv=None):
@@ -80,13 +83,13 @@ def agreements(model_folder, paths):
     expected = compute(predict, images)
     rows = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for way in ("page", "full_size"):
+        for way, removed in WAYS.items():
             folder = shutil.copytree(os.path.join(model_folder, web.FOLDER), f"{scratch}/{way}")
-            if way == "full_size":
-                replace(os.path.join(folder, "preprocessing.js"), REDUCTION, "")
+            for text in removed:
+                replace(os.path.join(folder, "preprocessing.js"), text, "null;")
             found = web_proof.predict(folder, paths, len(class_names), preprocessing.size)
             rows[way] = compare(found.pixels, found.answers.probabilities, images, expected)
-    changed = rows["page"]["pixels"]
+    changed = rows["from_pixels"]["pixels"]
     noise = np.random.default_rng(0).choice(
         (-1, 0, 1), images.shape, p=(changed / 2, 1 - changed, changed / 2)
     )

@@ -2,6 +2,8 @@
 // makes them (data/decoding.py, data/geometry.py). This file is the reference for everyone who
 // deploys outside Python; docs/deploy-elsewhere.md has it in words, in C++ and in C#.
 
+import { decodeReduced } from "./jpeg.js";
+
 const BAND = 1 << 20;  // pixels read from the browser at once: a large photo is never held whole
 const BLOCK = 8;  // side of the blocks that a JPEG is coded in, in pixels
 
@@ -11,6 +13,8 @@ const BLOCK = 8;  // side of the blocks that a JPEG is coded in, in pixels
 export async function preprocess(blob, settings) {
   const head = new Uint8Array(await blob.slice(0, 3).arrayBuffer());
   const isJpeg = head[0] === 0xff && head[1] === 0xd8 && head[2] === 0xff;
+  const reduced = isJpeg && await reducedJpeg(blob, settings);
+  if (reduced) return toSquare(reduced, settings, false);
   // Upright by the file's EXIF block, and its numbers as they are: no colour profile is applied.
   const bitmap = await createImageBitmap(blob, {
     imageOrientation: "from-image", colorSpaceConversion: "none",
@@ -20,6 +24,42 @@ export async function preprocess(blob, settings) {
   } finally {
     bitmap.close();
   }
+}
+
+// A large JPEG at the scale of M/8 that is enough, upright; null for what the browser decodes.
+async function reducedJpeg(blob, settings) {
+  let decoded;
+  try {
+    decoded = decodeReduced(new Uint8Array(await blob.arrayBuffer()),
+      (height, width) => enoughEighths(height, width, targetSize(height, width, settings)));
+  } catch {
+    return null;  // a damaged file: the browser says what it makes of it
+  }
+  return decoded && pictureOfPixels(upright(decoded));
+}
+
+// Turns and mirrors { width, height, pixels, orientation } as EXIF says.
+function upright({ width, height, pixels, orientation }) {
+  if (orientation === 1) return { width, height, pixels };
+  const swaps = orientation > 4, [toWidth, toHeight] = swaps ? [height, width] : [width, height];
+  const turned = new Uint8ClampedArray(pixels.length);
+  for (let y = 0, to = 0; y < toHeight; y++) {
+    for (let x = 0; x < toWidth; x++, to += 3) {
+      let [column, row] = swaps ? [y, x] : [x, y];
+      if ([2, 3, 7, 8].includes(orientation)) column = width - 1 - column;
+      if ([3, 4, 6, 7].includes(orientation)) row = height - 1 - row;
+      const from = 3 * (row * width + column);
+      for (let i = 0; i < 3; i++) turned[to + i] = pixels[from + i];
+    }
+  }
+  return { width: toWidth, height: toHeight, pixels: turned };
+}
+
+function pictureOfPixels({ width, height, pixels }) {
+  return {
+    width, height, channels: 3, bandHeight: height,
+    rows: (top, count) => pixels.subarray(top * width * 3, (top + count) * width * 3),
+  };
 }
 
 // A picture: its size, and a function that gives some of its rows as bytes of `channels` per pixel.
@@ -81,23 +121,28 @@ function roundHalfEven(value) {
   return rest < 0.5 || rest === 0.5 && below % 2 === 0 ? below : below + 1;
 }
 
+function scaled(length, eighths) {
+  return Math.ceil(length * eighths / BLOCK);
+}
+
 // Python's JPEG decoder gives a large picture at a scale of M/8, the smallest that is not below
-// what the square needs. What it does to each block of 8 by 8 pixels is done here to the pixels.
-function reduce(picture, targetHeight, targetWidth) {
-  const { width, height } = picture;
-  const scaled = (length, eighths) => Math.ceil(length * eighths / BLOCK);
+// what the square needs.
+function enoughEighths(height, width, [targetHeight, targetWidth]) {
   let eighths = 1;
   while (eighths < BLOCK && (scaled(height, eighths) < Math.min(targetHeight, height)
     || scaled(width, eighths) < Math.min(targetWidth, width))) eighths += 1;
+  return eighths;
+}
+
+// For JPEGs of rare kinds: what libjpeg does to each block of 8 by 8 pixels, done to the pixels.
+function reduce(picture, targetHeight, targetWidth) {
+  const { width, height } = picture;
+  const eighths = enoughEighths(height, width, [targetHeight, targetWidth]);
   if (eighths === BLOCK) return picture;
   const across = blockTaps(width, scaled(width, eighths), eighths);
   const down = blockTaps(height, scaled(height, eighths), eighths);
   const pixels = resample(picture, across, down);
-  const rowLength = across.length * 3;
-  return {
-    width: across.length, height: down.length, channels: 3, bandHeight: down.length,
-    rows: (top, count) => pixels.subarray(top * rowLength, (top + count) * rowLength),
-  };
+  return pictureOfPixels({ width: across.length, height: down.length, pixels });
 }
 
 // For each pixel of a reduced line: which pixels of the whole line make it, by which weights.
