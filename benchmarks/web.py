@@ -6,7 +6,8 @@ FOLDER is an exported model with `web`, DIR holds photos, also in folders below.
 a fresh headless Chromium from opening the page on the loopback, a photo chosen at once, to its
 answer; a new profile each round. Agreement is with ONNX Runtime on Python's pixels of at most 256
 photos: by the page as it is; with libjpeg's reduced scale from the browser's pixels instead of the
-file; with JPEGs taken at full size; and, as a yardstick, by Python itself with one level added to or taken from as many pixels by chance.
+file; with JPEGs taken at full size; and, as a yardstick, by Python itself with one level added to
+or taken from as many pixels by chance as the second way changes.
 """
 
 import argparse
