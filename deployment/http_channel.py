@@ -80,6 +80,7 @@ class Channel(HTTPChannel):
         waiting_since: float, time since which the client may send a request or take an answer.
         unanswered_bytes: int, what has come since then.
         answer_count: int, the answers that the client has got.
+        answer_due: float, time at which a refusal is sent that is put off; 0 where none is.
     """
 
     task_class = _Task
@@ -90,6 +91,7 @@ class Channel(HTTPChannel):
     held = b""  # what came behind the request or the header that is under way
     room_deadline = None  # time until which its request waits for memory for a body
     unanswered_bytes = answer_count = 0
+    answer_due = 0.0
     paused_until = 0.0  # time until which the client was asked to wait
 
     def __init__(self, *given, **named):
@@ -105,7 +107,7 @@ class Channel(HTTPChannel):
     @property
     def is_idle(self):
         """Whether it may be closed for another: nothing of it is computed or answered."""
-        is_answered = self.requests or self.total_outbufs_len
+        is_answered = self.requests and not self.answer_due or self.total_outbufs_len
         return not (is_answered or self.is_receiving_body or self.room_deadline)
 
     # Closing at once would reset the connection, and the client, still sending, would never read

@@ -28,6 +28,9 @@ MAX_THREADS = 1000
 RECEIVED_BYTES = 1 << 16  # at most, from one connection in one turn of the loop
 PATIENT_SECONDS = 0.004  # of a turn, so that a health check never waits for all that arrives
 ACCEPTED_PER_TURN = 64
+# Refusals that are answered at once, per second; others are, after REFUSAL_SECONDS: who is refused
+# and comes again at once, hundreds of times, would keep others from being heard.
+QUICK_REFUSALS, REFUSAL_SECONDS = 50, 1
 CHECK_SECONDS = 0.25  # between two looks at the deadlines of all connections
 GRACE = 0.2  # seconds after a signal in which requests that are already sent still arrive
 PROBES = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
@@ -76,6 +79,7 @@ class Server(TcpWSGIServer):
         self.count_refusal, self.ending = count_refusal, False
         self._settings, self._budget = settings, BodyBudget(settings.body_bytes)
         self._row = []  # channels that wait for memory
+        self._delayed, self._refusals_since, self._refusal_count = deque(), 0.0, 0
         self._beginner_count, self._later, self._beginners_lock = 0, deque(), threading.Lock()
         self._quick, self._loop_thread, self._next_check = [], None, 0.0
         # Descriptor -> what is awaited; kept from turn to turn, as hardly anything changes.
@@ -138,7 +142,11 @@ class Server(TcpWSGIServer):
         request = channel.requests[0]
         is_probe = getattr(request, "path", "") in PROBES and not request.has_body
         if (request.error or is_probe) and threading.get_ident() == self._loop_thread:
-            self._quick.append(channel)
+            if request.error and not self.ending and self._is_refusing_many():
+                channel.answer_due = time.monotonic() + REFUSAL_SECONDS
+                self._delayed.append(channel)
+            else:
+                self._quick.append(channel)
             return
         with self._beginners_lock:
             if self._beginner_count >= BEGINNERS:
@@ -165,6 +173,21 @@ class Server(TcpWSGIServer):
                 channel.requests[0].is_beginning = True
         if channel is not None:
             super().add_task(channel)
+
+    def _is_refusing_many(self):
+        now = time.monotonic()
+        if now >= self._refusals_since + 1:
+            self._refusals_since, self._refusal_count = now, 0
+        self._refusal_count += 1
+        return self._refusal_count > QUICK_REFUSALS
+
+    def _refuse_delayed(self):
+        now = time.monotonic()
+        while self._delayed and self._delayed[0].answer_due <= now:
+            channel = self._delayed.popleft()
+            channel.answer_due = 0.0
+            if channel.connected and channel.requests:  # else it has made room for another
+                channel.service()
 
     # What a connection asks
 
@@ -259,6 +282,7 @@ class Server(TcpWSGIServer):
             for channel in resumable:
                 channel.resume()
         self._answer_quick()
+        self._refuse_delayed()
         self._give_room()
         now = time.monotonic()
         if now >= self._next_check:

@@ -227,6 +227,33 @@ def test_who_was_asked_to_come_again_later_is_made_to_wait(serve_here, monkeypat
         assert first_answer(impatient)[1] == b"/other 0"
 
 
+def test_many_refusals_are_put_off(serve_here, monkeypatch):
+    """And make room for others meanwhile."""
+    monkeypatch.setattr(http_server, "QUICK_REFUSALS", 1)
+    monkeypatch.setattr(http_server, "REFUSAL_SECONDS", 1000)
+    monkeypatch.setattr(http_server, "CONNECTIONS", 3)
+    server = serve_here()
+    server.server._refusals_since = 1e12  # a second that does not end
+    assert rest(connected(server, b"GET http://[ HTTP/1.1\n\n")).startswith(b"HTTP/1.1 400")
+    late = [connected(server, b"GET http://[ HTTP/1.1\n\n") for _ in range(2)]
+    until(lambda: len(server.server._delayed) == 2)
+    late[1].settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        late[1].recv(1)
+    late[1].settimeout(20)
+    others = []
+    for _ in range(2):
+        others.append(connected(server, get("/other")))
+        assert first_answer(others[-1])[1] == b"/other 0"
+    assert rest(late[0]) == b""
+    for channel in server.server._delayed:
+        channel.answer_due = 0.1  # on a clock that is past it
+    assert rest(late[1]).startswith(b"HTTP/1.1 400")
+    until(lambda: not server.server._delayed)
+    for connection in others:
+        connection.close()
+
+
 @pytest.mark.parametrize("waits_for_the_model", [True, False])
 def test_others_begin_when_one_waits(serve_here, monkeypatch, waits_for_the_model):
     monkeypatch.setattr(http_server, "BEGINNERS", 1)
