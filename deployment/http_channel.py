@@ -28,6 +28,7 @@ SLOW_AFTER = 1  # seconds in which a body is not judged by its speed
 COME_AGAIN = "503"  # a status that asks for RETRY_SECONDS of patience
 # Of the WSGI environment: the body as a memoryview, and a function for who is about to wait
 BODY_KEY, WAITING_KEY = "deployment.body", "deployment.waiting"
+FIRST_BYTES = 4096  # at most, in the first turn of a new connection
 READING, WRITING = 1, 2  # what a connection waits for, to be added up
 NO_ROOM = "too many bytes of images wait; try again in a second"
 TOO_SLOW = "the request took longer than the {:g} seconds allowed"
@@ -156,6 +157,15 @@ class Channel(HTTPChannel):
 
     def _is_paused(self):
         return self.paused_until > 0 and time.monotonic() < self.paused_until
+
+    def recv(self, buffer_size):
+        """Reads: of a new connection a header and little more, so that all are heard soon.
+
+        Args:
+            buffer_size: int, maximum number of bytes.
+        """
+        is_new = not (self.answer_count or self.unanswered_bytes)
+        return super().recv(min(buffer_size, FIRST_BYTES) if is_new else buffer_size)
 
     def note_answer(self, status):
         """Takes note that an answer is being sent.

@@ -79,6 +79,7 @@ class Server(TcpWSGIServer):
         self.count_refusal, self.ending = count_refusal, False
         self._settings, self._budget = settings, BodyBudget(settings.body_bytes)
         self._row = []  # channels that wait for memory
+        self._takes_last = False
         self._delayed, self._refusals_since, self._refusal_count = deque(), 0.0, 0
         self._beginner_count, self._later, self._beginners_lock = 0, deque(), threading.Lock()
         self._quick, self._loop_thread, self._next_check = [], None, 0.0
@@ -330,13 +331,21 @@ class Server(TcpWSGIServer):
                 patient.append((handler, flags))
             else:
                 (further if handler.answer_count else first).append((handler, flags))
-        for waiting in (first, further, patient):
-            self._take_in(waiting)
+        self._take_in(first, is_new=True)
+        self._take_in(further)
+        self._take_in(patient)
 
-    def _take_in(self, waiting):
-        """Reads as much as fits into `PATIENT_SECONDS`, beginning with what has waited longest."""
+    def _take_in(self, waiting, is_new=False):
+        """Reads as much as fits into `PATIENT_SECONDS`, beginning with what has waited longest.
+
+        Of new connections the last one comes in turns with the first: a probe does not wait
+        behind hundreds that came just before it.
+        """
         ends_at = time.monotonic() + PATIENT_SECONDS
-        for channel, flags in sorted(waiting, key=lambda pair: pair[0].last_activity):
+        row = deque(sorted(waiting, key=lambda pair: pair[0].last_activity))
+        while row:
+            self._takes_last ^= is_new
+            channel, flags = row.pop() if is_new and self._takes_last else row.popleft()
             if flags is None:
                 channel.resume()
             else:

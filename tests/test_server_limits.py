@@ -289,7 +289,7 @@ def test_others_begin_when_one_waits(serve_here, monkeypatch, waits_for_the_mode
 
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="the order of Windows")
 def test_first_requests_are_heard_before_further_ones(monkeypatch):
-    """However many of those there are; and those that waited longest before the others."""
+    """However many of those there are; of these, those that waited longest before the others."""
     monkeypatch.setattr(http_server, "PATIENT_SECONDS", 0)  # one of each kind in a turn
     asked = []
 
@@ -317,7 +317,7 @@ def test_first_requests_are_heard_before_further_ones(monkeypatch):
     heard = asked[5:]
     turn_until(12)
     assert first_round == list("abcde") and sorted(asked[5:]) == list("abcdexy")
-    assert heard.index("x") < 3 and len(heard) < 7
+    assert {"x", "y"} & set(heard[:3]) and len(heard) < 7
     assert [name for name in asked[5:] if name in "abcde"] == asked[:5]
     for connection in kept + new:
         connection.close()
