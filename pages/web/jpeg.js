@@ -14,8 +14,8 @@ const APP1 = 0xe1, APP14 = 0xee, ORIENTATION = 0x0112;
 const HALF = 128.5 + 1e-9;  // the middle of the range, and what rounds halves up in spite of float
 
 // Reads a JPEG's bytes (Uint8Array). chooseEighths(height, width) names M, 1 to 8.
-// Returns { width, height, pixels: Uint8Array (height * width * 3), orientation: 1 to 8 of EXIF },
-// or null for what is left to the browser: M = 8, and JPEGs of rare kinds.
+// Returns { width, height, pixels: Uint8Array (height * width * 3), fileWidth, fileHeight,
+// orientation: 1 to 8 of EXIF }, or null for what is left to the browser: M = 8, and rare kinds.
 export function decodeReduced(bytes, chooseEighths) {
   const file = { tables: {}, quantization: [], restartInterval: 0, orientation: 0, adobe: -1 };
   let position = 2, eighths = BLOCK, scanCount = 0;
@@ -44,7 +44,9 @@ export function decodeReduced(bytes, chooseEighths) {
       allocate(file.frame);
     } else if ((marker & 0xf0) === 0xc0 && marker !== 0xc8 && marker !== 0xcc) return null;
   }
-  return { ...toPixels(file.frame, eighths, isRgb(file)), orientation: file.orientation || 1 };
+  const { width: fileWidth, height: fileHeight } = file.frame;
+  const orientation = file.orientation || 1;
+  return { ...toPixels(file.frame, eighths, isRgb(file)), fileWidth, fileHeight, orientation };
 }
 
 function word(bytes, at) {

@@ -35,7 +35,10 @@ async function reducedJpeg(blob, settings) {
   } catch {
     return null;  // a damaged file: the browser says what it makes of it
   }
-  return decoded && pictureOfPixels(upright(decoded));
+  if (!decoded) return null;
+  const { fileWidth, fileHeight, orientation } = decoded;
+  const fileSize = orientation > 4 ? [fileHeight, fileWidth] : [fileWidth, fileHeight];
+  return { ...pictureOfPixels(upright(decoded)), fileSize };
 }
 
 // Turns and mirrors { width, height, pixels, orientation } as EXIF says.
@@ -63,6 +66,7 @@ function pictureOfPixels({ width, height, pixels }) {
 }
 
 // A picture: its size, and a function that gives some of its rows as bytes of `channels` per pixel.
+// fileSize, [width, height], is that of the file where the picture is reduced already.
 // Transparent pixels show the fill colour.
 function pictureOf(bitmap, [red, green, blue]) {
   const { width, height } = bitmap;
@@ -83,7 +87,8 @@ function pictureOf(bitmap, [red, green, blue]) {
 // The square that the model takes, of a picture of any size.
 export function toSquare(picture, settings, isJpeg) {
   const { size, resize, fill_color: fill } = settings;
-  const [height, width] = targetSize(picture.height, picture.width, settings);
+  const [fileWidth, fileHeight] = picture.fileSize ?? [picture.width, picture.height];
+  const [height, width] = targetSize(fileHeight, fileWidth, settings);
   if (isJpeg) picture = reduce(picture, height, width);
   const part = { left: 0, top: 0, width: picture.width, height: picture.height };
   const box = { left: (size - width) >> 1, top: (size - height) >> 1, width, height };
