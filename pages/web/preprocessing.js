@@ -5,6 +5,7 @@
 import { decodeReduced } from "./jpeg.js";
 
 const BAND = 1 << 20;  // pixels read from the browser at once: a large photo is never held whole
+const WHOLE = 2048;  // what the weights of two neighbours add up to
 const BLOCK = 8;  // side of the blocks that a JPEG is coded in, in pixels
 
 // The model's pixels of a Blob: Uint8ClampedArray (size * size * 3), row by row, red, green, blue.
@@ -99,10 +100,14 @@ export function toSquare(picture, settings, isJpeg) {
     Object.assign(box, { left: 0, top: 0, width: size, height: size });
   }
   const averages = Math.max(part.width / box.width, part.height / box.height) >= 2;
-  const pixels = resample(
+  const pixels = averages ? resample(
     picture,
-    resizingTaps(part.left, part.width, box.width, averages),
-    resizingTaps(part.top, part.height, box.height, averages),
+    resizingTaps(part.left, part.width, box.width),
+    resizingTaps(part.top, part.height, box.height),
+  ) : interpolate(
+    picture,
+    neighbourTaps(part.left, part.width, box.width),
+    neighbourTaps(part.top, part.height, box.height),
   );
   const square = new Uint8ClampedArray(size * size * 3);
   for (let i = 0; i < square.length; i++) square[i] = fill[i % 3];
@@ -176,13 +181,13 @@ function blockWeight(eighths, to, from) {
   return sum;
 }
 
-// The same for the resize: where one side shrinks to half or less, the mean of the area that a
-// pixel covers, on each side that shrinks; else between the two nearest pixels.
-function resizingTaps(offset, length, target, averages) {
+// The same for the resize where one side shrinks to half or less: the mean of the area that a
+// pixel covers, on each side that shrinks, and on the other between the two nearest pixels.
+function resizingTaps(offset, length, target) {
   const step = length / target;
   return Array.from({ length: target }, (_, i) => {
     if (length === target) return { start: offset + i, weights: [1] };
-    if (averages && length > target) {
+    if (length > target) {
       const from = i * step, to = Math.min(from + step, length);
       const first = Math.floor(from), end = Math.ceil(to - 1e-9);
       const weights = Array.from({ length: end - first }, (_, j) =>
@@ -193,6 +198,55 @@ function resizingTaps(offset, length, target, averages) {
     const first = Math.min(Math.floor(center), Math.max(length - 2, 0)), share = center - first;
     return { start: offset + first, weights: length > 1 ? [1 - share, share] : [1] };
   });
+}
+
+// For each pixel of any other resized line: the two nearest pixels, by weights that add up to 2048,
+// in float32 as OpenCV has them.
+function neighbourTaps(offset, length, target) {
+  const step = length / target, weightOf = share => roundHalfEven(Math.fround(share * WHOLE));
+  return Array.from({ length: target }, (_, i) => {
+    const center = Math.fround((i + 0.5) * step - 0.5), near = Math.floor(center);
+    const isInside = near >= 0 && near < length - 1;
+    const first = Math.min(Math.max(near, 0), length - 1);
+    const share = isInside ? Math.fround(center - near) : 0;
+    return {
+      first: offset + first, second: offset + Math.min(first + 1, length - 1),
+      nearWeight: weightOf(Math.fround(1 - share)), farWeight: weightOf(share),
+    };
+  });
+}
+
+// Pixels (down.length * across.length * 3) between the nearest ones of a picture, in the whole
+// numbers that OpenCV computes in.
+function interpolate(picture, across, down) {
+  const rowLength = across.length * 3, pixels = new Uint8ClampedArray(down.length * rowLength);
+  const { channels, bandHeight, height, width } = picture;
+  let band, bandTop = 0, bandEnd = 0, lines = [];
+  const lineOf = y => {
+    let line = lines.find(known => known.y === y);
+    if (line) return line.values;
+    if (y >= bandEnd) {
+      [bandTop, bandEnd] = [y, Math.min(y + bandHeight, height)];
+      band = picture.rows(bandTop, bandEnd - bandTop);
+    }
+    const values = new Int32Array(rowLength), start = (y - bandTop) * width * channels;
+    across.forEach(({ first, second, nearWeight, farWeight }, x) => {
+      for (let i = 0; i < 3; i++) {
+        values[3 * x + i] = band[start + first * channels + i] * nearWeight
+          + band[start + second * channels + i] * farWeight;
+      }
+    });
+    lines = [...lines.slice(-1), { y, values }];
+    return values;
+  };
+  down.forEach(({ first, second, nearWeight, farWeight }, y) => {
+    const near = lineOf(first), far = lineOf(second);
+    for (let x = 0; x < rowLength; x++) {
+      pixels[y * rowLength + x] = ((nearWeight * (near[x] >> 4) >> 16)
+        + (farWeight * (far[x] >> 4) >> 16) + 2) >> 2;
+    }
+  });
+  return pixels;
 }
 
 // Pixels (down.length * across.length * 3) from a picture, rounded to bytes, halves to even.
