@@ -13,6 +13,7 @@ from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
 
 from deployment.access import REQUEST_ID
+from deployment.connection_poll import READING, WRITING
 from deployment.http_errors import HEADERS, JSON, RETRY_SECONDS, RETRY_SOON, Refused, error_body
 from deployment.http_parser import Parser
 from deployment.log import log_rarely
@@ -29,7 +30,6 @@ COME_AGAIN = "503"  # a status that asks for RETRY_SECONDS of patience
 # Of the WSGI environment: the body as a memoryview, and a function for who is about to wait
 BODY_KEY, WAITING_KEY = "deployment.body", "deployment.waiting"
 FIRST_BYTES = 4096  # at most, in the first turn of a new connection
-READING, WRITING = 1, 2  # what a connection waits for, to be added up
 NO_ROOM = "too many bytes of images wait; try again in a second"
 TOO_SLOW = "the request took longer than the {:g} seconds allowed"
 
@@ -90,7 +90,8 @@ class Channel(HTTPChannel):
     refused = False  # a request was refused whose rest may still come
     linger_until = None  # time until which that rest is read and thrown away
     held = b""  # what came behind the request or the header that is under way
-    room_deadline = None  # time until which its request waits for memory for a body
+    room_deadline = None  # time until which its request waits for memory, `body_size` bytes
+    body_size = 0
     unanswered_bytes = answer_count = 0
     answer_due = 0.0
     paused_until = 0.0  # time until which the client was asked to wait
@@ -259,26 +260,17 @@ class Channel(HTTPChannel):
                 if body is None:
                     self.room_deadline = time.monotonic() + ROOM_SECONDS
                 else:
-                    self._begin_body(body)
+                    self.begin_body(body)
                 return
         request.is_judged = True
 
-    def take_room(self):
-        """Goes on with a request that has waited for memory, where there is some now.
+    def begin_body(self, body):
+        """Lets the body of the request under way come.
 
-        Returns:
-            bool, whether it waits no more.
+        Args:
+            body: `body_memory.Body`, its place in memory.
         """
-        if self.room_deadline is None:
-            return True
-        body = self.server.room_for(self.request)
-        if body is None:
-            return False
         self.room_deadline = None
-        self._begin_body(body)
-        return True
-
-    def _begin_body(self, body):
         # Not before: to admit it, the server may end the bodies of others that come too slowly.
         self.request.is_judged = True
         self.request.receive_into(body)

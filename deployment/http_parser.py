@@ -28,7 +28,7 @@ class Parser(HTTPRequestParser):
     Attributes:
         started_at: float, time of its first byte on the clock of `time.monotonic`.
         is_judged: bool, whether the channel has decided.
-        is_beginning: bool, whether it keeps others from beginning (`http_server.BEGINNERS`).
+        is_beginning: bool, whether it keeps others from beginning (`flood_control.Gate`).
     """
 
     started_at = 0.0

@@ -14,23 +14,19 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
 from deployment.body_memory import BodyBudget
-from deployment.http_channel import READING, WRITING, Channel
+from deployment.connection_poll import HAS_POLL, ConnectionPoll
+from deployment.flood_control import Gate, MemoryRow, RefusalPace
+from deployment.http_channel import Channel
 from deployment.http_errors import INTERNAL, STATUS, Refused, too_large
 from deployment.http_parser import MAX_HEADER
 from deployment.log import log_rarely
 
-# Threads that read requests at once. More would only wait for Python's interpreter lock, as would
-# the loop, behind all of them.
-BEGINNERS = 4
 CONNECTIONS = 500  # processes often may open 1024 files
 SPARE_THREADS = 16  # for requests that do not wait for the model: the page, metrics
 MAX_THREADS = 1000
 RECEIVED_BYTES = 1 << 16  # at most, from one connection in one turn of the loop
 PATIENT_SECONDS = 0.004  # of a turn, so that a health check never waits for all that arrives
 ACCEPTED_PER_TURN = 64
-# Refusals that are answered at once, per second; others are, after REFUSAL_SECONDS: who is refused
-# and comes again at once, hundreds of times, would keep others from being heard.
-QUICK_REFUSALS, REFUSAL_SECONDS = 50, 1
 CHECK_SECONDS = 0.25  # between two looks at the deadlines of all connections
 GRACE = 0.2  # seconds after a signal in which requests that are already sent still arrive
 PROBES = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
@@ -78,13 +74,9 @@ class Server(TcpWSGIServer):
         socket_info = (listener.family, listener.type, listener.proto, listener.getsockname())
         self.count_refusal, self.ending = count_refusal, False
         self._settings, self._budget = settings, BodyBudget(settings.body_bytes)
-        self._row = []  # channels that wait for memory
-        self._takes_last = False
-        self._delayed, self._refusals_since, self._refusal_count = deque(), 0.0, 0
-        self._beginner_count, self._later, self._beginners_lock = 0, deque(), threading.Lock()
+        self._gate, self._refusals, self._row = Gate(), RefusalPace(), MemoryRow(self._budget)
+        self._poll, self._takes_last = ConnectionPoll() if HAS_POLL else None, False
         self._quick, self._loop_thread, self._next_check = [], None, 0.0
-        # Descriptor -> what is awaited; kept from turn to turn, as hardly anything changes.
-        self._pollster, self._polled = select.poll() if hasattr(select, "poll") else None, {}
         super().__init__(
             application,
             {},
@@ -143,52 +135,21 @@ class Server(TcpWSGIServer):
         request = channel.requests[0]
         is_probe = getattr(request, "path", "") in PROBES and not request.has_body
         if (request.error or is_probe) and threading.get_ident() == self._loop_thread:
-            if request.error and not self.ending and self._is_refusing_many():
-                channel.answer_due = time.monotonic() + REFUSAL_SECONDS
-                self._delayed.append(channel)
-            else:
+            is_late = request.error and not self.ending and self._refusals.postpone(channel)
+            if not is_late:
                 self._quick.append(channel)
-            return
-        with self._beginners_lock:
-            if self._beginner_count >= BEGINNERS:
-                self._later.append(channel)
-                return
-            self._beginner_count += 1
-            request.is_beginning = True
-        super().add_task(channel)
+        elif self._gate.enter(channel):
+            super().add_task(channel)
 
     def let_next_begin(self, request):
         """Takes note that a request waits for the model's answer, or has its own.
 
         Args:
-            request: `Parser`; the second time, or of one that did not begin, nothing happens.
+            request: `Parser`; the second time, nothing happens.
         """
-        with self._beginners_lock:
-            if not request.is_beginning:
-                return
-            request.is_beginning = False
-            channel = self._later.popleft() if self._later else None
-            if channel is None:
-                self._beginner_count -= 1
-            else:
-                channel.requests[0].is_beginning = True
+        channel = self._gate.leave(request)
         if channel is not None:
             super().add_task(channel)
-
-    def _is_refusing_many(self):
-        now = time.monotonic()
-        if now >= self._refusals_since + 1:
-            self._refusals_since, self._refusal_count = now, 0
-        self._refusal_count += 1
-        return self._refusal_count > QUICK_REFUSALS
-
-    def _refuse_delayed(self):
-        now = time.monotonic()
-        while self._delayed and self._delayed[0].answer_due <= now:
-            channel = self._delayed.popleft()
-            channel.answer_due = 0.0
-            if channel.connected and channel.requests:  # else it has made room for another
-                channel.service()
 
     # What a connection asks
 
@@ -208,35 +169,10 @@ class Server(TcpWSGIServer):
         self._settings.access.check(request.header)
         if self._settings.access.token:
             self._settings.access.check_token(request.header)
-        size = self._body_size(request)
+        size = self._settings.max_bytes if request.chunked else request.content_length
         if not self._budget.fits(size):
             self._refuse_slow_bodies(size)
-        # Smaller ones pass: they find room sooner.
-        has_to_wait = any(self._body_size(other.request) <= size for other in self._in_a_row())
-        body = None if has_to_wait else self._budget.take(size)
-        if body is None:
-            self._row.append(channel)
-        return body
-
-    def room_for(self, request):
-        """A place for the body of a request that has waited for it: `Body`, or None.
-
-        Args:
-            request: `Parser`, admitted before.
-        """
-        return self._budget.take(self._body_size(request))
-
-    def _body_size(self, request):
-        return self._settings.max_bytes if request.chunked else request.content_length
-
-    def _in_a_row(self):
-        """The channels that wait for memory, those that came first before the others."""
-        self._row = [channel for channel in self._row if channel.room_deadline]
-        return self._row
-
-    def _give_room(self):
-        for channel in self._in_a_row():
-            channel.take_room()
+        return self._row.take(channel, size)
 
     def cors_headers(self, request):
         """The headers by which a page of another origin may read a refusal, a dict.
@@ -275,46 +211,26 @@ class Server(TcpWSGIServer):
         """
         self._loop_thread = threading.get_ident()
         resumable = [channel for channel in self.active_channels.values() if channel.can_resume]
-        if hasattr(select, "poll"):
-            self._deal_with(self._poll(0 if resumable else seconds), resumable)
+        if self._poll:
+            events = self._poll.ready(dict(self._map), 0 if resumable else seconds)
+            self._deal_with(events, resumable)
         else:  # Windows
             wasyncore.poll(0 if resumable else seconds, self._map)
             self._answer_quick()
             for channel in resumable:
                 channel.resume()
         self._answer_quick()
-        self._refuse_delayed()
-        self._give_room()
+        for channel in self._refusals.take_due():
+            channel.service()
+        self._row.serve()
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + CHECK_SECONDS
-            if row := self._in_a_row():
-                self._refuse_slow_bodies(self._body_size(row[0].request))
+            if row := self._row.waiting():
+                self._refuse_slow_bodies(row[0].body_size)
             for channel in list(self.active_channels.values()):
                 channel.keep_deadline(now)
             self._answer_quick()
-
-    def _poll(self, seconds):
-        """List of (connection or other handler, events) that are ready."""
-        handlers, polled = dict(self._map), self._polled
-        for descriptor in polled.keys() - handlers.keys():
-            self._set_polled(descriptor, 0)
-        for descriptor, handler in handlers.items():
-            is_channel = isinstance(handler, Channel)
-            wanted = handler.waits_for() if is_channel else READING * handler.readable()
-            if wanted != polled.get(descriptor, 0):
-                self._set_polled(descriptor, wanted)
-        ready = self._pollster.poll(int(seconds * 1000))
-        return [(handlers[descriptor], flags) for descriptor, flags in ready]
-
-    def _set_polled(self, descriptor, wanted):
-        if not wanted:
-            self._pollster.unregister(descriptor)
-            del self._polled[descriptor]
-            return
-        flags = (select.POLLIN | select.POLLPRI) if wanted & READING else 0
-        self._pollster.register(descriptor, flags | (select.POLLOUT if wanted & WRITING else 0))
-        self._polled[descriptor] = wanted
 
     def _deal_with(self, events, resumable):
         """Writes, takes connections and reads, and goes on with `resumable` connections.

@@ -42,7 +42,7 @@ from common import memory
 from common.web_origins import host_problem, origin_problem
 from data import decoding_budget
 from data.decoding_budget import DecodingBudget, NoRoom, reserve
-from deployment import http_channel, http_server, log
+from deployment import flood_control, http_channel, http_server, log
 from deployment.access import Access
 from deployment.batching import Batcher, wait
 from deployment.prediction_service import PredictionService, Settings
@@ -229,14 +229,14 @@ def test_who_was_asked_to_come_again_later_is_made_to_wait(serve_here, monkeypat
 
 def test_many_refusals_are_put_off(serve_here, monkeypatch):
     """And make room for others meanwhile."""
-    monkeypatch.setattr(http_server, "QUICK_REFUSALS", 1)
-    monkeypatch.setattr(http_server, "REFUSAL_SECONDS", 1000)
+    monkeypatch.setattr(flood_control, "QUICK_REFUSALS", 1)
+    monkeypatch.setattr(flood_control, "REFUSAL_SECONDS", 1000)
     monkeypatch.setattr(http_server, "CONNECTIONS", 3)
     server = serve_here()
-    server.server._refusals_since = 1e12  # a second that does not end
+    server.server._refusals._second = 1e12  # a second that does not end
     assert rest(connected(server, b"GET http://[ HTTP/1.1\n\n")).startswith(b"HTTP/1.1 400")
     late = [connected(server, b"GET http://[ HTTP/1.1\n\n") for _ in range(2)]
-    until(lambda: len(server.server._delayed) == 2)
+    until(lambda: len(server.server._refusals._postponed) == 2)
     late[1].settimeout(0.2)
     with pytest.raises(TimeoutError):
         late[1].recv(1)
@@ -246,17 +246,17 @@ def test_many_refusals_are_put_off(serve_here, monkeypatch):
         others.append(connected(server, get("/other")))
         assert first_answer(others[-1])[1] == b"/other 0"
     assert rest(late[0]) == b""
-    for channel in server.server._delayed:
+    for channel in server.server._refusals._postponed:
         channel.answer_due = 0.1  # on a clock that is past it
     assert rest(late[1]).startswith(b"HTTP/1.1 400")
-    until(lambda: not server.server._delayed)
+    until(lambda: not server.server._refusals._postponed)
     for connection in others:
         connection.close()
 
 
 @pytest.mark.parametrize("waits_for_the_model", [True, False])
 def test_others_begin_when_one_waits(serve_here, monkeypatch, waits_for_the_model):
-    monkeypatch.setattr(http_server, "BEGINNERS", 1)
+    monkeypatch.setattr(flood_control, "BEGINNERS", 1)
     has_begun, may_end = threading.Event(), threading.Event()
 
     def application_(environment, start_response):
@@ -284,7 +284,7 @@ def test_others_begin_when_one_waits(serve_here, monkeypatch, waits_for_the_mode
         assert first_answer(long)[1] == b"done"
         if not is_answered:
             assert first_answer(other)[1] == b"done"
-    until(lambda: server.server._beginner_count == 0)
+    until(lambda: server.server._gate._count == 0)
 
 
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="the order of Windows")
@@ -331,9 +331,11 @@ LARGE = b"POST /predict HTTP/1.1\nContent-Length: 1000000\n\n"
 
 
 def holding(server, count):
-    """Connections on which nearly all of a large body has come."""
-    connections = [connected(server, LARGE) for _ in range(count)]
+    """Connections on which nearly all of a large body has come; all have their places."""
+    expecting = LARGE.replace(b"\n\n", b"\nExpect: 100-continue\n\n")
+    connections = [connected(server, expecting) for _ in range(count)]
     for connection in connections:
+        assert connection.recv(100).startswith(b"HTTP/1.1 100")
         connection.sendall(b"\0" * 950_000)
     return connections
 
@@ -362,7 +364,10 @@ def test_bodies_that_hardly_come_make_room(serve_here, monkeypatch):
     monkeypatch.setattr(http_channel, "SLOW_AFTER", 0.2)
     server = serve_here(body_bytes=300_000)
     head = b"POST /x HTTP/1.1\nContent-Length: 90000\n\n"
-    slow = [connected(server, head + b"abc") for _ in range(2)]
+    slow = []
+    for count in (1, 2):
+        slow.append(connected(server, head + b"abc"))
+        until(lambda: server.server._budget.free == 300_000 - count * 90_000)  # noqa: B023
     time.sleep(0.5)
     with connected(server, head) as connection:
         connection.sendall(b"x" * 90_000)
@@ -385,7 +390,7 @@ def test_a_body_waits_for_room_in_its_turn(serve_here, monkeypatch):
     waiting = []
     for count in (1, 2):
         waiting.append(connected(server, head + large))
-        until(lambda: len(server.server._in_a_row()) == count)  # noqa: B023  called at once
+        until(lambda: len(server.server._row.waiting()) == count)  # noqa: B023  called at once
     with connected(server, b"POST /x HTTP/1.1\nContent-Length: 9\n\nabcdefghi") as small_one:
         assert first_answer(small_one)[1] == b"/x 9"
     waiting[0].settimeout(0.2)
@@ -399,8 +404,8 @@ def test_a_body_waits_for_room_in_its_turn(serve_here, monkeypatch):
     first.append(connected(server, head + large[:-1]))
     until(lambda: server.server._budget.free == 120_000)
     late = connected(server, head + large)
-    until(lambda: len(server.server._in_a_row()) == 1)
-    server.server._in_a_row()[0].room_deadline = 0.1  # on a clock that is past it
+    until(lambda: len(server.server._row.waiting()) == 1)
+    server.server._row.waiting()[0].room_deadline = 0.1  # on a clock that is past it
     status, body = body_of(rest(late))
     assert (status, body["error"]["code"]) == (503, "queue_full")
     for connection in first + waiting:
