@@ -6,6 +6,7 @@ import threading
 
 from common import console
 
+ENDING_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 AGAIN_SECONDS = 0.05  # after which a signal that was lost is raised once more
 
 
@@ -15,7 +16,7 @@ def handle_ending_signals():
     A signal that the process was started to ignore, as `nohup` does, stays ignored. An exception
     that a library's callback swallows, such as one called at garbage collection, is raised again.
     """
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ENDING_SIGNALS:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
@@ -41,10 +42,15 @@ def _raise_again(unraisable):
 
 
 def _signal_of(error):
-    if isinstance(error, KeyboardInterrupt):
-        return signal.SIGINT
-    if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128:
-        return error.code - 128
+    """The signal whose handler has raised an exception, or None."""
+    for name in ENDING_SIGNALS:
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) != _end:
+            continue
+        if number == signal.SIGINT and isinstance(error, KeyboardInterrupt):
+            return number
+        if isinstance(error, SystemExit) and error.code == 128 + number:
+            return number
     return None
 
 

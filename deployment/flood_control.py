@@ -128,9 +128,10 @@ class MemoryRow:
             self._row.append(channel)
         return body
 
-    def serve(self):
-        """Gives memory to those who wait, as far as there is some."""
-        for channel in self.waiting():
-            body = self._budget.take(channel.body_size)
-            if body is not None:
-                channel.begin_body(body)
+    def take_served(self):
+        """Memory for those who wait, as far as there is some: list of (`Channel`, `Body`)."""
+        pairs = [(channel, self._budget.take(channel.body_size)) for channel in self.waiting()]
+        served = [(channel, body) for channel, body in pairs if body is not None]
+        for channel, _ in served:
+            channel.room_deadline = None
+        return served

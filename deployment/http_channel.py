@@ -91,7 +91,7 @@ class Channel(HTTPChannel):
     linger_until = None  # time until which that rest is read and thrown away
     held = b""  # what came behind the request or the header that is under way
     room_deadline = None  # time until which its request waits for memory, `body_size` bytes
-    body_size = 0
+    body_size, body_since = 0, 0.0  # bytes; time at which it got them
     unanswered_bytes = answer_count = 0
     answer_due = 0.0
     paused_until = 0.0  # time until which the client was asked to wait
@@ -157,7 +157,8 @@ class Channel(HTTPChannel):
         return bool(self.waits_for() & READING)
 
     def _is_paused(self):
-        return self.paused_until > 0 and time.monotonic() < self.paused_until
+        is_asked_to_wait = self.paused_until > 0 and time.monotonic() < self.paused_until
+        return is_asked_to_wait and not self.server.ending
 
     def recv(self, buffer_size):
         """Reads: of a new connection a header and little more, so that all are heard soon.
@@ -179,8 +180,8 @@ class Channel(HTTPChannel):
         """
         self.waiting_since, self.unanswered_bytes = time.monotonic(), 0
         self.answer_count += 1
-        is_asked_to_wait = status.startswith(COME_AGAIN) and not self.server.ending
-        self.paused_until = self.waiting_since + RETRY_SECONDS if is_asked_to_wait else 0.0
+        is_early = status.startswith(COME_AGAIN)
+        self.paused_until = self.waiting_since + RETRY_SECONDS if is_early else 0.0
 
     def received(self, data):
         """Takes in bytes up to the end of a header or of a request; the rest waits in `held`.
@@ -270,12 +271,20 @@ class Channel(HTTPChannel):
         Args:
             body: `body_memory.Body`, its place in memory.
         """
-        self.room_deadline = None
+        self.room_deadline, self.body_since = None, time.monotonic()
         # Not before: to admit it, the server may end the bodies of others that come too slowly.
         self.request.is_judged = True
         self.request.receive_into(body)
         if self.request.expect_continue:
             self.send_continue()
+
+    def send_continue(self):
+        """Has the client send the body; where it has gone meanwhile, the connection is closed."""
+        try:
+            super().send_continue()
+        except AttributeError:  # of the request, which is None since the connection was closed
+            if self.request is not None:
+                raise
 
     def refuse(self, refusal):
         """Answers the request whose rest has not come.
@@ -337,5 +346,5 @@ class Channel(HTTPChannel):
         """
         if not self.is_receiving_body:
             return False
-        age = now - self.request.started_at
+        age = now - self.body_since
         return age > SLOW_AFTER and len(self.request.body_rcv) < age * SLOW_BODY

@@ -218,18 +218,19 @@ class Server(TcpWSGIServer):
             wasyncore.poll(0 if resumable else seconds, self._map)
             self._answer_quick()
             for channel in resumable:
-                channel.resume()
+                _attempt(channel, channel.resume)
         self._answer_quick()
         for channel in self._refusals.take_due():
-            channel.service()
-        self._row.serve()
+            _attempt(channel, channel.service)
+        for channel, body in self._row.take_served():
+            _attempt(channel, channel.begin_body, body)
         now = time.monotonic()
         if now >= self._next_check:
             self._next_check = now + CHECK_SECONDS
             if row := self._row.waiting():
                 self._refuse_slow_bodies(row[0].body_size)
             for channel in list(self.active_channels.values()):
-                channel.keep_deadline(now)
+                _attempt(channel, channel.keep_deadline, now)
             self._answer_quick()
 
     def _deal_with(self, events, resumable):
@@ -263,7 +264,7 @@ class Server(TcpWSGIServer):
             self._takes_last ^= is_new
             channel, flags = row.pop() if is_new and self._takes_last else row.popleft()
             if flags is None:
-                channel.resume()
+                _attempt(channel, channel.resume)
             else:
                 self._read_write(channel, flags)
             self._answer_quick()
@@ -277,7 +278,8 @@ class Server(TcpWSGIServer):
 
     def _answer_quick(self):
         while self._quick:
-            self._quick.pop().service()
+            channel = self._quick.pop()
+            _attempt(channel, channel.service)
 
     # Room for others
 
@@ -294,7 +296,7 @@ class Server(TcpWSGIServer):
         """Ends bodies that hardly come, the oldest first, until one of `size` bytes fits."""
         now = time.monotonic()
         slow = [channel for channel in self.active_channels.values() if channel.is_slow(now)]
-        for channel in sorted(slow, key=lambda channel: channel.request.started_at):
+        for channel in sorted(slow, key=lambda channel: channel.body_since):
             if self._budget.fits(size):
                 return
             channel.refuse(Refused("too_slow", "the body comes too slowly while others wait"))
@@ -308,6 +310,14 @@ class _RareLines(logging.Handler):
             error = record.exc_info[1] if record.exc_info else None
             error_text = f": {type(error).__name__}: {error}" if error else ""
             log_rarely("waitress", f"{record.getMessage()}{error_text}")
+
+
+def _attempt(channel, action, *arguments):
+    """Does something for a connection; what goes wrong ends that connection, and not the loop."""
+    try:
+        action(*arguments)
+    except Exception:
+        channel.handle_error()
 
 
 def _close_oldest(idle):

@@ -13,6 +13,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -246,7 +247,7 @@ def test_many_refusals_are_put_off(serve_here, monkeypatch):
         others.append(connected(server, get("/other")))
         assert first_answer(others[-1])[1] == b"/other 0"
     assert rest(late[0]) == b""
-    for channel in server.server._refusals._postponed:
+    for channel in list(server.server._refusals._postponed):
         channel.answer_due = 0.1  # on a clock that is past it
     assert rest(late[1]).startswith(b"HTTP/1.1 400")
     until(lambda: not server.server._refusals._postponed)
@@ -408,6 +409,50 @@ def test_a_body_waits_for_room_in_its_turn(serve_here, monkeypatch):
     server.server._row.waiting()[0].room_deadline = 0.1  # on a clock that is past it
     status, body = body_of(rest(late))
     assert (status, body["error"]["code"]) == (503, "queue_full")
+    for connection in first + waiting:
+        connection.close()
+
+
+def test_a_client_that_leaves_the_row_ends_nothing(serve_here, monkeypatch):
+    """It is to be told to send its body when nobody is there to hear it."""
+    monkeypatch.setattr(http_channel, "ROOM_SECONDS", 1000)
+    monkeypatch.setattr(http_channel, "SLOW_AFTER", 1000)
+    server = serve_here(body_bytes=300_000)
+    head, large = b"POST /x HTTP/1.1\nContent-Length: 90000\n\n", b"x" * 90_000
+    first = [connected(server, head + large[:-1]) for _ in range(2)]
+    until(lambda: server.server._budget.free == 120_000)
+    gone = connected(server, head.replace(b"\n\n", b"\nExpect: 100-continue\n\n"))
+    until(lambda: server.server._row.waiting())
+    gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    gone.close()
+    for connection in first:
+        connection.sendall(b"x")
+        assert first_answer(connection)[1] == b"/x 90000"
+        connection.close()
+    until(lambda: server.server._budget.free == 300_000)
+    with connected(server, get("/other")) as connection:
+        assert first_answer(connection)[1] == b"/other 0"
+
+
+def test_a_body_is_not_slow_while_it_waits_for_room(serve_here, monkeypatch):
+    monkeypatch.setattr(http_channel, "ROOM_SECONDS", 1000)
+    monkeypatch.setattr(http_channel, "SLOW_AFTER", 20)
+    server = serve_here(body_bytes=300_000)
+    head, large = b"POST /x HTTP/1.1\nContent-Length: 90000\n\n", b"x" * 90_000
+    first = [connected(server, head + large[:-1]) for _ in range(2)]
+    until(lambda: server.server._budget.free == 120_000)
+    waiting = []
+    for count in (1, 2):
+        waiting.append(connected(server, head))
+        until(lambda: len(server.server._row.waiting()) == count)  # noqa: B023
+    for channel in server.server._row.waiting():
+        channel.request.started_at -= 100  # it has waited so long
+    first[0].sendall(b"x")
+    assert first_answer(first[0])[1] == b"/x 90000"
+    until(lambda: len(server.server._row.waiting()) == 1)
+    time.sleep(2 * http_server.CHECK_SECONDS)  # while the next one waits
+    waiting[0].sendall(large)
+    assert first_answer(waiting[0])[1] == b"/x 90000"
     for connection in first + waiting:
         connection.close()
 

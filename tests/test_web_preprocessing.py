@@ -117,6 +117,28 @@ def test_grey_jpegs(browser, progressive):
         assert mean < LIKE_PYTHON and largest <= 1, (size, mean, largest)
 
 
+def with_segment(data, marker, content):
+    """A JPEG with a segment more, before all others."""
+    return data[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + data[2:]
+
+
+ADOBE_RGB = b"Adobe\0\x64" + bytes(5)
+LONG_ORIENTATION = struct.pack(">6s2sHIHHHIII", b"Exif\0\0", b"MM", 42, 8, 1, 0x0112, 4, 1, 6, 0)
+
+
+@pytest.mark.parametrize("data", [
+    pytest.param(with_segment(encode(photo(192, 144), "JPEG"), 0xEE, b"other\0\x64" + bytes(5)),
+                 id="a foreign APP14"),
+    pytest.param(with_segment(encode(photo(192, 144), "JPEG"), 0xEE, ADOBE_RGB), id="JFIF wins"),
+    pytest.param(with_segment(encode(photo(192, 144), "JPEG"), 0xE1, LONG_ORIENTATION),
+                 id="orientation as a long"),
+    pytest.param(encode(photo(192, 144), "JPEG", keep_rgb=True), id="RGB by its names"),
+])
+def test_what_a_jpeg_says_of_itself(browser, data):
+    mean, largest = difference(browser, data, Preprocessing(60, "letterbox", FILL))
+    assert mean < LIKE_PYTHON and largest <= 3, (mean, largest)
+
+
 @pytest.mark.parametrize("subsampling", ["440", "411"])
 def test_rare_jpegs_are_decoded_by_the_browser(browser, subsampling):
     data = simplejpeg.encode_jpeg(photo(640, 480), 90, colorsubsampling=subsampling)

@@ -10,14 +10,17 @@ const MOST_PIXELS = 32e6;  // above, the frequencies would take 100 MB
 const MOST_SCANS = 100;  // each costs a pass over the whole picture, and next to no bytes
 const HEAD = 0xd8, END = 0xd9, START_OF_SCAN = 0xda, QUANTIZATION = 0xdb, RESTART_INTERVAL = 0xdd;
 const BASELINE = 0xc0, EXTENDED = 0xc1, PROGRESSIVE = 0xc2, HUFFMAN = 0xc4;
-const APP1 = 0xe1, APP14 = 0xee, ORIENTATION = 0x0112;
+const APP0 = 0xe0, APP1 = 0xe1, APP14 = 0xee, ORIENTATION = 0x0112;
+const LONG = 4;  // a type of EXIF's values
 const HALF = 128.5 + 1e-9;  // the middle of the range, and what rounds halves up in spite of float
 
 // Reads a JPEG's bytes (Uint8Array). chooseEighths(height, width) names M, 1 to 8.
 // Returns { width, height, pixels: Uint8Array (height * width * 3), fileWidth, fileHeight,
 // orientation: 1 to 8 of EXIF }, or null for what is left to the browser: M = 8, and rare kinds.
 export function decodeReduced(bytes, chooseEighths) {
-  const file = { tables: {}, quantization: [], restartInterval: 0, orientation: 0, adobe: -1 };
+  const file = {
+    tables: {}, quantization: [], restartInterval: 0, orientation: 0, isJfif: false, transform: -1,
+  };
   let position = 2, eighths = BLOCK, scanCount = 0;
   for (;;) {
     while (bytes[position] !== 0xff && position < bytes.length) position += 1;
@@ -32,11 +35,15 @@ export function decodeReduced(bytes, chooseEighths) {
     else if (marker === QUANTIZATION) readQuantization(bytes, start, end, file.quantization);
     else if (marker === RESTART_INTERVAL) file.restartInterval = word(bytes, start);
     else if (marker === APP1) file.orientation ||= readOrientation(bytes, start, end);
-    else if (marker === APP14) file.adobe = bytes[start + 11];
+    else if (marker === APP0) file.isJfif ||= isNamed(bytes, start, end, "JFIF\0", 12);
+    else if (marker === APP14 && isNamed(bytes, start, end, "Adobe", 12)) {
+      file.transform = bytes[start + 11];
+    }
     else if (marker === START_OF_SCAN) {
       if (!file.frame || ++scanCount > MOST_SCANS) throw new Error("no frame, or too many scans");
       position = readScan(bytes, start, file);
     } else if (marker === BASELINE || marker === EXTENDED || marker === PROGRESSIVE) {
+      if (file.frame) throw new Error("two frames");
       file.frame = readFrame(bytes, start, marker === PROGRESSIVE);
       if (!isUsual(file)) return null;
       eighths = chooseEighths(file.frame.height, file.frame.width);
@@ -47,6 +54,12 @@ export function decodeReduced(bytes, chooseEighths) {
   const { width: fileWidth, height: fileHeight } = file.frame;
   const orientation = file.orientation || 1;
   return { ...toPixels(file.frame, eighths, isRgb(file)), fileWidth, fileHeight, orientation };
+}
+
+// Whether a segment begins with a text, and has so many bytes.
+function isNamed(bytes, start, end, name, length) {
+  const text = String.fromCharCode(...bytes.subarray(start, start + name.length));
+  return end - start >= length && text === name;
 }
 
 function word(bytes, at) {
@@ -68,13 +81,16 @@ function readFrame(bytes, start, isProgressive) {
 // Grey, or three colours whose second and third are stored alike: 4:4:4, 4:2:2 or 4:2:0.
 function isUsual({ frame: { precision, width, height, components } }) {
   if (precision !== 8 || !width || !height || width * height > MOST_PIXELS) return false;
+  if (new Set(components.map(({ id }) => id)).size < components.length) return false;
   const samplings = components.map(({ across, down }) => `${across}x${down}`).join(" ");
   if (components.length === 1) return true;
   return /^(1x1|2x1|2x2) 1x1 1x1$/.test(samplings);
 }
 
-function isRgb({ adobe, frame: { components } }) {
-  if (adobe >= 0) return adobe === 0;
+// As libjpeg guesses: JFIF is never RGB, whatever else the file says.
+function isRgb({ isJfif, transform, frame: { components } }) {
+  if (isJfif) return false;
+  if (transform >= 0) return transform === 0;
   return components.map(({ id }) => String.fromCharCode(id)).join("") === "RGB";
 }
 
@@ -104,14 +120,16 @@ function readQuantization(bytes, at, end, tables) {
 
 // The orientation in an EXIF block, or 1; 0 where the segment is none.
 function readOrientation(bytes, start, end) {
-  if (String.fromCharCode(...bytes.subarray(start, start + 6)) !== "Exif\0\0") return 0;
+  if (!isNamed(bytes, start, end, "Exif\0\0", 6)) return 0;
   const view = new DataView(bytes.buffer, bytes.byteOffset + start + 6, end - start - 6);
   try {
     const isLittle = view.getUint16(0) === 0x4949, directory = view.getUint32(4, isLittle);
     for (let i = 0; i < view.getUint16(directory, isLittle); i++) {
       const entry = directory + 2 + 12 * i;
       if (view.getUint16(entry, isLittle) !== ORIENTATION) continue;
-      const value = view.getUint16(entry + 8, isLittle);
+      const isLong = view.getUint16(entry + 2, isLittle) === LONG;
+      const value = isLong ? view.getUint32(entry + 8, isLittle)
+        : view.getUint16(entry + 8, isLittle);
       return value >= 1 && value <= 8 ? value : 1;
     }
   } catch (error) {

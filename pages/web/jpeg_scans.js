@@ -15,7 +15,8 @@ function zigzag() {
 // Each table: for any 16 bits, the length of the code at their beginning * 256 + what it means.
 export function readHuffmanTables(bytes, at, end, tables) {
   while (at < end) {
-    const table = tables[bytes[at]] = new Uint16Array(65536), counts = at + 1;
+    const table = tables[bytes[at] & 31] ??= new Uint16Array(65536), counts = at + 1;
+    table.fill(0);
     at += 17;
     for (let length = 1, code = 0; length <= 16; length++, code <<= 1) {
       for (let i = 0; i < bytes[counts + length - 1]; i++, code++) {
@@ -29,13 +30,18 @@ export function readHuffmanTables(bytes, at, end, tables) {
 // Reads one scan; returns the position behind it.
 export function readScan(bytes, start, { frame, tables, quantization, restartInterval }) {
   const count = bytes[start], scanned = [];
+  if (!count || count > frame.components.length) throw new Error("a scan of no such colours");
   for (let i = 0; i < count; i++) {
     const component = frame.components.find(({ id }) => id === bytes[start + 1 + 2 * i]);
     const selector = bytes[start + 2 + 2 * i];
+    if (scanned.some(one => one.component === component)) throw new Error("a colour twice");
     component.quantization ??= quantization[component.table];
     scanned.push({ component, dc: tables[selector >> 4], ac: tables[16 + (selector & 15)] });
   }
   const [from, to, approximation] = bytes.subarray(start + 1 + 2 * count, start + 4 + 2 * count);
+  if (frame.isProgressive && (from > to || to >= COEFFICIENTS || from && count > 1)) {
+    throw new Error("a scan of no such frequencies");
+  }
   const reader = new BlockReader(bytes, start + 4 + 2 * count);
   const read = frame.isProgressive
     ? progressive(reader, from, to, approximation >> 4, approximation & 15)
