@@ -672,7 +672,7 @@ def task(monkeypatch):
 
     task = SimpleNamespace(main=main)
     monkeypatch.setattr(run.importlib, "import_module", lambda name: task)
-    monkeypatch.setattr(run.signal, "signal", lambda *words: None)
+    monkeypatch.setattr(signal, "signal", lambda *words: None)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     return task
 
