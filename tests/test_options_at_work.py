@@ -322,7 +322,7 @@ def pools(monkeypatch):
             if threading.get_ident() not in threads:
                 threads.add(threading.get_ident())
                 with contextlib.suppress(threading.BrokenBarrierError):
-                    barrier.wait(10)
+                    barrier.wait(3)
             return function(*words, **more)
 
         return submit(pool, task, *words, **more)

@@ -234,7 +234,9 @@ def test_wrong_pixels_are_not_published(exported, monkeypatch, tmp_path):
     with open(os.path.join(ROOT, "pages", "web", "preprocessing.js"), encoding="utf-8") as file:
         script = file.read()
     broken = tmp_path / "preprocessing.js"
-    broken.write_text(script.replace("line[3 * i] = red", "line[3 * i] = blue"), encoding="utf-8")
+    right, wrong = "+ first * channels + i]", "+ first * channels + 2 - i]"
+    assert right in script
+    broken.write_text(script.replace(right, wrong), encoding="utf-8")
     source = web._source
     monkeypatch.setattr(web, "_source", lambda name: (
         str(broken) if name == "preprocessing.js" else source(name)))
