@@ -2,7 +2,7 @@
 # Checks the code with ruff and runs the whole test suite, in .venv.
 # usage: bash sh/test.sh [quick] [pytest's arguments]      quick leaves out what needs training
 # Needs: what sh/setup.sh needs. Chromium is installed where apt-get and root allow it.
-# Time: about 14 minutes on two cores; quick about 3.
+# Time: about an hour on two slow cores; quick about 15 minutes.
 # Expect: no failures; tests whose device or program is missing are skipped and say so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
