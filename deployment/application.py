@@ -364,6 +364,6 @@ def _json_response(answer, status=200):
 def _header_reader(environment):
     """Function from the name of a header to its str, "" where the request has none.
 
-    Not `request.headers`, which takes ten times as long for one that is missing.
+    Not `request.headers`, which takes four times as long, five to ten times per request.
     """
     return lambda name: environment.get("HTTP_" + name.upper().replace("-", "_"), "")

@@ -131,7 +131,4 @@ class MemoryRow:
     def take_served(self):
         """Memory for those who wait, as far as there is some: list of (`Channel`, `Body`)."""
         pairs = [(channel, self._budget.take(channel.body_size)) for channel in self.waiting()]
-        served = [(channel, body) for channel, body in pairs if body is not None]
-        for channel, _ in served:
-            channel.room_deadline = None
-        return served
+        return [(channel, body) for channel, body in pairs if body is not None]

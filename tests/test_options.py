@@ -18,7 +18,7 @@ import pytest
 from conftest import ROOT, command
 
 import run
-from common import commands
+from common import commands, ending_signals
 from common.errors import InputError, RunError
 from config import mode_options, modes, option_table, options, parser
 from config.next_steps import next_step
@@ -660,6 +660,16 @@ def test_signals_end_a_process(number, status):
     assert process.returncode == status
     assert "Traceback" not in errors and errors.splitlines()[0] == "stopped"
     assert errors.count("\n") <= 2
+
+
+def test_only_exceptions_of_these_handlers_are_signals(monkeypatch):
+    monkeypatch.setattr(ending_signals.signal, "getsignal", lambda number: ending_signals._end)
+    errors = [KeyboardInterrupt(), SystemExit(143), SystemExit(129), SystemExit(137),
+              SystemExit(255), SystemExit(1), ValueError()]
+    found = [ending_signals._signal_of(error) for error in errors]
+    assert found == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, None, None, None, None]
+    monkeypatch.undo()  # another program's handlers
+    assert not any(map(ending_signals._signal_of, errors))
 
 
 IN_A_CALLBACK = (  # which cannot let an exception go up, as of JAX at garbage collection

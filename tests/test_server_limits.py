@@ -226,6 +226,11 @@ def test_who_was_asked_to_come_again_later_is_made_to_wait(serve_here, monkeypat
         send(impatient, get("/other"))
         channel.paused_until = 0.1
         assert first_answer(impatient)[1] == b"/other 0"
+        send(impatient, get("/full"))
+        assert first_answer(impatient)[1] == b"/full 0"
+        send(impatient, get("/other"))
+        server.server.ending = True  # what has been sent is answered
+        assert first_answer(impatient)[1] == b"/other 0"
 
 
 def test_many_refusals_are_put_off(serve_here, monkeypatch):
@@ -380,18 +385,32 @@ def test_bodies_that_hardly_come_make_room(serve_here, monkeypatch):
     slow[1].close()
 
 
+HEAD_90, BODY_90 = b"POST /x HTTP/1.1\nContent-Length: 90000\n\n", b"x" * 90_000
+
+
+def two_that_fill(server):
+    """Two connections with all of a body but its end, of 300,000 bytes too many for a third."""
+    connections = [connected(server, HEAD_90 + BODY_90[:-1]) for _ in range(2)]
+    until(lambda: server.server._budget.free == 120_000)
+    return connections
+
+
+def in_a_row(server, request):
+    """Two connections that wait for memory, one behind the other."""
+    connections = []
+    for count in (1, 2):
+        connections.append(connected(server, request))
+        until(lambda: len(server.server._row.waiting()) == count)  # noqa: B023  called at once
+    return connections
+
+
 def test_a_body_waits_for_room_in_its_turn(serve_here, monkeypatch):
     """Smaller ones pass; who waits too long is asked to come again."""
     monkeypatch.setattr(http_channel, "ROOM_SECONDS", 1000)
     monkeypatch.setattr(http_channel, "SLOW_AFTER", 1000)
     server = serve_here(body_bytes=300_000)
-    head, large = b"POST /x HTTP/1.1\nContent-Length: 90000\n\n", b"x" * 90_000
-    first = [connected(server, head + large[:-1]) for _ in range(2)]
-    until(lambda: server.server._budget.free == 120_000)
-    waiting = []
-    for count in (1, 2):
-        waiting.append(connected(server, head + large))
-        until(lambda: len(server.server._row.waiting()) == count)  # noqa: B023  called at once
+    first = two_that_fill(server)
+    waiting = in_a_row(server, HEAD_90 + BODY_90)
     with connected(server, b"POST /x HTTP/1.1\nContent-Length: 9\n\nabcdefghi") as small_one:
         assert first_answer(small_one)[1] == b"/x 9"
     waiting[0].settimeout(0.2)
@@ -402,9 +421,9 @@ def test_a_body_waits_for_room_in_its_turn(serve_here, monkeypatch):
     assert first_answer(first[0])[1] == b"/x 90000"
     assert first_answer(waiting[0])[1] == b"/x 90000"
     assert first_answer(waiting[1])[1] == b"/x 90000"
-    first.append(connected(server, head + large[:-1]))
+    first.append(connected(server, HEAD_90 + BODY_90[:-1]))
     until(lambda: server.server._budget.free == 120_000)
-    late = connected(server, head + large)
+    late = connected(server, HEAD_90 + BODY_90)
     until(lambda: len(server.server._row.waiting()) == 1)
     server.server._row.waiting()[0].room_deadline = 0.1  # on a clock that is past it
     status, body = body_of(rest(late))
@@ -418,10 +437,8 @@ def test_a_client_that_leaves_the_row_ends_nothing(serve_here, monkeypatch):
     monkeypatch.setattr(http_channel, "ROOM_SECONDS", 1000)
     monkeypatch.setattr(http_channel, "SLOW_AFTER", 1000)
     server = serve_here(body_bytes=300_000)
-    head, large = b"POST /x HTTP/1.1\nContent-Length: 90000\n\n", b"x" * 90_000
-    first = [connected(server, head + large[:-1]) for _ in range(2)]
-    until(lambda: server.server._budget.free == 120_000)
-    gone = connected(server, head.replace(b"\n\n", b"\nExpect: 100-continue\n\n"))
+    first = two_that_fill(server)
+    gone = connected(server, HEAD_90.replace(b"\n\n", b"\nExpect: 100-continue\n\n"))
     until(lambda: server.server._row.waiting())
     gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
     gone.close()
@@ -438,20 +455,15 @@ def test_a_body_is_not_slow_while_it_waits_for_room(serve_here, monkeypatch):
     monkeypatch.setattr(http_channel, "ROOM_SECONDS", 1000)
     monkeypatch.setattr(http_channel, "SLOW_AFTER", 20)
     server = serve_here(body_bytes=300_000)
-    head, large = b"POST /x HTTP/1.1\nContent-Length: 90000\n\n", b"x" * 90_000
-    first = [connected(server, head + large[:-1]) for _ in range(2)]
-    until(lambda: server.server._budget.free == 120_000)
-    waiting = []
-    for count in (1, 2):
-        waiting.append(connected(server, head))
-        until(lambda: len(server.server._row.waiting()) == count)  # noqa: B023
+    first = two_that_fill(server)
+    waiting = in_a_row(server, HEAD_90)
     for channel in server.server._row.waiting():
         channel.request.started_at -= 30  # it has waited so long
     first[0].sendall(b"x")
     assert first_answer(first[0])[1] == b"/x 90000"
     until(lambda: len(server.server._row.waiting()) == 1)
     time.sleep(2 * http_server.CHECK_SECONDS)  # while the next one waits
-    waiting[0].sendall(large)
+    waiting[0].sendall(BODY_90)
     assert first_answer(waiting[0])[1] == b"/x 90000"
     for connection in first + waiting:
         connection.close()

@@ -6,7 +6,7 @@
 import { COEFFICIENTS, ORDER, readHuffmanTables, readScan } from "./jpeg_scans.js";
 
 const BLOCK = 8;
-const MOST_PIXELS = 32e6;  // above, the frequencies would take 100 MB
+const MOST_PIXELS = 32e6;  // above, the frequencies would take 100 to 200 MB
 const MOST_SCANS = 100;  // each costs a pass over the whole picture, and next to no bytes
 const HEAD = 0xd8, END = 0xd9, START_OF_SCAN = 0xda, QUANTIZATION = 0xdb, RESTART_INTERVAL = 0xdd;
 const BASELINE = 0xc0, EXTENDED = 0xc1, PROGRESSIVE = 0xc2, HUFFMAN = 0xc4;
