@@ -1,8 +1,8 @@
 """Images of several requests go through the model together, in batches.
 
-As many threads as the processor has cores decode; one thread calls the model, with the images
-that are waiting at that moment. Images beyond the queue's limit are refused before decoding, and
-those whose decoding takes much memory wait for it while others pass them.
+As many threads as the processor has cores decode; one or two threads call the model, with the
+images that are waiting at that moment. Images beyond the queue's limit are refused before
+decoding, and those whose decoding takes much memory wait for it while others pass them.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,23 @@ class Closed(Exception):
     """The batcher takes no more images."""
 
 
+class Threads(NamedTuple):
+    """The threads of a batcher.
+
+    Attributes:
+        decoders: int, number of threads that decode.
+        predictors: int, number of threads that call the model, each with a batch. While one
+            computes, the next calls when its batch is as large: it begins in those threads of the
+            model that have done their part of the first, and else would wait for the others.
+    """
+
+    decoders: int = 1
+    predictors: int = 1
+
+
+ONE_EACH = Threads()
+
+
 class _Item:
     """An image on its way through a batcher."""
 
@@ -42,6 +60,13 @@ class _Item:
 
     def __init__(self, source):
         self.source, self.future, self.size = source, Future(), 0
+
+
+class _Batch(NamedTuple):
+    """Items that the model computes together, since a time on the clock of `time.monotonic`."""
+
+    items: list
+    started_at: float
 
 
 class Batcher:
@@ -56,16 +81,13 @@ class Batcher:
         max_batch: int, maximum number of images in a batch.
         max_wait: float, seconds that an image waits for others while the model is free.
         max_queue: int, maximum number of images that wait, undecoded ones included.
-        decoders: int, number of threads that decode.
+        threads: `Threads`.
         observe: function called at each batch with (images in the batch, images still waiting).
         budget: `data.decoding_budget.DecodingBudget` of all batchers of this process; None is
             without a limit.
 
     Attributes:
         waiting: int, number of images that wait, undecoded ones included.
-        computing_since: float, time on the clock of `time.monotonic` since which the model
-            computes a batch; None while it computes none.
-
     Example:
         >>> batcher = Batcher(decode, classifier.answers, 32, 0.005, 128)
         >>> [future] = batcher.submit([image_bytes])
@@ -81,23 +103,26 @@ class Batcher:
         max_batch,
         max_wait,
         max_queue,
-        decoders=1,
+        threads=ONE_EACH,
         observe=lambda size, waiting: None,
         budget=None,
     ):
         self._decode, self._predict, self._observe = decode, predict, observe
         self._max_batch, self._max_wait, self._max_queue = max_batch, max_wait, max_queue
-        self._sizes, self._batch_array = (1,), None
+        self._sizes, self._computing = (1,), []
         self._undecoded, self._decoded = SimpleQueue(), deque()
         self._budget, self._postponed = budget or DecodingBudget(NO_LIMIT), deque()
         self._changed = threading.Condition()
         self._closing = self._all_decoded = False
-        self.waiting, self.computing_since = 0, None
+        self.waiting = 0
         self._decoders = [
-            threading.Thread(target=self._decode_all, daemon=True) for _ in range(decoders)
+            threading.Thread(target=self._decode_all, daemon=True) for _ in range(threads.decoders)
         ]
-        self._predictor = threading.Thread(target=self._predict_all, daemon=True)
-        for thread in (*self._decoders, self._predictor):
+        self._predictors = [
+            threading.Thread(target=self._predict_all, daemon=True)
+            for _ in range(threads.predictors)
+        ]
+        for thread in (*self._decoders, *self._predictors):
             thread.start()
 
     def warm(self, image):
@@ -147,8 +172,18 @@ class Batcher:
             thread.join()
         with self._changed:
             self._all_decoded = True
-            self._changed.notify()
-        self._predictor.join()
+            self._changed.notify_all()
+        for thread in self._predictors:
+            thread.join()
+
+    @property
+    def computing_since(self):
+        """Time on the clock of `time.monotonic` since which the model computes a batch, float.
+
+        The earliest where it computes several; None while it computes none.
+        """
+        with self._changed:
+            return min((batch.started_at for batch in self._computing), default=None)
 
     def _decode_all(self):
         while (item := self._next_undecoded()) is not None:
@@ -204,61 +239,70 @@ class Batcher:
             time.sleep(RETRY_SECONDS)
 
     def _predict_all(self):
-        while (batch_items := self._next_batch()) is not None:
-            batch_items = [
-                item for item in batch_items if item.future.set_running_or_notify_cancel()
-            ]
-            if not batch_items:
-                continue
-            self._observe(len(batch_items), self.waiting)
-            self.computing_since = time.monotonic()
-            try:
-                answers = self._predict(self._stack([item.image for item in batch_items]))
-            except Exception as error:
-                for item in batch_items:
-                    item.future.set_exception(error)
-            else:
-                for item, answer in zip(batch_items, answers):
-                    item.future.set_result(answer)
-            self.computing_since = None
+        batch_array = None
+        while (batch := self._next_batch()) is not None:
+            items = [item for item in batch.items if item.future.set_running_or_notify_cancel()]
+            if items:
+                self._observe(len(items), self.waiting)
+                if batch_array is None:
+                    batch_array = np.empty((self._max_batch, *items[0].image.shape), np.uint8)
+                self._answer(items, batch_array)
+            with self._changed:
+                self._computing.remove(batch)
+            del batch, items  # this thread may wait long for the next
 
-    def _stack(self, images):
-        """The images as one array, in memory that the next batch uses again.
-
-        Not `numpy.stack`: it lets other threads run at every image, and under load waits for them
-        a fifth of the time that the model takes.
-        """
-        if self._batch_array is None:
-            self._batch_array = np.empty((self._max_batch, *images[0].shape), np.uint8)
-        batch_bytes, image_size = memoryview(self._batch_array).cast("B"), images[0].nbytes
-        for index, image in enumerate(images):
-            start = index * image_size
-            batch_bytes[start : start + image_size] = memoryview(image).cast("B")
-        return self._batch_array[: len(images)]
+    def _answer(self, items, batch_array):
+        try:
+            answers = self._predict(_stack([item.image for item in items], batch_array))
+        except Exception as error:
+            for item in items:
+                item.future.set_exception(error)
+        else:
+            for item, answer in zip(items, answers):
+                item.future.set_result(answer)
 
     def _next_batch(self):
-        """The items of the next batch; None when the batcher is closed and empty."""
+        """The next `_Batch`, which counts as computed from now on; None when all is answered."""
         with self._changed:
             while True:
                 self._drop_overdue()
-                seconds_left = None
-                if self._decoded:
+                seconds_left, count = None, len(self._decoded)
+                is_full = count >= self._sizes[-1]
+                if count and self._computing and not (is_full or self._closing):
+                    # A smaller one would only keep the model from larger ones.
+                    if count >= max(len(batch.items) for batch in self._computing):
+                        break
+                elif count:
                     seconds_left = self._decoded[0].ready_at + self._max_wait - time.monotonic()
-                    is_full = len(self._decoded) >= self._sizes[-1]
                     if seconds_left <= 0 or self._closing or is_full:
                         break
                 elif self._all_decoded:
                     return None
                 self._changed.wait(seconds_left)
-            batch_size = next(size for size in self._sizes[::-1] if size <= len(self._decoded))
+            batch_size = next(size for size in self._sizes[::-1] if size <= count)
             self.waiting -= batch_size
-            return [self._decoded.popleft() for _ in range(batch_size)]
+            batch = _Batch([self._decoded.popleft() for _ in range(batch_size)], time.monotonic())
+            self._computing.append(batch)
+            return batch
 
     def _drop_overdue(self):
         """Removes items that nobody waits for, so that they take no place in batch or queue."""
         wanted = [item for item in self._decoded if not item.future.cancelled()]
         self.waiting -= len(self._decoded) - len(wanted)
         self._decoded = deque(wanted)
+
+
+def _stack(images, batch_array):
+    """The images as one array, in memory that the next batch uses again.
+
+    Not `numpy.stack`: it lets other threads run at every image, and under load waits for them
+    a fifth of the time that the model takes.
+    """
+    batch_bytes, image_size = memoryview(batch_array).cast("B"), images[0].nbytes
+    for index, image in enumerate(images):
+        start = index * image_size
+        batch_bytes[start : start + image_size] = memoryview(image).cast("B")
+    return batch_array[: len(images)]
 
 
 def wait(future, deadline):

@@ -9,13 +9,14 @@ import numpy as np
 from common.cpu import usable_cores
 from data.decoding import load
 from data.jpeg import is_jpeg
-from deployment.batching import Batcher
+from deployment.batching import Batcher, Threads
 from deployment.drift_window import DriftWindow
 from deployment.log import log
 from deployment.prediction_service import ServedModel
 from deployment.uncertain_images import Keeper
 from prediction.classifier import TOP_K, Classifier, check_top_k
 from prediction.exported_model import read_description
+from prediction.runtimes import batches_at_once
 from runs import run_folder
 
 
@@ -157,7 +158,7 @@ def load_model(options, model_path, metrics, budget=None):
         options.max_batch,
         options.max_wait_ms / 1000,
         options.max_queue,
-        usable_cores(),
+        Threads(usable_cores(), batches_at_once(classifier.runtime)),
         observe,
         budget,
     )

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from common.errors import ImageError
-from deployment.batching import Batcher, Closed, Overdue, QueueFull, wait
+from deployment.batching import Batcher, Closed, Overdue, QueueFull, Threads, wait
+from prediction.runtimes import batches_at_once
 
 SHAPE = (2, 2, 3)
 
@@ -83,7 +84,7 @@ def decoded(batcher, count):
 
 
 def test_each_gets_its_own_row(make):
-    batcher = make(decoders=2)
+    batcher = make(threads=Threads(2))
     futures = batcher.submit([b"%d" % value for value in range(1, 60)])
     for value, future in enumerate(futures, 1):
         row = wait(future, soon())
@@ -91,7 +92,7 @@ def test_each_gets_its_own_row(make):
 
 
 def test_threads_get_their_own_rows(make):
-    batcher, wrong_values = make(decoders=2), []
+    batcher, wrong_values = make(threads=Threads(2)), []
 
     def work(first):
         for value in range(first, 100, 10):
@@ -116,6 +117,45 @@ def test_what_waits_goes_together_in_powers_of_two(make, model):
     for future in futures:
         wait(future, soon())
     assert model.batches == [[99], [0, 1, 2, 3], [4, 5], [6]]
+
+
+def test_the_next_batch_begins_beside_the_first_when_it_is_as_large(make, model):
+    batcher = make(max_batch=4, max_wait=0.2, threads=Threads(1, 2))
+    model.gate.clear()
+    futures = batcher.submit([b"1", b"2"])
+    until(lambda: model.batches == [[1, 2]])
+    first_began_at = batcher.computing_since
+    batcher._max_wait = 0
+    futures += batcher.submit([b"3"])
+    decoded(batcher, 1)
+    with batcher._changed:
+        batcher._changed.notify_all()
+    until(lambda: len(batcher._changed._waiters) == 1)  # the second has looked, and sleeps again
+    assert model.batches == [[1, 2]]
+    futures += batcher.submit([b"4"])
+    until(lambda: model.batches == [[1, 2], [3, 4]])
+    assert batcher.computing_since == first_began_at
+    model.gate.set()
+    assert [wait(future, soon())[0] for future in futures] == [1, 2, 3, 4]
+    until(lambda: batcher.computing_since is None)
+
+
+def test_one_batch_at_a_time_where_two_are_no_faster(make, model):
+    batcher = make(max_batch=4)
+    model.hold(batcher)
+    futures = batcher.submit([b"1", b"2"])
+    decoded(batcher, 2)
+    assert model.batches == [[99]]
+    model.gate.set()
+    assert [wait(future, soon())[0] for future in futures] == [1, 2]
+    assert model.batches == [[99], [1, 2]]
+
+
+@pytest.mark.parametrize("pair, count", [
+    (None, 1), (("onnx", "int8"), 1), (("openvino", "float32"), 2),
+])
+def test_who_computes_two_batches_at_once(pair, count):
+    assert batches_at_once(pair) == count
 
 
 def test_no_size_before_it_is_warm(make, model):

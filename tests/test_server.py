@@ -657,7 +657,7 @@ def test_a_calibrated_model_is_watched(folder, tmp_path):
     options = parser.parse("serve", ["--model", str(copy), "--runtime", "onnx"])
     served_model = model_loader.load_model(options, str(copy), metrics.create())
     served_model.batcher.close()
-    assert served_model.drift_window is None
+    assert served_model.drift_window is None and len(served_model.batcher._predictors) == 1
     fitted = calibration.Calibration(
         1.0, np.zeros(4), 0.9, 10, read_description(copy)["weights"],
         probability_quantiles=np.full(50, 0.3),

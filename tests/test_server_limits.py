@@ -45,7 +45,7 @@ from data import decoding_budget
 from data.decoding_budget import DecodingBudget, NoRoom, reserve
 from deployment import flood_control, http_channel, http_server, log
 from deployment.access import Access
-from deployment.batching import Batcher, wait
+from deployment.batching import Batcher, Threads, _Batch, wait
 from deployment.prediction_service import PredictionService, Settings
 
 TOKEN = "0123456789abcdef"
@@ -556,11 +556,11 @@ def test_a_port_for_probes_alone(start):  # noqa: F811
 def test_a_model_that_has_hung_is_not_ready(application):  # noqa: F811
     test_app = application(time_limit=10)
     batcher = test_app.state.served_model.batcher
-    batcher.computing_since = time.monotonic() - 25
+    batcher._computing = [_Batch([], time.monotonic() - 25)]
     assert test_app.client.get("/readyz").status_code == 200
-    batcher.computing_since = time.monotonic() - 35
+    batcher._computing = [_Batch([], time.monotonic() - 5), _Batch([], time.monotonic() - 35)]
     assert "has not answered for 35" in refused(test_app.client.get("/readyz"), 503, "not_ready")
-    batcher.computing_since = None
+    batcher._computing.clear()
     assert test_app.client.get("/readyz").status_code == 200
 
 
@@ -607,7 +607,8 @@ def test_expensive_images_wait_and_cheap_ones_pass():
             taken[0] -= cost
         return np.full((1, 1, 3), cost, np.uint8)
 
-    batcher = Batcher(decode, lambda images: images[:, 0, 0, 0], 8, 0, 100, 4, budget=budget)
+    batcher = Batcher(decode, lambda images: images[:, 0, 0, 0], 8, 0, 100, Threads(4),
+                      budget=budget)
     futures = batcher.submit([b"61", b"60", b"62", *[b"5"] * 6])
     until(lambda: order.count(5) == 6)  # past the two that wait for the first
     assert order == [5] * 6
