@@ -25,6 +25,7 @@ import statistics
 import sys
 import threading
 import time
+import urllib.request
 
 import numpy as np
 from PIL import Image
@@ -93,11 +94,18 @@ async def held(writer, reader, first):
     await asyncio.wait_for(reader.read(), HOLD)
 
 
-def attacks():
+def tensor_request(model_name):
+    """As many numbers as fit into a body, for the model's pixels."""
+    body = b'{"inputs":[{"name":"input_img","data":[' + b"255," * 2_499_000 + b"0]}]}"
+    head = f"POST /v2/models/{model_name}/infer HTTP/1.1\r\nHost: localhost\r\n"
+    return head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def attacks(model_name=""):
     """Name -> function of (writer, reader) that plays one connection of it."""
     small_chunks = b"1\r\nx\r\n" * 5000
     upload, large_photo = post(os.urandom(9_000_000)), post(photo(2200, 1700))
-    webp = post(large_webp())
+    webp, tensor = post(large_webp()), tensor_request(model_name)
     return {
         "chunk_extension": lambda w, r: endless(w, r, CHUNKED + b"5;", b"x" * 65536),
         "chunk_extension_dripped": lambda w, r: endless(w, r, CHUNKED + b"5;", b"x" * 9, 0.01),
@@ -117,6 +125,7 @@ def attacks():
         "uploads_9_mb": lambda w, r: repeated(w, r, upload),
         "photos_4_mb": lambda w, r: repeated(w, r, large_photo),
         "large_webp": lambda w, r: repeated(w, r, webp),
+        "tensors_10_mb": lambda w, r: repeated(w, r, tensor),
         "no_http": lambda w, r: held(w, r, b"GET http://[ HTTP/1.1\r\n\r\n"),
         "long_number": lambda w, r: held(
             w, r, HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"
@@ -124,9 +133,9 @@ def attacks():
     }
 
 
-def play(name, port, connections, seconds):
+def play(name, model_name, port, connections, seconds):
     """Attacks for some seconds; runs in a process of its own."""
-    attack = attacks()[name]
+    attack = attacks(model_name)[name]
 
     async def connection():
         while True:
@@ -223,12 +232,16 @@ def measure(name, arguments, body):
     with running(words, port) as process:
         clients = [Repeating(ask_normal, port, 0.1, is_kept=True) for _ in range(2)]
         time.sleep(2)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/labels") as answer:
+            model_name = json.load(answer)["model"]
         for client in clients:
             client.results.clear()
         before = resident_megabytes(process.pid)
         health = Repeating(ask_health, port, 0.1, is_kept=False)
         attacker = multiprocessing.get_context("spawn").Process(
-            target=play, args=(name, port, arguments.connections, arguments.seconds), daemon=True
+            target=play,
+            args=(name, model_name, port, arguments.connections, arguments.seconds),
+            daemon=True,
         )
         attacker.start()
         largest = 0

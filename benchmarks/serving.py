@@ -42,6 +42,7 @@ from data.image_files import find_images
 from prediction.classifier import Classifier
 
 CONNECTIONS, SECONDS, ROUNDS, PHOTOS, BATCH = 32, 10, 5, 64, 16
+WARMING = 20  # rounds of 3 s in which a server may begin to answer
 SLOWER, TRIES = 1.15, 4  # times the shortest batch; how often what took longer is repeated
 CORES = len(os.sched_getaffinity(0))
 
@@ -134,8 +135,9 @@ def measure(folder, photos, script, place, arguments):
         began = time.perf_counter()
         with open(os.path.join(place, f"{name}.log"), "w") as log, running(words, port, log):
             ready = time.perf_counter() - began
-            while not wrk(port, script, 3, CONNECTIONS)["rate"]:  # still warming up
-                pass
+            for _ in range(WARMING):
+                if wrk(port, script, 3, CONNECTIONS)["rate"]:
+                    break
             result = wrk(port, script, SECONDS, CONNECTIONS)
             if name == "ours":
                 result.update(ready=ready, single=wrk(port, script, 4, 1)["median"])

@@ -82,9 +82,10 @@ class Service:
         for size in (1, 2, 4, 8, 16):
             self.run(np.zeros((size, self.settings.size, self.settings.size, 3), np.uint8))
 
-    @bentoml.api(batchable=True, max_batch_size=16, max_latency_ms=5000)
+    @bentoml.api(batchable=True, max_batch_size=16, max_latency_ms=60000)
     def predict(self, image: list[Path]) -> list[dict]:
-        rows = self.run(np.stack([self.load(path, self.settings) for path in image]))
+        images = np.stack([self.load(path, self.settings) for path in image])
+        rows = self.run(images).probabilities
         return [{{"label": self.labels[int(row.argmax())], "probability": float(row.max())}}
                 for row in rows]
 """

@@ -1,9 +1,8 @@
 """Requests to object stores and web servers: each is tried again where that may help.
 
 fsspec speaks the stores' languages: `s3://` by s3fs, `gs://` by gcsfs, `az://` by adlfs, `http://`
-and `https://` by aiohttp. Its own repeated tries, and those of the libraries below it, are turned
-off: they know no jitter and no Retry-After, are others for every store, and would multiply. What a
-store answers becomes one line for a person. Nothing is imported before the first request.
+and `https://` by aiohttp (`data.file_systems`). What a store answers becomes one line for a person.
+Nothing is imported before the first request.
 """
 
 import contextlib
@@ -17,9 +16,8 @@ from typing import NamedTuple
 
 from common.console import say
 from common.errors import InputError, PlainError, RunError
+from data.file_systems import PACKAGES, make_file_system
 
-PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "http": "aiohttp", "https": "aiohttp"}
-CONNECT_SECONDS, SILENCE_SECONDS = 10, 20  # without any answer
 # The pauses double from the first to the longest: ten tries bear 40 to 60 s of an outage.
 TRIES, FIRST_PAUSE, LONGEST_PAUSE = 10, 0.1, 20.0
 START_TRIES = 5  # of what begins a command: a wrong address is told within seconds
@@ -31,6 +29,7 @@ EXPIRED = frozenset(
     ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
     + ("ExpiredAuthenticationToken",)
 )
+NO_ACCOUNT = "unable to connect to account"  # of adlfs, in a ValueError
 WITHOUT_CREDENTIALS = re.compile(
     r"Credentials|Profile|SSO|Token(Retrieval|Load)|Auth(entication|orization)|RefreshError"
 )
@@ -236,7 +235,8 @@ def explain(error):
         return Fault("end", reason)
     if status >= 500 or status in (408, 425, 429) or code in ("SlowDown", "RequestTimeout"):
         return Fault("passing", reason, _retry_after(headers))
-    if not status and any(WITHOUT_CREDENTIALS.search(type(cause).__name__) for cause in chain):
+    is_unknown = any(WITHOUT_CREDENTIALS.search(type(cause).__name__) for cause in chain)
+    if not status and (is_unknown or NO_ACCOUNT in reason):
         return Fault("credentials", reason)
     if not status and isinstance(error, (OSError, EOFError)):
         return Fault("passing", reason)
@@ -291,7 +291,7 @@ def _retry_after(headers):
 def _file_system(scheme):
     with _lock:
         if scheme not in _file_systems:
-            _file_systems[scheme] = _make_file_system(scheme)
+            _file_systems[scheme] = make_file_system(scheme)
         return _file_systems[scheme]
 
 
@@ -306,49 +306,6 @@ def forget_all():
     """Forgets all file systems; the next request makes them with the environment as it is then."""
     with _lock:
         _file_systems.clear()
-
-
-def _make_file_system(scheme):
-    try:
-        import fsspec
-
-        store = fsspec.filesystem(
-            scheme, skip_instance_cache=True, use_listings_cache=False, **_settings(scheme)
-        )
-        if scheme == "s3":
-            store.retries = 1
-            store.connect()  # else each of the first requests makes a client, 0.3 s of computing
-        return store
-    except ImportError as error:
-        package = PACKAGES[scheme]
-        install = "bash sh/setup.sh remote installs what is needed"
-        if package in ("gcsfs", "adlfs"):  # gcsfs has the version of fsspec
-            with contextlib.suppress(ImportError):
-                import fsspec
-
-                version = f"=={fsspec.__version__}" if package == "gcsfs" else ""
-                install = f"python -m pip install {package}{version}"
-        raise InputError(f"{scheme}://: {package} is not installed ({error}): {install}") from None
-
-
-def _settings(scheme):
-    if scheme == "s3":
-        return {
-            "config_kwargs": {
-                "retries": {"total_max_attempts": 1},
-                "connect_timeout": CONNECT_SECONDS,
-                "read_timeout": SILENCE_SECONDS,
-                "max_pool_connections": 64,
-            }
-        }
-    if scheme in ("http", "https"):
-        import aiohttp
-
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS
-        )
-        return {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # proxies, ~/.netrc
-    return {}
 
 
 def is_web(address):

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from common.errors import InputError
+from common.errors import InputError, first_ten
 from data.class_spelling import natural_key, normalize
 from data.labelled_data import LabelledData, match_classes, read_labelled
 from data.object_stores import is_remote
@@ -56,7 +56,8 @@ def read_each(paths, class_names=None, names_from=None, labels_path=None, rule=N
         List of `LabelledData`, in the order of the paths.
 
     Raises:
-        InputError: as of `read_labelled`; or one place is inside another.
+        InputError: as of `read_labelled`; one place is inside another; or no packed place has the
+            classes of all packed ones.
 
     Example:
 
@@ -69,6 +70,7 @@ def read_each(paths, class_names=None, names_from=None, labels_path=None, rule=N
     all_names = [data.class_names for data in each_data]
     if len(set(all_names)) == 1:
         return each_data
+    _check_packed_classes(paths, each_data)
     class_names = tuple(
         sorted({normalize(n) for names in all_names for n in names}, key=natural_key)
     )
@@ -88,6 +90,32 @@ def read_each(paths, class_names=None, names_from=None, labels_path=None, rule=N
         )
         for path, data in zip(paths, each_data)
     ]
+
+
+def _check_packed_classes(paths, each_data):
+    """Refuses packed places of which each has a class that the others lack.
+
+    Folders are named by what lies in them, so that they may bring new classes. A packed place says
+    itself which classes its data set has: two that differ are of two data sets, or one spells a
+    class in another way.
+    """
+    packed = [
+        (path, {*map(normalize, data.class_names)})
+        for path, data in zip(paths, each_data)
+        if isinstance(data.samples.file_names, PackedNames)
+    ]
+    if not packed:
+        return
+    full_path, full_names = max(packed, key=lambda pair: len(pair[1]))
+    for path, names in packed:
+        if unknown := sorted(names - full_names, key=natural_key):
+            missing = sorted(full_names - names, key=natural_key)
+            raise InputError(
+                f"{path}: is packed with other classes than {full_path}: only it has "
+                f"{first_ten(unknown)}; only {full_path} has {first_ten(missing)}; allowed are "
+                "places of which one has the classes of all; name all classes with --labels FILE, "
+                "or unpack one, correct its classes and pack it again"
+            )
 
 
 def _check_apart(paths):

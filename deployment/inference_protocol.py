@@ -20,8 +20,10 @@ from prediction.runtimes import INPUT, OUTPUT
 PHOTOS = "image"  # the input of encoded photos; `INPUT` takes pixels
 BINARY_HEADER = "Inference-Header-Content-Length"  # of the extension for binary tensors
 MAX_OBJECTS = 64  # in the JSON of a request, which needs one per tensor and one for parameters
+MAX_TEXTS = 1024  # beside the photos: names, and what they name
 # Python's objects take up to twelve times the bytes of the JSON: those of one body at a time.
 _parsing = threading.Lock()
+_PIXEL_VALUES = {str(value): value for value in range(256)}
 
 
 def server_metadata(version):
@@ -114,11 +116,15 @@ def read_request(body, size, max_images, deadline):
         >>> read_request(body, 96, 16, time.monotonic() + 10)
         ('7', [b'JPEG'])
     """
-    max_lists = max_images * (size * size + size + 1) + MAX_OBJECTS
+    limits = {
+        "{": (MAX_OBJECTS, "objects"),
+        "[": (max_images * (size * size + size + 1) + MAX_OBJECTS, "lists"),
+        '"': (2 * (max_images + MAX_TEXTS), "quotation marks"),
+    }
     if not _parsing.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise Overdue
     try:
-        document = _parse(body, max_lists)
+        document = _parse(body, limits)
         request_id = document.get("id")
         if not isinstance(request_id, str | None):
             raise _refusal(f"id: {_shown(request_id)} is not allowed; allowed is text")
@@ -128,16 +134,20 @@ def read_request(body, size, max_images, deadline):
         _parsing.release()
 
 
-def _parse(body, max_lists):
-    """The JSON object of a body, counted before it is parsed: empty lists take most memory."""
+def _parse(body, limits):
+    """The JSON object of a body, counted before it is parsed: empty lists take most memory.
+
+    Its numbers go through Python, which lets other threads run between them: in C alone, ten
+    megabytes of them would stop the whole server for a second.
+    """
     try:
         text = str(body, "utf-8")
-        if text.count("{") > MAX_OBJECTS or text.count("[") > max_lists:
-            raise _refusal(
-                f"the body has more than {MAX_OBJECTS} objects or {max_lists:,} lists, which no "
-                "request needs"
-            )
-        document = json.loads(text, parse_constant=_refuse_constant)
+        for character, (most, plural) in limits.items():
+            if text.count(character) > most:
+                raise _refusal(f"the body has more than {most:,} {plural}, which no request needs")
+        document = json.loads(
+            text, parse_int=_read_integer, parse_float=_read_float, parse_constant=_refuse_constant
+        )
     except json.JSONDecodeError as error:
         raise _refusal(f"the body is not JSON: {error}") from None
     except (ValueError, RecursionError):  # not UTF-8, a number of 5,000 digits, too many levels
@@ -145,6 +155,14 @@ def _parse(body, max_lists):
     if not isinstance(document, dict):
         raise _refusal(f"the body is {_shown(document)}; it has to be a JSON object with inputs")
     return document
+
+
+def _read_integer(text):
+    return _PIXEL_VALUES.get(text) or int(text)  # a large integer is an object of its own
+
+
+def _read_float(text):
+    return float(text)
 
 
 def _refuse_constant(name):
@@ -221,11 +239,24 @@ def _check_parameters(tensor_name, parameters):
 
 
 def _read_pixels(data, shape):
-    values = _flatten(data, shape) if data and isinstance(data[0], list) else data
-    if len(values) != math.prod(shape):
+    count, *image_shape = shape
+    if data and isinstance(data[0], list):
+        if len(data) != count:
+            raise _nesting_refusal(shape)
+        return [_read_image(_flatten(image, shape), image_shape) for image in data]
+    if len(data) != math.prod(shape):
         raise _refusal(
-            f"{INPUT}: data: {len(values):,} values; the shape {shape} has {math.prod(shape):,}"
+            f"{INPUT}: data: {len(data):,} values; the shape {shape} has {math.prod(shape):,}"
         )
+    image_size = math.prod(image_shape)
+    return [
+        _read_image(data[start : start + image_size], image_shape)
+        for start in range(0, len(data), image_size)
+    ]
+
+
+def _read_image(values, image_shape):
+    """uint8 (S, S, 3) of a list of numbers."""
     wrong_types = set(map(type, values)) - {int}
     try:
         pixels = b"" if wrong_types else bytes(values)
@@ -234,17 +265,21 @@ def _read_pixels(data, shape):
     if not pixels:
         what = ", ".join(sorted(kind.__name__ for kind in wrong_types)) or "a number outside"
         raise _refusal(f"{INPUT}: data: has {what}; allowed are whole numbers from 0 to 255")
-    return list(np.frombuffer(pixels, np.uint8).reshape(shape))
+    return np.frombuffer(pixels, np.uint8).reshape(image_shape)
 
 
-def _flatten(data, shape):
-    """The values of lists nested as the shape says, a list."""
-    rows = [data]
-    for length in shape:
+def _flatten(image, shape):
+    """The values of an image's lists, nested as the shape says; a list."""
+    rows = [image]
+    for length in shape[1:]:
         if not all(isinstance(row, list) and len(row) == length for row in rows):
-            raise _refusal(f"{INPUT}: data: the lists are not nested as the shape {shape} says")
+            raise _nesting_refusal(shape)
         rows = list(itertools.chain.from_iterable(rows))
     return rows
+
+
+def _nesting_refusal(shape):
+    return _refusal(f"{INPUT}: data: the lists are not nested as the shape {shape} says")
 
 
 def _read_photos(data, shape):

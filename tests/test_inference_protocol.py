@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import re
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ from test_server import (
 from deployment import inference_protocol, metrics
 from deployment.access import Access
 from deployment.application import create_application
+from deployment.http_errors import Refused
 from deployment.prediction_service import Settings, State
 from prediction.calibration import Calibration
 
@@ -295,6 +297,7 @@ BAD = {
     "a list": (b"[]", "has to be a JSON object"),
     "objects": (b"[" + b"{}," * 65 + b"{}]", "more than 64 objects"),
     "lists": (b"[" + b"[]," * 5000 + b"[]]", "lists, which no request needs"),
+    "texts without end": (b"[" + b'"",' * 5000 + b'""]', "quotation marks, which no request needs"),
     "deep": (b'{"inputs": ' + b"[" * 4000 + b"]" * 4000 + b"}", ""),
     "no inputs": ({}, "list of one tensor"),
     "two inputs": ({"inputs": [pixel_tensor(), photo_tensor(PNG)]}, "list of one tensor"),
@@ -370,6 +373,41 @@ def test_binary_tensors_are_refused(strict_client):
     header = {"Inference-Header-Content-Length": "2"}
     answer = strict_client.post(INFER, data=b"{}\0\0", headers=header)
     assert "binary_data=False" in refused(answer, 400)
+
+
+@pytest.mark.parametrize("number", ["255", "0.5"])
+def test_other_threads_go_on_while_numbers_are_read(monkeypatch, number):
+    """In C alone, megabytes of numbers would stop the loop that answers health checks."""
+    switch_interval, turns, done = sys.getswitchinterval(), [], threading.Event()
+
+    def other_work():
+        while not done.is_set():
+            turns.append(1)
+            time.sleep(0)
+
+    parse = json.loads
+
+    def counted(*arguments, **named):
+        before = len(turns)
+        try:
+            return parse(*arguments, **named)
+        finally:
+            turns_meanwhile.append(len(turns) - before)
+
+    turns_meanwhile = []
+    monkeypatch.setattr(inference_protocol.json, "loads", counted)
+    body = f'{{"inputs": [{", ".join([number] * 300_000)}]}}'.encode()
+    sys.setswitchinterval(1e-4)
+    thread = threading.Thread(target=other_work)
+    thread.start()
+    try:
+        with pytest.raises(Refused):
+            inference_protocol.read_request(memoryview(body), SIZE, 1, time.monotonic() + 60)
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(switch_interval)
+    assert turns_meanwhile[0] > 20
 
 
 def test_a_body_of_lists_is_refused_before_it_is_parsed(strict_client, monkeypatch):

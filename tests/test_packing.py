@@ -392,6 +392,32 @@ def test_places_and_folders_are_read_together(photos, place, tmp_path):
     assert samples.class_ids.tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [0, 0, 1, 1, 2, 2]
 
 
+def test_packed_places_with_other_classes_are_refused(place, tmp_path):
+    write_classes(tmp_path / "photos-of-two", 2)
+    shutil.rmtree(tmp_path / "photos-of-two" / "paper")
+    pack(str(tmp_path / "photos-of-two"), str(tmp_path / "part"), Packing(1))
+    part = str(tmp_path / "part")
+    # A place that lacks a class is of the same data set,
+    data = read_all((part, str(place)))
+    assert data.class_names == ("glass", "metal", "paper")
+    assert np.bincount(data.samples.class_ids).tolist() == [6, 6, 4]
+    # one that has another class is not,
+    os.rename(tmp_path / "photos-of-two" / "metal", tmp_path / "photos-of-two" / "tin")
+    pack(str(tmp_path / "photos-of-two"), str(tmp_path / "other"), Packing(1))
+    other = str(tmp_path / "other")
+    with pytest.raises(InputError) as error:
+        read_all((other, str(place)))
+    assert str(error.value).startswith(
+        f"{other}: is packed with other classes than {place}: only it has tin; only {place} has "
+        "metal, paper; ")
+    # unless somebody says which classes there are; a folder may bring a new one.
+    labels = tmp_path / "label.json"
+    labels.write_text(json.dumps({"0": "tin", "1": "metal", "2": "glass", "3": "paper"}))
+    data = read_all((other, str(place)), labels_path=str(labels))
+    assert np.bincount(data.samples.class_ids).tolist() == [2, 4, 6, 4]
+    assert len(read_all((str(tmp_path / "photos-of-two"), str(place))).class_names) == 4
+
+
 def test_descriptors_are_few_and_a_shard_that_was_replaced_is_opened_anew(tmp_path, monkeypatch):
     photos = write_classes(tmp_path / "photos", 10, (100, 100))
     monkeypatch.setattr(packing_plan, "MEGABYTE", 20_000)

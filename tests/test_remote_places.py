@@ -1,8 +1,11 @@
 """Photos in object stores: moto's S3 behind a proxy that fails on demand, and a server of files."""
 
+import contextlib
 import errno
+import functools
 import hashlib
 import json
+import logging
 import os
 import random
 import subprocess
@@ -19,7 +22,7 @@ from faulty_store import FaultyStore
 
 import run
 from common.errors import ImageError, InputError, RunError
-from data import object_stores, remote_cache, remote_places
+from data import file_systems, object_stores, remote_cache, remote_places
 from data.augmentation import Augmentation
 from data.geometry import Preprocessing
 from data.object_stores import BROKEN_TRIES
@@ -252,6 +255,7 @@ def test_answers_of_other_stores(attribute, value, kind):
     (ConnectionResetError(errno.ECONNRESET, "reset"), "passing"), (TimeoutError(), "passing"),
     (PermissionError("no"), "forbidden"), (ValueError("wrong"), "permanent"),
     (ClientAuthenticationError("who"), "credentials"),
+    (ValueError("unable to connect to account for Must provide either ..."), "credentials"),
 ])
 def test_other_errors(error, kind):
     assert object_stores.explain(error).kind == kind
@@ -293,6 +297,46 @@ def test_without_credentials(store, packed, monkeypatch, fresh):
     fresh()
     with pytest.raises(InputError, match=r"no valid credentials \(.*nobody.*\)"):
         read(packed[1][0])
+
+
+def test_google_is_asked_once_and_prints_nothing(caplog):
+    """gcsfs wraps its requests in tries of its own, and logs what fails with a traceback."""
+    calls = []
+
+    def again_and_again(ask):
+        @functools.wraps(ask)
+        def ask_six_times(self, path):
+            for _ in range(6):
+                with contextlib.suppress(OSError):
+                    return ask(self, path)
+                logging.getLogger("gcsfs.retry").error("out of retries")
+            raise OSError("six times")
+
+        return ask_six_times
+
+    class Store:
+        @again_and_again
+        def _request(self, path):
+            calls.append(path)
+            raise OSError("refused")
+
+    google_store = Store()
+    file_systems.ask_google_once(google_store)
+    with pytest.raises(OSError, match="refused"):
+        google_store._request("bucket/photo")
+    logging.getLogger("gcsfs").warning("no credentials")
+    assert calls == ["bucket/photo"] and not caplog.records
+    file_systems.ask_google_once(type("Newer", (), {"_request": Store._request.__wrapped__})())
+
+
+def test_azure_is_asked_once():
+    policies = [SimpleNamespace(total_retries=10, backoff=15), SimpleNamespace(name="headers")]
+    pipeline = SimpleNamespace(_impl_policies=policies)
+    client = SimpleNamespace(_pipeline=pipeline)
+    file_systems.ask_azure_once(SimpleNamespace(service_client=client))
+    assert policies == [SimpleNamespace(total_retries=0, backoff=15),
+                        SimpleNamespace(name="headers")]
+    file_systems.ask_azure_once(SimpleNamespace(service_client=object()))  # of another version
 
 
 @pytest.mark.parametrize("scheme, module, words", [
