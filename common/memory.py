@@ -5,6 +5,10 @@ import os
 import sys
 
 CGROUPS = "/sys/fs/cgroup"
+# Of glibc's malloc.h: how large a piece has to be to lie outside its arenas, and how much may stay
+# free at the end of an arena.
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1
+KEPT_BYTES = 1 << 22  # a decoded photo's lines and pixels are mostly smaller
 UNLIMITED = 1 << 60  # version 1 writes a number near 2^63 where there is no limit
 
 
@@ -58,6 +62,21 @@ def _machine_memory():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows
         return 8 << 30
+
+
+def keep_little_memory():
+    """Has glibc give large pieces of memory back to the system as soon as they are freed.
+
+    By itself it keeps up to 64 MB for each of the arenas that its threads share, once a few large
+    pieces were freed; `give_back_memory` does not reach what is kept at the end of an arena.
+    """
+    if sys.platform == "linux":
+        try:
+            set_option = ctypes.CDLL(None).mallopt
+        except (AttributeError, OSError):  # another C library
+            return
+        set_option(M_MMAP_THRESHOLD, KEPT_BYTES)
+        set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def give_back_memory():

@@ -19,7 +19,7 @@ if __name__ == "__main__":
 from common.console import tolerate_closed_output
 from common.errors import InputError
 from common.listening import listen, listening_url
-from common.memory import give_back_memory, usable_memory
+from common.memory import give_back_memory, keep_little_memory, usable_memory
 from common.web_origins import LOOPBACK_NAMES
 from config.mode_options import ServeOptions
 from runs import run_folder
@@ -140,6 +140,7 @@ def serve(options, model_path, token, listeners, announce):
     if listeners[1:]:
         application = create_application(state, settings, server_metrics, http_server.PROBES)
         http_server.run_probes(application, listeners[1], settings, count_refusal)
+    keep_little_memory()
     threading.Thread(target=_tidy, name="tidy", daemon=True).start()
     loader.start()
     http_server.run(server, state)

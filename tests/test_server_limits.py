@@ -5,6 +5,7 @@ where a limit has to be small.
 """
 
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -653,6 +654,45 @@ def test_memory_of_a_container(tmp_path, files, groups, expected):
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert memory.usable_memory(str(tmp_path), str(tmp_path / "own")) == (expected or machine)
     assert memory.usable_memory(str(tmp_path), str(tmp_path / "nowhere")) <= machine
+
+
+KEEPING = """
+import ctypes, sys, threading
+from common.memory import give_back_memory, keep_little_memory
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def resident():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+def use(size):
+    place = libc.malloc(ctypes.c_size_t(size))
+    ctypes.memset(place, 1, size)
+    libc.free(place)
+
+if sys.argv[1] == "little":
+    keep_little_memory()
+use(30_000_000)  # glibc learns from it to keep as much
+before = resident()
+thread = threading.Thread(target=use, args=(20_000_000,))  # in an arena of its own
+thread.start()
+thread.join()
+give_back_memory()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix" or not hasattr(ctypes.CDLL(None), "mallopt"),
+                    reason="another C library")
+def test_large_pieces_of_memory_are_given_back_at_once():
+    kept_bytes = {}
+    for way in ("as usual", "little"):
+        done = subprocess.run([sys.executable, "-c", KEEPING, way], cwd=ROOT, check=True,
+                              capture_output=True, text=True)
+        kept_bytes[way] = int(done.stdout)
+    assert kept_bytes["as usual"] > 19_000_000 and kept_bytes["little"] < 2_000_000
 
 
 # --- a folder that is written over ----------------------------------------------------
