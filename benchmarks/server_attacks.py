@@ -126,6 +126,9 @@ def attacks(model_name=""):
         "photos_4_mb": lambda w, r: repeated(w, r, large_photo),
         "large_webp": lambda w, r: repeated(w, r, webp),
         "tensors_10_mb": lambda w, r: repeated(w, r, tensor),
+        "not_found": lambda w, r: repeated(
+            w, r, b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        ),
         "no_http": lambda w, r: held(w, r, b"GET http://[ HTTP/1.1\r\n\r\n"),
         "long_number": lambda w, r: held(
             w, r, HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n"

@@ -11,7 +11,7 @@ speed: what was measured while a batch took longer, before or after, is measured
 
 ratio_to_plain_flask  requests per second of ours over Flask's with the SavedModel once a request;
                       wrk's own processor time is taken off (goal 4.5)
-ratio_to_best_peer    over the better of LitServe and BentoML (goal 1.2)
+ratio_to_best_peer    over the better of LitServe and BentoML (goal 1.3)
 ratio_to_runtime      over decoding on as many threads, and the runtime at its best batch (goal 0.8)
 overhead_ms           median of one connection less decoding and the model (goal: below 3)
 slow                  measurements during which the machine was slow each time

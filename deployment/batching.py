@@ -88,6 +88,7 @@ class Batcher:
 
     Attributes:
         waiting: int, number of images that wait, undecoded ones included.
+
     Example:
         >>> batcher = Batcher(decode, classifier.answers, 32, 0.005, 128)
         >>> [future] = batcher.submit([image_bytes])

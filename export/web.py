@@ -17,7 +17,13 @@ FORMAT = "web"
 FOLDER = "web"  # in the folder of an exported model
 MODEL, SETTINGS, OFFLINE = "model.onnx", "classifier.json", "offline.js"
 FILES = dict.fromkeys(("float32", "float16", "int8"), f"{FOLDER}/{MODEL}")  # by precision
-SCRIPTS = ("classifier.js", "preprocessing.js", "jpeg.js", "jpeg_scans.js")
+SCRIPTS = (
+    "classifier.js",
+    "preprocessing.js",
+    "preprocessing_worker.js",
+    "jpeg.js",
+    "jpeg_scans.js",
+)
 PAGES = {"en": "index.html", "zh": "zh.html"}
 # What a page may load: its own files, and WebAssembly made of them.
 POLICY = {

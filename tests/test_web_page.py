@@ -131,6 +131,25 @@ def test_from_a_picture_to_its_label(tab, server, event):
 
 
 @needs_chromium
+def test_pictures_are_prepared_in_a_worker_where_there_is_one(browser, server):
+    """Its thread is another than the page's, whose timers go on; without one it works as well."""
+    data = json.dumps(list(GREENISH))
+    classify = ("import('./classifier.js').then(async ({ open }) => { const ready = await open();"
+                f"const blob = new Blob([new Uint8Array({data})]);"
+                "const { predictions } = await ready.classify(blob, 1);"
+                "const broken = await ready.classify(new Blob(['text']), 1).catch(e => e.name);"
+                "return [predictions[0].label, broken, await ready.worker !== null] })")
+    browser.open(f"{server.url}/index.html")
+    assert browser.evaluate(classify) == [LABELS[1], "InvalidStateError", True]
+    for spoilt in ("delete self.Worker",
+                   "self.Worker = class extends Worker { constructor() { super('./none.js'); } }"):
+        browser.open(f"{server.url}/index.html")
+        browser.evaluate(f"{spoilt}, 0")
+        assert browser.evaluate(classify) == [LABELS[1], "InvalidStateError", False]
+    browser.problems.clear()  # a script that is not there
+
+
+@needs_chromium
 def test_several_and_one_that_is_no_picture(tab):
     give(tab, "drop", ("a.png", picture(200, 10, 10)), ("b.txt", b"text"), ("c.png", GREENISH))
     finished(tab, 3)

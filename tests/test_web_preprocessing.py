@@ -163,6 +163,39 @@ def test_damaged_jpegs_are_left_to_the_browser(browser):
             assert made.shape == (32, 32, 3)
 
 
+def refusal(browser, data):
+    """What the page's own decoder says of a file that it gives up."""
+    text = base64.b64encode(data).decode()
+    return browser.evaluate(
+        "import('/jpeg.js').then(({ decodeReduced }) => {"
+        f"const bytes = Uint8Array.from(atob('{text}'), c => c.charCodeAt(0));"
+        "try { return `decoded: ${decodeReduced(bytes, () => 1).width}` }"
+        "catch (error) { return error.message } })")
+
+
+def parts_of(data):
+    """(what is before a JPEG's first scan, list of its scans, each with its header and tables)."""
+    starts = [place for place in range(2, len(data) - 1) if data[place : place + 2] == b"\xff\xda"]
+    return data[: starts[0]], [data[one:after] for one, after in zip(starts, [*starts[1:], -2])]
+
+
+def test_files_that_would_cost_minutes_are_given_up(browser):
+    """Scans cost a pass over the whole picture each, and next to no bytes; so does a size."""
+    data = encode(photo(320, 240), "JPEG", progressive=True, quality=70)
+    head, scans = parts_of(data)
+    assert refusal(browser, data) == "decoded: 40"
+    hundred = head + b"".join(scans) + scans[-1] * (100 - len(scans)) + data[-2:]
+    assert refusal(browser, hundred) == "decoded: 40"
+    more = head + b"".join(scans) + scans[-1] * (101 - len(scans)) + data[-2:]
+    assert refusal(browser, more) == "no frame, or too many scans"
+    frame = head.index(b"\xff\xc2") + 5  # height, width
+    huge = head[:frame] + struct.pack(">HH", 5000, 6000) + head[frame + 4 :]
+    assert refusal(browser, huge + scans[0] + data[-2:]) == "a scan ends too early"
+    assert refusal(browser, head + scans[0][:-40] + data[-2:]) == "a scan ends too early"
+    assert refusal(browser, scans[0].join([data[:2], data[-2:]])) == "no frame, or too many scans"
+    assert refusal(browser, head + scans[0]) == "the file ends too early"
+
+
 @pytest.mark.parametrize("kind, settings", [
     ("PNG", {}), ("WEBP", {"lossless": True}), ("BMP", {}), ("GIF", {}),
     ("WEBP", {"quality": 90}), ("JPEG", {"quality": 90, "progressive": True}),

@@ -6,6 +6,7 @@ import { preprocess } from "./preprocessing.js";
 const TINY = 1.1754943508222875e-38;  // the smallest normal float32, in the place of 0
 const MOST_THREADS = 4;
 const HERE = new URL("./", import.meta.url);
+const WORKER = new URL("preprocessing_worker.js", HERE);
 
 // Opens the model that lies beside this file.
 export async function open() {
@@ -27,12 +28,27 @@ export async function open() {
 // settings: what classifier.json holds. session: of ONNX Runtime.
 export class Classifier {
   constructor(settings, session) {
-    Object.assign(this, { settings, session });
+    Object.assign(this, { settings, session, worker: openWorker(), lastId: 0 });
   }
 
-  // The pixels that the model takes of a Blob.
-  preprocess(blob) {
-    return preprocess(blob, this.settings.preprocessing);
+  // The pixels that the model takes of a Blob. A file that cannot be decoded throws.
+  async preprocess(blob) {
+    const settings = this.settings.preprocessing, worker = await this.worker;
+    if (!worker) return preprocess(blob, settings);
+    const id = this.lastId += 1;
+    return new Promise((resolve, reject) => {
+      const listener = ({ type, data, message }) => {
+        if (type === "message" && data.id !== id) return;
+        worker.removeEventListener("message", listener);
+        worker.removeEventListener("error", listener);
+        const { pixels, error } = data ?? { error: new Error(message) };
+        if (error) reject(error);
+        else resolve(pixels);
+      };
+      worker.addEventListener("message", listener);
+      worker.addEventListener("error", listener);
+      worker.postMessage({ id, blob, settings });
+    });
   }
 
   // What the network computes of such pixels: { probabilities, similarity }, not calibrated;
@@ -64,6 +80,19 @@ export class Classifier {
     const answer = this.describe(await this.compute(await this.preprocess(blob)), topK);
     return { ...answer, model: this.settings.model, ms: performance.now() - started };
   }
+}
+
+// The worker that prepares pictures; null in a browser that opens none.
+function openWorker() {
+  return new Promise(resolve => {
+    try {
+      const worker = new Worker(WORKER, { type: "module" });
+      worker.addEventListener("message", () => resolve(worker), { once: true });
+      worker.addEventListener("error", () => resolve(null), { once: true });
+    } catch {
+      resolve(null);
+    }
+  });
 }
 
 // Calibrated probabilities: softmax(log(p) / temperature).

@@ -72,9 +72,7 @@ function pictureOfPixels({ width, height, pixels }) {
 function pictureOf(bitmap, [red, green, blue]) {
   const { width, height } = bitmap;
   const bandHeight = Math.min(height, Math.max(1, Math.floor(BAND / width)));
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = bandHeight;
+  const canvas = new OffscreenCanvas(width, bandHeight);  // a worker has no other
   const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
   context.fillStyle = `rgb(${red} ${green} ${blue})`;
   const rows = (top, count) => {
