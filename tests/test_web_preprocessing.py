@@ -187,7 +187,8 @@ def test_files_that_would_cost_minutes_are_given_up(browser):
     further = b"".join(scans[1:]) + data[-2:]
     hundred = head + scans[0] * (101 - len(scans)) + further
     assert refusal(browser, hundred) == "decoded: 40"
-    assert refusal(browser, head + scans[0] * (102 - len(scans)) + further) == "no frame, or too many scans"
+    more = head + scans[0] * (102 - len(scans)) + further
+    assert refusal(browser, more) == "no frame, or too many scans"
     frame = head.index(b"\xff\xc2") + 5  # height, width
     huge = head[:frame] + struct.pack(">HH", 5000, 6000) + head[frame + 4 :]
     assert refusal(browser, huge + scans[0] + data[-2:]) == "a scan ends too early"
