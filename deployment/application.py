@@ -6,11 +6,12 @@ import secrets
 import time
 import traceback
 
+import numpy as np
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from common.errors import ImageError
-from deployment import inference_protocol, openapi, page
+from deployment import binary_tensors, inference_protocol, openapi, page
 from deployment.access import REQUEST_ID
 from deployment.http_channel import BODY_KEY, WAITING_KEY
 from deployment.http_errors import (
@@ -54,6 +55,7 @@ PROTECTED = (  # routes that need the token, where there is one
     "/v2/models/<name>/infer",
 )
 HUNG_LIMITS = 3  # time limits after which a model that still computes has hung
+BINARY_TYPE = "application/octet-stream"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -312,27 +314,24 @@ class Routes:
     def protocol_infer(self, name):
         """The probabilities of the images in the request's tensor."""
         deadline = time.monotonic() + self._settings.time_limit
-        protocol_id = None
+        infer_request = None
 
         def read(served_model):
-            nonlocal protocol_id
+            nonlocal infer_request
             _check_name(name, served_model)
-            if inference_protocol.BINARY_HEADER in request.headers:
-                raise inference_protocol.binary_refusal()
             size, max_images = served_model.classifier.preprocessing.size, self._settings.max_images
-            protocol_id, sources = inference_protocol.read_request(
-                _request_body(), size, max_images, deadline
+            json_length = g.header(binary_tensors.HEADER)
+            infer_request = inference_protocol.read_request(
+                _request_body(), size, max_images, deadline, json_length
             )
-            return sources
+            return infer_request.images
 
         served_model, outcomes = self._service.answers(read, deadline, g.request_id, _on_waiting())
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, ImageError):
                 message = f"{inference_protocol.PHOTOS}: element {index}: {outcome.reason}"
                 raise Refused("undecodable", message)
-        return _json_response(
-            inference_protocol.infer_response(served_model, protocol_id, outcomes)
-        )
+        return _tensor_response(served_model, infer_request, outcomes)
 
 
 def _check_name(name, served_model):
@@ -359,6 +358,15 @@ def _json_response(answer, status=200):
     # A probability of NaN is a failure of the model, and not JSON.
     body = json.dumps(answer, allow_nan=False).encode()
     return Response(body, status, content_type=JSON)
+
+
+def _tensor_response(served_model, infer_request, answers):
+    response = inference_protocol.infer_response(served_model, infer_request.id, answers)
+    if not infer_request.wants_binary:
+        return _json_response(response)
+    probabilities = np.stack([answer.probabilities for answer in answers])
+    body, json_length = binary_tensors.write_response(response, probabilities)
+    return Response(body, 200, {binary_tensors.HEADER: json_length}, content_type=BINARY_TYPE)
 
 
 def _header_reader(environment):

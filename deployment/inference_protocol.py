@@ -1,6 +1,6 @@
 """The Open Inference Protocol (version 2, REST): JSON tensors to images, answers to JSON tensors.
 
-KServe's and Triton's clients speak it. Its extension for binary tensors is not supported.
+KServe's and Triton's clients speak it, mostly with binary tensors (`deployment.binary_tensors`).
 Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md.
 """
 
@@ -11,15 +11,16 @@ import math
 import sys
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 
+from deployment import binary_tensors
 from deployment.batching import Overdue
 from deployment.http_errors import Refused
 from prediction.runtimes import INPUT, OUTPUT
 
 PHOTOS = "image"  # the input of encoded photos; `INPUT` takes pixels
-BINARY_HEADER = "Inference-Header-Content-Length"  # of the extension for binary tensors
 MAX_OBJECTS = 64  # in the JSON of a request, which needs one per tensor and one for parameters
 MAX_TEXTS = 1024  # beside the photos: names, and what they name
 # Seconds that a thread waits for one that parses. The loop waits so at each call of the system, of
@@ -36,7 +37,11 @@ def server_metadata(version):
     Args:
         version: str, of the server's API.
     """
-    return {"name": "image-classifier", "version": version, "extensions": []}
+    return {
+        "name": "image-classifier",
+        "version": version,
+        "extensions": [binary_tensors.EXTENSION],
+    }
 
 
 def model_metadata(served_model):
@@ -70,7 +75,8 @@ def model_metadata(served_model):
         "outputs": [{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(class_names)]}],
         "parameters": {
             "description": f"A request has one of the inputs: {INPUT}, RGB pixels, or {PHOTOS}, "
-            f"image files in base64. {OUTPUT}: the probability of each class.",
+            "image files, in JSON as base64, in binary form as they are. "
+            f"{OUTPUT}: the probability of each class.",
             "labels": json.dumps(class_names, ensure_ascii=False),
         },
     }
@@ -98,7 +104,21 @@ def infer_response(served_model, request_id, answers):
     return {"model_name": served_model.name, **own_id, "outputs": [scores]}
 
 
-def read_request(body, size, max_images, deadline):
+class InferRequest(NamedTuple):
+    """What the body of a request says.
+
+    Attributes:
+        id: str, or None where it has none.
+        images: list of images: uint8 (S, S, 3), or bytes of a file.
+        wants_binary: bool, whether its output is to be in binary form.
+    """
+
+    id: str | None
+    images: list
+    wants_binary: bool
+
+
+def read_request(body, size, max_images, deadline, json_length=""):
     """Reads the body of `POST /v2/models/NAME/infer`.
 
     Args:
@@ -106,9 +126,10 @@ def read_request(body, size, max_images, deadline):
         size: int, height and width in pixels of the model's images.
         max_images: int, maximum number of images.
         deadline: float, time to give up, on the clock of `time.monotonic`.
+        json_length: str, the value of `binary_tensors.HEADER`; "" where the request has none.
 
     Returns:
-        (str, the request's id, or None; list of images: uint8 (S, S, 3), or bytes of a file).
+        `InferRequest`.
 
     Raises:
         Refused: it is not such a request, or has too many images.
@@ -117,25 +138,27 @@ def read_request(body, size, max_images, deadline):
     Example:
         >>> tensor = b'{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["SlBFRw=="]}'
         >>> body = memoryview(b'{"id": "7", "inputs": [' + tensor + b"]}")
-        >>> read_request(body, 96, 16, time.monotonic() + 10)
-        ('7', [b'JPEG'])
+        >>> read_request(body, 96, 16, time.monotonic() + 10).images
+        [b'JPEG']
     """
     limits = {
         "{": (MAX_OBJECTS, "objects"),
         "[": (max_images * (size * size + size + 1) + MAX_OBJECTS, "lists"),
         '"': (2 * (max_images + MAX_TEXTS), "quotation marks"),
     }
+    json_part, binary = binary_tensors.split_body(body, json_length)
     if not _parsing.acquire(timeout=max(0.0, deadline - time.monotonic())):
         raise Overdue
     switch_interval = sys.getswitchinterval()
     try:
         sys.setswitchinterval(PARSING_INTERVAL)
-        document = _parse(body, limits)
+        document = _parse(json_part, limits)
         request_id = document.get("id")
         if not isinstance(request_id, str | None):
             raise _refusal(f"id: {_shown(request_id)} is not allowed; allowed is text")
         _check_outputs(document.get("outputs"))
-        return request_id, _read_images(document.get("inputs"), size, max_images)
+        images = _read_images(document.get("inputs"), size, max_images, binary)
+        return InferRequest(request_id, images, binary_tensors.wants_binary(document))
     finally:
         sys.setswitchinterval(switch_interval)
         _parsing.release()
@@ -189,7 +212,7 @@ def _check_outputs(outputs):
             )
 
 
-def _read_images(inputs, size, max_images):
+def _read_images(inputs, size, max_images, binary):
     """The images of the only input."""
     if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
         raise _refusal(f"inputs: has to be a list of one tensor, {INPUT!r} or {PHOTOS!r}")
@@ -207,7 +230,13 @@ def _read_images(inputs, size, max_images):
             f"{datatype!r}"
         )
     shape = _check_shape(tensor_name, tensor.get("shape"), item_shape, max_images)
-    _check_parameters(tensor_name, tensor.get("parameters"))
+    if _is_binary(tensor_name, tensor.get("parameters")):
+        return binary_tensors.read_tensor(tensor, shape, binary)
+    if binary:
+        raise _refusal(
+            f"{tensor_name}: {len(binary)} bytes stand behind the JSON, and parameters have no "
+            f"{binary_tensors.SIZE_PARAMETER}"
+        )
     data = tensor.get("data")
     if not isinstance(data, list):
         raise _refusal(f"{tensor_name}: data: {_shown(data)} is not allowed; allowed is a list")
@@ -232,17 +261,19 @@ def _check_shape(tensor_name, shape, item_shape, max_images):
     return shape
 
 
-def _check_parameters(tensor_name, parameters):
+def _is_binary(tensor_name, parameters):
+    """Whether a tensor's bytes stand behind the JSON, bool; refuses what else is not allowed."""
     given = {} if parameters is None else parameters
     if not isinstance(given, dict):
         raise _refusal(f"{tensor_name}: parameters: {_shown(given)} is not an object")
-    if "binary_data_size" in given:
-        raise binary_refusal()
+    if binary_tensors.SIZE_PARAMETER in given:
+        return True
     content_type = given.get("content_type", "base64")
     if tensor_name == PHOTOS and content_type != "base64":
         raise _refusal(
             f"{PHOTOS}: content_type: {_shown(content_type)} is not allowed; allowed is 'base64'"
         )
+    return False
 
 
 def _read_pixels(data, shape):
@@ -302,14 +333,6 @@ def _read_photos(data, shape):
                 "base64"
             ) from None
     return photos
-
-
-def binary_refusal():
-    """The `Refused` of a request whose tensors are binary."""
-    return _refusal(
-        "tensors in binary form are not supported; send them as JSON (with Triton's client: "
-        "binary_data=False)"
-    )
 
 
 def _refusal(message):

@@ -3,6 +3,7 @@
 from deployment import protocol_openapi
 from deployment.openapi_parts import (
     ALLOW,
+    BINARY,
     REQUEST_ID,
     RETRY_AFTER,
     TEXT,
@@ -29,8 +30,6 @@ Every answer has the header X-Request-ID: the request's own, where that is 1 to 
 below, a path that does not exist is answered with `not_found`, and a method that a path does not
 take with `method_not_allowed`, both among the components. The paths that begin with /v2 are those
 of the Open Inference Protocol, whose errors are objects `ProtocolError`."""
-
-BINARY = {"type": "string", "format": "binary"}
 
 
 def describe(*, classes, top_k, max_images, max_bytes, token, size):

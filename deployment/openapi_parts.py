@@ -1,6 +1,7 @@
 """Parts that every path of the OpenAPI document is made of: answers, errors, schemas."""
 
 TEXT = {"type": "string"}
+BINARY = {"type": "string", "format": "binary"}
 REQUEST_ID = {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"}
 # Headers: name -> (description, schema)
 REQUEST_ID_HEADER = {"X-Request-ID": ("the request's id, which the log names too", REQUEST_ID)}

@@ -1,6 +1,8 @@
 """The paths of the Open Inference Protocol in the OpenAPI document."""
 
+from deployment.binary_tensors import HEADER
 from deployment.openapi_parts import (
+    BINARY,
     FORBIDDEN,
     INTERNAL,
     RETRY_AFTER,
@@ -89,12 +91,16 @@ def _infer(max_bytes, security, errors):
         **security,
         "requestBody": {
             "required": True,
-            "description": f"At most {max_bytes} bytes of JSON. Tensors in binary form are not "
-            "supported.",
-            "content": {"application/json": {"schema": reference("ProtocolRequest")}},
+            "description": f"At most {max_bytes} bytes: JSON, or JSON of as many bytes as "
+            f"{HEADER} says and behind it the bytes of the tensor, which then has no data but the "
+            "parameter binary_data_size.",
+            "content": {
+                "application/json": {"schema": reference("ProtocolRequest")},
+                "application/octet-stream": {"schema": BINARY},
+            },
         },
         "responses": {
-            "200": answer_of("The probabilities.", reference("ProtocolResponse")),
+            "200": _probabilities(),
             **errors,
             "400": _error("The request is not as described."),
             "408": _error("The request came too slowly."),
@@ -108,6 +114,16 @@ def _infer(max_bytes, security, errors):
             "504": _error("There was no answer within the time allowed."),
         },
     }
+
+
+def _probabilities():
+    """The description of the answer, in both forms."""
+    answer = answer_of(
+        "The probabilities; in binary form where the request asks for that.",
+        reference("ProtocolResponse"),
+    )
+    answer["content"]["application/octet-stream"] = {"schema": BINARY}
+    return answer
 
 
 def schemas(classes, size, max_images):

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import re
+import struct
 import sys
 import threading
 import time
@@ -120,7 +121,8 @@ def infer(server, document, **headers):
 
 def test_metadata(server):
     about_server = get(server, "/v2", token=False).json()
-    assert about_server == {"name": "image-classifier", "version": "1", "extensions": []}
+    assert about_server == {"name": "image-classifier", "version": "1",
+                            "extensions": ["binary_tensor_data"]}
     metadata = get(server, "/v2/models/quarters").json()
     labels = json.loads(metadata["parameters"].pop("labels"))
     assert labels == LABELS == get(server, "/labels").json()["labels"]
@@ -223,8 +225,9 @@ def test_ids_and_outputs(application):  # noqa: F811
         answer = client.post(INFER, json=asking(pixel_tensor(), id=text))
         assert answer.json["id"] == text
     for further in ({}, {"id": None}, {"outputs": []}, {"outputs": [{"name": "output_score"}]},
-                    {"parameters": {"binary_data_output": True}},  # JSON answers it as well
-                    {"outputs": [{"name": "output_score", "parameters": {"binary_data": True}}]}):
+                    {"parameters": {"binary_data_output": False}}, {"parameters": 1},
+                    {"parameters": {"binary_data_output": True},  # the output's own word counts
+                     "outputs": [{"name": "output_score", "parameters": {"binary_data": False}}]}):
         answer = client.post(INFER, json=asking(pixel_tensor(), **further))
         assert "id" not in answer.json
         scores(answer, 1)
@@ -331,7 +334,7 @@ BAD = {
     "content type": (asking(photo_tensor(PNG, parameters={"content_type": "str"})), "'base64'"),
     "parameters": (asking(photo_tensor(PNG, parameters=[])), "not an object"),
     "binary": (asking(pixel_tensor(data=None, parameters={"binary_data_size": 9})),
-               "binary_data=False"),
+               "whose length the header Inference-Header-Content-Length says, are 0 bytes"),
     "id": (asking(pixel_tensor(), id=7), "id: 7 is not allowed"),
     "outputs": (asking(pixel_tensor(), outputs={}), "allowed is a list"),
     "other output": (asking(pixel_tensor(), outputs=[{"name": "x"}]), "'output_score'"),
@@ -369,10 +372,78 @@ def test_too_many_images(strict_client):
         assert "more than the 4 images" in refused(answer, 413)
 
 
-def test_binary_tensors_are_refused(strict_client):
-    header = {"Inference-Header-Content-Length": "2"}
-    answer = strict_client.post(INFER, data=b"{}\0\0", headers=header)
-    assert "binary_data=False" in refused(answer, 400)
+LENGTH = "Inference-Header-Content-Length"
+FLAT = PIXELS[:1].tobytes()
+
+
+def element(content):
+    return struct.pack("<I", len(content)) + content
+
+
+def with_bytes(tensor, content, size=None, **further):
+    """A request whose tensor's bytes stand behind the JSON: what `client.post` takes."""
+    size = len(content) if size is None else size
+    parameters = {**tensor.get("parameters", {}), "binary_data_size": size}
+    tensor = {**tensor, "parameters": parameters}
+    text = json.dumps(asking(tensor, **further)).encode()
+    return {"data": text + content, "headers": {LENGTH: str(len(text))}}
+
+
+def without_data(tensor):
+    return {key: value for key, value in tensor.items() if key != "data"}
+
+
+def test_tensors_in_binary_form(application):  # noqa: F811
+    """The numbers are those of JSON, to the bit, and the output is binary where that is asked."""
+    client = application().client
+    photos = [encoded(Image.fromarray(pixels)) for pixels in PIXELS]
+    expected = scores(client.post(INFER, json=asking(photo_tensor(*photos))), 3)
+    pixels = without_data(pixel_tensor(PIXELS)), PIXELS.tobytes()
+    files = without_data(photo_tensor(*photos)), b"".join(map(element, photos))
+    for tensor, content in (pixels, files):
+        answer = client.post(INFER, **with_bytes(tensor, content))
+        assert scores(answer, 3).tolist() == expected.tolist()
+        for further in ({"parameters": {"binary_data_output": True}},
+                        {"outputs": [{"name": "output_score",
+                                      "parameters": {"binary_data": True}}]}):
+            answer = client.post(INFER, **with_bytes(tensor, content, id="7", **further))
+            assert answer.status_code == 200
+            assert answer.headers["Content-Type"] == "application/octet-stream"
+            length = int(answer.headers[LENGTH])
+            assert json.loads(answer.data[:length]) == {
+                "model_name": "quarters", "id": "7",
+                "outputs": [{"name": "output_score", "shape": [3, 4], "datatype": "FP32",
+                             "parameters": {"binary_data_size": 48}}]}
+            found = np.frombuffer(answer.data[length:], "<f4").reshape(3, 4)
+            assert np.abs(found - by_numpy(PIXELS)).max() < 1e-5
+            assert found.tolist() == expected.tolist()
+
+
+BAD_BINARY = {
+    "no number": ({"data": b"{}", "headers": {LENGTH: "+2"}}, "'+2' is not allowed"),
+    "beyond the end": ({"data": b"{}", "headers": {LENGTH: "3"}}, "a whole number up to 2"),
+    "another size": (with_bytes(without_data(pixel_tensor()), FLAT, 7), "binary_data_size: 7"),
+    "truth": (with_bytes(without_data(pixel_tensor()), b"x", True), "binary_data_size: True"),
+    "data as well": (with_bytes(pixel_tensor(), FLAT), "both data and binary_data_size"),
+    "too few pixels": (with_bytes(without_data(pixel_tensor()), FLAT[1:]),
+                       f"has {SIZE * SIZE * 3:,}"),
+    "cut": (with_bytes(without_data(photo_tensor(PNG)), element(PNG)[:-1]), "are not 1 elements"),
+    "more": (with_bytes(without_data(photo_tensor(PNG)), element(PNG) + b"x"),
+             "are not 1 elements"),
+    "no length": (with_bytes(without_data(photo_tensor(PNG)), b"\1\0"), "are not 1 elements"),
+    "empty": (with_bytes(without_data(photo_tensor(PNG, PNG)), element(PNG) + element(b"")),
+              "are not 2 elements"),
+    "nobody's bytes": ({"data": json.dumps(asking(pixel_tensor())).encode() + b"xy", "headers": {
+        LENGTH: str(len(json.dumps(asking(pixel_tensor()))))}}, "2 bytes stand behind the JSON"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BINARY)
+def test_bad_tensors_in_binary_form(strict_client, name):
+    request, message = BAD_BINARY[name]
+    answer = strict_client.post(INFER, **request)
+    assert message in refused(answer, 400)
+    assert len(answer.json["error"]) < 250
 
 
 @pytest.mark.parametrize("number", ["255", "0.5"])
