@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from common.errors import ImageError
-from deployment import binary_tensors, inference_protocol, openapi, page
+from deployment import binary_tensors, infer_request, inference_protocol, openapi, page
 from deployment.access import REQUEST_ID
 from deployment.http_channel import BODY_KEY, WAITING_KEY
 from deployment.http_errors import (
@@ -314,24 +314,24 @@ class Routes:
     def protocol_infer(self, name):
         """The probabilities of the images in the request's tensor."""
         deadline = time.monotonic() + self._settings.time_limit
-        infer_request = None
+        given = None
 
         def read(served_model):
-            nonlocal infer_request
+            nonlocal given
             _check_name(name, served_model)
             size, max_images = served_model.classifier.preprocessing.size, self._settings.max_images
             json_length = g.header(binary_tensors.HEADER)
-            infer_request = inference_protocol.read_request(
+            given = infer_request.read_request(
                 _request_body(), size, max_images, deadline, json_length
             )
-            return infer_request.images
+            return given.images
 
         served_model, outcomes = self._service.answers(read, deadline, g.request_id, _on_waiting())
         for index, outcome in enumerate(outcomes):
             if isinstance(outcome, ImageError):
-                message = f"{inference_protocol.PHOTOS}: element {index}: {outcome.reason}"
+                message = f"{infer_request.PHOTOS}: element {index}: {outcome.reason}"
                 raise Refused("undecodable", message)
-        return _tensor_response(served_model, infer_request, outcomes)
+        return _tensor_response(served_model, given, outcomes)
 
 
 def _check_name(name, served_model):
@@ -360,9 +360,9 @@ def _json_response(answer, status=200):
     return Response(body, status, content_type=JSON)
 
 
-def _tensor_response(served_model, infer_request, answers):
-    response = inference_protocol.infer_response(served_model, infer_request.id, answers)
-    if not infer_request.wants_binary:
+def _tensor_response(served_model, given, answers):
+    response = inference_protocol.infer_response(served_model, given.id, answers)
+    if not given.wants_binary:
         return _json_response(response)
     probabilities = np.stack([answer.probabilities for answer in answers])
     body, json_length = binary_tensors.write_response(response, probabilities)

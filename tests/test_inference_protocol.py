@@ -1,4 +1,4 @@
-"""deployment/inference_protocol.py: the Open Inference Protocol, beside /predict and by hand.
+"""deployment/inference_protocol.py and infer_request.py, beside /predict and by hand.
 
 The model is that of `test_server`: the softmax of the mean grey levels of a picture's quarters.
 """
@@ -32,7 +32,7 @@ from test_server import (
     picture,
 )
 
-from deployment import inference_protocol, metrics
+from deployment import infer_request, metrics
 from deployment.access import Access
 from deployment.application import create_application
 from deployment.http_errors import Refused
@@ -466,14 +466,14 @@ def test_other_threads_go_on_while_numbers_are_read(monkeypatch, number):
             turns_meanwhile.append(len(turns) - before)
 
     turns_meanwhile = []
-    monkeypatch.setattr(inference_protocol.json, "loads", counted)
+    monkeypatch.setattr(infer_request.json, "loads", counted)
     body = f'{{"inputs": [{", ".join([number] * 300_000)}]}}'.encode()
     sys.setswitchinterval(1e-4)
     thread = threading.Thread(target=other_work)
     thread.start()
     try:
         with pytest.raises(Refused):
-            inference_protocol.read_request(memoryview(body), SIZE, 1, time.monotonic() + 60)
+            infer_request.read_request(memoryview(body), SIZE, 1, time.monotonic() + 60)
     finally:
         done.set()
         thread.join()
@@ -483,7 +483,7 @@ def test_other_threads_go_on_while_numbers_are_read(monkeypatch, number):
 
 def test_a_body_of_lists_is_refused_before_it_is_parsed(strict_client, monkeypatch):
     without_loads = SimpleNamespace(JSONDecodeError=json.JSONDecodeError)
-    monkeypatch.setattr(inference_protocol, "json", without_loads)
+    monkeypatch.setattr(infer_request, "json", without_loads)
     for name in ("objects", "lists"):
         refused(strict_client.post(INFER, data=BAD[name][0]), 400)
 
@@ -499,7 +499,7 @@ def test_full_slow_and_starting_servers(application):  # noqa: F811
     client = application(max_queue=2).client
     answer = client.post(INFER, json=asking(pixel_tensor(PIXELS)))
     assert "queue" in refused(answer, 503) and answer.headers["Retry-After"] == "1"
-    with inference_protocol._parsing:  # another body is read
+    with infer_request._parsing:  # another body is read
         answer = application(time_limit=0.01).client.post(INFER, json=asking(pixel_tensor()))
     assert "0.01 seconds" in refused(answer, 504)
     settings = Settings(None, 4, 10**6, 10, Access())
