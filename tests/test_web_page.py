@@ -1,6 +1,7 @@
 """The page of `--format web` in Chromium, with a stand-in for the network."""
 
 import json
+import os
 import re
 
 import cv2
@@ -11,10 +12,12 @@ from browser import Browser, needs_chromium
 from test_page import finished, give, texts
 from web_server import serving
 
+from common.errors import InputError
 from common.files import checksum
 from export import web
 from prediction.calibration import Calibration, Familiarity
 from prediction.classifier import Classifier
+from prediction.exported_model import CALIBRATED_PAGE_FILES, check_files
 from prediction.runtimes import Answers
 
 LABELS = web_folder.LABELS
@@ -91,6 +94,22 @@ def test_another_calibration_is_another_version(tmp_path, monkeypatch):
     after = (tmp_path / "web" / "offline.js").read_text(encoding="utf-8")
     assert after != before and after.split("\n")[1:] == before.split("\n")[1:] and folder
     assert web.update_calibration(str(tmp_path / "web"), FITTED, LABELS) == {}  # without a page
+    assert set(changed) == set(CALIBRATED_PAGE_FILES)
+
+
+def test_a_calibration_that_was_killed_halfway_can_be_made_again(tmp_path, monkeypatch):
+    """The page's files are new, model.json is not yet: the model opens, which is enough for it."""
+    web_folder.write(monkeypatch, tmp_path)
+    files = {name: checksum(f"{tmp_path}/{name}")
+             for name in (*CALIBRATED_PAGE_FILES, "web/index.html")}
+    web.update_calibration(str(tmp_path), FITTED, LABELS)
+    check_files(str(tmp_path), {"files": files})
+    (tmp_path / "web" / "index.html").write_text("another")
+    with pytest.raises(InputError, match="have changed since export: web/index.html$"):
+        check_files(str(tmp_path), {"files": files})
+    os.unlink(tmp_path / "web" / "offline.js")
+    with pytest.raises(InputError, match="files are missing: web/offline.js"):
+        check_files(str(tmp_path), {"files": files})
 
 
 def test_the_policy_lets_in_only_its_own_files(tmp_path, monkeypatch):
