@@ -64,8 +64,9 @@ def read_tensor(tensor, shape, binary):
     """
     name, size = tensor["name"], tensor["parameters"][SIZE_PARAMETER]
     if type(size) is not int or size != len(binary):
+        shown_size = str(size)[:20] if isinstance(size, int) else type(size).__name__
         raise _refusal(
-            f"{name}: {SIZE_PARAMETER}: {str(size)[:20]} is not allowed; behind the JSON, whose "
+            f"{name}: {SIZE_PARAMETER}: {shown_size} is not allowed; behind the JSON, whose "
             f"length the header {HEADER} says, are {len(binary)} bytes"
         )
     if tensor.get("data") is not None:

@@ -173,7 +173,7 @@ def _check_shape(tensor_name, shape, item_shape, max_images):
     """The shape, a list of int."""
     is_shape = isinstance(shape, list) and all(type(length) is int for length in shape)
     if not (is_shape and len(shape) == len(item_shape) + 1 and shape[1:] == item_shape):
-        shown_shape = str(shape)[:60] if is_shape else _shown(shape)
+        shown_shape = str(shape[:8])[:60] if is_shape else _shown(shape)
         allowed = ", ".join(map(str, ["N", *item_shape]))
         raise _refusal(
             f"{tensor_name}: shape: {shown_shape} is not allowed; allowed is [{allowed}]"

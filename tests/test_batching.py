@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.errors import ImageError
+from deployment import batching
 from deployment.batching import Batcher, Closed, Overdue, QueueFull, Threads, wait
 from prediction.runtimes import batches_at_once
 
@@ -137,6 +138,16 @@ def test_the_next_batch_begins_beside_the_first_when_it_is_as_large(make, model)
     assert batcher.computing_since == first_began_at
     model.gate.set()
     assert [wait(future, soon())[0] for future in futures] == [1, 2, 3, 4]
+    until(lambda: batcher.computing_since is None)
+
+
+def test_no_memory_for_a_batch_is_an_error_of_that_batch(make, model, monkeypatch):
+    batcher = make()
+    with monkeypatch.context() as patch:
+        patch.setattr(batching.np, "empty", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        with pytest.raises(MemoryError):
+            wait(batcher.submit([b"1"])[0], soon())
+    assert wait(batcher.submit([b"2"])[0], soon())[0] == 2
     until(lambda: batcher.computing_since is None)
 
 

@@ -423,6 +423,7 @@ BAD_BINARY = {
     "no number": ({"data": b"{}", "headers": {LENGTH: "+2"}}, "'+2' is not allowed"),
     "beyond the end": ({"data": b"{}", "headers": {LENGTH: "3"}}, "a whole number up to 2"),
     "another size": (with_bytes(without_data(pixel_tensor()), FLAT, 7), "binary_data_size: 7"),
+    "a list": (with_bytes(without_data(pixel_tensor()), b"x", [1.5]), "binary_data_size: list is"),
     "truth": (with_bytes(without_data(pixel_tensor()), b"x", True), "binary_data_size: True"),
     "data as well": (with_bytes(pixel_tensor(), FLAT), "both data and binary_data_size"),
     "too few pixels": (with_bytes(without_data(pixel_tensor()), FLAT[1:]),

@@ -41,9 +41,10 @@ export class Classifier {
         if (type === "message" && data.id !== id) return;
         worker.removeEventListener("message", listener);
         worker.removeEventListener("error", listener);
-        const { pixels, error } = data ?? { error: new Error(message) };
-        if (error) reject(error);
-        else resolve(pixels);
+        const { pixels, error } = data ?? { error: { message } };
+        if (pixels) resolve(pixels);
+        else if (error.isUnreadable) reject(new DOMException(error.message, error.name));
+        else reject(new Error(error.message));
       };
       worker.addEventListener("message", listener);
       worker.addEventListener("error", listener);
@@ -85,6 +86,7 @@ export class Classifier {
 // The worker that prepares pictures; null in a browser that opens none.
 function openWorker() {
   return new Promise(resolve => {
+    if (typeof OffscreenCanvas === "undefined") return resolve(null);
     try {
       const worker = new Worker(WORKER, { type: "module" });
       worker.addEventListener("message", () => resolve(worker), { once: true });

@@ -72,7 +72,7 @@ function pictureOfPixels({ width, height, pixels }) {
 function pictureOf(bitmap, [red, green, blue]) {
   const { width, height } = bitmap;
   const bandHeight = Math.min(height, Math.max(1, Math.floor(BAND / width)));
-  const canvas = new OffscreenCanvas(width, bandHeight);  // a worker has no other
+  const canvas = newCanvas(width, bandHeight);
   const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
   context.fillStyle = `rgb(${red} ${green} ${blue})`;
   const rows = (top, count) => {
@@ -81,6 +81,12 @@ function pictureOf(bitmap, [red, green, blue]) {
     return context.getImageData(0, 0, width, count).data;
   };
   return { width, height, channels: 4, bandHeight, rows };
+}
+
+// Workers have no other than the first, and old browsers no other than the second.
+function newCanvas(width, height) {
+  if (typeof OffscreenCanvas !== "undefined") return new OffscreenCanvas(width, height);
+  return Object.assign(document.createElement("canvas"), { width, height });
 }
 
 // The square that the model takes, of a picture of any size.

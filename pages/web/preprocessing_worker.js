@@ -8,7 +8,8 @@ self.addEventListener("message", async ({ data: { id, blob, settings } }) => {
     const pixels = await preprocess(blob, settings);
     self.postMessage({ id, pixels }, [pixels.buffer]);
   } catch (error) {
-    self.postMessage({ id, error });
+    const isUnreadable = error instanceof DOMException;  // which old browsers cannot send
+    self.postMessage({ id, error: { name: error.name, message: error.message, isUnreadable } });
   }
 });
 self.postMessage({ isReady: true });
