@@ -29,6 +29,7 @@ EXPIRED = frozenset(
     ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
     + ("ExpiredAuthenticationToken",)
 )
+FORBIDDEN = "Forbidden: "  # what gcsfs begins an OSError with that has no status
 NO_ACCOUNT = "unable to connect to account"  # of adlfs, in a ValueError
 WITHOUT_CREDENTIALS = re.compile(
     r"Credentials|Profile|SSO|Token(Retrieval|Load)|Auth(entication|orization)|RefreshError"
@@ -229,7 +230,8 @@ def explain(error):
         return Fault("expired", reason)  # a web server's 401 asks for a password
     if status == 404 or (not status and isinstance(error, FileNotFoundError)):
         return Fault("missing", reason)
-    if status in (401, 403) or (not status and isinstance(error, PermissionError)):
+    is_denied = isinstance(error, PermissionError) or reason.startswith(FORBIDDEN)
+    if status in (401, 403) or (not status and is_denied):
         return Fault("forbidden", reason)
     if status == 416:
         return Fault("end", reason)

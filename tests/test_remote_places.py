@@ -253,7 +253,8 @@ def test_answers_of_other_stores(attribute, value, kind):
 
 @pytest.mark.parametrize("error, kind", [
     (ConnectionResetError(errno.ECONNRESET, "reset"), "passing"), (TimeoutError(), "passing"),
-    (PermissionError("no"), "forbidden"), (ValueError("wrong"), "permanent"),
+    (PermissionError("no"), "forbidden"), (OSError("Forbidden: bucket/photo"), "forbidden"),
+    (ValueError("wrong"), "permanent"),
     (ClientAuthenticationError("who"), "credentials"),
     (ValueError("unable to connect to account for Must provide either ..."), "credentials"),
 ])
