@@ -6,7 +6,6 @@ import secrets
 import time
 import traceback
 
-import numpy as np
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
@@ -331,7 +330,12 @@ class Routes:
             if isinstance(outcome, ImageError):
                 message = f"{infer_request.PHOTOS}: element {index}: {outcome.reason}"
                 raise Refused("undecodable", message)
-        return _tensor_response(served_model, given, outcomes)
+        body, json_length = inference_protocol.infer_response(served_model, given, outcomes)
+        if not given.wants_binary:
+            return Response(body, content_type=JSON)
+        return Response(
+            body, headers={binary_tensors.HEADER: json_length}, content_type=BINARY_TYPE
+        )
 
 
 def _check_name(name, served_model):
@@ -358,15 +362,6 @@ def _json_response(answer, status=200):
     # A probability of NaN is a failure of the model, and not JSON.
     body = json.dumps(answer, allow_nan=False).encode()
     return Response(body, status, content_type=JSON)
-
-
-def _tensor_response(served_model, given, answers):
-    response = inference_protocol.infer_response(served_model, given.id, answers)
-    if not given.wants_binary:
-        return _json_response(response)
-    probabilities = np.stack([answer.probabilities for answer in answers])
-    body, json_length = binary_tensors.write_response(response, probabilities)
-    return Response(body, 200, {binary_tensors.HEADER: json_length}, content_type=BINARY_TYPE)
 
 
 def _header_reader(environment):

@@ -5,14 +5,13 @@ Source: https://github.com/kserve/open-inference-protocol, specification/protoco
 extensions/binary_tensor_data.md (Triton: docs/protocol/extension_binary_data.md).
 """
 
-import json
 import math
 import re
 
 import numpy as np
 
 from deployment.http_errors import Refused
-from prediction.runtimes import INPUT, OUTPUT
+from prediction.runtimes import INPUT
 
 EXTENSION = "binary_tensor_data"  # what the server's description calls it
 HEADER = "Inference-Header-Content-Length"  # how many bytes of a body are JSON
@@ -71,7 +70,7 @@ def read_tensor(tensor, shape, binary):
         )
     if tensor.get("data") is not None:
         raise _refusal(f"{name}: has both data and {SIZE_PARAMETER}; allowed is one of them")
-    return _read_pixels(binary, shape) if name == INPUT else _read_photos(binary, shape)
+    return _read_pixels(binary, shape) if name == INPUT else _read_photos(name, binary, shape)
 
 
 def _read_pixels(binary, shape):
@@ -82,7 +81,7 @@ def _read_pixels(binary, shape):
     return list(np.frombuffer(binary, np.uint8).reshape(shape))
 
 
-def _read_photos(binary, shape):
+def _read_photos(name, binary, shape):
     photos, position = [], 0
     for _ in range(shape[0]):
         start = position + LENGTH_BYTES
@@ -90,7 +89,7 @@ def _read_photos(binary, shape):
         photos.append(binary[start:position])
     if position != len(binary) or not all(map(len, photos)):
         raise _refusal(
-            f"image: the {len(binary):,} bytes are not {shape[0]} elements of a length in 4 bytes "
+            f"{name}: the {len(binary):,} bytes are not {shape[0]} elements of a length in 4 bytes "
             "and an image file"
         )
     return photos
@@ -110,32 +109,6 @@ def wants_binary(document):
         if isinstance(parameters, dict) and key in parameters:
             return parameters[key] is True
     return False
-
-
-def write_response(response, probabilities):
-    """The body of an answer with its output in binary form.
-
-    Args:
-        response: dict, the answer as JSON has it.
-        probabilities: float32 (N, C).
-
-    Returns:
-        (bytes of the body, int, how many of them are JSON).
-
-    Raises:
-        ValueError: a probability is NaN, which is a failure of the model.
-    """
-    if np.isnan(probabilities).any():
-        raise ValueError("a probability is NaN")
-    content = np.ascontiguousarray(probabilities, "<f4").tobytes()
-    output = {
-        "name": OUTPUT,
-        "shape": list(probabilities.shape),
-        "datatype": "FP32",
-        "parameters": {SIZE_PARAMETER: len(content)},
-    }
-    header = json.dumps({**response, "outputs": [output]}).encode()
-    return header + content, len(header)
 
 
 def _refusal(message):

@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 
-from deployment.binary_tensors import EXTENSION
+from deployment.binary_tensors import EXTENSION, SIZE_PARAMETER
 from deployment.infer_request import PHOTOS
 from prediction.runtimes import INPUT, OUTPUT
 
@@ -61,23 +61,30 @@ def model_metadata(served_model):
     }
 
 
-def infer_response(served_model, request_id, answers):
+def infer_response(served_model, given, answers):
     """What `POST /v2/models/NAME/infer` answers.
 
     Args:
         served_model: `prediction_service.ServedModel`.
-        request_id: str, the id that the request has; None where it has none.
+        given: `infer_request.InferRequest`, of which id and wanted form count.
         answers: list of `classifier.Answer`.
 
     Returns:
-        A dict that `json` can write.
+        (bytes of the body, int, how many of them are JSON: all but those of a binary output).
+
+    Raises:
+        ValueError: a probability is NaN, which is a failure of the model and not JSON.
     """
     probabilities = np.stack([answer.probabilities for answer in answers])
-    scores = {
-        "name": OUTPUT,
-        "shape": list(probabilities.shape),
-        "datatype": "FP32",
-        "data": probabilities.ravel().tolist(),
-    }
-    own_id = {} if request_id is None else {"id": request_id}
-    return {"model_name": served_model.name, **own_id, "outputs": [scores]}
+    if np.isnan(probabilities).any():
+        raise ValueError("a probability is NaN")
+    if given.wants_binary:
+        binary = probabilities.astype("<f4").tobytes()
+        values = {"parameters": {SIZE_PARAMETER: len(binary)}}
+    else:
+        binary, values = b"", {"data": probabilities.ravel().tolist()}
+    scores = {"name": OUTPUT, "shape": list(probabilities.shape), "datatype": "FP32", **values}
+    own_id = {} if given.id is None else {"id": given.id}
+    response = {"model_name": served_model.name, **own_id, "outputs": [scores]}
+    json_part = json.dumps(response, allow_nan=False).encode()
+    return json_part + binary, len(json_part)

@@ -151,7 +151,7 @@ def test_from_a_picture_to_its_label(tab, server, event):
 
 @needs_chromium
 def test_pictures_are_prepared_in_a_worker_where_there_is_one(browser, server):
-    """Its thread is another than the page's, whose timers go on; without one it works as well."""
+    """Without one the page prepares them itself, and a file that is none is told alike."""
     data = json.dumps(list(GREENISH))
     classify = ("import('./classifier.js').then(async ({ open }) => { const ready = await open();"
                 f"const blob = new Blob([new Uint8Array({data})]);"
