@@ -38,6 +38,7 @@ from deployment.application import create_application
 from deployment.http_errors import Refused
 from deployment.prediction_service import Settings, State
 from prediction.calibration import Calibration
+from prediction.classifier import Answer
 
 TOKEN = "0123456789abcdef"
 TOKEN_HEADER = {"Authorization": f"Bearer {TOKEN}"}
@@ -417,6 +418,16 @@ def test_tensors_in_binary_form(application):  # noqa: F811
             found = np.frombuffer(answer.data[length:], "<f4").reshape(3, 4)
             assert np.abs(found - by_numpy(PIXELS)).max() < 1e-5
             assert found.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_a_model_that_answers_nan_has_failed(application, is_binary):  # noqa: F811
+    def predict(x):
+        return [Answer(np.full(4, np.nan, np.float32), None)] * len(x)
+
+    client = application(predict=predict).client
+    asked = {"parameters": {"binary_data_output": is_binary}}
+    refused(client.post(INFER, json=asking(pixel_tensor(), **asked)), 500)
 
 
 BAD_BINARY = {
